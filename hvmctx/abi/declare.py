@@ -1,0 +1,111 @@
+"""What a save record type is, and the registry that `abi` modules declare theirs in.
+
+A new record type is one ctypes structure and one `declare` line: dump, JSON, table,
+edit paths and checks all derive from them.
+"""
+
+from __future__ import annotations
+
+from ctypes import sizeof
+
+from hvmctx.abi.fields import Layout
+from hvmctx.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ctypes
+    from collections.abc import Iterator
+
+MARKER = "marker"
+"""Instance is meaningless: HEADER opens a context, END closes it."""
+DOMAIN = "domain"
+"""Instance 0, or 0 and 1 for the two PICs."""
+VCPU = "vcpu"
+"""Instance is the vcpu id."""
+
+
+class RecordType:
+    """One save record type.
+
+    `struct` holds the fixed part. `rest`, if set, names the array that fills what the
+    descriptor's length gives beyond it, and the type of its elements.
+    """
+
+    __slots__ = ("_sized", "name", "rest", "scope", "size", "struct", "typecode")
+
+    def __init__(
+        self,
+        name: str,
+        typecode: int,
+        struct: type[ctypes.Structure],
+        scope: str,
+        rest: tuple[str, type] | None = None,
+    ) -> None:
+        self.name = name
+        self.typecode = typecode
+        self.struct = struct
+        self.scope = scope
+        self.rest = rest
+        self.size = sizeof(struct)
+        self._sized: dict[int, type[ctypes.Structure]] = {}
+
+    def __repr__(self) -> str:
+        return f"<record type {self.typecode} {self.name}>"
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.of(self.struct)
+
+    def struct_for(self, length: int) -> type[ctypes.Structure]:
+        """The structure for a body of `length` bytes: with as many whole elements of
+        `rest` as it has room for."""
+        if self.rest is None or length <= self.size:
+            return self.struct
+        name, element = self.rest
+        count = (length - self.size) // sizeof(element)
+        if count not in self._sized:
+            if len(self._sized) > 64:  # lengths come from the input: do not collect classes
+                self._sized.clear()
+            self._sized[count] = type(
+                self.struct.__name__,
+                (self.struct,),
+                {"_fields_": [(name, element * count)], "__doc__": self.struct.__doc__},
+            )
+        return self._sized[count]
+
+
+_by_typecode: dict[int, RecordType] = {}
+_by_name: dict[str, RecordType] = {}
+
+
+def declare(
+    name: str,
+    typecode: int,
+    struct: type[ctypes.Structure],
+    scope: str,
+    rest: tuple[str, type] | None = None,
+) -> RecordType:
+    """Make a record type known to everything that reads contexts."""
+    known = RecordType(name, typecode, struct, scope, rest)
+    _by_typecode[typecode] = known
+    _by_name[name] = known
+    return known
+
+
+def by_typecode(typecode: int) -> RecordType | None:
+    return _by_typecode.get(typecode)
+
+
+def by_name(name: str) -> RecordType:
+    """By name, in any case. Raises UsageError for a name that no record has."""
+    try:
+        return _by_name[name.upper()]
+    except KeyError:
+        raise UsageError(
+            f"no record type is called {name!r}; known: {', '.join(_by_name)}"
+        ) from None
+
+
+def record_types() -> Iterator[RecordType]:
+    """All declared types, by ascending typecode."""
+    return (_by_typecode[code] for code in sorted(_by_typecode))

@@ -1,0 +1,149 @@
+"""Which Xen release knows which save record, and how long it is there.
+
+To add a release, add a row to `RELEASES`: only what changed against the row above it.
+Source: the public headers of every release tag from 4.0.0 to 4.22.0 and the tip of
+August 2026 (c447b730).
+"""
+
+from __future__ import annotations
+
+from hvmctx.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hvmctx.abi.declare import RecordType
+
+NEWEST = "newest"
+
+# fmt: off
+RELEASES: dict[str, dict[str, int]] = {
+    "4.0":  {"END": 0, "HEADER": 24, "CPU": 1024, "PIC": 8, "IOAPIC": 400, "LAPIC": 16,
+             "LAPIC_REGS": 1024, "PCI_IRQ": 16, "ISA_IRQ": 8, "PCI_LINK": 8, "PIT": 56,
+             "RTC": 16, "HPET": 1048, "PMTIMER": 8, "MTRR": 240, "VIRIDIAN_DOMAIN": 16},
+    "4.1":  {"LAPIC": 24, "CPU_XSAVE": 600},
+    "4.2":  {"VIRIDIAN_VCPU": 8, "VMCE_VCPU": 8},
+    "4.3":  {"VMCE_VCPU": 24, "TSC_ADJUST": 8},
+    "4.4":  {},
+    "4.5":  {"VIRIDIAN_DOMAIN": 24, "CPU_MSR": 8},
+    "4.6":  {"VIRIDIAN_DOMAIN": 32},
+    "4.7":  {"CPU": 1032, "VIRIDIAN_VCPU": 16},
+    "4.8":  {},
+    "4.9":  {},
+    "4.10": {"VMCE_VCPU": 32},
+    "4.11": {},
+    "4.12": {},
+    "4.13": {"VIRIDIAN_VCPU": 216},
+    "4.14": {"RTC": 24},
+    "4.15": {},
+    "4.16": {},
+    "4.17": {},
+    "4.18": {"LAPIC": 32},
+    "4.19": {},
+    "4.20": {},
+    "4.21": {},
+    "4.22": {},
+    NEWEST: {},
+}
+"""Bytes of each record body, or of its fixed part where it is variable (CPU_XSAVE,
+CPU_MSR), at the tip of each release's branch. VIRIDIAN_DOMAIN was called VIRIDIAN in 4.0
+and 4.1."""
+
+POINT_RELEASES: dict[str, dict[str, dict[int, int]]] = {
+    # pending_esr was put into three branches after their first point releases
+    "LAPIC": {"4.18": {0: 24, 5: 32}, "4.19": {0: 24, 2: 32}, "4.20": {0: 24, 1: 32}},
+}
+"""Where a record changed within a branch: branch -> first point release -> bytes."""
+
+ZERO_EXTEND_SINCE = {
+    "LAPIC": "4.1", "VMCE_VCPU": "4.3", "VIRIDIAN_DOMAIN": "4.5", "CPU": "4.7",
+    "VIRIDIAN_VCPU": "4.7", "RTC": "4.14",
+}
+"""Records that a loader also takes shorter, zeroing the rest, from this release on.
+All others are strict in every release, but for the two of variable length."""
+
+VARIABLE = ("CPU_XSAVE", "CPU_MSR")
+"""24 + the uncompressed xsave image for xcr0_accum; 8 + 16 * count."""
+
+CPU_COMPAT_SIZE = 1016
+"""The CPU record of Xen before 3.4, still taken except by 4.0.0, 4.0.1 and 4.1.0."""
+CPU_COMPAT_REFUSED = ("4.0.0", "4.0.1", "4.1.0")
+
+EMISSION_ORDER = "HEADER, then ascending typecode, within it ascending instance, then END"
+# fmt: on
+
+_ORDER = {name: number for number, name in enumerate(RELEASES)}
+_ALIASES = {"HEAD": NEWEST, "staging": NEWEST, "unstable": NEWEST}
+
+
+class Release:
+    """A Xen release: `4.17`, `4.17.3`, or `newest`. Orders by age, point releases aside.
+
+    A branch name alone means the tip of that branch. Raises UsageError for a name that is
+    not in the table.
+    """
+
+    __slots__ = ("branch", "number", "point")
+
+    def __init__(self, name: str) -> None:
+        name = _ALIASES.get(name, name)
+        branch, point = name, None
+        if name.count(".") == 2:
+            branch, _, tail = name.rpartition(".")
+            if not (tail.isascii() and tail.isdigit()):
+                branch = name
+            else:
+                point = int(tail[:6])
+        if branch not in _ORDER:
+            raise UsageError(
+                f"no Xen release {name!r} in the table: 4.0 to {list(RELEASES)[-2]}, or {NEWEST}"
+            )
+        self.branch = branch
+        self.point = point
+        self.number = _ORDER[branch]
+
+    @classmethod
+    def of_version(cls, major: int, minor: int) -> Release:
+        """The release that a domain header names; the newest for one not in the table."""
+        name = f"{major}.{minor}"
+        return cls(name if name in _ORDER else NEWEST)
+
+    def __str__(self) -> str:
+        return self.branch if self.point is None else f"{self.branch}.{self.point}"
+
+    def __repr__(self) -> str:
+        return f"Release({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Release) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def since(self, branch: str) -> bool:
+        """Whether this release is `branch` or younger."""
+        return self.number >= _ORDER[branch]
+
+    @property
+    def is_newest(self) -> bool:
+        return self.branch == NEWEST
+
+    def sizes(self) -> dict[str, int]:
+        """Record name -> bytes, of all records that this release knows."""
+        sizes: dict[str, int] = {}
+        for row in list(RELEASES.values())[: self.number + 1]:
+            sizes.update(row)
+        if self.point is not None:
+            for record, branches in POINT_RELEASES.items():
+                for first, size in branches.get(self.branch, {}).items():
+                    if self.point >= first:
+                        sizes[record] = size
+        return sizes
+
+    def size_of(self, record: RecordType | str) -> int | None:
+        """Bytes of a record's body in this release; None where it does not know it."""
+        return self.sizes().get(record if isinstance(record, str) else record.name)
+
+    def zero_extends(self, record: RecordType | str) -> bool:
+        """Whether this release's loader takes shorter records of this type."""
+        since = ZERO_EXTEND_SINCE.get(record if isinstance(record, str) else record.name)
+        return since is not None and self.since(since)

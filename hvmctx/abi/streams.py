@@ -1,0 +1,146 @@
+"""Numbers and names of the xl file, the libxl v2 stream and the libxc v2/v3 stream.
+
+Source: docs/specs/libxl-migration-stream.pandoc, libxc-migration-stream.pandoc and the
+readers and writers in tools/libs, 4.6 to c447b730. Record headers and bodies are
+little-endian, image headers big-endian.
+"""
+
+from __future__ import annotations
+
+XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
+XL_BYTEORDER = 0x01020304
+XL_HEADER_SIZE = 48
+XL_FLAG_JSON_CONFIG = 1
+"""4.5 and later: the optional data are JSON, not text configuration."""
+XL_FLAG_STREAM_V2 = 2
+"""4.6 and later: a libxl v2 stream follows, not a legacy one."""
+
+LIBXL_IDENT = 0x4C6962786C466D74
+"""`LibxlFmt`, big-endian."""
+LIBXL_VERSION = 2
+LIBXL_HEADER_SIZE = 16
+LIBXL_OPTION_BIG_ENDIAN = 1
+LIBXL_OPTION_LEGACY = 2
+
+LIBXC_MARKER = 0xFFFFFFFFFFFFFFFF
+LIBXC_ID = 0x58454E46
+"""`XENF`, big-endian."""
+LIBXC_VERSIONS = (2, 3)
+LIBXC_OPTION_BIG_ENDIAN = 1
+LIBXC_HEADER_SIZE = 24
+DOMAIN_HEADER_SIZE = 16
+
+RECORD_HEADER_SIZE = 8
+RECORD_OPTIONAL = 0x80000000
+RECORD_ALIGN = 8
+
+PAGE_SIZE = 4096
+PAGE_SHIFT = 12
+
+LIBXL_RECORDS = {
+    0: "END",
+    1: "LIBXC_CONTEXT",
+    2: "EMULATOR_XENSTORE_DATA",
+    3: "EMULATOR_CONTEXT",
+    4: "CHECKPOINT_END",
+    5: "CHECKPOINT_STATE",
+}
+LIBXL_END, LIBXL_LIBXC_CONTEXT, LIBXL_EMULATOR_XENSTORE_DATA = 0, 1, 2
+LIBXL_EMULATOR_CONTEXT, LIBXL_CHECKPOINT_END, LIBXL_CHECKPOINT_STATE = 3, 4, 5
+
+LIBXC_RECORDS = {
+    0x00: "END",
+    0x01: "PAGE_DATA",
+    0x02: "X86_PV_INFO",
+    0x03: "X86_PV_P2M_FRAMES",
+    0x04: "X86_PV_VCPU_BASIC",
+    0x05: "X86_PV_VCPU_EXTENDED",
+    0x06: "X86_PV_VCPU_XSAVE",
+    0x07: "SHARED_INFO",
+    0x08: "X86_TSC_INFO",
+    0x09: "HVM_CONTEXT",
+    0x0A: "HVM_PARAMS",
+    0x0B: "TOOLSTACK",
+    0x0C: "X86_PV_VCPU_MSRS",
+    0x0D: "VERIFY",
+    0x0E: "CHECKPOINT",
+    0x0F: "CHECKPOINT_DIRTY_PFN_LIST",
+    0x10: "STATIC_DATA_END",
+    0x11: "X86_CPUID_POLICY",
+    0x12: "X86_MSR_POLICY",
+}
+LIBXC_END, LIBXC_PAGE_DATA, LIBXC_X86_PV_INFO, LIBXC_X86_PV_P2M_FRAMES = 0, 1, 2, 3
+LIBXC_X86_PV_VCPU_BASIC, LIBXC_X86_PV_VCPU_EXTENDED, LIBXC_X86_PV_VCPU_XSAVE = 4, 5, 6
+LIBXC_SHARED_INFO, LIBXC_X86_TSC_INFO, LIBXC_HVM_CONTEXT, LIBXC_HVM_PARAMS = 7, 8, 9, 10
+LIBXC_TOOLSTACK, LIBXC_X86_PV_VCPU_MSRS, LIBXC_VERIFY, LIBXC_CHECKPOINT = 11, 12, 13, 14
+LIBXC_CHECKPOINT_DIRTY_PFN_LIST, LIBXC_STATIC_DATA_END = 15, 16
+LIBXC_X86_CPUID_POLICY, LIBXC_X86_MSR_POLICY = 17, 18
+
+GUEST_TYPES = {1: "x86 PV", 2: "x86 HVM", 3: "x86 PVH", 4: "ARM"}
+"""3 and 4 were reserved in the headers of 4.6 to 4.13, and never written."""
+GUEST_X86_PV, GUEST_X86_HVM = 1, 2
+
+EMULATORS = {0: "unknown", 1: "qemu-traditional", 2: "qemu-upstream"}
+CHECKPOINT_STATES = {0: "NEW", 1: "SVM_SUSPENDED", 2: "SVM_READY", 3: "SVM_RESUMED"}
+
+PAGE_TYPE_SHIFT = 60
+PFN_MASK = (1 << 52) - 1
+PAGE_RESERVED_MASK = 0xFF << 52
+PAGE_TYPES = {
+    0x0: "normal",
+    0x1: "L1 table",
+    0x2: "L2 table",
+    0x3: "L3 table",
+    0x4: "L4 table",
+    0x9: "L1 table, pinned",
+    0xA: "L2 table, pinned",
+    0xB: "L3 table, pinned",
+    0xC: "L4 table, pinned",
+    0xD: "broken",
+    0xE: "allocate-only",
+    0xF: "absent",
+}
+"""Nibbles 5 to 8 are invalid."""
+PAGE_BROKEN, PAGE_XALLOC, PAGE_XTAB = 0xD, 0xE, 0xF
+PAGE_TYPES_WITH_DATA = frozenset((0x0, 0x1, 0x2, 0x3, 0x4, 0x9, 0xA, 0xB, 0xC))
+
+HVM_PARAMS = {
+    0: "CALLBACK_IRQ",
+    1: "STORE_PFN",
+    2: "STORE_EVTCHN",
+    4: "PAE_ENABLED",
+    5: "IOREQ_PFN",
+    6: "BUFIOREQ_PFN",
+    7: "VIRIDIAN_OLD",
+    8: "TIMER_MODE_OLD",
+    9: "VIRIDIAN",
+    10: "TIMER_MODE",
+    11: "HPET_ENABLED",
+    12: "IDENT_PT",
+    13: "DM_DOMAIN",
+    14: "ACPI_S_STATE",
+    15: "VM86_TSS",
+    16: "VPT_ALIGN",
+    17: "CONSOLE_PFN",
+    18: "CONSOLE_EVTCHN",
+    19: "ACPI_IOPORTS_LOCATION",
+    20: "MEMORY_EVENT_CR0",
+    21: "MEMORY_EVENT_CR3",
+    22: "MEMORY_EVENT_CR4",
+    23: "MEMORY_EVENT_INT3",
+    24: "NESTEDHVM",
+    25: "MEMORY_EVENT_SINGLE_STEP",
+    26: "BUFIOREQ_EVTCHN",
+    27: "PAGING_RING_PFN",
+    28: "MONITOR_RING_PFN",
+    29: "SHARING_RING_PFN",
+    30: "MEMORY_EVENT_MSR",
+    31: "TRIPLE_FAULT_REASON",
+    32: "IOREQ_SERVER_PFN",
+    33: "NR_IOREQ_SERVER_PAGES",
+    34: "VM_GENERATION_ID_ADDR",
+    35: "ALTP2M",
+    36: "X87_FIP_WIDTH",
+    37: "VM86_TSS_SIZED",
+    38: "MCA_CAP",
+}

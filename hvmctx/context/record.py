@@ -1,0 +1,163 @@
+"""One record of a context: its descriptor, its body, and the structure in the body."""
+
+from __future__ import annotations
+
+from ctypes import sizeof
+
+from hvmctx.abi import x86
+from hvmctx.abi.declare import RecordType, by_typecode
+from hvmctx.abi.releases import CPU_COMPAT_SIZE
+from hvmctx.errors import FieldError, UnknownRecordError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DESCRIPTOR_SIZE = 8
+
+_TSC = x86.hvm_hw_cpu.tsc.offset
+_TSC_COMPAT = x86.hvm_hw_cpu_compat.tsc.offset
+_FLAGS = x86.hvm_hw_cpu.flags.offset
+_INITIALISED = x86.XEN_X86_FPU_INITIALISED.to_bytes(4, "little")
+
+
+def _cpu_as_read(body: bytes) -> bytes:
+    """A CPU record of another length than 1032, as Xen 4.7 and later read it: the 1016
+    bytes of before 3.4 have all behind `msr_efer` moved up past a zero `msr_tsc_aux`, and
+    every such record counts as having its FPU state initialised."""
+    if len(body) == CPU_COMPAT_SIZE:
+        body = body[:_TSC_COMPAT] + bytes(8) + body[_TSC_COMPAT:]
+    body = body.ljust(x86.CPU.size, b"\0")
+    return body[:_FLAGS] + _INITIALISED + body[_FLAGS + 4 :]
+
+
+class Record:
+    """A record of a context.
+
+    `typecode` and `instance` are those of its descriptor, `body` the bytes behind it, for
+    a parsed record a view of the buffer that was parsed. `offset` is where the descriptor
+    lies in that buffer, None for a record made by hand. `length` is what the descriptor
+    says: the length of the body, unless one was given on purpose that disagrees.
+    """
+
+    __slots__ = ("_body", "_length", "_struct", "_written", "instance", "offset", "typecode")
+
+    def __init__(
+        self,
+        record_type: int | RecordType,
+        instance: int,
+        body: bytes | bytearray | memoryview = b"",
+        *,
+        offset: int | None = None,
+        length: int | None = None,
+    ) -> None:
+        self.typecode = record_type if isinstance(record_type, int) else record_type.typecode
+        self.instance = instance
+        self.offset = offset
+        self._body = body
+        self._length = length
+        self._struct: Any = None
+        self._written = b""
+
+    def __repr__(self) -> str:
+        return f"<{self.name}/{self.instance}, {self.length} bytes>"
+
+    @property
+    def type(self) -> RecordType | None:
+        """None for a typecode that no declared record has."""
+        return by_typecode(self.typecode)
+
+    @property
+    def name(self) -> str:
+        """The type's name, `type N` for an unknown one."""
+        known = by_typecode(self.typecode)
+        return known.name if known else f"type {self.typecode}"
+
+    @property
+    def body(self) -> bytes | bytearray | memoryview:
+        """The bytes behind the descriptor, changes made through `struct` included."""
+        if self._struct is not None:
+            now = bytes(self._struct)
+            if now != self._written:
+                self._body = self._rewritten(now)
+                self._written = now
+        return self._body
+
+    @body.setter
+    def body(self, body: bytes | bytearray | memoryview) -> None:
+        self._body = body
+        self._struct = None
+
+    @property
+    def length(self) -> int:
+        return len(self._body) if self._length is None else self._length
+
+    @property
+    def struct(self) -> Any:
+        """The body as its ctypes structure, zero-extended the way Xen reads it. Writing
+        to it changes the record. Raises UnknownRecordError for an undeclared type."""
+        if self._struct is None:
+            struct_type = self._known().struct_for(len(self._body))
+            self._struct = struct_type.from_buffer_copy(self.as_read(sizeof(struct_type)))
+            self._written = bytes(self._struct)
+        return self._struct
+
+    def as_read(self, size: int | None = None) -> bytes:
+        """The first `size` bytes (those of the declared structure by default) of the body
+        as a loader sees them: short bodies extended with zeros, old CPU records converted."""
+        if size is None:
+            size = self._known().size
+        body = self.body
+        if len(body) >= size:
+            return bytes(body[:size])
+        if self.typecode == x86.CPU.typecode:
+            return _cpu_as_read(bytes(body))
+        return bytes(body).ljust(size, b"\0")
+
+    def fields(self) -> dict[str, Any]:
+        """Every field of the declared structure by name. See `abi.fields` for the forms.
+        Much faster than reading them off `struct`, and never affects the record."""
+        known = self._known()
+        if len(self._body) == known.size and self._struct is None:
+            return known.layout.decode(self._body)
+        return known.layout.decode(self.as_read())
+
+    @property
+    def rest(self) -> bytes:
+        """What the body holds beyond the declared structure."""
+        return bytes(self.body[self._known().size :])
+
+    def to_bytes(self) -> bytes:
+        """Descriptor and body."""
+        body = self.body
+        return b"".join((pack_descriptor(self.typecode, self.instance, self.length), body))
+
+    def _known(self) -> RecordType:
+        known = by_typecode(self.typecode)
+        if known is None:
+            raise UnknownRecordError(
+                "not a declared record type",
+                layer="context",
+                offset=self.offset or 0,
+                record=f"{self.name}/{self.instance}",
+            )
+        return known
+
+    def _rewritten(self, struct: bytes) -> bytes:
+        """The body with what was changed in the structure, at the body's own length."""
+        size = len(self._body)
+        if self.typecode == x86.CPU.typecode and size == CPU_COMPAT_SIZE:
+            return struct[:_TSC_COMPAT] + struct[_TSC : _TSC + size - _TSC_COMPAT]
+        return struct[:size] + bytes(self._body[len(struct) :])
+
+
+def pack_descriptor(typecode: int, instance: int, length: int) -> bytes:
+    """Eight bytes. Raises FieldError for a number that its field cannot hold."""
+    for name, value, width in (
+        ("typecode", typecode, 16),
+        ("instance", instance, 16),
+        ("length", length, 32),
+    ):
+        if not 0 <= value < 1 << width:
+            raise FieldError(f"{name} is a {width}-bit field: {value} does not fit")
+    return bytes(x86.hvm_save_descriptor(typecode, instance, length))

@@ -1,0 +1,94 @@
+"""The one exception tree. Nothing else escapes the library, whatever the input.
+
+A `FormatError` carries where and what as attributes, so that a program need not
+take its message apart.
+"""
+
+from __future__ import annotations
+
+
+class HvmctxError(Exception):
+    """Root of every error that hvmctx raises on purpose."""
+
+
+class UsageError(HvmctxError):
+    """The caller asked for something that does not exist (a record, a release, an option)."""
+
+
+class InputError(HvmctxError):
+    """The input cannot be opened or read, or an output cannot be written."""
+
+
+class MissingRecordError(HvmctxError, AttributeError):
+    """The context or image has no such record. Also an AttributeError, so `hasattr` works."""
+
+
+class FieldError(HvmctxError, ValueError):
+    """A value does not fit its field. The message names the field and its width."""
+
+
+class FormatError(HvmctxError):
+    """Bytes that are not what the format says.
+
+    Attributes: `layer` (xl, libxl, libxc, context, qemu ...), `offset` (bytes from the
+    start of the input, or of the buffer that was parsed), `record` (type and instance
+    in words, empty outside a record), `found` and `expected` (in words).
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        layer: str,
+        offset: int,
+        record: str = "",
+        found: str = "",
+        expected: str = "",
+    ) -> None:
+        self.problem = problem
+        self.layer = layer
+        self.offset = offset
+        self.record = record
+        self.found = found
+        self.expected = expected
+        super().__init__(problem)
+
+    def moved(self, delta: int) -> FormatError:
+        """The same error seen from an outer layer: its offset grows by `delta`."""
+        self.offset += delta
+        return self
+
+    def __str__(self) -> str:
+        where = f"{self.layer}: offset {self.offset:#x}"
+        if self.record:
+            where += f": {self.record}"
+        details = []
+        if self.found:
+            details.append(f"found {self.found}")
+        if self.expected:
+            details.append(f"expected {self.expected}")
+        return f"{where}: {self.problem}" + (f": {', '.join(details)}" if details else "")
+
+
+class TruncatedError(FormatError):
+    """The input ends before the thing that it announced."""
+
+
+class LengthError(FormatError):
+    """A length or count field contradicts the format."""
+
+
+class UnknownRecordError(FormatError):
+    """A mandatory record type that the format does not define."""
+
+
+class UnsupportedError(FormatError):
+    """A format that is recognised, and not read: big-endian streams, legacy streams."""
+
+
+class RestoreRefused(HvmctxError):
+    """Xen would refuse this. `errno` is its name, such as EINVAL."""
+
+    def __init__(self, message: str, *, errno: str) -> None:
+        self.errno = errno
+        super().__init__(message)

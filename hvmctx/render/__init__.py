@@ -1,0 +1,1 @@
+"""Floor 4: contexts and images as text, tables and JSON."""
