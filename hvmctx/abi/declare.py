@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
     from collections.abc import Iterator
+    from typing import Any
 
 MARKER = "marker"
 """Instance is meaningless: HEADER opens a context, END closes it."""
@@ -39,7 +40,7 @@ class RecordType:
         typecode: int,
         struct: type[ctypes.Structure],
         scope: str,
-        rest: tuple[str, type] | None = None,
+        rest: tuple[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.typecode = typecode
@@ -83,7 +84,7 @@ def declare(
     typecode: int,
     struct: type[ctypes.Structure],
     scope: str,
-    rest: tuple[str, type] | None = None,
+    rest: tuple[str, Any] | None = None,
 ) -> RecordType:
     """Make a record type known to everything that reads contexts."""
     known = RecordType(name, typecode, struct, scope, rest)

@@ -85,9 +85,7 @@ def fields_of(
 ) -> Iterator[Field]:
     """The direct members of a structure, those of anonymous members included, in declared
     order. `_fields_` of base classes come first, as ctypes lays them out."""
-    declared = [
-        entry for cls in reversed(ctype.__mro__) for entry in vars(cls).get("_fields_", ())
-    ]
+    declared = [entry for cls in reversed(ctype.__mro__) for entry in vars(cls).get("_fields_", ())]
     anonymous = {name for cls in ctype.__mro__ for name in vars(cls).get("_anonymous_", ())}
     is_union = issubclass(ctype, ctypes.Union)
     for number, (name, member, *bits) in enumerate(declared):
@@ -97,7 +95,11 @@ def fields_of(
             yield from fields_of(member, base + descriptor.offset, other)
         else:
             yield Field(
-                name, member, base + descriptor.offset, _bits_of(descriptor) if bits else None, other
+                name,
+                member,
+                base + descriptor.offset,
+                _bits_of(descriptor) if bits else None,
+                other,
             )
 
 
@@ -124,7 +126,7 @@ class Slot:
             return value >> self.shift & (1 << self.width) - 1
         return value
 
-    def put(self, body: bytearray, value: int | bytes) -> None:
+    def put(self, body: bytearray, value: int | bytes | bytearray) -> None:
         """Write `value` in place. Raises FieldError when it does not fit."""
         if self.is_bytes:
             if not isinstance(value, (bytes, bytearray)) or len(value) != self.size:
@@ -140,7 +142,9 @@ class Slot:
         )
         if not low <= value <= high:
             kind = "signed " if self.signed else ""
-            raise FieldError(f"{self.path} is a {kind}{self.width}-bit field: {value:#x} does not fit")
+            raise FieldError(
+                f"{self.path} is a {kind}{self.width}-bit field: {value:#x} does not fit"
+            )
         if self.width != 8 * self.size:
             (unit,) = self._struct.unpack_from(body, self.offset)
             mask = (1 << self.width) - 1 << self.shift
@@ -257,7 +261,9 @@ class Layout:
         start = _index(start_text, field.size, path)
         codes = {"1": "B", "2": "H", "4": "I", "8": "Q"}
         if size_text not in codes or start + int(size_text) > field.size:
-            raise UsageError(f"{path}: the part behind ':+' is 1, 2, 4 or 8 bytes, within the array")
+            raise UsageError(
+                f"{path}: the part behind ':+' is 1, 2, 4 or 8 bytes, within the array"
+            )
         return Slot(path, base + start, int(size_text), codes[size_text])
 
     def paths(self) -> Iterator[str]:

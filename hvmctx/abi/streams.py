@@ -7,9 +7,31 @@ little-endian, image headers big-endian.
 
 from __future__ import annotations
 
+import struct
+
+
+class HeaderLayout:
+    """A fixed header: a `struct` format and the names of its fields, in order."""
+
+    __slots__ = ("_struct", "names", "size")
+
+    def __init__(self, form: str, names: str) -> None:
+        self._struct = struct.Struct(form)
+        self.names = tuple(names.split())
+        self.size = self._struct.size
+
+    def parse(self, data: bytes | memoryview) -> dict[str, int]:
+        """Exactly `size` bytes -> the fields by name."""
+        return dict(zip(self.names, self._struct.unpack(data)))
+
+    def serialise(self, fields: dict[str, int]) -> bytes:
+        return self._struct.pack(*(fields[name] for name in self.names))
+
+
 XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
 XL_BYTEORDER = 0x01020304
-XL_HEADER_SIZE = 48
+XL_HEADER = HeaderLayout("<IIII", "byteorder mandatory_flags optional_flags optional_data_len")
+"""Behind the magic."""
 XL_FLAG_JSON_CONFIG = 1
 """4.5 and later: the optional data are JSON, not text configuration."""
 XL_FLAG_STREAM_V2 = 2
@@ -18,7 +40,7 @@ XL_FLAG_STREAM_V2 = 2
 LIBXL_IDENT = 0x4C6962786C466D74
 """`LibxlFmt`, big-endian."""
 LIBXL_VERSION = 2
-LIBXL_HEADER_SIZE = 16
+LIBXL_HEADER = HeaderLayout(">QII", "ident version options")
 LIBXL_OPTION_BIG_ENDIAN = 1
 LIBXL_OPTION_LEGACY = 2
 
@@ -27,10 +49,11 @@ LIBXC_ID = 0x58454E46
 """`XENF`, big-endian."""
 LIBXC_VERSIONS = (2, 3)
 LIBXC_OPTION_BIG_ENDIAN = 1
-LIBXC_HEADER_SIZE = 24
-DOMAIN_HEADER_SIZE = 16
+IMAGE_HEADER = HeaderLayout(">QIIHHI", "marker id version options reserved1 reserved2")
+DOMAIN_HEADER = HeaderLayout("<IHHII", "type page_shift reserved xen_major xen_minor")
 
-RECORD_HEADER_SIZE = 8
+RECORD_HEADER = struct.Struct("<II")
+"""Type, length of the body."""
 RECORD_OPTIONAL = 0x80000000
 RECORD_ALIGN = 8
 
@@ -111,8 +134,6 @@ HVM_PARAMS = {
     4: "PAE_ENABLED",
     5: "IOREQ_PFN",
     6: "BUFIOREQ_PFN",
-    7: "VIRIDIAN_OLD",
-    8: "TIMER_MODE_OLD",
     9: "VIRIDIAN",
     10: "TIMER_MODE",
     11: "HPET_ENABLED",

@@ -18,6 +18,10 @@ from ctypes import c_uint64 as u64
 
 from hvmctx.abi.declare import DOMAIN, MARKER, VCPU, declare
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 HVM_FILE_MAGIC = 0x54381286
 HVM_FILE_VERSION = 1
 XEN_X86_FPU_INITIALISED = 1
@@ -35,7 +39,7 @@ class hvm_save_descriptor(LittleEndianStructure):
 
 
 class hvm_save_end(LittleEndianStructure):
-    _fields_: list[tuple[str, type[u8]]] = []
+    _fields_ = []
 
 
 class hvm_save_header(LittleEndianStructure):
@@ -66,7 +70,7 @@ class _pending_event(Union):
 
 
 # fmt: off
-_CPU_UP_TO_EFER = [
+_CPU_UP_TO_EFER: list[tuple[str, Any]] = [
     ("fpu_regs", u8 * 512),
     ("rax", u64), ("rbx", u64), ("rcx", u64), ("rdx", u64),
     ("rbp", u64), ("rsi", u64), ("rdi", u64), ("rsp", u64),
@@ -362,26 +366,26 @@ class hvm_msr(LittleEndianStructure):
 
 
 # fmt: off
-#                         name            type  structure                     instance
-END             = declare("END",             0, hvm_save_end,                 MARKER)
-HEADER          = declare("HEADER",          1, hvm_save_header,              MARKER)
-CPU             = declare("CPU",             2, hvm_hw_cpu,                   VCPU)
-PIC             = declare("PIC",             3, hvm_hw_vpic,                  DOMAIN)
-IOAPIC          = declare("IOAPIC",          4, hvm_hw_vioapic,               DOMAIN)
-LAPIC           = declare("LAPIC",           5, hvm_hw_lapic,                 VCPU)
-LAPIC_REGS      = declare("LAPIC_REGS",      6, hvm_hw_lapic_regs,            VCPU)
-PCI_IRQ         = declare("PCI_IRQ",         7, hvm_hw_pci_irqs,              DOMAIN)
-ISA_IRQ         = declare("ISA_IRQ",         8, hvm_hw_isa_irqs,              DOMAIN)
-PCI_LINK        = declare("PCI_LINK",        9, hvm_hw_pci_link,              DOMAIN)
-PIT             = declare("PIT",            10, hvm_hw_pit,                   DOMAIN)
-RTC             = declare("RTC",            11, hvm_hw_rtc,                   DOMAIN)
-HPET            = declare("HPET",           12, hvm_hw_hpet,                  DOMAIN)
-PMTIMER         = declare("PMTIMER",        13, hvm_hw_pmtimer,               DOMAIN)
-MTRR            = declare("MTRR",           14, hvm_hw_mtrr,                  VCPU)
+#                          name              type  structure                   instance
+END             = declare("END",              0, hvm_save_end,                MARKER)
+HEADER          = declare("HEADER",           1, hvm_save_header,             MARKER)
+CPU             = declare("CPU",              2, hvm_hw_cpu,                  VCPU)
+PIC             = declare("PIC",              3, hvm_hw_vpic,                 DOMAIN)
+IOAPIC          = declare("IOAPIC",           4, hvm_hw_vioapic,              DOMAIN)
+LAPIC           = declare("LAPIC",            5, hvm_hw_lapic,                VCPU)
+LAPIC_REGS      = declare("LAPIC_REGS",       6, hvm_hw_lapic_regs,           VCPU)
+PCI_IRQ         = declare("PCI_IRQ",          7, hvm_hw_pci_irqs,             DOMAIN)
+ISA_IRQ         = declare("ISA_IRQ",          8, hvm_hw_isa_irqs,             DOMAIN)
+PCI_LINK        = declare("PCI_LINK",         9, hvm_hw_pci_link,             DOMAIN)
+PIT             = declare("PIT",             10, hvm_hw_pit,                  DOMAIN)
+RTC             = declare("RTC",             11, hvm_hw_rtc,                  DOMAIN)
+HPET            = declare("HPET",            12, hvm_hw_hpet,                 DOMAIN)
+PMTIMER         = declare("PMTIMER",         13, hvm_hw_pmtimer,              DOMAIN)
+MTRR            = declare("MTRR",            14, hvm_hw_mtrr,                 VCPU)
 VIRIDIAN_DOMAIN = declare("VIRIDIAN_DOMAIN", 15, hvm_viridian_domain_context, DOMAIN)
-CPU_XSAVE       = declare("CPU_XSAVE",      16, hvm_hw_cpu_xsave,             VCPU, rest=("extended", u8))
-VIRIDIAN_VCPU   = declare("VIRIDIAN_VCPU",  17, hvm_viridian_vcpu_context,    VCPU)
-VMCE_VCPU       = declare("VMCE_VCPU",      18, hvm_vmce_vcpu,                VCPU)
-TSC_ADJUST      = declare("TSC_ADJUST",     19, hvm_tsc_adjust,               VCPU)
-CPU_MSR         = declare("CPU_MSR",        20, hvm_msr,                      VCPU, rest=("msr", hvm_one_msr))
+CPU_XSAVE       = declare("CPU_XSAVE",       16, hvm_hw_cpu_xsave,            VCPU, ("extended", u8))
+VIRIDIAN_VCPU   = declare("VIRIDIAN_VCPU",   17, hvm_viridian_vcpu_context,   VCPU)
+VMCE_VCPU       = declare("VMCE_VCPU",       18, hvm_vmce_vcpu,               VCPU)
+TSC_ADJUST      = declare("TSC_ADJUST",      19, hvm_tsc_adjust,              VCPU)
+CPU_MSR         = declare("CPU_MSR",         20, hvm_msr,                     VCPU, ("msr", hvm_one_msr))
 # fmt: on

@@ -258,7 +258,8 @@ LINES: dict[str, dict[str, Lines]] = {
     "PIT": {"4.0": _PIT},
     "RTC": {"4.0": _RTC},
     "HPET": {
-        "4.0": _hpet("          timer%u config %#x cmp %#x", "          timer%u period %#x fsb %#x"),
+        "4.0": _hpet("          timer%u config %#x cmp %#x",
+                     "          timer%u period %#x fsb %#x"),
         "4.12": _hpet("          timer%u config %#18.16x cmp %#18.8x",
                       "          timer%u period %#18.8x fsb %#18.8x"),
     },

@@ -169,16 +169,18 @@ def _forgotten(known: RecordType, shown: list[tuple[str, str]]) -> list[tuple[st
         if not slot.is_bytes:
             lines.append((f"          {path} {'%i' if slot.signed else '%#x'}", path))
         elif f"{path}[0]" not in covered:
-            lines += [
-                (f"          {path}[{i}] %#x", f"{path}[{i}]") for i in range(slot.size)
-            ]
+            lines += [(f"          {path}[{i}] %#x", f"{path}[{i}]") for i in range(slot.size)]
     aliases = {"pad[0]": "i[0]", "pad[1]": "i[1]"}
     return [line for line in lines if line[1] not in {aliases.get(path) for path in covered}]
 
 
 def _is_reserved(path: str) -> bool:
     name = path.rpartition(".")[2].partition("[")[0].lstrip("_")
-    return name.startswith(("pad", "res")) and name.rstrip("0123456789") in ("pad", "res", "reserved")
+    return name.startswith(("pad", "res")) and name.rstrip("0123456789") in (
+        "pad",
+        "res",
+        "reserved",
+    )
 
 
 def _rest_lines(known: RecordType, record: Record) -> list[str]:
@@ -196,6 +198,4 @@ def _rest_lines(known: RecordType, record: Record) -> list[str]:
 
 
 def _hex(data: bytes) -> list[str]:
-    return [
-        f"          0x{at:04x}: {data[at : at + 32].hex()}\n" for at in range(0, len(data), 32)
-    ]
+    return [f"          0x{at:04x}: {data[at : at + 32].hex()}\n" for at in range(0, len(data), 32)]

@@ -1,0 +1,32 @@
+# The README's two commands, from a clean machine with Python 3 and its venv module.
+PYTHON ?= python3
+VENV   ?= .venv
+
+.PHONY: demo test lint fuzz bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/hvmctx dump examples/hvm1.save
+
+test: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -q -n auto
+
+long: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -q -m long
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --editable '.[lint,bench]'
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --editable '.[bench]'
+	$(VENV)/bin/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV)

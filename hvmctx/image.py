@@ -1,0 +1,480 @@
+"""Open anything that Xen saves, and find what is in it.
+
+`open_image` takes a path, a buffer or a binary file object, looks through gzip and xz,
+finds the layers, and makes an index of headers and records. Of a seekable input it reads
+record headers only; of a pipe it keeps the small bodies and drops page data as they pass.
+Nothing that is wrong with the input is raised by the indexing: what could be read is
+there, and `problems` says what could not.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hvmctx.abi import streams
+from hvmctx.errors import (
+    FormatError,
+    HvmctxError,
+    MissingRecordError,
+    TruncatedError,
+    UnknownRecordError,
+    UnsupportedError,
+    UsageError,
+)
+from hvmctx.source import PipeSource, Source, open_source
+from hvmctx.stream import detect
+from hvmctx.stream.reader import (
+    CONTEXT,
+    LEGACY,
+    LIBXC,
+    LIBXL,
+    XL,
+    Header,
+    StreamReader,
+    StreamRecord,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.memory_map import MemoryMap
+    from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
+    from hvmctx.stream.libxl import EmulatorContext
+
+LARGEST_KEPT = 128 << 20
+"""Bodies beyond this are not kept from a pipe: the most that a libxc reader takes (4.10+)."""
+LARGEST_CONTEXT = 256 << 20
+"""A bare context is read whole; no domain's comes near this."""
+_PAGE_HEAD = 8
+
+
+class Note:
+    """Something odd that stops no reader: padding that is not zero, bytes after the end."""
+
+    __slots__ = ("layer", "offset", "text")
+
+    def __init__(self, layer: str, offset: int, text: str) -> None:
+        self.layer = layer
+        self.offset = offset
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.layer}: offset {self.offset:#x}: {self.text}"
+
+
+class IndexedRecord(StreamRecord):
+    """A record of an image. `count` is that of a PAGE_DATA record (-1 for any other, and
+    where the body is too short to hold one); `kept` its body where the input cannot be
+    read again."""
+
+    __slots__ = ("count", "kept")
+
+    def __init__(self, layer: str, number: int, length: int, offset: int) -> None:
+        super().__init__(layer, number, length, offset)
+        self.count = -1
+        self.kept: bytes | memoryview | None = None
+
+    @property
+    def words_size(self) -> int:
+        """Bytes of the page words of a PAGE_DATA record, as far as its length has room."""
+        return max(0, min(8 * self.count, self.length - _PAGE_HEAD))
+
+
+class Image:
+    """An opened image.
+
+    `format` is what the input starts with (xl, libxl, libxc, context, legacy);
+    `headers` and `records` are in file order, whatever their layer; `problems` are errors,
+    the last of them where reading had to stop (`complete` is then False); `notes` are
+    oddities. `end` is the offset behind the last byte that belongs to the image.
+    """
+
+    def __init__(self, source: Source, layer: str) -> None:
+        self.source = source
+        self.format = layer
+        self.headers: list[Header] = []
+        self.records: list[IndexedRecord] = []
+        self.problems: list[FormatError] = []
+        self.notes: list[Note] = []
+        self.complete = False
+        self.end = 0
+        self._context: HvmContext | None = None
+        self._kept_config: bytes | memoryview = b""
+
+    def __enter__(self) -> Image:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened. Bodies can no longer be read."""
+        self.source.close()
+
+    @property
+    def compression(self) -> str:
+        """gzip, xz, zstd, lz4, or nothing."""
+        return self.source.compression
+
+    def header(self, layer: str, name: str = "header") -> Header | None:
+        """The first header of that name (`header`; libxc has `image header` and
+        `domain header`)."""
+        for header in self.headers:
+            if header.layer == layer and header.name == name:
+                return header
+        return None
+
+    def records_of(self, layer: str, number: int) -> list[IndexedRecord]:
+        """All records of one type, in order."""
+        return [r for r in self.records if r.type == number and r.layer == layer]
+
+    def last(self, layer: str, number: int) -> IndexedRecord | None:
+        """The last record of one type: a restore lets later ones replace earlier ones."""
+        found = self.records_of(layer, number)
+        return found[-1] if found else None
+
+    def body(self, record: IndexedRecord) -> bytes | memoryview:
+        """The body of a record. Raises TruncatedError where the input ended before it, and
+        MissingRecordError for page data that went by in a pipe."""
+        return self._bytes_of(record, record.length)
+
+    def words(self, record: IndexedRecord) -> bytes | memoryview:
+        """The page words of a PAGE_DATA record, 8 bytes each, without its pages."""
+        return self._bytes_of(record, _PAGE_HEAD + record.words_size)[_PAGE_HEAD:]
+
+    def _bytes_of(self, record: IndexedRecord, size: int) -> bytes | memoryview:
+        if record.kept is not None and len(record.kept) >= size:
+            return record.kept[:size]
+        if not self.source.seekable:
+            raise MissingRecordError(
+                f"{record.name} at {record.offset:#x} went by: {self.source.name} cannot be read "
+                "twice"
+            )
+        data = self.source.read_at(record.body_offset, size)
+        if len(data) < size:
+            raise _cut_off(record, len(data))
+        return data
+
+    def payload(self, record: IndexedRecord) -> Any:
+        """What the body of a record means: see `stream.handlers`."""
+        from hvmctx.stream import handlers
+
+        return handlers.decode(record, self.body(record))
+
+    @property
+    def hvm_context(self) -> HvmContext:
+        """The context that a restore would load: the last. Raises MissingRecordError when
+        there is none, with the reason."""
+        if self._context is None:
+            self._context = self._find_context()
+        return self._context
+
+    def _find_context(self) -> HvmContext:
+        from hvmctx.context.hvm_context import HvmContext
+
+        if self.format == CONTEXT:
+            return HvmContext.parse(self._whole_input())
+        record = self.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+        if record is None:
+            raise MissingRecordError(self._why_no_context())
+        context = HvmContext.parse(self.body(record))
+        if context.damage is not None:
+            context.damage.moved(record.body_offset)
+        return context
+
+    def _whole_input(self) -> bytes | memoryview:
+        if self.source.seekable:
+            assert self.source.size is not None
+            return self.source.read_at(0, self.source.size)
+        return self.source.read(LARGEST_CONTEXT)
+
+    def _why_no_context(self) -> str:
+        if self.format == LEGACY:
+            return "no HVM context found: a legacy stream (Xen 4.5 or older) is not read yet"
+        if self.guest_type == streams.GUEST_X86_PV:
+            return "no HVM context: this is the image of a PV guest, which has none"
+        return "no HVM_CONTEXT record in this image"
+
+    @property
+    def guest_type(self) -> int | None:
+        """1 x86 PV, 2 x86 HVM (PVH too), of the domain header."""
+        header = self.header(LIBXC, "domain header")
+        return header.fields["type"] if header else None
+
+    @property
+    def xen_version(self) -> tuple[int, int] | None:
+        """(major, minor) of the Xen that wrote the stream; (0, n) is the converter."""
+        header = self.header(LIBXC, "domain header")
+        return (header.fields["xen_major"], header.fields["xen_minor"]) if header else None
+
+    @property
+    def config(self) -> Any:
+        """The guest's configuration out of an xl file: what its JSON is, or text. None
+        when the image has none. Raises FormatError."""
+        header = self.header(XL)
+        if header is None or not header.length:
+            return None
+        from hvmctx.stream import xlfile
+
+        data = self._kept_config
+        if not data:
+            data = self.source.read_at(header.body_offset, header.length)
+        text = xlfile.config_text(data, header.body_offset)
+        return xlfile.parse_config(text, header) if text else None
+
+    @property
+    def params(self) -> dict[int, int]:
+        """HVM parameters, index -> value, later records over earlier ones."""
+        params: dict[int, int] = {}
+        for record in self.records_of(LIBXC, streams.LIBXC_HVM_PARAMS):
+            params.update(self.payload(record).params)
+        return params
+
+    @property
+    def tsc_info(self) -> TscInfo | None:
+        found: TscInfo | None = self._payload_of(streams.LIBXC_X86_TSC_INFO)
+        return found
+
+    @property
+    def cpuid_policy(self) -> CpuidPolicy | None:
+        found: CpuidPolicy | None = self._payload_of(streams.LIBXC_X86_CPUID_POLICY)
+        return found
+
+    @property
+    def msr_policy(self) -> MsrPolicy | None:
+        found: MsrPolicy | None = self._payload_of(streams.LIBXC_X86_MSR_POLICY)
+        return found
+
+    def _payload_of(self, number: int) -> Any:
+        """The decoded last record of a libxc type, None where there is none."""
+        record = self.last(LIBXC, number)
+        return None if record is None else self.payload(record)
+
+    @property
+    def emulators(self) -> list[EmulatorContext]:
+        """The device models' saved state, in order."""
+        return [
+            self.payload(record)
+            for record in self.records_of(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
+        ]
+
+    @property
+    def memory_map(self) -> MemoryMap:
+        """Every pfn that the stream mentions: its type, and where its page lies. Reads the
+        page words, not the pages."""
+        from hvmctx.memory_map import MemoryMap
+
+        return MemoryMap.of_image(self)
+
+
+def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
+    """Every header and record of a stream, in order. While one is being looked at, its
+    body may be read from `source`; what is left of it is skipped. Raises TruncatedError
+    where the input ends, FormatError where it is no stream any more."""
+    while reader.need:
+        data = source.read(reader.need)
+        if len(data) < reader.need:
+            raise TruncatedError(
+                "the input ends",
+                layer=reader.layer,
+                offset=reader.offset,
+                record=reader.expecting,
+                found=f"{len(data)} bytes",
+                expected=str(reader.need),
+            )
+        item = reader.feed(bytes(data))
+        yield item
+        missing = item.end - source.position
+        if missing > 0 and source.skip(missing) < missing:
+            raise _cut_off(item, max(0, source.position - item.body_offset))
+
+
+def _cut_off(item: Header | StreamRecord, have: int) -> TruncatedError:
+    what = "padding" if have >= item.length else "body"
+    return TruncatedError(
+        f"the input ends within the {what}",
+        layer=item.layer,
+        offset=item.offset,
+        record=item.name,
+        found=f"{have} bytes",
+        expected=str(item.end - item.body_offset),
+    )
+
+
+class _Indexer:
+    """One pass over a stream that makes the index of an image."""
+
+    def __init__(self, image: Image, keep_words: bool) -> None:
+        self._image = image
+        self._source = image.source
+        self._keep_words = keep_words
+
+    def run(self) -> None:
+        image = self._image
+        reader = StreamReader(image.format)
+        try:
+            for item in walk(self._source, reader):
+                if isinstance(item, Header):
+                    self._header(item)
+                else:
+                    self._record(item)
+                image.end = item.end
+        except FormatError as error:
+            image.problems.append(error)
+            image.end = min(image.end, self._source.position)
+            return
+        if image.format == XL and image.header(LIBXL) is None:
+            image.problems.append(
+                _legacy(image.end, "the xl file holds a legacy stream (Xen 4.5 or older)")
+            )
+            return
+        image.complete = True
+        self._trailing()
+
+    def _header(self, header: Header) -> None:
+        image = self._image
+        image.headers.append(header)
+        if header.length and not self._source.seekable:
+            image._kept_config = self._source.read(min(header.length, LARGEST_KEPT))
+        if header.layer == XL and header.fields["byteorder"] != streams.XL_BYTEORDER:
+            text = f"byte order mark is {header.fields['byteorder']:#x}, which xl refuses"
+            image.notes.append(Note(XL, header.offset, text))
+        if header.name == "domain header":
+            known = header.fields["type"] in (streams.GUEST_X86_PV, streams.GUEST_X86_HVM)
+            if not known or header.fields["page_shift"] != streams.PAGE_SHIFT:
+                image.problems.append(
+                    UnsupportedError(
+                        "no guest that any Xen writes", layer=LIBXC, offset=header.offset,
+                        record=header.name,
+                        found=f"type {header.fields['type']}, "
+                              f"page shift {header.fields['page_shift']}",
+                        expected="type 1 (PV) or 2 (HVM), page shift 12",
+                    )
+                )  # fmt: skip
+
+    def _record(self, item: StreamRecord) -> None:
+        image, source = self._image, self._source
+        record = IndexedRecord(item.layer, item.type, item.length, item.offset)
+        image.records.append(record)
+        if record.type == streams.LIBXC_PAGE_DATA and record.layer == LIBXC:
+            self._page_data(record)
+        elif not source.seekable and record.length <= LARGEST_KEPT:
+            kept = source.read(record.length)
+            record.kept = kept if len(kept) == record.length else None
+        if not record.known:
+            self._unknown(record)
+        if record.padding:
+            self._padding(record)
+
+    def _page_data(self, record: IndexedRecord) -> None:
+        head = self._source.read(min(_PAGE_HEAD, record.length))
+        if len(head) == _PAGE_HEAD:
+            record.count = int.from_bytes(head[:4], "little")
+            if self._keep_words and not self._source.seekable:
+                record.kept = bytes(head) + self._source.read(record.words_size)
+
+    def _unknown(self, record: IndexedRecord) -> None:
+        if record.optional and record.layer == LIBXC:
+            text = f"unknown optional record {record.type:#x}, which a restore ignores"
+            self._image.notes.append(Note(record.layer, record.offset, text))
+            return
+        self._image.problems.append(
+            UnknownRecordError(
+                "unknown mandatory record", layer=record.layer, offset=record.offset,
+                record=record.name, found=f"{record.length} bytes",
+                expected="a type that a restore knows",
+            )
+        )  # fmt: skip
+
+    def _padding(self, record: IndexedRecord) -> None:
+        source = self._source
+        missing = record.body_end - source.position
+        if missing > 0 and source.skip(missing) < missing:
+            return  # the walk says so
+        padding = bytes(source.read(record.padding))
+        if padding.strip(b"\0"):
+            text = f"{record.name}: padding is not zero: {padding.hex()}"
+            self._image.notes.append(Note(record.layer, record.body_end, text))
+
+    def _trailing(self) -> None:
+        source = self._source
+        more = source.size - source.position if source.size is not None else len(source.read(1))
+        if more > 0:
+            count = f"{more} bytes" if source.size is not None else "bytes"
+            self._image.notes.append(
+                Note(self._image.format, self._image.end, f"{count} follow the end of the stream")
+            )
+
+
+def _legacy(offset: int, problem: str) -> UnsupportedError:
+    return UnsupportedError(
+        problem, layer=LEGACY, offset=offset, found="no stream v2 header",
+        expected="a stream of Xen 4.6 or newer; convert it first",
+    )  # fmt: skip
+
+
+def open_image(
+    target: str | os.PathLike[str] | bytes | bytearray | memoryview | Any,
+    *,
+    layer: str | None = None,
+    keep_words: bool = False,
+) -> Image:
+    """Open an image, stream, or bare context.
+
+    `target` is a path, a buffer (never copied), or a binary file object (read from where
+    it stands; not closed). `layer` says what it starts with instead of looking; one of
+    xl, libxl, libxc, context, legacy. `keep_words` keeps the page words of an input that
+    cannot be read twice (8 bytes a page), so that `memory_map` works on it.
+
+    Raises InputError when it cannot be opened or read, FormatError when it is nothing
+    that Xen saves. Damage further in is in `problems`.
+    """
+    source = open_source(target)
+    try:
+        if layer is None:
+            head = _first_bytes(source)
+            layer = detect.detect(head)
+            if layer is None:
+                raise FormatError(
+                    "nothing that Xen saves", layer="input", offset=0, found=head[:16].hex(" "),
+                    expected="an xl file, a libxl or libxc stream, a legacy stream, or a context",
+                )  # fmt: skip
+        elif layer not in (XL, LIBXL, LIBXC, CONTEXT, LEGACY):
+            raise UsageError(f"no layer is called {layer!r}")
+        image = Image(source, layer)
+        if layer == LEGACY:
+            image.problems.append(
+                _legacy(0, "a legacy stream (Xen 4.5 or older), which is not read yet")
+            )
+        elif layer == CONTEXT:
+            _index_context(image)
+        else:
+            _Indexer(image, keep_words).run()
+        return image
+    except BaseException:
+        source.close()
+        raise
+
+
+def _first_bytes(source: Source) -> bytes:
+    if isinstance(source, PipeSource):
+        return source.peek(detect.ENOUGH)
+    return bytes(source.read_at(0, detect.ENOUGH))
+
+
+def _index_context(image: Image) -> None:
+    context = image.hvm_context
+    if context.damage is not None:
+        image.problems.append(context.damage)
+    image.complete = context.damage is None
+    image.end = context.size
+    if context.has_end and len(context.tail):
+        image.notes.append(
+            Note(CONTEXT, image.end, f"{len(context.tail)} bytes follow the END record")
+        )
+
+
+__all__ = ["HvmctxError", "Image", "IndexedRecord", "Note", "open_image", "walk"]

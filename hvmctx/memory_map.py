@@ -1,0 +1,162 @@
+"""What a stream says of a guest's memory: the type of every pfn, and where its page lies.
+
+Kept as runs, so that a guest of gigabytes takes some entries for each batch and not for
+each page. Where a pfn was sent more than once the last word counts, as for a restore.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from itertools import pairwise
+
+from hvmctx.abi import streams
+from hvmctx.stream.libxc import page_size_of, words_of
+from hvmctx.stream.reader import LIBXC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hvmctx.image import Image
+
+
+class Run:
+    """`count` pfns from `pfn` on, of one type, their pages one behind the other from
+    `offset` on (None for types without data)."""
+
+    __slots__ = ("count", "offset", "pfn", "type")
+
+    def __init__(self, pfn: int, count: int, page_type: int, offset: int | None) -> None:
+        self.pfn = pfn
+        self.count = count
+        self.type = page_type
+        self.offset = offset
+
+    def __repr__(self) -> str:
+        where = "" if self.offset is None else f" at {self.offset:#x}"
+        return f"<{self.count} pfns from {self.pfn:#x}, type {self.type:#x}{where}>"
+
+    @property
+    def end(self) -> int:
+        """The first pfn behind the run."""
+        return self.pfn + self.count
+
+    def part(self, start: int, end: int) -> Run:
+        """What of the run lies in start..end-1."""
+        offset = self.offset
+        if offset is not None:
+            offset += (start - self.pfn) * streams.PAGE_SIZE
+        return Run(start, end - start, self.type, offset)
+
+
+class MemoryMap:
+    """Disjoint runs by ascending pfn."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        self.runs = runs
+        self._starts = [run.pfn for run in runs]
+
+    @classmethod
+    def of_image(cls, image: Image) -> MemoryMap:
+        """Reads the page words of every PAGE_DATA record. Raises MissingRecordError when
+        they went by in a pipe."""
+        sent: list[Run] = []
+        for record in image.records_of(LIBXC, streams.LIBXC_PAGE_DATA):
+            if record.count > 0:
+                first_page = record.body_offset + 8 + 8 * record.count
+                sent.extend(_runs_of(words_of(image.words(record)), first_page))
+        return cls(_last_wins(sent))
+
+    def __len__(self) -> int:
+        """How many pfns are mentioned, absent ones included."""
+        return sum(run.count for run in self.runs)
+
+    def lookup(self, pfn: int) -> tuple[int, int | None] | None:
+        """(type, file offset of the page or None), or None for a pfn never mentioned."""
+        at = bisect_right(self._starts, pfn) - 1
+        if at < 0 or pfn >= self.runs[at].end:
+            return None
+        run = self.runs[at].part(pfn, pfn + 1)
+        return run.type, run.offset
+
+    def populated(self) -> Iterator[Run]:
+        """The runs that a restore gives memory to: data pages and allocate-only ones."""
+        absent = (streams.PAGE_BROKEN, streams.PAGE_XTAB)
+        return (run for run in self.runs if run.type not in absent)
+
+    def counts(self) -> dict[int, int]:
+        """Page type -> pfns."""
+        counts: dict[int, int] = {}
+        for run in self.runs:
+            counts[run.type] = counts.get(run.type, 0) + run.count
+        return dict(sorted(counts.items()))
+
+
+def _runs_of(words: array[int], offset: int) -> Iterator[Run]:
+    """The runs of one batch. `offset` is where its first page lies."""
+    total = len(words)
+    at = 0
+    while at < total:
+        word = words[at]
+        end = at + _consecutive(words, at)
+        size = page_size_of(word)
+        yield Run(
+            word & streams.PFN_MASK,
+            end - at,
+            word >> streams.PAGE_TYPE_SHIFT,
+            offset if size else None,
+        )
+        offset += size * (end - at)
+        at = end
+
+
+def _consecutive(words: array[int], at: int) -> int:
+    """How many words from `at` on count upwards by one. The common case, a whole batch, is
+    one comparison."""
+    first = words[at]
+    rest = len(words) - at
+    mask = streams.PFN_MASK
+    if words[-1] == first + rest - 1 and first & mask <= words[-1] & mask:
+        expected = array("Q", range(first, first + rest))
+        if (words if at == 0 else words[at:]) == expected:
+            return rest
+    count = 1
+    while count < rest and words[at + count] == first + count and (first + count) & mask:
+        count += 1
+    return count
+
+
+def _last_wins(sent: list[Run]) -> list[Run]:
+    """Disjoint runs by ascending pfn. Of overlapping ones the later covers the earlier."""
+    if all(one.end <= other.pfn for one, other in pairwise(sent)):
+        return sent
+    # A sweep over the borders: `live` holds, for each pfn, which runs cover it; the one
+    # sent last is on top.
+    from heapq import heappop, heappush
+
+    borders = sorted({run.pfn for run in sent} | {run.end for run in sent})
+    order = sorted(range(len(sent)), key=lambda number: sent[number].pfn)
+    live: list[int] = []  # a heap of negated positions
+    runs: list[Run] = []
+    coming = 0
+    for start, end in pairwise(borders):
+        while coming < len(order) and sent[order[coming]].pfn <= start:
+            heappush(live, -order[coming])
+            coming += 1
+        while live and sent[-live[0]].end <= start:
+            heappop(live)
+        if live:
+            _append(runs, sent[-live[0]].part(start, end))
+    return runs
+
+
+def _append(runs: list[Run], run: Run) -> None:
+    """Add a run, joined to the one before where it merely goes on."""
+    last = runs[-1] if runs else None
+    if last is not None and last.end == run.pfn and last.type == run.type:
+        follows = last.part(run.pfn, run.pfn).offset
+        if follows == run.offset:
+            last.count += run.count
+            return
+    runs.append(run)

@@ -1,0 +1,80 @@
+"""Which format an input is, from its first bytes."""
+
+from __future__ import annotations
+
+import struct
+
+from hvmctx.abi import streams, x86
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, LIBXL, XL
+
+ENOUGH = 64
+"""As many bytes as `detect` looks at; fewer where the input is shorter."""
+
+_XL_WORDS = streams.XL_MAGIC[:16]
+_LIBXC_ID = streams.LIBXC_ID.to_bytes(4, "big")
+_LARGEST_P2M = 1 << 36
+_LEGACY_CHUNKS = frozenset((-1, -2, -3, -4, -7, -8, -9, -10, -11, -14, -15, -16, -17, -18, -19,
+                            -20, -21))  # fmt: skip
+_LARGEST_TYPECODE = 34
+"""1 to 20 are declared, 21 is VMPORT, 22 to 34 are set aside for one vendor."""
+
+
+def detect(head: bytes) -> str | None:
+    """xl, libxl, libxc, legacy or context; None for anything else.
+
+    A context has no magic of its own when it does not start with a HEADER record, so
+    whatever starts like a descriptor is taken for one, an empty input included.
+    """
+    if head.startswith(_XL_WORDS):
+        return XL
+    if head[:8] == streams.LIBXL_IDENT.to_bytes(8, "big"):
+        return LIBXL
+    if head[:8] == streams.LIBXC_MARKER.to_bytes(8, "big") or head[8:12] == _LIBXC_ID:
+        return LIBXC
+    if _starts_with_header(head):
+        return CONTEXT
+    if legacy_width(head):
+        return LEGACY
+    return CONTEXT if _typecode(head) <= _LARGEST_TYPECODE else None
+
+
+def _typecode(head: bytes) -> int:
+    return int.from_bytes(head[:2], "little")
+
+
+def _starts_with_header(head: bytes) -> bool:
+    header = struct.pack("<HHI", x86.HEADER.typecode, 0, x86.HEADER.size)
+    return head[:8] == header
+
+
+def legacy_width(head: bytes) -> int:
+    """Bytes of a long in a legacy stream (Xen 4.5 and older) that starts like this; 0 for
+    what cannot be one. It has no magic: a p2m size, then the mark of a PV guest's extended
+    information, or the first chunk."""
+    for width in (8, 4):
+        if len(head) < width + 8:
+            continue
+        p2m_size = int.from_bytes(head[:width], "little")
+        if not 0 < p2m_size < _LARGEST_P2M or (width == 4 and p2m_size < 16):
+            continue
+        if head[width : 2 * width] == b"\xff" * width:
+            (total,) = (
+                struct.unpack_from("<I", head, 2 * width) if len(head) >= 2 * width + 4 else (0,)
+            )
+            if 0 < total < 1 << 20:
+                return width
+        (chunk,) = struct.unpack_from("<i", head, width)
+        if chunk in _LEGACY_CHUNKS:
+            return width
+        if 0 < chunk <= 1024 and _plausible_batch(head[width + 4 :], width, p2m_size):
+            return width
+    return 0
+
+
+def _plausible_batch(words: bytes, width: int, p2m_size: int) -> bool:
+    """Whether a page batch starts with pfns that the guest has."""
+    for start in range(0, min(len(words) // width, 4) * width, width):
+        word = int.from_bytes(words[start : start + width], "little")
+        if word >> 32 or ((word & 0x0FFFFFFF) >= p2m_size and word != 0xF0000000):
+            return False
+    return len(words) >= width

@@ -1,0 +1,107 @@
+"""What a device model's saved file says of itself, when it is QEMU's.
+
+QEMU's format (big-endian, `migration/savevm.c`, versions 2 to 8) gives the length of no
+section's data, and Xen's device model writes neither section footers nor a description.
+So the sections are found by looking for their heads: the list is a good guess, everything
+else is read. The payload is only ever looked at, never rebuilt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAGIC = b"QEVM"
+_SECTION_START, _SECTION_FULL, _VMDESCRIPTION, _CONFIGURATION = 1, 4, 6, 7
+_LARGEST_ID = 1 << 16
+_LARGEST_VERSION = 1 << 10
+
+_HEAD = re.compile(rb"[\x01\x04](?=\x00\x00..[\x02-\xff][!-~])", re.DOTALL)
+"""Start or full section, a section id below 65536, the length of a name, its first letter."""
+_NAME = re.compile(rb"[!-~]+")
+
+
+@dataclass
+class Section:
+    """One device's section: `offset` is within the payload."""
+
+    name: str
+    instance: int
+    version: int
+    section_id: int
+    offset: int
+
+
+@dataclass
+class DeviceModelState:
+    """A QEMU device-model file. `version` is the format's (3), `machine` the machine type
+    of the configuration section, `description` the JSON that some files end with."""
+
+    version: int
+    machine: str | None = None
+    sections: list[Section] = field(default_factory=list)
+    description: Any = None
+
+
+def recognise(payload: bytes | memoryview) -> DeviceModelState | None:
+    """None for a payload without QEMU's magic. Never raises."""
+    if len(payload) < 8 or bytes(payload[:4]) != MAGIC:
+        return None
+    data = bytes(payload)
+    state = DeviceModelState(version=int.from_bytes(data[4:8], "big"))
+    start = 8
+    if data[8:9] == bytes((_CONFIGURATION,)):
+        size = int.from_bytes(data[9:13], "big")
+        if 13 + size <= len(data):
+            state.machine = data[13 : 13 + size].decode("utf-8", "replace")
+            start = 13 + size
+    end, state.description = _description(data, start)
+    state.sections = _sections(data, start, end)
+    return state
+
+
+def _sections(data: bytes, start: int, end: int) -> list[Section]:
+    found: list[Section] = []
+    seen: set[int] = set()
+    for match in _HEAD.finditer(data, start, end):
+        at = match.start()
+        section = _section_at(data, at, end)
+        if section is not None and section.section_id not in seen:
+            seen.add(section.section_id)
+            found.append(section)
+    return found
+
+
+def _section_at(data: bytes, at: int, end: int) -> Section | None:
+    section_id, length = struct.unpack_from(">IB", data, at + 1)
+    name_end = at + 6 + length
+    if name_end + 8 > end or _NAME.fullmatch(data, at + 6, name_end) is None:
+        return None
+    instance, version = struct.unpack_from(">II", data, name_end)
+    if section_id >= _LARGEST_ID or version >= _LARGEST_VERSION or instance >= _LARGEST_ID:
+        return None
+    return Section(data[at + 6 : name_end].decode("ascii"), instance, version, section_id, at)
+
+
+def _description(data: bytes, start: int) -> tuple[int, Any]:
+    """(where it starts, the JSON) of a description that ends the file; (size, None) else.
+
+    It is an object, so it is looked for where a `{` follows a length that reaches the end.
+    """
+    mark = bytes((_VMDESCRIPTION,))
+    at = data.find(mark, start)
+    while at >= 0:
+        size = int.from_bytes(data[at + 1 : at + 5], "big")
+        if at + 5 + size == len(data) and data[at + 5 : at + 6] == b"{":
+            try:
+                return at, json.loads(data[at + 5 :])
+            except (ValueError, RecursionError):
+                return len(data), None
+        at = data.find(mark, at + 1)
+    return len(data), None
