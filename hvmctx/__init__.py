@@ -21,7 +21,15 @@ _WHERE = {
     "HvmctxError": "hvmctx.errors",
     "FormatError": "hvmctx.errors",
 }
-__all__ = [*_WHERE]
+__all__ = [
+    "FormatError",
+    "HvmContext",
+    "HvmctxError",
+    "Image",
+    "Record",
+    "Release",
+    "open_image",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,86 @@
+"""The command line: finds the command, hands it its arguments, turns errors into exit
+statuses. Knows no format; imports nothing that the command at hand does not need.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hvmctx.errors import HvmctxError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+COMMANDS = ("dump", "info", "extract", "strip", "to-json", "from-json")
+"""Each is the module of that name in `hvmctx.commands`, `-` written `_`."""
+
+OK, FAILED, USAGE = 0, 1, 2
+_INTERRUPTED, _PIPE_CLOSED = 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    trouble = FAILED
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "--version"):
+            return _overview(arguments)
+        name = arguments.pop(0) if arguments[0] in COMMANDS else "dump"
+        command = _command(name)
+        trouble = getattr(command, "TROUBLE", FAILED)
+        status: int = command.run(_parse(command, name, arguments))
+        sys.stdout.flush()
+        return status
+    except UsageError as error:
+        return _complain(error, USAGE)
+    except HvmctxError as error:
+        return _complain(error, trouble)
+    except BrokenPipeError:
+        # whoever read our output has gone: nothing to say, nor to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _command(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module("hvmctx.commands." + name.replace("-", "_"))
+
+
+def _complain(error: HvmctxError, status: int) -> int:
+    sys.stdout.flush()
+    print(f"hvmctx: {error}", file=sys.stderr)
+    return status
+
+
+def _parse(command: Any, name: str, arguments: list[str]) -> Any:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"{self.prog.removeprefix('hvmctx ')}: {message}")
+
+    parser = Parser(prog=f"hvmctx {name}", description=command.__doc__, allow_abbrev=False)
+    command.add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def _overview(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        from hvmctx import __version__
+
+        print(f"hvmctx {__version__}")
+        return OK
+    lines = ["usage: hvmctx COMMAND ...   or: hvmctx INPUT   (the same as hvmctx dump INPUT)", ""]
+    lines += [f"  {name:<10} {_command(name).HELP}" for name in COMMANDS]
+    lines += ["", "hvmctx COMMAND --help says more. INPUT is a path, - for standard input, or"]
+    lines += ["DOMID, a running domain's number."]
+    if not arguments:
+        raise UsageError("no command and no input; see hvmctx --help")
+    print("\n".join(lines))
+    return OK

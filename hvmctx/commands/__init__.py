@@ -1,0 +1,5 @@
+"""One module a command: its arguments, and what it does with them. Part of floor 5.
+
+Each has `add_arguments(parser)` and `run(args) -> exit status`; `HELP` is its line in the
+overview. `TROUBLE`, if it has it, is the exit status for an input that it cannot read.
+"""

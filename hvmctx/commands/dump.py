@@ -1,0 +1,97 @@
+"""Print the HVM context of an image, a bare context or a running domain, as xen-hvmctx
+does."""
+
+from __future__ import annotations
+
+import sys
+
+from hvmctx.abi.releases import NEWEST, Release
+from hvmctx.commands import inputs
+from hvmctx.errors import MissingRecordError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
+
+    from hvmctx.context.record import Record
+    from hvmctx.image import Image
+
+HELP = "print the HVM context in xen-hvmctx's own text, or as JSON or a table"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    inputs.add_input(parser)
+    parser.add_argument(
+        "--release",
+        default=NEWEST,
+        help="whose xen-hvmctx to print like: 4.0 to 4.22, newest (default), "
+        "or auto, the image's own",
+    )
+    parser.add_argument(
+        "--domid", type=int, help="the domain of the first line (default: 0, or the DOMID)"
+    )
+    parser.add_argument(
+        "--record", metavar="TYPE[/INSTANCE]", help="only these records, such as CPU/0"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="print the records and fields too that the tool omits"
+    )
+    parser.add_argument(
+        "--format", choices=("text", "json", "ndjson", "table"), default="text", dest="form"
+    )
+
+
+def run(args: Namespace) -> int:
+    wanted = record_filter(args.record) if args.record else None
+    if args.release != "auto":
+        Release(args.release)  # a release that does not exist is a usage error, whatever INPUT is
+    with inputs.open_input(args) as image:
+        try:
+            context = image.hvm_context
+        except MissingRecordError as error:
+            if not image.problems:
+                raise
+            inputs.report(image)
+            print(f"hvmctx: {error}", file=sys.stderr)
+            return 1
+        if args.form == "text":
+            from hvmctx.render.text import TextDialect
+
+            dialect = TextDialect(_release(args.release, image), show_all=args.all)
+            sys.stdout.write("".join(dialect.dump(context, domid=_domid(args), wanted=wanted)))
+        else:
+            from hvmctx.render import forms
+
+            sys.stdout.writelines(forms.FORMS[args.form](context, wanted))
+        damage = context.damage
+        if damage is not None and damage not in image.problems:
+            image.problems.append(damage)
+        return inputs.report(image)
+
+
+def _release(name: str, image: Image) -> Release:
+    if name != "auto":
+        return Release(name)
+    version = image.xen_version
+    return Release.of_version(*version) if version and version[0] else Release(NEWEST)
+
+
+def _domid(args: Namespace) -> int:
+    if args.domid is not None:
+        return int(args.domid)
+    return int(args.input) if inputs.is_domid(args.input) else 0
+
+
+def record_filter(text: str) -> Callable[[Record], bool]:
+    """`CPU`, `CPU/0`, `21`, `21/0` -> whether a record is one of those. Raises UsageError."""
+    from hvmctx.abi.declare import by_name
+
+    name, slash, number = text.partition("/")
+    typecode = int(name) if name.isdigit() else by_name(name).typecode
+    if not slash:
+        return lambda record: record.typecode == typecode
+    if not number.isdigit():
+        raise UsageError(f"--record {text}: {number!r} is not an instance")
+    instance = int(number)
+    return lambda record: record.typecode == typecode and record.instance == instance
