@@ -10,6 +10,6 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from hvmctx.cli import main  # noqa: E402
+from hvmctx.cli import main
 
 sys.exit(main())
