@@ -103,6 +103,7 @@ class Image:
         self.end = 0
         self._context: HvmContext | None = None
         self._kept_config: bytes | memoryview = b""
+        self._page_types: list[int] | None = None
 
     def __enter__(self) -> Image:
         return self
@@ -262,6 +263,19 @@ class Image:
         ]
 
     @property
+    def page_types(self) -> list[int]:
+        """How many page words there are of each of the sixteen types, in the order of
+        their numbers; a pfn sent twice counts twice."""
+        if self._page_types is None:
+            from hvmctx.stream.libxc import count_types
+
+            self._page_types = [0] * 16
+            for record in self.records_of(LIBXC, streams.LIBXC_PAGE_DATA):
+                if record.count > 0:
+                    count_types(bytes(self.words(record))[7::8], self._page_types)
+        return self._page_types
+
+    @property
     def memory_map(self) -> MemoryMap:
         """Every pfn that the stream mentions: its type, and where its page lies. Reads the
         page words, not the pages."""
@@ -373,8 +387,18 @@ class _Indexer:
         head = self._source.read(min(_PAGE_HEAD, record.length))
         if len(head) == _PAGE_HEAD:
             record.count = int.from_bytes(head[:4], "little")
-            if self._keep_words and not self._source.seekable:
-                record.kept = bytes(head) + self._source.read(record.words_size)
+            if not self._source.seekable:
+                self._words_go_by(record, bytes(head))
+
+    def _words_go_by(self, record: IndexedRecord, head: bytes) -> None:
+        from hvmctx.stream.libxc import count_types
+
+        words = bytes(self._source.read(record.words_size))
+        if self._image._page_types is None:
+            self._image._page_types = [0] * 16
+        count_types(words[7::8], self._image._page_types)
+        if self._keep_words:
+            record.kept = head + words
 
     def _unknown(self, record: IndexedRecord) -> None:
         if record.optional and record.layer == LIBXC:

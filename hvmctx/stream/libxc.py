@@ -61,6 +61,16 @@ def data_pages(types: bytes) -> int:
     return len(types.translate(None, _DATALESS))
 
 
+def count_types(tops: bytes, counts: list[int]) -> None:
+    """Add to `counts`, one place for each of the sixteen page types, the types of the
+    words whose top bytes are given. A batch of one type costs one pass over its bytes."""
+    while tops:
+        top = tops[:1]
+        rest = tops.translate(None, top)
+        counts[top[0] >> 4] += len(tops) - len(rest)
+        tops = rest
+
+
 def page_size_of(word: int) -> int:
     """Bytes of page data that a word announces: 4096 or 0."""
     has_data = word >> streams.PAGE_TYPE_SHIFT in streams.PAGE_TYPES_WITH_DATA

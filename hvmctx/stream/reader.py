@@ -31,16 +31,17 @@ def record_name(layer: str, number: int) -> str:
 
 
 class Header:
-    """The header that opens a layer. `fields` by the names of `abi.streams`; `length`
-    bytes of data follow it (the xl file's configuration, else none)."""
+    """The header that opens a layer. `raw` are its bytes, `fields` what they say, by the
+    names of `abi.streams`; `length` bytes of data follow it (the xl file's configuration,
+    else none)."""
 
-    __slots__ = ("fields", "layer", "length", "name", "offset", "size")
+    __slots__ = ("fields", "layer", "length", "name", "offset", "raw")
 
-    def __init__(self, layer: str, name: str, offset: int, size: int, fields: dict[str, int]):
+    def __init__(self, layer: str, name: str, offset: int, raw: bytes, fields: dict[str, int]):
         self.layer = layer
         self.name = name
         self.offset = offset
-        self.size = size
+        self.raw = raw
         self.fields = fields
         self.length = fields.get("optional_data_len", 0)
 
@@ -49,7 +50,7 @@ class Header:
 
     @property
     def body_offset(self) -> int:
-        return self.offset + self.size
+        return self.offset + len(self.raw)
 
     @property
     def end(self) -> int:
@@ -90,6 +91,11 @@ class StreamRecord:
     @property
     def body_end(self) -> int:
         return self.body_offset + self.length
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of its header."""
+        return streams.RECORD_HEADER.pack(self.type, self.length)
 
     @property
     def padding(self) -> int:
@@ -140,8 +146,8 @@ class StreamReader:
             found=found, expected=expected,
         )  # fmt: skip
 
-    def _header(self, size: int, fields: dict[str, int]) -> Header:
-        return Header(self.layer, self.expecting, self.offset, size, fields)
+    def _header(self, raw: bytes, fields: dict[str, int]) -> Header:
+        return Header(self.layer, self.expecting, self.offset, raw, fields)
 
     def _xl_header(self, data: bytes) -> Header:
         size = len(streams.XL_MAGIC)
@@ -159,7 +165,7 @@ class StreamReader:
                 "unknown mandatory flags", f"{fields['mandatory_flags']:#x}",
                 f"none but {known:#x}", UnsupportedError,
             )  # fmt: skip
-        header = self._header(len(data), fields)
+        header = self._header(data, fields)
         self._expect(
             "libxl_header" if fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2 else "end"
         )
@@ -177,7 +183,7 @@ class StreamReader:
                 UnsupportedError,
             )  # fmt: skip
         self._refuse_big_endian(fields["options"], streams.LIBXL_OPTION_BIG_ENDIAN)
-        header = self._header(len(data), fields)
+        header = self._header(data, fields)
         self._expect("libxl_record")
         return header
 
@@ -195,7 +201,7 @@ class StreamReader:
                 " or ".join(map(str, streams.LIBXC_VERSIONS)), UnsupportedError,
             )  # fmt: skip
         self._refuse_big_endian(fields["options"], streams.LIBXC_OPTION_BIG_ENDIAN)
-        header = self._header(len(data), fields)
+        header = self._header(data, fields)
         self._expect("domain_header")
         return header
 
@@ -207,7 +213,7 @@ class StreamReader:
             )  # fmt: skip
 
     def _domain_header(self, data: bytes) -> Header:
-        header = self._header(len(data), streams.DOMAIN_HEADER.parse(data))
+        header = self._header(data, streams.DOMAIN_HEADER.parse(data))
         self._in_libxc = True
         self._expect("libxc_record")
         return header

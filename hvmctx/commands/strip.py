@@ -1,0 +1,40 @@
+"""Write an image without its page contents: small, shareable, dumps the same, restores to
+blank memory."""
+
+from __future__ import annotations
+
+import sys
+
+from hvmctx.commands import inputs
+from hvmctx.errors import UsageError
+from hvmctx.output import replacing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+HELP = "write the image without page contents"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    inputs.add_input(parser)
+    inputs.add_output(parser)
+    parser.add_argument(
+        "--keep-holes", action="store_true", help="keep the records that hold only absent pages"
+    )
+
+
+def run(args: Namespace) -> int:
+    from hvmctx.edit.strip import strip
+
+    if inputs.is_domid(args.input):
+        raise UsageError("strip takes a file, not a DOMID; ./NAME for a file of digits")
+    target = sys.stdin.buffer if args.input == "-" else args.input
+    with replacing(args.output, force=args.force) as out:
+        done = strip(target, out, layer=args.layer, keep_holes=args.keep_holes)
+    print(
+        f"hvmctx: {done.pages} pages emptied, {done.records} records of "
+        f"{done.absent_words} absent pages left out",
+        file=sys.stderr,
+    )
+    return 0

@@ -1,0 +1,129 @@
+"""An image without page contents: small enough to send, and still an image.
+
+Every word of a page that has data becomes allocate-only (0xe), so that a restore gives
+the guest the same memory, blank. Records of absent pages (0xf) only say nothing that a
+restore needs; they go too. All else stays as it is, byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hvmctx.abi import streams
+from hvmctx.errors import LengthError, UnsupportedError, UsageError
+from hvmctx.image import walk
+from hvmctx.source import CHUNK, PipeSource, Source, open_source
+from hvmctx.stream.detect import ENOUGH, detect
+from hvmctx.stream.libxc import PageData, data_pages
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, Header, StreamReader, StreamRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+_ALLOCATE_ONLY = bytes(
+    streams.PAGE_XALLOC << 4 | top & 0xF if top >> 4 in streams.PAGE_TYPES_WITH_DATA else top
+    for top in range(256)
+)
+_ABSENT = bytes(range(streams.PAGE_XTAB << 4, 256))
+
+
+class Stripped:
+    """What a strip did: pages emptied, records and words of absent pages left out."""
+
+    __slots__ = ("absent_words", "pages", "records")
+
+    def __init__(self) -> None:
+        self.pages = 0
+        self.records = 0
+        self.absent_words = 0
+
+
+def strip(
+    target: str | os.PathLike[str] | bytes | bytearray | memoryview | Any,
+    out: BinaryIO,
+    *,
+    layer: str | None = None,
+    keep_holes: bool = False,
+) -> Stripped:
+    """Write `target` (see `open_image`) without its page contents to `out`, in one pass.
+
+    `keep_holes` keeps the records that hold only absent pages. Compressed input comes out
+    plain. Raises FormatError for an image that is damaged, or legacy: nothing of use has
+    been written then.
+    """
+    done = Stripped()
+    with open_source(target) as source:
+        layer = layer or detect(_first_bytes(source))
+        if layer is None or layer == LEGACY:
+            raise UnsupportedError(
+                "only images of Xen 4.6 and newer can be stripped", layer=layer or "input",
+                offset=0, expected="an xl file, a libxl or libxc stream; convert a legacy one first",
+            )  # fmt: skip
+        if layer != CONTEXT:  # which has no pages to begin with
+            if layer not in ("xl", "libxl", "libxc"):
+                raise UsageError(f"no layer is called {layer!r}")
+            for item in walk(source, StreamReader(layer)):
+                if isinstance(item, StreamRecord) and _is_page_data(item):
+                    _strip_pages(source, item, out, keep_holes, done)
+                else:
+                    out.write(item.raw)
+                    _copy(source, item.end - item.body_offset, out)
+                _refuse_legacy_inside(item)
+        while data := source.read(CHUNK):
+            out.write(data)
+    return done
+
+
+def _first_bytes(source: Source) -> bytes:
+    if isinstance(source, PipeSource):
+        return source.peek(ENOUGH)
+    return bytes(source.read_at(0, ENOUGH))
+
+
+def _is_page_data(record: StreamRecord) -> bool:
+    return record.layer == LIBXC and record.type == streams.LIBXC_PAGE_DATA
+
+
+def _refuse_legacy_inside(item: Header | StreamRecord) -> None:
+    if isinstance(item, Header) and item.layer == "xl":
+        if not item.fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2:
+            raise UnsupportedError(
+                "the xl file holds a legacy stream", layer=LEGACY, offset=item.end,
+                expected="a stream of Xen 4.6 or newer; convert it first",
+            )  # fmt: skip
+
+
+def _copy(source: Source, count: int, out: BinaryIO) -> None:
+    """As much of the next `count` bytes as there is; the walk says when that is too little."""
+    while count:
+        data = source.read(min(count, CHUNK))
+        if not data:
+            return
+        out.write(data)
+        count -= len(data)
+
+
+def _strip_pages(
+    source: Source, record: StreamRecord, out: BinaryIO, keep_holes: bool, done: Stripped
+) -> None:
+    head = source.read(min(PageData.HEAD_SIZE, record.length))
+    count, _ = PageData.parse_head(head)
+    words = bytearray(source.read(min(8 * count, record.length - len(head))))
+    tops = bytes(words[7::8])
+    pages = data_pages(tops)
+    expected = PageData.HEAD_SIZE + 8 * count + streams.PAGE_SIZE * pages
+    if record.length != expected:
+        raise LengthError(
+            "length, count and page types contradict", layer=LIBXC, offset=record.offset,
+            record=record.name, found=f"length {record.length}", expected=str(expected),
+        )  # fmt: skip
+    if count and not tops.translate(None, _ABSENT) and not keep_holes:
+        done.records += 1
+        done.absent_words += count
+        return
+    done.pages += pages
+    words[7::8] = tops.translate(_ALLOCATE_ONLY)
+    out.write(streams.RECORD_HEADER.pack(record.type, len(head) + len(words)))
+    out.write(head)
+    out.write(words)
