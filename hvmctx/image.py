@@ -338,7 +338,7 @@ class _Indexer:
                 image.end = item.end
         except FormatError as error:
             image.problems.append(error)
-            image.end = min(image.end, self._source.position)
+            image.end = error.offset  # where the item that is not whole starts
             return
         if image.format == XL and image.header(LIBXL) is None:
             image.problems.append(

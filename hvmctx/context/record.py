@@ -79,7 +79,7 @@ class Record:
         if self._struct is not None:
             now = bytes(self._struct)
             if now != self._written:
-                self._body = self._rewritten(now)
+                self._body = self.rewritten(now, bytes(self._body[len(now) :]))
                 self._written = now
         return self._body
 
@@ -127,6 +127,14 @@ class Record:
         """What the body holds beyond the declared structure."""
         return bytes(self.body[self._known().size :])
 
+    def rewritten(self, struct: bytes, rest: bytes = b"") -> bytes:
+        """The body that reads as `struct` (see `as_read`), of this record's own length, or
+        followed by `rest` where it is long enough for the whole structure."""
+        size = len(self._body)
+        if self.typecode == x86.CPU.typecode and size == CPU_COMPAT_SIZE:
+            return struct[:_TSC_COMPAT] + struct[_TSC : _TSC + size - _TSC_COMPAT]
+        return struct[:size] + rest
+
     def to_bytes(self) -> bytes:
         """Descriptor and body."""
         body = self.body
@@ -142,13 +150,6 @@ class Record:
                 record=f"{self.name}/{self.instance}",
             )
         return known
-
-    def _rewritten(self, struct: bytes) -> bytes:
-        """The body with what was changed in the structure, at the body's own length."""
-        size = len(self._body)
-        if self.typecode == x86.CPU.typecode and size == CPU_COMPAT_SIZE:
-            return struct[:_TSC_COMPAT] + struct[_TSC : _TSC + size - _TSC_COMPAT]
-        return struct[:size] + bytes(self._body[len(struct) :])
 
 
 def pack_descriptor(typecode: int, instance: int, length: int) -> bytes:

@@ -58,7 +58,7 @@ def strip(
         if layer is None or layer == LEGACY:
             raise UnsupportedError(
                 "only images of Xen 4.6 and newer can be stripped", layer=layer or "input",
-                offset=0, expected="an xl file, a libxl or libxc stream; convert a legacy one first",
+                offset=0, expected="an xl, libxl or libxc stream; convert a legacy one first",
             )  # fmt: skip
         if layer != CONTEXT:  # which has no pages to begin with
             if layer not in ("xl", "libxl", "libxc"):
@@ -86,12 +86,13 @@ def _is_page_data(record: StreamRecord) -> bool:
 
 
 def _refuse_legacy_inside(item: Header | StreamRecord) -> None:
-    if isinstance(item, Header) and item.layer == "xl":
-        if not item.fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2:
-            raise UnsupportedError(
-                "the xl file holds a legacy stream", layer=LEGACY, offset=item.end,
-                expected="a stream of Xen 4.6 or newer; convert it first",
-            )  # fmt: skip
+    if not isinstance(item, Header) or item.layer != "xl":
+        return
+    if not item.fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2:
+        raise UnsupportedError(
+            "the xl file holds a legacy stream", layer=LEGACY, offset=item.end,
+            expected="a stream of Xen 4.6 or newer; convert it first",
+        )  # fmt: skip
 
 
 def _copy(source: Source, count: int, out: BinaryIO) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ctypes import sizeof
 
 from hvmctx.abi import x86
-from hvmctx.abi.fields import Layout
+from hvmctx.abi.fields import Layout, Slot
 from hvmctx.abi.releases import NEWEST, Release
 from hvmctx.render import lines as tables
 from hvmctx.render.cformat import CFormat
@@ -40,7 +40,7 @@ class TextDialect:
     def __init__(self, release: Release | None = None, *, show_all: bool = False) -> None:
         self.release = release or Release(NEWEST)
         self.show_all = show_all
-        self._compiled: dict[str, list[_Line]] = {}
+        self._compiled: dict[str, list[Callable[[bytes], str]]] = {}
         self._fpu: list[_Line] | None = None
 
     def dump(
@@ -80,17 +80,22 @@ class TextDialect:
     def _lines(self, known: RecordType) -> list[Callable[[bytes], str]]:
         if known.name not in self._compiled:
             self._compiled[known.name] = self._compile(known)
-        lines: list[Any] = self._compiled[known.name]
+        lines = self._compiled[known.name]
         if known is x86.CPU:
             lines = [*lines, self._fpu_block]
         return lines
 
-    def _compile(self, known: RecordType) -> list[_Line]:
+    def _compile(self, known: RecordType) -> list[Callable[[bytes], str]]:
         shown = list(_pick(tables.LINES.get(known.name, {}), self.release) or ())
         if self.show_all:
             shown += tables.EXTRA_LINES.get(known.name, ())
             shown += _forgotten(known, shown)
-        return [_Line(text, args, known.layout) for text, args in shown]
+        lines: list[Callable[[bytes], str]] = [
+            _Line(text, fields, known.layout) for text, fields in shown
+        ]
+        if self.show_all:
+            lines += [_Reserved(slot) for slot in _reserved(known)]
+        return lines
 
     def _fpu_block(self, body: bytes) -> str:
         flags = int.from_bytes(body[_FLAGS : _FLAGS + 4], "little")
@@ -135,6 +140,21 @@ class _Line:
         return self._format(tuple([get(body) for get in self._getters]))
 
 
+class _Reserved:
+    """A field that should be zero: a line only where it is not."""
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    def __call__(self, body: bytes) -> str:
+        value = self._slot.get(body)
+        if isinstance(value, bytes):
+            return f"          {self._slot.path} {value.hex()}\n" if any(value) else ""
+        return f"          {self._slot.path} {value:#x}\n" if value else ""
+
+
 def _getter(arg: str, layout: Layout) -> Getter:
     if arg.startswith("="):
         number = int(arg[1:])
@@ -154,6 +174,10 @@ def _covered(lines: list[tuple[str, str]]) -> set[str]:
         for _, args in lines
         for arg in args.split()
     }
+
+
+def _reserved(known: RecordType) -> list[Slot]:
+    return [known.layout.locate(path) for path in known.layout.paths() if _is_reserved(path)]
 
 
 def _forgotten(known: RecordType, shown: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -1,0 +1,40 @@
+"""Make the context or image again that a JSON file of to-json describes."""
+
+from __future__ import annotations
+
+import sys
+
+from hvmctx.commands import inputs
+from hvmctx.errors import InputError
+from hvmctx.output import replacing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+HELP = "make the context or image again out of such JSON"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("input", metavar="FILE", help="JSON of to-json; - is standard input")
+    inputs.add_output(parser)
+
+
+def run(args: Namespace) -> int:
+    from hvmctx.render.models import Document
+
+    document = Document.from_text(_read(args.input))
+    with replacing(args.output, force=args.force) as out:
+        out.write(document.to_bytes())
+    return 0
+
+
+def _read(path: str) -> bytes:
+    if path == "-":
+        return sys.stdin.buffer.read()
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: {reason}") from error

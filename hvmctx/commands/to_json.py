@@ -1,0 +1,36 @@
+"""Write a context or an image as JSON that from-json turns back into the very bytes."""
+
+from __future__ import annotations
+
+import sys
+
+from hvmctx.commands import inputs
+from hvmctx.output import replacing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+HELP = "write it as JSON, without loss"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    inputs.add_input(parser)
+    inputs.add_output(parser)
+    parser.add_argument(
+        "--hex", action="store_true", help="numbers of 2^32 and more as strings such as 0x1f"
+    )
+
+
+def run(args: Namespace) -> int:
+    from hvmctx.render.models import Document
+
+    target = sys.stdin.buffer if args.input == "-" else args.input
+    if inputs.is_domid(args.input):
+        from hvmctx.live import domain_context
+
+        target = domain_context(int(args.input))
+    document = Document.of_input(target, args.layer)
+    with replacing(args.output, force=args.force) as out:
+        out.write(document.to_text(hex_wide=args.hex).encode())
+    return 0
