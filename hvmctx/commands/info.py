@@ -1,0 +1,32 @@
+"""Describe an image: its layers, guest, memory, device model, records, and what is odd."""
+
+from __future__ import annotations
+
+import sys
+
+from hvmctx.commands import inputs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+HELP = "describe an image: layers, guest, memory, records, device model"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    inputs.add_input(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+
+
+def run(args: Namespace) -> int:
+    from hvmctx.render.describe import describe, print_description
+
+    with inputs.open_input(args) as image:
+        description = describe(image)
+        if args.form == "json":
+            import json
+
+            print(json.dumps(description, indent=1))
+        else:
+            print_description(description, sys.stdout)
+        return 1 if description["problems"] else 0
