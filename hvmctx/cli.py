@@ -47,9 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Any:
-    import importlib
-
-    return importlib.import_module("hvmctx.commands." + name.replace("-", "_"))
+    # not importlib, whose own import takes longer than this one
+    return __import__("hvmctx.commands." + name.replace("-", "_"), fromlist=["run"])
 
 
 def _complain(error: HvmctxError, status: int) -> int:
@@ -58,7 +57,17 @@ def _complain(error: HvmctxError, status: int) -> int:
     return status
 
 
+class _Plain:
+    """The arguments of a command that was given nothing but its INPUT."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+
+
 def _parse(command: Any, name: str, arguments: list[str]) -> Any:
+    defaults = getattr(command, "DEFAULTS", None)
+    if defaults is not None and len(arguments) == 1 and not arguments[0].startswith("-"):
+        return _Plain({**defaults, "input": arguments[0]})  # argparse takes as long as a dump
     import argparse
 
     class Parser(argparse.ArgumentParser):
@@ -66,6 +75,7 @@ def _parse(command: Any, name: str, arguments: list[str]) -> Any:
             raise UsageError(f"{self.prog.removeprefix('hvmctx ')}: {message}")
 
     parser = Parser(prog=f"hvmctx {name}", description=command.__doc__, allow_abbrev=False)
+    parser.set_defaults(**(defaults or {}))
     command.add_arguments(parser)
     return parser.parse_args(arguments)
 

@@ -31,6 +31,7 @@ _CODES = {
     ctypes.c_uint64: "Q",
     ctypes.c_int64: "q",
 }
+_STRUCTS = {code: struct.Struct("<" + code) for code in _CODES.values()}
 _STRUCTURED = (ctypes.Structure, ctypes.Union)
 
 
@@ -117,7 +118,7 @@ class Slot:
         self.is_bytes = code == "s"
         self.signed = code.islower() and not self.is_bytes
         self.shift, self.width = bits or (0, 8 * size)
-        self._struct = struct.Struct(f"<{size}s" if self.is_bytes else "<" + code)
+        self._struct = struct.Struct(f"<{size}s") if self.is_bytes else _STRUCTS[code]
 
     def get(self, body: Any) -> Any:
         """The value, an int or bytes. `body` must reach `offset + size`."""
@@ -226,6 +227,9 @@ class Layout:
 
         Raises UsageError for a path that names nothing, or more than one integer or
         array of bytes."""
+        simple = self._by_name.get(path)
+        if simple is not None and simple.ctype in _CODES and not simple.is_bits:
+            return Slot(path, simple.offset, simple.size, _CODES[simple.ctype])
         ctype, base = self.ctype, 0
         steps = _split(path)
         for number, (name, index) in enumerate(steps):

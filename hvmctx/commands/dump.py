@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from hvmctx.context.record import Record
     from hvmctx.image import Image
 
+DEFAULTS = {
+    "layer": None,
+    "release": NEWEST,
+    "domid": None,
+    "record": None,
+    "all": False,
+    "form": "text",
+}
 HELP = "print the HVM context in xen-hvmctx's own text, or as JSON or a table"
 
 
@@ -24,7 +32,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     parser.add_argument(
         "--release",
-        default=NEWEST,
         help="whose xen-hvmctx to print like: 4.0 to 4.22, newest (default), "
         "or auto, the image's own",
     )
@@ -37,9 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="print the records and fields too that the tool omits"
     )
-    parser.add_argument(
-        "--format", choices=("text", "json", "ndjson", "table"), default="text", dest="form"
-    )
+    parser.add_argument("--format", choices=("text", "json", "ndjson", "table"), dest="form")
 
 
 def run(args: Namespace) -> int:

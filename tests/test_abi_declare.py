@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from ctypes import sizeof
+
+import pytest
+
+from hvmctx.abi import x86
+from hvmctx.abi.declare import by_name, by_typecode, record_types
+from hvmctx.errors import UsageError
+
+
+def test_registry() -> None:
+    assert by_name("lapic_regs") is x86.LAPIC_REGS
+    assert by_typecode(0xFFFF) is None
+    codes = [known.typecode for known in record_types()]
+    assert codes == sorted(codes)
+    assert set(range(21)) <= set(codes)
+    with pytest.raises(UsageError, match="no record type is called 'XYZ'; known: END, HEADER"):
+        by_name("XYZ")
+    assert repr(x86.CPU) == "<record type 2 CPU>"
+
+
+def test_struct_for() -> None:
+    assert x86.CPU_MSR.struct_for(8) is x86.hvm_msr
+    assert x86.CPU_MSR.struct_for(0) is x86.hvm_msr
+    three = x86.CPU_MSR.struct_for(8 + 3 * 16 + 5)
+    assert sizeof(three) == 8 + 3 * 16
+    assert len(three().msr) == 3
+    assert x86.CPU_MSR.struct_for(8 + 3 * 16) is three
+    assert sizeof(x86.CPU_XSAVE.struct_for(832)) == 832
+    assert x86.CPU.struct_for(5000) is x86.hvm_hw_cpu
+
+
+def test_sized_structures_do_not_pile_up() -> None:
+    for count in range(200):
+        x86.CPU_XSAVE.struct_for(600 + count)
+    assert len(x86.CPU_XSAVE._sized) <= 65

@@ -1,0 +1,80 @@
+"""Every member of every record, against the layouts that a compiler gave Xen's headers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hvmctx.abi import x86
+from hvmctx.abi.declare import by_name, by_typecode, record_types
+from hvmctx.abi.fields import Layout, fields_of
+from tests.samples import DATA, load
+
+LAYOUTS = load(DATA / "layouts.json")
+RECORDS = {record["name"]: record for record in LAYOUTS["records"]}
+MEMBERS = [(name, member) for name, record in RECORDS.items() for member in record["members"]]
+
+
+def test_descriptor() -> None:
+    found = {f.name: (f.offset, f.size) for f in fields_of(x86.hvm_save_descriptor)}
+    assert found == {m["name"]: (m["offset"], m["size"]) for m in LAYOUTS["descriptor"]}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_record(name: str) -> None:
+    known = by_name(name)
+    assert known.typecode == RECORDS[name]["typecode"]
+    assert known.size == RECORDS[name]["sizeof"]
+    assert known.struct.__name__ == RECORDS[name]["struct"]
+    assert by_typecode(known.typecode) is known
+
+
+def _check(layout: Layout, member: dict[str, Any]) -> None:
+    whole_array = member.get("count", 1) > 1 and member.get("elem_size") != 1
+    path = member["name"] + ("[0]" if whole_array else "")
+    if path in ("i", "pad"):
+        path += "[0]"
+    slot = layout.locate(path)
+    if member["type"] == "bitfield":
+        assert 8 * slot.offset + slot.shift == member["abs_bit_offset"]
+        assert slot.width == member["bit_width"]
+        return
+    assert slot.offset == member["offset"]
+    assert slot.size == member["elem_size" if whole_array else "size"]
+    assert slot.signed == member["type"].startswith("s64")
+    if whole_array:
+        last = layout.locate(f"{member['name']}[{member['count'] - 1}]")
+        assert last.offset + last.size == member["offset"] + member["size"]
+
+
+@pytest.mark.parametrize(
+    ("name", "member"), MEMBERS, ids=lambda v: v if isinstance(v, str) else v["name"]
+)
+def test_member(name: str, member: dict[str, Any]) -> None:
+    known = by_name(name)
+    if member.get("flexible"):
+        assert known.rest is not None
+        array, _, field = member["name"].partition("[n].")
+        assert known.rest[0] == array
+        slot = Layout.of(known.rest[1]).locate(field)
+        assert (known.size + slot.offset, slot.size) == (member["offset"], member["size"])
+    else:
+        _check(known.layout, member)
+
+
+@pytest.mark.parametrize("member", RECORDS["CPU"]["compat"], ids=lambda member: member["name"])
+def test_compat_member(member: dict[str, Any]) -> None:
+    _check(Layout.of(x86.hvm_hw_cpu_compat), member)
+
+
+def test_no_member_is_ours_alone() -> None:
+    """Whatever is declared, and not padding, the headers have too."""
+    for known in record_types():
+        if known.name not in RECORDS:
+            continue
+        theirs = {
+            m["name"].partition("[")[0].partition(".")[0] for m in RECORDS[known.name]["members"]
+        }
+        ours = {f.name for f in known.layout.fields if not f.is_padding or f.name == "_pad"}
+        assert ours <= theirs, known
