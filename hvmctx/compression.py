@@ -15,6 +15,7 @@ from hvmctx.source import PipeSource, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _WINDOW = 1 << 28
@@ -48,18 +49,59 @@ class _Gzip:
         return self._inner.unused_data
 
 
+class _Zstd:
+    """zstandard's decompressor with the interface of lzma's. It cannot bound its output,
+    so it is fed little by little: a block of four bytes gives 128 KiB at most."""
+
+    _PIECE = 256
+
+    def __init__(self) -> None:
+        library = importlib.import_module("zstandard")
+        self._inner = library.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        self._input = b""
+        self._output = b""
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        self._input += data
+        if not self._output and self._input:
+            piece, self._input = self._input[: self._PIECE], self._input[self._PIECE :]
+            self._output = self._inner.decompress(piece)
+        out, self._output = self._output[:max_length], self._output[max_length:]
+        return out
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._input and not self._output
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inner.eof) and not self._output
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inner.unused_data) + self._input
+
+
 def _xz() -> Any:
     return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_WINDOW)
 
 
-_STREAMED = {b"\x1f\x8b": ("gzip", _Gzip), b"\xfd7": ("xz", _xz)}
-_EXTRA = {b"\x28\xb5": ("zstd", "zstandard"), b"\x04\x22": ("lz4", "lz4.frame")}
+def _lz4() -> Any:
+    return importlib.import_module("lz4.frame").LZ4FrameDecompressor()
+
+
+_FORMATS: dict[bytes, tuple[str, Callable[[], Any]]] = {
+    b"\x1f\x8b": ("gzip", _Gzip),
+    b"\xfd7": ("xz", _xz),
+    b"\x28\xb5": ("zstd", _Zstd),
+    b"\x04\x22": ("lz4", _lz4),
+}
 
 
 class _Decompressor:
     """A file-like reader of the decompressed bytes. Members may follow one another."""
 
-    def __init__(self, source: Source, name: str, make: Any) -> None:
+    def __init__(self, source: Source, name: str, make: Callable[[], Any]) -> None:
         self._source = source
         self._name = name
         self._make = make
@@ -80,14 +122,15 @@ class _Decompressor:
             data, self._input = self._input, b""
             try:
                 out: bytes = self._inner.decompress(data, count)
-            except (zlib.error, lzma.LZMAError) as error:
+            except Exception as error:  # each library has its own
                 raise self._error(FormatError, f"damaged compressed data ({error})") from error
             self._at_start = False
             if out:
                 return out
 
     def _next_member(self) -> bool:
-        self._input = self._inner.unused_data.lstrip(b"\0") or bytes(self._source.read(_CHUNK))
+        rest = (self._inner.unused_data or b"").lstrip(b"\0")
+        self._input = rest or bytes(self._source.read(_CHUNK))
         self._inner = self._make()
         self._at_start = True
         return bool(self._input)
@@ -99,47 +142,15 @@ class _Decompressor:
         self._source.close()
 
 
-class _Foreign:
-    """A third-party reader, its errors turned into ours."""
-
-    def __init__(self, source: Source, name: str, inner: Any) -> None:
-        self._source = source
-        self._name = name
-        self._inner = inner
-
-    def read(self, count: int) -> bytes:
-        try:
-            return bytes(self._inner.read(count))
-        except Exception as error:  # each library has its own exceptions
-            raise FormatError(
-                f"damaged compressed data ({error})", layer=self._name, offset=self._source.position
-            ) from error
-
-    def close(self) -> None:
-        self._source.close()
-
-
 def decompressed(source: Source, head: bytes) -> PipeSource:
     """The contents of a compressed source, whose first bytes are `head`."""
-    if head[:2] in _STREAMED:
-        name, make = _STREAMED[head[:2]]
-        reader: Any = _Decompressor(source, name, make)
-    else:
-        name, module = _EXTRA[head[:2]]
-        try:
-            library = importlib.import_module(module)
-        except ImportError:
-            raise InputError(
-                f"{source.name}: compressed with {name}, which needs `pip install "
-                f"hvmctx[compression]`"
-            ) from None
-        if name == "zstd":
-            inner = library.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(
-                source, read_across_frames=True
-            )
-        else:
-            inner = library.open(source, "rb")
-        reader = _Foreign(source, name, inner)
+    name, make = _FORMATS[head[:2]]
+    try:
+        reader = _Decompressor(source, name, make)
+    except ImportError:
+        raise InputError(
+            f"{source.name}: compressed with {name}, which needs `pip install hvmctx[compression]`"
+        ) from None
     pipe = PipeSource(reader, source.name, owned=True)
     pipe.compression = name
     return pipe

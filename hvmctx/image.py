@@ -267,7 +267,7 @@ class Image:
         """How many page words there are of each of the sixteen types, in the order of
         their numbers; a pfn sent twice counts twice."""
         if self._page_types is None:
-            from hvmctx.stream.libxc import count_types
+            from hvmctx.stream.pages import count_types
 
             self._page_types = [0] * 16
             for record in self.records_of(LIBXC, streams.LIBXC_PAGE_DATA):
@@ -391,7 +391,7 @@ class _Indexer:
                 self._words_go_by(record, bytes(head))
 
     def _words_go_by(self, record: IndexedRecord, head: bytes) -> None:
-        from hvmctx.stream.libxc import count_types
+        from hvmctx.stream.pages import count_types
 
         words = bytes(self._source.read(record.words_size))
         if self._image._page_types is None:

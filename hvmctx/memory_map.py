@@ -11,7 +11,7 @@ from bisect import bisect_right
 from itertools import pairwise
 
 from hvmctx.abi import streams
-from hvmctx.stream.libxc import page_size_of, words_of
+from hvmctx.stream.pages import page_size_of, words_of
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from ctypes import LittleEndianStructure, c_int64, c_uint8, c_uint16, c_uint32, sizeof
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,11 +55,11 @@ def test_encode_is_the_inverse_of_decode(case: tuple[RecordType, bytes]) -> None
 @given(bodies)
 def test_decode_agrees_with_ctypes(case: tuple[RecordType, bytes]) -> None:
     known, body = case
-    struct = known.struct.from_buffer_copy(body)
+    struct: Any = known.struct.from_buffer_copy(body)
     for path in known.layout.paths():
         slot = known.layout.locate(path)
         if not slot.is_bytes:
-            value = struct
+            value: Any = struct
             for name in path.replace("[", ".[").split("."):
                 value = value[int(name[1:-1])] if name.startswith("[") else getattr(value, name)
             assert slot.get(body) == value, path

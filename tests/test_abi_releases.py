@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from hvmctx.abi.declare import record_types
 from hvmctx.abi.releases import (
     CPU_COMPAT_REFUSED,
     NEWEST,
@@ -10,7 +11,6 @@ from hvmctx.abi.releases import (
     ZERO_EXTEND_SINCE,
     Release,
 )
-from hvmctx.abi.declare import record_types
 from hvmctx.errors import UsageError
 from tests.samples import DATA, load
 

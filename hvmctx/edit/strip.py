@@ -14,7 +14,8 @@ from hvmctx.errors import LengthError, UnsupportedError, UsageError
 from hvmctx.image import walk
 from hvmctx.source import CHUNK, PipeSource, Source, open_source
 from hvmctx.stream.detect import ENOUGH, detect
-from hvmctx.stream.libxc import PageData, data_pages
+from hvmctx.stream.libxc import PageData
+from hvmctx.stream.pages import data_pages
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, Header, StreamReader, StreamRecord
 
 TYPE_CHECKING = False

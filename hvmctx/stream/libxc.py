@@ -11,13 +11,11 @@ from __future__ import annotations
 import struct
 from array import array
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from hvmctx.abi import streams
 from hvmctx.errors import LengthError, TruncatedError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import ClassVar
+from hvmctx.stream.pages import bytes_of, data_pages, words_of
 
 LAYER = "libxc"
 
@@ -39,45 +37,6 @@ def _multiple(body: bytes | memoryview, size: int, record: str, start: int = 0) 
         )  # fmt: skip
 
 
-def words_of(data: bytes | memoryview) -> array[int]:
-    """u64s out of little-endian bytes, in one call."""
-    words = array("Q")
-    words.frombytes(data)
-    if struct.pack("=H", 1) != b"\1\0":
-        words.byteswap()
-    return words
-
-
-def _bytes_of(words: array[int]) -> bytes:
-    if struct.pack("=H", 1) == b"\1\0":
-        return words.tobytes()
-    swapped = array("Q", words)
-    swapped.byteswap()
-    return swapped.tobytes()
-
-
-def data_pages(types: bytes) -> int:
-    """How many words carry a page, given the top byte of each word."""
-    return len(types.translate(None, _DATALESS))
-
-
-def count_types(tops: bytes, counts: list[int]) -> None:
-    """Add to `counts`, one place for each of the sixteen page types, the types of the
-    words whose top bytes are given. A batch of one type costs one pass over its bytes."""
-    while tops:
-        top = tops[:1]
-        rest = tops.translate(None, top)
-        counts[top[0] >> 4] += len(tops) - len(rest)
-        tops = rest
-
-
-def page_size_of(word: int) -> int:
-    """Bytes of page data that a word announces: 4096 or 0."""
-    has_data = word >> streams.PAGE_TYPE_SHIFT in streams.PAGE_TYPES_WITH_DATA
-    return streams.PAGE_SIZE if has_data else 0
-
-
-_DATALESS = bytes(top for top in range(256) if top >> 4 not in streams.PAGE_TYPES_WITH_DATA)
 _PAGE_HEAD = struct.Struct("<II")
 
 
@@ -123,7 +82,7 @@ class PageData:
 
     def serialise(self) -> bytes:
         return b"".join(
-            (_PAGE_HEAD.pack(len(self.words), self.reserved), _bytes_of(self.words), self.pages)
+            (_PAGE_HEAD.pack(len(self.words), self.reserved), bytes_of(self.words), self.pages)
         )
 
 
@@ -160,7 +119,7 @@ class PvP2mFrames:
         return cls(start_pfn, end_pfn, words_of(body[8:]))
 
     def serialise(self) -> bytes:
-        return struct.pack("<II", self.start_pfn, self.end_pfn) + _bytes_of(self.frames)
+        return struct.pack("<II", self.start_pfn, self.end_pfn) + bytes_of(self.frames)
 
 
 @dataclass
@@ -283,7 +242,7 @@ class DirtyPfnList:
         return cls(words_of(body))
 
     def serialise(self) -> bytes:
-        return _bytes_of(self.pfns)
+        return bytes_of(self.pfns)
 
 
 @dataclass

@@ -1,0 +1,54 @@
+"""Page words in bulk: type << 60 | pfn, little-endian u64s, one for each page of a batch.
+
+Everything here works on whole batches by slices of their bytes; no Python step a page.
+Source: docs/specs/libxc-migration-stream.pandoc.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+
+from hvmctx.abi import streams
+
+
+def words_of(data: bytes | memoryview) -> array[int]:
+    """u64s out of little-endian bytes, in one call."""
+    words = array("Q")
+    words.frombytes(data)
+    if struct.pack("=H", 1) != b"\1\0":
+        words.byteswap()
+    return words
+
+
+def bytes_of(words: array[int]) -> bytes:
+    """The inverse of `words_of`."""
+    if struct.pack("=H", 1) == b"\1\0":
+        return words.tobytes()
+    swapped = array("Q", words)
+    swapped.byteswap()
+    return swapped.tobytes()
+
+
+def data_pages(types: bytes) -> int:
+    """How many words carry a page, given the top byte of each word."""
+    return len(types.translate(None, _DATALESS))
+
+
+def count_types(tops: bytes, counts: list[int]) -> None:
+    """Add to `counts`, one place for each of the sixteen page types, the types of the
+    words whose top bytes are given. A batch of one type costs one pass over its bytes."""
+    while tops:
+        top = tops[:1]
+        rest = tops.translate(None, top)
+        counts[top[0] >> 4] += len(tops) - len(rest)
+        tops = rest
+
+
+def page_size_of(word: int) -> int:
+    """Bytes of page data that a word announces: 4096 or 0."""
+    has_data = word >> streams.PAGE_TYPE_SHIFT in streams.PAGE_TYPES_WITH_DATA
+    return streams.PAGE_SIZE if has_data else 0
+
+
+_DATALESS = bytes(top for top in range(256) if top >> 4 not in streams.PAGE_TYPES_WITH_DATA)

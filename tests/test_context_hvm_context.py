@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hvmctx.abi import x86
+from hvmctx.abi.declare import record_types
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.errors import MissingRecordError, TruncatedError
+from tests.samples import CONTEXTS, context_bytes
+
+typecodes = st.sampled_from([known.typecode for known in record_types()]) | st.integers(0, 0xFFFF)
+records = st.builds(
+    lambda typecode, instance, body: struct.pack("<HHI", typecode, instance, len(body)) + body,
+    typecodes,
+    st.integers(0, 3),
+    st.binary(max_size=70),
+)
+streams = st.builds(
+    lambda parts, tail: b"".join(parts) + tail, st.lists(records, max_size=8), st.binary(max_size=9)
+)
+
+
+@given(st.binary(max_size=200) | streams)
+@example(b"")
+@example(struct.pack("<HHI", 0, 7, 4) + b"body" + b"after")
+@example(struct.pack("<HHI", 99, 5, 0xFFFFFFF0) + b"abc")
+def test_any_bytes_round_trip(data: bytes) -> None:
+    context = HvmContext.parse(data)
+    assert context.to_bytes() == data
+    assert context.size + len(context.tail) == len(data)
+    for vcpu in context.vcpus.values():
+        for record in vcpu.records():
+            record.fields()
+            bytes(record.struct)
+    assert context.to_bytes() == data
+
+
+@pytest.mark.parametrize("path", CONTEXTS, ids=lambda path: "/".join(path.parts[-3:]))
+def test_samples_round_trip(path: Path) -> None:
+    data = path.read_bytes()
+    context = HvmContext.parse(data)
+    assert context.to_bytes() == data
+    for record in context.entries:
+        if record.type is not None:
+            bytes(record.struct)
+    assert context.to_bytes() == data
+
+
+def test_typed_access() -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    assert list(context.vcpus) == [0]
+    vcpu = context.vcpus[0]
+    assert vcpu.cpu.rip == context.record(x86.CPU, 0).fields()["rip"]
+    assert vcpu.cpu.cr0 & 1 in (0, 1)
+    assert vcpu.lapic.apic_base_msr == 0xFEE00900
+    assert [r.instance for r in context.records(x86.LAPIC_REGS)] == [0]
+    assert [r.name for r in vcpu.records()] == [
+        "CPU", "LAPIC", "LAPIC_REGS", "MTRR", "VMCE_VCPU", "TSC_ADJUST",
+    ]  # fmt: skip
+    assert context.header.magic == x86.HVM_FILE_MAGIC
+    assert len(context.records(x86.PIC)) == 2
+    assert context.records(3, instance=1)[0].struct.is_master == 0
+    assert repr(vcpu) == "<vcpu 0>"
+    assert repr(context) == "<HvmContext of 18 records>"
+
+
+def test_missing_records() -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    with pytest.raises(MissingRecordError, match="no VIRIDIAN_DOMAIN/0"):
+        context.record(x86.VIRIDIAN_DOMAIN)
+    assert not hasattr(context, "viridian_domain")
+    assert not hasattr(context.vcpus[0], "cpu_xsave")
+    assert not hasattr(context, "no_such_record")
+    with pytest.raises(AttributeError, match=r"ctx.vcpus\[n\].cpu"):
+        _ = context.cpu
+    with pytest.raises(MissingRecordError, match="no type 77/1"):
+        context.record(77, 1)
+
+
+def test_the_last_of_repeated_records_counts() -> None:
+    context = HvmContext([Record(x86.TSC_ADJUST, 0, bytes([n]) + bytes(7)) for n in (1, 2, 3)])
+    assert context.vcpus[0].tsc_adjust.tsc_adjust == 3
+
+
+def test_changes_through_the_structures_are_written() -> None:
+    data = context_bytes()
+    context = HvmContext.from_bytes(data)
+    context.vcpus[0].cpu.rip = 0x1234
+    changed = context.to_bytes()
+    offset = 32 + 8 + 640
+    assert changed == data[:offset] + (0x1234).to_bytes(8, "little") + data[offset + 8 :]
+
+
+def test_records_may_be_added_and_dropped() -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    context.entries.insert(-1, Record(x86.TSC_ADJUST, 1, (5).to_bytes(8, "little")))
+    del context.entries[1]
+    again = HvmContext.from_bytes(context.to_bytes())
+    assert again.vcpus[1].tsc_adjust.tsc_adjust == 5
+    assert not again.records(x86.CPU)
+
+
+def test_parsing_does_not_copy() -> None:
+    data = bytearray(context_bytes())
+    record = HvmContext.parse(data).record(x86.TSC_ADJUST)
+    data[record.offset + 8 : record.offset + 16] = b"\1" * 8  # type: ignore[operator]
+    assert bytes(record.body) == b"\1" * 8
+
+
+@pytest.mark.parametrize("cut", range(0, 4112, 1))
+def test_every_truncation(cut: int) -> None:
+    data = context_bytes()[:cut]
+    context = HvmContext.parse(data)
+    assert context.to_bytes() == data
+    damage = context.damage
+    assert isinstance(damage, TruncatedError)
+    assert damage.layer == "context"
+    assert 0 <= damage.offset <= cut
+    assert damage.found and damage.expected
+    assert str(damage).count("\n") == 0
+    if len(context.tail):
+        with pytest.raises(TruncatedError):
+            HvmContext.from_bytes(data)
+    else:
+        assert "no END record" in str(damage) or "empty" in str(damage)
+        assert not HvmContext.from_bytes(data).has_end
+
+
+@pytest.mark.parametrize("length", [1, 0x7FFFFFFF, 0xFFFFFFF8, 0xFFFFFFFF])
+def test_lengths_beyond_the_end(length: int) -> None:
+    data = struct.pack("<HHI", 2, 1, length)
+    context = HvmContext.parse(data)
+    assert context.cut_descriptor is not None
+    assert (context.cut_descriptor.typecode, context.cut_descriptor.length) == (2, length)
+    assert str(context.damage) == (
+        f"context: offset 0x8: entry 0, CPU/1: the body is cut off: "
+        f"found 0 bytes, expected {length}"
+    )
+
+
+def test_end_with_instance_body_and_more_behind() -> None:
+    data = struct.pack("<HHI", 0, 7, 4) + b"body" + b"after"
+    context = HvmContext.from_bytes(data)
+    assert context.has_end and context.damage is None
+    assert (bytes(context.entries[0].body), bytes(context.tail)) == (b"body", b"after")
+
+
+def test_buffers_of_any_shape() -> None:
+    data = context_bytes()
+    wide = memoryview(bytearray(data)).cast("I")
+    assert HvmContext.parse(wide).to_bytes() == data
+    reversed_view = memoryview(data[::-1])[::-1]
+    assert HvmContext.parse(reversed_view).to_bytes() == data

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi import x86
+from hvmctx.abi.declare import RecordType, record_types
+from hvmctx.context.record import Record, pack_descriptor
+from hvmctx.errors import FieldError, UnknownRecordError
+
+TYPES = [known for known in record_types() if known.size]
+lengths = st.sampled_from(TYPES).flatmap(
+    lambda known: st.tuples(st.just(known), st.binary(max_size=known.size + 40))
+)
+
+
+def numbered(size: int) -> bytes:
+    return bytes((3 * i + 1) % 256 for i in range(size))
+
+
+@given(lengths)
+def test_short_records_read_as_zeros_and_stay_short(case: tuple[RecordType, bytes]) -> None:
+    known, body = case
+    record = Record(known, 0, body)
+    size = known.size
+    if known is not x86.CPU:
+        assert record.as_read() == body[:size].ljust(size, b"\0")
+    assert record.fields() == known.layout.decode(record.as_read())
+    bytes(record.struct)  # reading must not change anything
+    assert record.to_bytes() == pack_descriptor(known.typecode, 0, len(body)) + body
+
+
+@given(lengths, st.data())
+def test_writing_to_the_structure_writes_to_the_record(
+    case: tuple[RecordType, bytes], data: st.DataObject
+) -> None:
+    known, body = case
+    slots = [known.layout.locate(path) for path in known.layout.paths()]
+    slots = [s for s in slots if not s.is_bytes and "[" not in s.path and "." not in s.path]
+    if not slots:
+        return
+    slot = data.draw(st.sampled_from(slots))
+    record = Record(known, 0, body)
+    before = bytes(record.struct)
+    setattr(record.struct, slot.path, ~slot.get(before))
+    after = bytes(record.body)
+    assert len(after) == len(body)
+    if known is x86.CPU and len(body) != x86.CPU.size:
+        return  # the parts of old records move: see below
+    end = slot.offset + slot.size
+    assert after[: slot.offset] == body[: slot.offset]
+    assert after[end:] == body[end:]
+    if end <= len(body):
+        assert slot.get(after) == slot.get(record.struct) != slot.get(before)
+
+
+def test_cpu_record_of_before_3_4() -> None:
+    """1016 bytes: tsc, pending_event and error_code move up past msr_tsc_aux, which is 0,
+    and flags is 1 (Xen 4.7+, the compat fix-up of hvm_load_cpu_ctxt)."""
+    body = numbered(1016)
+    record = Record(x86.CPU, 0, body)
+    fields = record.fields()
+    assert fields["msr_efer"] == int.from_bytes(body[992:1000], "little")
+    assert fields["msr_tsc_aux"] == 0
+    assert fields["tsc"] == int.from_bytes(body[1000:1008], "little")
+    assert fields["pending_event"] == int.from_bytes(body[1008:1012], "little")
+    assert fields["error_code"] == int.from_bytes(body[1012:1016], "little")
+    assert (fields["flags"], fields["pad0"]) == (1, 0)
+    record.struct.tsc = 0x1122334455667788
+    assert (
+        bytes(record.body) == body[:1000] + (0x1122334455667788).to_bytes(8, "little") + body[1008:]
+    )
+
+
+@pytest.mark.parametrize("length", [0, 1000, 1015, 1017, 1024, 1027, 1028, 1031])
+def test_cpu_records_of_other_lengths_have_their_fpu_initialised(length: int) -> None:
+    fields = Record(x86.CPU, 0, numbered(length)).fields()
+    assert fields["flags"] == 1
+    expected = numbered(length).ljust(1032, b"\0")
+    assert fields["rip"] == int.from_bytes(expected[640:648], "little")
+    assert fields["pad0"] == int.from_bytes(expected[1028:], "little")
+
+
+def test_cpu_record_of_4_7_is_taken_as_it_is() -> None:
+    assert Record(x86.CPU, 0, bytes(1032)).fields()["flags"] == 0
+    assert Record(x86.CPU, 0, bytes(1040)).fields()["flags"] == 0
+
+
+def test_variable_part() -> None:
+    body = struct.pack("<II", 2, 0) + struct.pack("<IIQIIQ", 0x48, 0, 5, 0xDA0, 0, 7) + b"x"
+    record = Record(x86.CPU_MSR, 1, body)
+    assert [(m.index, m.val) for m in record.struct.msr] == [(0x48, 5), (0xDA0, 7)]
+    record.struct.msr[1].val = 9
+    assert record.rest == body[8:32] + (9).to_bytes(8, "little") + b"x"
+
+
+def test_unknown_type() -> None:
+    record = Record(999, 3, b"abc")
+    assert (record.name, record.type, record.length) == ("type 999", None, 3)
+    for read in (lambda: record.struct, record.fields, record.as_read, lambda: record.rest):
+        with pytest.raises(UnknownRecordError, match="type 999/3"):
+            read()
+    assert repr(record) == "<type 999/3, 3 bytes>"
+
+
+def test_length_may_lie_on_purpose() -> None:
+    record = Record(x86.PMTIMER, 0, bytes(8), length=0xFFFFFFF8)
+    assert record.to_bytes() == struct.pack("<HHI", 13, 0, 0xFFFFFFF8) + bytes(8)
+
+
+def test_replacing_the_body_drops_the_structure() -> None:
+    record = Record(x86.TSC_ADJUST, 0, bytes(8))
+    record.struct.tsc_adjust = 5
+    record.body = b"\7" + bytes(7)
+    assert record.struct.tsc_adjust == 7
+
+
+@pytest.mark.parametrize("numbers", [(1 << 16, 0, 0), (0, 1 << 16, 0), (0, 0, 1 << 32), (-1, 0, 0)])
+def test_descriptors_that_cannot_be(numbers: tuple[int, int, int]) -> None:
+    with pytest.raises(FieldError, match="-bit field"):
+        pack_descriptor(*numbers)

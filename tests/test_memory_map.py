@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi import streams
+from hvmctx.image import open_image
+from hvmctx.memory_map import MemoryMap, Run
+from tests.samples import libxc_stream, page_data, word
+
+TYPES = sorted(streams.PAGE_TYPES)
+words = st.builds(word, st.integers(0, 40), st.sampled_from(TYPES))
+runs = st.builds(
+    lambda start, count, kind: [word(start + n, kind) for n in range(count)],
+    st.integers(0, 60), st.integers(1, 20), st.sampled_from(TYPES),
+)  # fmt: skip
+batches = st.lists(runs | st.lists(words, min_size=1, max_size=12), max_size=6)
+
+
+@given(batches)
+def test_agrees_with_reading_page_by_page(sent: list[list[int]]) -> None:
+    data = libxc_stream(*(page_data(*batch, fill=at) for at, batch in enumerate(sent)))
+    expected: dict[int, tuple[int, bytes | None]] = {}
+    for at, batch in enumerate(sent):
+        page = at
+        for one in batch:
+            kind, pfn = one >> 60, one & streams.PFN_MASK
+            has_data = kind in streams.PAGE_TYPES_WITH_DATA
+            # page_data fills by the position of the word
+            expected[pfn] = (kind, bytes([at + batch.index(one) & 0xFF]) if has_data else None)
+            page += 1
+    with open_image(data) as image:
+        memory = image.memory_map
+        assert len(memory) == len(expected)
+        for pfn, (kind, fill) in expected.items():
+            found = memory.lookup(pfn)
+            assert found is not None and found[0] == kind
+            assert (found[1] is None) == (fill is None)
+        assert memory.lookup(1000) is None
+        ends = [0]
+        for run in memory.runs:
+            assert run.pfn >= ends[-1] and run.count > 0
+            ends.append(run.end)
+        counts: dict[int, int] = {}
+        for kind, _ in expected.values():
+            counts[kind] = counts.get(kind, 0) + 1
+        assert memory.counts() == dict(sorted(counts.items()))
+
+
+def test_where_pages_lie() -> None:
+    first = page_data(word(5), word(6, 0xE), word(7), word(9), fill=0x10)
+    second = page_data(word(7), word(8), fill=0x20)
+    data = libxc_stream(first, second)
+    with open_image(data) as image:
+        memory = image.memory_map
+        contents = {}
+        for pfn in range(12):
+            found = memory.lookup(pfn)
+            if found is not None:
+                contents[pfn] = None if found[1] is None else data[found[1]]
+        assert contents == {5: 0x10, 6: None, 7: 0x20, 8: 0x21, 9: 0x13}
+        assert sum(run.count for run in memory.populated()) == 5
+
+
+def test_a_batch_of_neighbours_is_one_run() -> None:
+    data = libxc_stream(*(page_data(*(word(n) for n in range(s, s + 64))) for s in (0, 64)))
+    with open_image(data) as image:
+        assert [(run.pfn, run.count) for run in image.memory_map.runs] == [(0, 64), (64, 64)]
+        assert "64 pfns from 0x40, type 0x0 at" in repr(image.memory_map.runs[1])
+
+
+@pytest.mark.parametrize("last", [(1 << 52) - 1, (1 << 52) - 2])
+def test_the_highest_pfns_do_not_run_over(last: int) -> None:
+    data = libxc_stream(page_data(word(last), word(0, 1), word(1, 1)))
+    with open_image(data) as image:
+        runs = image.memory_map.runs
+        assert [(r.pfn, r.count, r.type) for r in runs] == [(0, 2, 1), (last, 1, 0)]
+
+
+def test_reserved_bits_do_not_count() -> None:
+    data = libxc_stream(page_data(word(3) | 0xFF << 52))
+    with open_image(data) as image:
+        assert image.memory_map.lookup(3) is not None
+
+
+def test_runs_sent_again_join() -> None:
+    memory = MemoryMap([Run(0, 4, 0xE, None)])
+    assert memory.lookup(3) == (0xE, None)
+    assert repr(memory.runs[0]) == "<4 pfns from 0x0, type 0xe>"

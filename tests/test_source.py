@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.errors import InputError
+from hvmctx.source import BufferSource, PipeSource, Source, open_source
+
+DATA = bytes(range(256)) * 10
+
+
+class Trickle(io.RawIOBase):
+    """A pipe that gives a few bytes at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, count: int = -1) -> bytes:
+        return self._data.read(min(count, 7))
+
+
+def file_source(path: Path) -> Source:
+    path.write_bytes(DATA)
+    return open_source(path)
+
+
+SOURCES: dict[str, Callable[[Path], Source]] = {
+    "buffer": lambda path: open_source(DATA),
+    "bytearray": lambda path: open_source(bytearray(DATA)),
+    "path": file_source,
+    "string": lambda path: open_source(str(file_source(path).name)),
+    "object": lambda path: open_source(io.BytesIO(DATA)),
+    "pipe": lambda path: open_source(Trickle(DATA)),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
+    with SOURCES[request.param](tmp_path / "data") as opened:
+        yield opened
+
+
+def test_reading_and_skipping(source: Source) -> None:
+    assert bytes(source.read(10)) == DATA[:10]
+    assert source.skip(500) == 500
+    assert source.position == 510
+    assert bytes(source.read(5)) == DATA[510:515]
+    assert source.skip(1 << 60) == len(DATA) - 515
+    assert bytes(source.read(1)) == b""
+    assert source.position == len(DATA)
+
+
+def test_claimed_counts_cost_nothing(source: Source) -> None:
+    assert bytes(source.read(1 << 50)) == DATA
+
+
+def test_offsets(source: Source) -> None:
+    if source.seekable:
+        assert bytes(source.read_at(300, 4)) == DATA[300:304]
+        assert bytes(source.read_at(len(DATA) - 2, 100)) == DATA[-2:]
+        assert bytes(source.read_at(1 << 40, 5)) == b""
+        assert (source.position, source.size) == (0, len(DATA))
+    else:
+        assert isinstance(source, PipeSource) and source.size is None
+        assert source.peek(300) == DATA[:300]
+        assert source.read(301) == DATA[:301]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 400)), max_size=20))
+def test_pipes_and_buffers_agree(steps: list[tuple[bool, int]]) -> None:
+    pipe, buffer = open_source(Trickle(DATA)), open_source(DATA)
+    for read, count in steps:
+        if read:
+            assert bytes(pipe.read(count)) == bytes(buffer.read(count))
+        else:
+            assert pipe.skip(count) == buffer.skip(count)
+        assert pipe.position == buffer.position
+
+
+def test_buffers_are_not_copied() -> None:
+    data = bytearray(DATA)
+    view = BufferSource(data).read(4)
+    data[0] = 99
+    assert view[0] == 99
+
+
+def test_file_objects_are_read_from_where_they_stand() -> None:
+    file = io.BytesIO(b"before" + DATA)
+    file.seek(6)
+    with open_source(file) as source:
+        assert source.size == len(DATA)
+        assert bytes(source.read(3)) == DATA[:3]
+    assert not file.closed
+
+
+def test_named_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_bytes(DATA))
+    writer.start()
+    with open_source(path) as source:
+        assert not source.seekable
+        assert source.read(len(DATA) + 1) == DATA
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("/no/such/file", "No such file"),
+        ("/", "is a directory"),
+        ("a\0b", "null"),
+        (5, "cannot read from int"),
+        (io.StringIO("text"), "opened as text"),
+    ],
+)
+def test_what_cannot_be_opened(target: object, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        open_source(target)
+
+
+def test_a_closed_file_object() -> None:
+    file = io.BytesIO(DATA)
+    file.close()
+    with pytest.raises(InputError, match="closed"):
+        open_source(file)
+
+
+class Broken(io.RawIOBase):
+    def readable(self) -> bool:
+        return True
+
+    def read(self, count: int = -1) -> bytes:
+        if count == 0:
+            return b""
+        raise OSError(5, "Input/output error")
+
+
+def test_a_pipe_that_breaks() -> None:
+    with pytest.raises(InputError, match="Input/output error"):
+        open_source(Broken())

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi import streams
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.errors import FormatError, UsageError
+from hvmctx.stream import handlers, libxc
+from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
+
+ALL = [(LIBXC, n) for n in streams.LIBXC_RECORDS] + [(LIBXL, n) for n in streams.LIBXL_RECORDS]
+
+
+@pytest.fixture
+def plain_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "_handlers", dict(handlers._handlers))
+    monkeypatch.setattr(handlers, "_plugins", [])
+
+
+@given(st.sampled_from(ALL), st.binary(max_size=60))
+def test_any_body_of_any_type(key: tuple[str, int], body: bytes) -> None:
+    record = StreamRecord(*key, len(body), 1000)
+    try:
+        handlers.decode(record, body)
+    except FormatError as error:
+        assert 1008 <= error.offset <= 1008 + len(body)
+        assert error.record
+
+
+def test_the_first_handlers() -> None:
+    context = handlers.decode(StreamRecord(LIBXC, streams.LIBXC_HVM_CONTEXT, 0, 0), b"")
+    assert isinstance(context, HvmContext)
+    info = handlers.decode(
+        StreamRecord(LIBXC, streams.LIBXC_X86_PV_INFO, 8, 0), b"\x08\x04" + bytes(6)
+    )
+    assert isinstance(info, libxc.PvInfo)
+
+
+def test_records_without_a_handler_are_their_body(plain_registry: None) -> None:
+    assert handlers.decode(StreamRecord(LIBXC, 0x55, 2, 0), b"ab") == b"ab"
+
+
+def test_register(plain_registry: None) -> None:
+    handlers.register(LIBXC, 0x20, bytes.hex)
+    assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == "6162"
+
+
+class FakeEntry:
+    value = "package:thing"
+
+    def __init__(self, name: str, handler: Any) -> None:
+        self.name = name
+        self._handler = handler
+
+    def load(self) -> Any:
+        if isinstance(self._handler, Exception):
+            raise self._handler
+        return self._handler
+
+
+def test_entry_points(plain_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [FakeEntry("libxc:0x20", bytes.hex)]
+    asked = []
+
+    def entry_points(group: str) -> list[FakeEntry]:
+        asked.append(group)
+        return found
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    record = StreamRecord(LIBXC, 0x20, 2, 0)
+    assert handlers.decode(record, b"ab") == "6162"
+    assert handlers.decode(StreamRecord(LIBXC, 0x21, 2, 0), b"ab") == b"ab"
+    assert asked == ["hvmctx.handlers"], "looked up once"
+
+
+@pytest.mark.parametrize(
+    "entry", [FakeEntry("nonsense", len), FakeEntry("libxc:1", ImportError("gone"))]
+)
+def test_entry_points_that_do_not_load(
+    entry: FakeEntry, plain_registry: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
+    with pytest.raises(UsageError, match=f"entry point '{entry.name}'"):
+        handlers.load_plugins()
+
+
+def test_a_handler_that_fails_is_a_format_error(plain_registry: None) -> None:
+    handlers.register(LIBXC, 0x20, lambda body: 1 // 0)
+    with pytest.raises(FormatError, match=r"offset 0x48: .*ZeroDivisionError"):
+        handlers.decode(StreamRecord(LIBXC, 0x20, 0, 0x40), b"")

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.errors import FormatError, TruncatedError
+from hvmctx.stream import libxl
+
+KINDS: list[Any] = [libxl.EmulatorContext, libxl.EmulatorXenstoreData, libxl.CheckpointState]
+
+
+@given(st.sampled_from(KINDS), st.binary(max_size=60))
+def test_any_body_round_trips_or_is_refused(kind: Any, body: bytes) -> None:
+    try:
+        payload = kind.parse(body)
+    except FormatError as error:
+        assert error.layer == "libxl" and 0 <= error.offset <= len(body)
+        return
+    assert payload.serialise() == body
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9))).map(
+        lambda pairs: [(k.replace(b"\0", b""), v.replace(b"\0", b"")) for k, v in pairs]
+    )
+)
+def test_xenstore_pairs_round_trip(pairs: list[tuple[bytes, bytes]]) -> None:
+    data = libxl.EmulatorXenstoreData(2, 0, pairs)
+    assert libxl.EmulatorXenstoreData.parse(data.serialise()) == data
+
+
+def test_emulator() -> None:
+    context = libxl.EmulatorContext.parse(struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3\0")
+    assert (context.emulator, context.index) == ("qemu-upstream", 0)
+    state = context.device_model()
+    assert state is not None and state.version == 3
+    other = libxl.EmulatorContext(9, 1, b"other")
+    assert (other.emulator, other.device_model()) == ("emulator 9", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [(b"key\0value", "does not end"), (b"key\0", "without a value")]
+)
+def test_xenstore_data_that_cannot_be(text: bytes, reason: str) -> None:
+    with pytest.raises(FormatError, match=reason):
+        libxl.EmulatorXenstoreData.parse(bytes(8) + text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_too_short(kind: Any) -> None:
+    with pytest.raises(TruncatedError, match="too short"):
+        kind.parse(b"abc")
+
+
+def test_checkpoint_state() -> None:
+    assert libxl.CheckpointState.parse(bytes(8)).state == "NEW"
+    assert libxl.CheckpointState(9).state == "state 9"
