@@ -181,10 +181,22 @@ class Image:
         record = self.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
         if record is None:
             raise MissingRecordError(self._why_no_context())
+        if record.end > self.end and self.problems:
+            # the input ends within the context: what there is of it can still be read
+            context = HvmContext.parse(self._what_there_is(record))
+            context.damage = self.problems[-1]
+            return context
         context = HvmContext.parse(self.body(record))
         if context.damage is not None:
             context.damage.moved(record.body_offset)
         return context
+
+    def _what_there_is(self, record: IndexedRecord) -> bytes | memoryview:
+        if record.kept is not None:
+            return record.kept
+        if not self.source.seekable:
+            return b""
+        return self.source.read_at(record.body_offset, record.length)
 
     def _whole_input(self) -> bytes | memoryview:
         if self.source.seekable:
@@ -376,8 +388,7 @@ class _Indexer:
         if record.type == streams.LIBXC_PAGE_DATA and record.layer == LIBXC:
             self._page_data(record)
         elif not source.seekable and record.length <= LARGEST_KEPT:
-            kept = source.read(record.length)
-            record.kept = kept if len(kept) == record.length else None
+            record.kept = source.read(record.length)
         if not record.known:
             self._unknown(record)
         if record.padding:
