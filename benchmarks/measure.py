@@ -32,8 +32,14 @@ def alternating(
     return best[0], best[1]
 
 
-def command(arguments: Sequence[str]) -> Callable[[], object]:
+def command(
+    arguments: Sequence[str], environment: dict[str, str] | None = None
+) -> Callable[[], object]:
     """Run a command, its output dropped."""
     return lambda: subprocess.run(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+        arguments,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        env=environment,
     )

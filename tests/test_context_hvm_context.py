@@ -52,6 +52,26 @@ def test_samples_round_trip(path: Path) -> None:
     assert context.to_bytes() == data
 
 
+@given(streams)
+def test_decoding_all_at_once(data: bytes) -> None:
+    context, other = HvmContext.parse(data), HvmContext.parse(data)
+    for record in other.entries:
+        if record.type is not None:
+            bytes(record.struct)
+    one_by_one = [r.fields() if r.type and r.type.size else None for r in other.entries]
+    assert context.decode() == one_by_one == other.decode()
+
+
+def test_records_are_the_same_however_they_are_reached() -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    context.vcpus[0].cpu.rip = 5
+    assert context.records(x86.CPU)[0] is context.record(x86.CPU)
+    assert context.records(x86.CPU)[0].struct.rip == 5
+    assert context.decode()[1]["rip"] == 5  # type: ignore[index]
+    context.entries = context.entries[:2]
+    assert len(HvmContext.parse(context.to_bytes()).entries) == 2
+
+
 def test_typed_access() -> None:
     context = HvmContext.from_bytes(context_bytes())
     assert list(context.vcpus) == [0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import VCPU, RecordType, by_name, by_typecode
+from hvmctx.abi.declare import VCPU, RecordType, by_name, by_typecode, typecodes_of
 from hvmctx.context.record import DESCRIPTOR_SIZE, Record, pack_descriptor
 from hvmctx.errors import FormatError, MissingRecordError, TruncatedError
 
@@ -18,6 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
+
+    _Found = tuple[int, int, int, int]
+    """typecode, instance, offset of the descriptor, end of the body"""
 
 _unpack_descriptor = struct.Struct("<HHI").unpack_from
 
@@ -41,11 +44,8 @@ class Vcpu:
 
     def records(self) -> list[Record]:
         """All records of this vcpu, in the context's order."""
-        return [
-            record
-            for record in self._context.entries
-            if record.instance == self.id and record.type is not None and record.type.scope == VCPU
-        ]
+        codes = typecodes_of(VCPU)
+        return [r for r in self._context.entries if r.instance == self.id and r.typecode in codes]
 
 
 class HvmContext:
@@ -63,7 +63,10 @@ class HvmContext:
         tail: bytes | memoryview = b"",
         damage: FormatError | None = None,
     ) -> None:
-        self.entries = list(entries)
+        self._entries = list(entries)
+        self._found: list[_Found] | None = None
+        self._view = memoryview(b"")
+        self._made: dict[_Found, Record] = {}
         self.tail = tail
         self.damage = damage
         self.cut_descriptor: Record | None = None
@@ -72,6 +75,25 @@ class HvmContext:
     def __repr__(self) -> str:
         return f"<HvmContext of {len(self.entries)} records>"
 
+    @property
+    def entries(self) -> list[Record]:
+        """All records, END included. Change the list, or what is in it, freely."""
+        if self._found is not None:
+            made = self._made
+            self._entries = [made.get(found) or self._make(found) for found in self._found]
+            self._found = None
+        return self._entries
+
+    @entries.setter
+    def entries(self, entries: Iterable[Record]) -> None:
+        self._entries = list(entries)
+        self._found = None
+
+    def _make(self, found: _Found) -> Record:
+        typecode, instance, offset, end = found
+        body = self._view[offset + DESCRIPTOR_SIZE : end]
+        return Record.parsed(typecode, instance, body, offset)
+
     @classmethod
     def parse(cls, buffer: bytes | bytearray | memoryview) -> HvmContext:
         """Take a context apart, without copying. Never raises: see `damage`."""
@@ -79,24 +101,28 @@ class HvmContext:
         if view.format != "B" or not view.c_contiguous:
             view = memoryview(view.tobytes())
         context = cls()
-        entries = context.entries
+        context._view = view
+        # Records are made of these when they are asked for: most callers want a few.
+        found: list[_Found] = []
+        context._found = found
         offset, size = 0, len(view)
-        while size - offset >= DESCRIPTOR_SIZE:
+        last_descriptor = size - DESCRIPTOR_SIZE
+        while offset <= last_descriptor:
             typecode, instance, length = _unpack_descriptor(view, offset)
-            start = offset + DESCRIPTOR_SIZE
-            end = start + length
+            end = offset + DESCRIPTOR_SIZE + length
             if end > size:
+                body = view[offset + DESCRIPTOR_SIZE :]
                 context.cut_descriptor = Record(
-                    typecode, instance, view[start:], offset=offset, length=length
+                    typecode, instance, body, offset=offset, length=length
                 )
                 break
-            entries.append(Record(typecode, instance, view[start:end], offset=offset))
+            found.append((typecode, instance, offset, end))
             offset = end
             if typecode == 0:
                 context.tail = view[offset:]
                 return context
         context.tail = view[offset:]
-        context.damage = _damage(context, offset, size)
+        context.damage = _damage(context, len(found), offset, size)
         return context
 
     @classmethod
@@ -107,6 +133,23 @@ class HvmContext:
         if context.damage is not None and len(context.tail):
             raise context.damage
         return context
+
+    def decode(self) -> list[dict[str, Any] | None]:
+        """`Record.fields` of every record in order, in one go; None for END and for types
+        that are not declared."""
+        if self._found is None or self._made:
+            return [r.fields() if _has_fields(r.type) else None for r in self.entries]
+        view = self._view
+        decoded: list[dict[str, Any] | None] = []
+        for found in self._found:
+            known = by_typecode(found[0])
+            if known is None or not known.size:
+                decoded.append(None)
+            elif found[3] - found[2] - DESCRIPTOR_SIZE == known.size:
+                decoded.append(known.decode(view[found[2] + DESCRIPTOR_SIZE : found[3]]))
+            else:
+                decoded.append(self._make(found).fields())
+        return decoded
 
     def to_bytes(self) -> bytes:
         """The bytes of all records, and `tail`. The inverse of `parse` for any input."""
@@ -131,12 +174,25 @@ class HvmContext:
     def record(self, record_type: int | RecordType, instance: int = 0) -> Record:
         """The record of that type and instance, the last where it repeats. Raises
         MissingRecordError."""
-        found = self.records(record_type, instance)
-        if not found:
+        typecode = record_type if isinstance(record_type, int) else record_type.typecode
+        found = self._last(typecode, instance)
+        if found is None:
             known = record_type if isinstance(record_type, RecordType) else by_typecode(record_type)
             name = known.name if known else f"type {record_type}"
             raise MissingRecordError(f"the context has no {name}/{instance} record")
-        return found[-1]
+        return found
+
+    def _last(self, typecode: int, instance: int) -> Record | None:
+        if self._found is None:
+            found = self.records(typecode, instance)
+            return found[-1] if found else None
+        for place in reversed(self._found):
+            if place[0] == typecode and place[1] == instance:
+                record = self._made.get(place)
+                if record is None:
+                    record = self._made[place] = self._make(place)
+                return record
+        return None
 
     def __getattr__(self, name: str) -> Any:
         """`header`, `ioapic`, `rtc` ...: the structure of instance 0 of that type."""
@@ -150,11 +206,11 @@ class HvmContext:
     @property
     def vcpus(self) -> dict[int, Vcpu]:
         """vcpu id -> its records, for every id that a per-vcpu record names."""
-        numbers = {
-            record.instance
-            for record in self.entries
-            if (known := by_typecode(record.typecode)) is not None and known.scope == VCPU
-        }
+        codes = typecodes_of(VCPU)
+        if self._found is not None:
+            numbers = {instance for code, instance, _, _ in self._found if code in codes}
+        else:
+            numbers = {record.instance for record in self._entries if record.typecode in codes}
         return {number: Vcpu(self, number) for number in sorted(numbers)}
 
     @property
@@ -167,6 +223,10 @@ class HvmContext:
         return sum(DESCRIPTOR_SIZE + len(record.body) for record in self.entries)
 
 
+def _has_fields(known: RecordType | None) -> bool:
+    return known is not None and known.size > 0
+
+
 def _type_named(name: str) -> RecordType:
     if name != name.lower():
         raise AttributeError(name)
@@ -176,14 +236,15 @@ def _type_named(name: str) -> RecordType:
         raise AttributeError(f"no record type or attribute {name!r}") from None
 
 
-def _damage(context: HvmContext, offset: int, size: int) -> FormatError:
+def _damage(context: HvmContext, whole: int, offset: int, size: int) -> FormatError:
+    """What stopped the walk behind `whole` records, at `offset`."""
     cut = context.cut_descriptor
     if cut is not None:
         return TruncatedError(
             "the body is cut off",
             layer="context",
             offset=offset + DESCRIPTOR_SIZE,
-            record=f"entry {len(context.entries)}, {cut.name}/{cut.instance}",
+            record=f"entry {whole}, {cut.name}/{cut.instance}",
             found=f"{len(cut.body)} bytes",
             expected=f"{cut.length}",
         )
@@ -197,7 +258,7 @@ def _damage(context: HvmContext, offset: int, size: int) -> FormatError:
         problem,
         layer="context",
         offset=offset,
-        record=f"entry {len(context.entries)}",
+        record=f"entry {whole}",
         found=found,
         expected="a descriptor of 8",
     )

@@ -59,6 +59,18 @@ class Record:
         self._struct: Any = None
         self._written = b""
 
+    @classmethod
+    def parsed(cls, typecode: int, instance: int, body: memoryview, offset: int) -> Record:
+        """A record found in a buffer: what the constructor does, in half its time."""
+        record = cls.__new__(cls)
+        record.typecode = typecode
+        record.instance = instance
+        record.offset = offset
+        record._body = body
+        record._length = None
+        record._struct = None
+        return record
+
     def __repr__(self) -> str:
         return f"<{self.name}/{self.instance}, {self.length} bytes>"
 
@@ -117,10 +129,10 @@ class Record:
     def fields(self) -> dict[str, Any]:
         """Every field of the declared structure by name. See `abi.fields` for the forms.
         Much faster than reading them off `struct`, and never affects the record."""
-        known = self._known()
-        if len(self._body) == known.size and self._struct is None:
-            return known.layout.decode(self._body)
-        return known.layout.decode(self.as_read())
+        known = by_typecode(self.typecode) or self._known()
+        if self._struct is None and len(self._body) == known.size:
+            return known.decode(self._body)
+        return known.decode(self.as_read())
 
     @property
     def rest(self) -> bytes:
