@@ -63,7 +63,7 @@ def _record(known: RecordType) -> dict[str, Any]:
             _HEX if layout is None else {"type": "array", "items": _fields(layout.fields)}
         )
     return {
-        "description": (known.struct.__doc__ or known.name).strip().replace("\n    ", " "),
+        "description": " ".join((known.struct.__doc__ or known.name).split()),
         "properties": members,
     }
 
