@@ -177,3 +177,20 @@ def test_buffers_of_any_shape() -> None:
     assert HvmContext.parse(wide).to_bytes() == data
     reversed_view = memoryview(data[::-1])[::-1]
     assert HvmContext.parse(reversed_view).to_bytes() == data
+
+
+@pytest.mark.parametrize("length", [0, 1, 0x7FFFFFFF, 0xFFFFFFF8, 0xFFFFFFFF])
+def test_every_length_field(length: int) -> None:
+    data = context_bytes()
+    for record in HvmContext.parse(data).entries:
+        assert record.offset is not None
+        at = record.offset + 4
+        lying = data[:at] + struct.pack("<I", length) + data[at + 4 :]
+        context = HvmContext.parse(lying)
+        assert context.to_bytes() == lying
+        for found in context.entries:
+            if found.type is not None:
+                found.fields()
+        if length > len(data):
+            assert context.damage is not None
+            assert context.damage.offset == record.offset + 8

@@ -1,0 +1,52 @@
+"""Streams of tens of gigabytes: the work grows with records, the memory hardly at all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.sparse import write_sparse_stream
+from hvmctx.image import open_image
+from tests.samples import EXAMPLE, context_bytes
+from tests.test_cli import TOOL
+
+PEAK = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
+sys.stdout.write(done.stdout)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def test_info_of_sixteen_gib(tmp_path: Path) -> None:
+    path = tmp_path / "stream"
+    write_sparse_stream(str(path), 16, context_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, sys.executable, TOOL, "info", str(path), "--format", "json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    text, _, peak = done.stdout.rstrip().rpartition("\n")
+    plain = json.loads(text)
+    assert plain["memory"] == {
+        "batches": 4096, "populated": 16 << 30, "pages": {"normal": 16 << 18},
+    }  # fmt: skip
+    assert plain["complete"] and plain["size"] > 16 << 30
+    assert int(peak) < 60 * 1024, "kilobytes of resident memory"
+    with open_image(path) as image:
+        assert len(image.memory_map) == 16 << 18
+        assert len(image.memory_map.runs) == 4096
+
+
+@pytest.mark.long
+def test_truncation_at_every_byte_of_the_example() -> None:
+    data = EXAMPLE.read_bytes()
+    for cut in range(len(data)):
+        with open_image(data[:cut], layer="xl") as image:
+            assert len(image.problems) == 1 and not image.complete, cut
+            assert image.problems[0].offset <= cut
+            if cut > 0xDB3D:  # the HVM_CONTEXT record is all there
+                assert image.hvm_context.damage is None
