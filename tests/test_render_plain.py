@@ -82,7 +82,7 @@ def test_fields_may_be_edited_and_left_out() -> None:
         {"name": "TSC_ADJUST", "instance": 1, "fields": {"tsc_adjust": "0x10"}}
     )
     assert (record.typecode, record.instance, record.struct.tsc_adjust) == (19, 1, 16)
-    plain = {"name": "CPU_MSR", "fields": {"count": 1}, "msr": [{"index": 0x48, "val": 5}]}
+    plain = {"name": "CPU_MSR", "fields": {"count": 1, "msr": [{"index": 0x48, "val": 5}]}}
     assert record_from_plain(plain).length == 24
     assert record_from_plain({"typecode": 77, "body": "0102"}).to_bytes()[8:] == b"\1\2"
 
@@ -103,8 +103,8 @@ def test_fields_may_be_edited_and_left_out() -> None:
         ({"typecode": 19, "fields": {}, "length": 9}, "length 9 does not go with 8"),
         ({"typecode": 19, "fields": {}, "rest": "0x"}, "rest: found '0x'"),
         ({"typecode": 2, "fields": {"fpu_regs": "00"}}, "exactly 512 bytes"),
-        ({"typecode": 20, "fields": {}, "msr": [{"index": 1, "bogus": 2}]}, r"msr\[0\].bogus"),
-        ({"typecode": 20, "fields": {}, "msr": {}}, "msr: found dict, expected list"),
+        ({"typecode": 20, "fields": {"msr": [{"index": 1, "bogus": 2}]}}, r"msr\[0\].bogus"),
+        ({"typecode": 20, "fields": {"msr": {}}}, "msr: found dict, expected list"),
         ({"typecode": 99, "body": 5}, "body: found 5"),
         (5, "record: found int"),
     ],

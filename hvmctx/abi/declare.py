@@ -88,6 +88,17 @@ _by_scope: dict[str, frozenset[int]] = {}
 """What `typecodes_of` has found; empty again when a type is declared."""
 
 
+_LATE = {21: "hvmctx.abi.vmport"}
+"""Records of no Xen release: the modules that declare them, imported when one turns up."""
+
+
+def _declare_late() -> None:
+    import importlib
+
+    for module in _LATE.values():
+        importlib.import_module(module)
+
+
 def declare(
     name: str,
     typecode: int,
@@ -104,7 +115,12 @@ def declare(
 
 
 def by_typecode(typecode: int) -> RecordType | None:
-    return _by_typecode.get(typecode)
+    """None for a typecode that nothing declares."""
+    known = _by_typecode.get(typecode)
+    if known is None and typecode in _LATE:
+        _declare_late()
+        known = _by_typecode.get(typecode)
+    return known
 
 
 def typecodes_of(scope: str) -> frozenset[int]:
@@ -119,6 +135,8 @@ def typecodes_of(scope: str) -> frozenset[int]:
 
 def by_name(name: str) -> RecordType:
     """By name, in any case. Raises UsageError for a name that no record has."""
+    if name.upper() not in _by_name:
+        _declare_late()
     try:
         return _by_name[name.upper()]
     except KeyError:
@@ -129,4 +147,5 @@ def by_name(name: str) -> RecordType:
 
 def record_types() -> Iterator[RecordType]:
     """All declared types, by ascending typecode."""
+    _declare_late()
     return (_by_typecode[code] for code in sorted(_by_typecode))

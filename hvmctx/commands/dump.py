@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
 
+    from hvmctx.abi.vmport import VmportProfile
+    from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
     from hvmctx.image import Image
 
+_VMPORT = 21
 DEFAULTS = {
     "layer": None,
-    "release": NEWEST,
+    "release": None,
     "domid": None,
     "record": None,
     "all": False,
+    "vmport_profile": None,
     "form": "text",
 }
 HELP = "print the HVM context in xen-hvmctx's own text, or as JSON or a table"
@@ -32,8 +36,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     parser.add_argument(
         "--release",
-        help="whose xen-hvmctx to print like: 4.0 to 4.22, newest (default), "
-        "or auto, the image's own",
+        help="whose xen-hvmctx to print like: 4.0 to 4.22, newest, or auto, the image's own "
+        "(default: newest, and VMPORT records too, which no release's tool knows)",
     )
     parser.add_argument(
         "--domid", type=int, help="the domain of the first line (default: 0, or the DOMID)"
@@ -44,13 +48,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="print the records and fields too that the tool omits"
     )
+    parser.add_argument(
+        "--vmport-profile",
+        metavar="NAME|FILE",
+        help="the constants of VMPORT records: a named profile or a JSON file",
+    )
     parser.add_argument("--format", choices=("text", "json", "ndjson", "table"), dest="form")
 
 
 def run(args: Namespace) -> int:
     wanted = record_filter(args.record) if args.record else None
-    if args.release != "auto":
+    if args.release not in (None, "auto"):
         Release(args.release)  # a release that does not exist is a usage error, whatever INPUT is
+    if args.vmport_profile is not None:
+        from hvmctx.abi import vmport
+
+        vmport.use(vmport.profile_of(args.vmport_profile))
     with inputs.open_input(args) as image:
         try:
             context = image.hvm_context
@@ -63,7 +76,9 @@ def run(args: Namespace) -> int:
         if args.form == "text":
             from hvmctx.render.text import TextDialect
 
-            dialect = TextDialect(_release(args.release, image), show_all=args.all)
+            dialect = TextDialect(
+                _release(args.release, image), show_all=args.all, vmport=_vmport(args, context)
+            )
             sys.stdout.write("".join(dialect.dump(context, domid=_domid(args), wanted=wanted)))
         else:
             from hvmctx.render import forms
@@ -75,9 +90,19 @@ def run(args: Namespace) -> int:
         return inputs.report(image)
 
 
-def _release(name: str, image: Image) -> Release:
+def _vmport(args: Namespace, context: HvmContext) -> VmportProfile | None:
+    """The profile to print VMPORT records with: none in the dialect of a release, and none
+    needed where there is no such record."""
+    if args.release is not None or not context.records(_VMPORT):
+        return None
+    from hvmctx.abi import vmport
+
+    return vmport.used()
+
+
+def _release(name: str | None, image: Image) -> Release:
     if name != "auto":
-        return Release(name)
+        return Release(name or NEWEST)
     version = image.xen_version
     return Release.of_version(*version) if version and version[0] else Release(NEWEST)
 

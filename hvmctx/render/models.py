@@ -44,7 +44,7 @@ def _optional() -> Any:
 @dataclass_json(undefined=Undefined.RAISE)
 @dataclass
 class RecordModel(DataClassJsonMixin):
-    """One record of a context: `fields` and what follows them, or `body` in hex."""
+    """One record of a context: `fields` and `rest` in hex, or `body` in hex."""
 
     typecode: int
     instance: int
@@ -52,8 +52,6 @@ class RecordModel(DataClassJsonMixin):
     length: int | None = None
     offset: int | None = _optional()
     fields: dict[str, Any] | None = _optional()
-    msr: list[dict[str, Any]] | None = _optional()
-    extended: str | None = _optional()
     rest: str | None = _optional()
     body: str | None = _optional()
 

@@ -46,8 +46,8 @@ def context_from_plain(plain: Plain) -> HvmContext:
 
 
 def record_to_plain(record: Record) -> Plain:
-    """Name, typecode, instance, length, offset, and either `fields` (with the elements and
-    bytes behind them) or `body` in hex."""
+    """Name, typecode, instance, length, offset, and either `fields`, those of a variable
+    part included, and `rest` in hex, what follows them; or `body` in hex."""
     known = record.type
     plain: Plain = {
         "name": record.name,
@@ -59,7 +59,9 @@ def record_to_plain(record: Record) -> Plain:
     body = bytes(record.body)
     if known is not None and known.size:
         plain["fields"] = {name: _to_plain(value) for name, value in record.fields().items()}
-        plain.update(_rest_to_plain(known, body[known.size :]))
+        rest = _rest_to_plain(known, body[known.size :], plain["fields"])
+        if rest:
+            plain["rest"] = rest.hex()
         if _body_of(known, plain) == body:
             return plain
         plain = {key: plain[key] for key in ("name", "typecode", "instance", "length", "offset")}
@@ -91,12 +93,12 @@ def _typecode(plain: Plain) -> int:
 
 
 def _body_of(known: RecordType, plain: Plain) -> bytes:
-    fields = _typed(plain.get("fields", {}), dict, "fields")
-    struct = known.layout.encode(_from_plain(fields), f"{known.name}.")
+    fields = dict(_typed(plain.get("fields", {}), dict, "fields"))
     rest = b""
     if known.rest is not None:
         name, element = known.rest
-        rest = _elements_from_plain(plain.get(name, []), element, name)
+        rest = _elements_from_plain(fields.pop(name, []), element, name)
+    struct = known.layout.encode(_from_plain(fields), f"{known.name}.")
     rest += unhex(plain.get("rest", ""), "rest")
     length = plain.get("length")
     if length is None or length == known.size + len(rest):
@@ -110,21 +112,19 @@ def _body_of(known: RecordType, plain: Plain) -> bytes:
     return Record(known, 0, bytes(length)).rewritten(struct)
 
 
-def _rest_to_plain(known: RecordType, rest: bytes) -> Plain:
-    plain: Plain = {}
-    if known.rest is not None:
-        name, element = known.rest
-        size = sizeof(element)
-        whole = len(rest) // size * size
-        if size == 1:
-            plain[name] = rest.hex()
-        else:
-            layout = Layout.of(element)
-            plain[name] = [layout.decode(rest[at : at + size]) for at in range(0, whole, size)]
-        rest = rest[whole:]
-    if rest:
-        plain["rest"] = rest.hex()
-    return plain
+def _rest_to_plain(known: RecordType, rest: bytes, fields: Plain) -> bytes:
+    """Add the elements of the variable part to `fields`. Returns what is left behind them."""
+    if known.rest is None:
+        return rest
+    name, element = known.rest
+    size = sizeof(element)
+    if size == 1:
+        fields[name] = rest.hex()
+        return b""
+    whole = len(rest) // size * size
+    layout = Layout.of(element)
+    fields[name] = [layout.decode(rest[at : at + size]) for at in range(0, whole, size)]
+    return rest[whole:]
 
 
 def _elements_from_plain(value: Any, element: Any, name: str) -> bytes:

@@ -49,19 +49,20 @@ def _fields(fields: tuple[Field, ...]) -> dict[str, Any]:
 
 
 def _record(known: RecordType) -> dict[str, Any]:
-    members: dict[str, Any] = {
-        "name": {"const": known.name},
-        "typecode": {"const": known.typecode},
-        "fields": _fields(known.layout.fields),
-        "rest": _HEX,
-        "body": _HEX,
-    }
+    fields = _fields(known.layout.fields)
     if known.rest is not None:
         name, element = known.rest
         layout = Layout.of(element) if sizeof(element) > 1 else None
-        members[name] = (
+        fields["properties"][name] = (
             _HEX if layout is None else {"type": "array", "items": _fields(layout.fields)}
         )
+    members: dict[str, Any] = {
+        "name": {"const": known.name},
+        "typecode": {"const": known.typecode},
+        "fields": fields,
+        "rest": _HEX,
+        "body": _HEX,
+    }
     return {
         "description": " ".join((known.struct.__doc__ or known.name).split()),
         "properties": members,

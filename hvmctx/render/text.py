@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.declare import RecordType
+    from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
 
@@ -35,11 +36,19 @@ def hello(domid: int) -> str:
 
 class TextDialect:
     """What xen-hvmctx of one release prints. `show_all` adds the records and fields that
-    the tool leaves out."""
+    the tool leaves out; `vmport` is the profile to print VMPORT records with, which no
+    release's tool knows."""
 
-    def __init__(self, release: Release | None = None, *, show_all: bool = False) -> None:
+    def __init__(
+        self,
+        release: Release | None = None,
+        *,
+        show_all: bool = False,
+        vmport: VmportProfile | None = None,
+    ) -> None:
         self.release = release or Release(NEWEST)
         self.show_all = show_all
+        self.vmport = vmport
         self._compiled: dict[str, list[Callable[[bytes], str]]] = {}
         self._fpu: list[_Line] | None = None
 
@@ -62,6 +71,8 @@ class TextDialect:
         known = record.type
         if known is None or not self._understands(known):
             return head
+        if record.typecode == _VMPORT:
+            return head + self._vmport_lines(record)
         body = record.as_read()
         text = [line(body) for line in self._lines(known)]
         if self.show_all:
@@ -74,7 +85,14 @@ class TextDialect:
             return ""
         return f" ** Don't understand type {record.typecode}: skipping\n"
 
+    def _vmport_lines(self, record: Record) -> str:
+        from hvmctx.render.vmport import vmport_lines
+
+        return "".join(vmport_lines(bytes(record.body), self.vmport))
+
     def _understands(self, known: RecordType) -> bool:
+        if known.typecode == _VMPORT:
+            return self.show_all or self.vmport is not None
         return self.show_all or _pick(tables.LINES.get(known.name, {}), self.release) is not None
 
     def _lines(self, known: RecordType) -> list[Callable[[bytes], str]]:
@@ -108,6 +126,7 @@ class TextDialect:
         return "".join([line(body) for line in self._fpu])
 
 
+_VMPORT = 21  # not imported: few contexts have one
 _FLAGS = x86.hvm_hw_cpu.flags.offset
 
 

@@ -1,0 +1,445 @@
+"""VMPORT records taken apart and put together: `VmportState`, `unpack`, `pack`.
+
+The body is fixed part, then packed_data: for each channel in order its send bytes, then
+each bucket's receive bytes, then the jumbo bucket's; then the guestinfo entries (u8
+key_len, u8 val_len, key, value), then the jumbo entries (u8 key_len, u16 val_len, key,
+value). Nothing is padded. `used_guestsize` counts the bytes of all entries, their heads
+included. Lengths of buffers and entries are in bytes. Source: as `abi.vmport`.
+
+`unpack` takes any bytes. A state that is packed again unchanged gives the very bytes it
+came from, also when their lengths disagree; a changed state gives what the patch's writer
+would write of it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from hvmctx.abi import vmport as abi
+from hvmctx.abi.vmport import VmportProfile
+from hvmctx.context.record import Record, pack_descriptor
+from hvmctx.errors import FieldError, MissingRecordError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+_U32 = 0xFFFFFFFF
+CHANNEL = struct.Struct("<QIIIHHBBB5s")
+BUCKET = struct.Struct("<HH")
+HEAD = struct.Struct("<IIQIII4s")
+
+
+@dataclass
+class Buffer:
+    """What a channel has sent or received. `length` is that of the control word, which the
+    writer keeps even where it caps the data; `index` how far it has been consumed."""
+
+    data: bytes = b""
+    index: int = 0
+    length: int | None = None
+
+    def claimed(self) -> int:
+        """The length that the control word says."""
+        return len(self.data) if self.length is None else self.length
+
+
+@dataclass
+class Channel:
+    """One of the channels; `proto_num` 0 is a closed one."""
+
+    active_time: int = 0
+    chan_id: int = 0
+    cookie: int = 0
+    proto_num: int = 0
+    jumbo: int = 0
+    recv_read: int = 0
+    recv_write: int = 0
+    send: Buffer = field(default_factory=Buffer)
+    recv: list[Buffer] = field(default_factory=list)
+    jumbo_recv: Buffer = field(default_factory=Buffer)
+
+    @property
+    def protocol(self) -> str:
+        return abi.PROTOCOLS.get(self.proto_num, f"{self.proto_num:#x}")
+
+
+CHANNEL_NUMBERS = (
+    "active_time", "chan_id", "cookie", "proto_num", "jumbo", "recv_read", "recv_write",
+)  # fmt: skip
+
+
+@dataclass
+class VmportState:
+    """Everything that a VMPORT record carries. `guestinfo` and `guestinfo_jumbo` map keys
+    to values, bytes both, in the record's order.
+
+    `unparsed` is a body too short for its fixed part; all else is empty then.
+    """
+
+    ping_time: int = 0
+    open_cookie: int = 0
+    channels: list[Channel] = field(default_factory=list)
+    guestinfo: dict[bytes, bytes] = field(default_factory=dict)
+    guestinfo_jumbo: dict[bytes, bytes] = field(default_factory=dict)
+    unparsed: bytes = b""
+    origin: Origin | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def empty(cls, profile: VmportProfile | None = None) -> VmportState:
+        """A state with as many closed channels and empty buckets as the profile has."""
+        profile = profile or abi.used()
+        channels = [
+            Channel(recv=[Buffer() for _ in range(profile.MAX_BKTS)])
+            for _ in range(profile.MAX_CHANS)
+        ]
+        return cls(channels=channels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The dataclasses-json form, bytes as hex, `origin` too. Needs dataclasses-json."""
+        from hvmctx.context.vmport_json import VmportModel
+
+        plain: dict[str, Any] = VmportModel.of(self).to_dict(encode_json=False)
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> VmportState:
+        """The inverse. Raises FieldError."""
+        from hvmctx.context.vmport_json import VmportModel
+
+        return VmportModel.read(plain).to_state()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The body that a state was unpacked from, and what the writer makes of that state:
+    as long as it makes the same of it, the body stands."""
+
+    body: bytes
+    written: bytes
+
+
+class Entry:
+    """A guestinfo entry's place in a body: `start` of its head, `end` of its value."""
+
+    __slots__ = ("end", "jumbo", "key", "start", "value")
+
+    def __init__(self, key: bytes, value: bytes, start: int, end: int, jumbo: bool) -> None:
+        self.key = key
+        self.value = value
+        self.start = start
+        self.end = end
+        self.jumbo = jumbo
+
+
+class Parts:
+    """A body taken apart as far as its own lengths and bytes go, places included.
+
+    `buffers` has for every buffer in the order of packed_data its offset and how many of
+    its claimed bytes are there; `entries` the whole guestinfo entries; `rest` is the offset
+    of the first byte that belongs to none of them.
+    """
+
+    def __init__(self, body: bytes, profile: VmportProfile) -> None:
+        self.head = HEAD.unpack_from(body)
+        self.channels: list[tuple[Any, list[tuple[int, int]]]] = []
+        self.buffers: list[tuple[int, int]] = []
+        self.entries: list[Entry] = []
+        at, data = HEAD.size, profile.fixed_size
+        stride = (profile.fixed_size - HEAD.size) // profile.MAX_CHANS
+        for _ in range(profile.MAX_CHANS):
+            control = CHANNEL.unpack_from(body, at)
+            first = at + CHANNEL.size
+            last = first + BUCKET.size * (profile.MAX_BKTS + 1)
+            buckets = list(BUCKET.iter_unpack(body[first:last]))
+            self.channels.append((control, buckets))
+            for length in (control[4], *(bucket[0] for bucket in buckets)):
+                there = max(0, min(length, len(body) - data))
+                self.buffers.append((data, there))
+                data += there
+            at += stride
+        self.rest = self._read_entries(body, data)
+
+    def _read_entries(self, body: bytes, at: int) -> int:
+        left = self.head[1]
+        for jumbo, count in ((False, self.head[4]), (True, self.head[5])):
+            size = 3 if jumbo else 2
+            for _ in range(count):
+                if left < size or at + size > len(body):
+                    return at
+                key_len = body[at]
+                val_len = int.from_bytes(body[at + 1 : at + size], "little")
+                value = at + size + key_len
+                end = value + val_len
+                if end > len(body) or size + key_len + val_len > left or not key_len:
+                    return at
+                self.entries.append(Entry(body[at + size : value], body[value:end], at, end, jumbo))
+                left -= end - at
+                at = end
+        return at
+
+
+def unpack(body: bytes | memoryview, profile: VmportProfile | None = None) -> VmportState:
+    """The state in a record's body (no descriptor). Never raises: what the body's lengths
+    claim and it does not hold is missing from the state, and kept for `pack`."""
+    profile = profile or abi.used()
+    body = bytes(body)
+    if len(body) < profile.fixed_size:
+        return VmportState(unparsed=body)
+    parts = Parts(body, profile)
+    state = VmportState(ping_time=parts.head[2], open_cookie=parts.head[3])
+    places = iter(parts.buffers)
+
+    def buffer(length: int, index: int) -> Buffer:
+        start, there = next(places)
+        return Buffer(body[start : start + there], index, None if there == length else length)
+
+    for control, buckets in parts.channels:
+        send = buffer(control[4], control[5])
+        recv = [buffer(*bucket) for bucket in buckets]
+        numbers = dict(zip(CHANNEL_NUMBERS, (*control[:4], *control[6:9])))
+        state.channels.append(Channel(**numbers, send=send, recv=recv[:-1], jumbo_recv=recv[-1]))
+    for entry in parts.entries:
+        (state.guestinfo_jumbo if entry.jumbo else state.guestinfo)[entry.key] = entry.value
+    state.origin = Origin(body, _write(state, profile))
+    return state
+
+
+def pack(
+    state: VmportState, profile: VmportProfile | None = None, *, strict: bool = False
+) -> bytes:
+    """The body of a record with this state: its origin's where it is unchanged, else what
+    the patch's writer writes: buffer data capped to MAX * 4 bytes under the length that was
+    there, entries with an empty key left out.
+
+    Raises FieldError for a number that its field cannot hold, and for another count of
+    channels or buckets than the profile's. `strict` also refuses what the writer could not
+    have held: data beyond a buffer, lengths without their data, keys, values and counts
+    beyond the profile.
+    """
+    profile = profile or abi.used()
+    if strict:
+        _refuse_impossible(state, profile)
+    if state.unparsed:
+        return state.unparsed
+    written = _write(state, profile)
+    if state.origin is not None and state.origin.written == written:
+        return state.origin.body
+    return written
+
+
+def to_record(state: VmportState, profile: VmportProfile | None = None) -> Record:
+    """The state as a record of a context."""
+    return Record(abi.TYPECODE, 0, pack(state, profile))
+
+
+def descriptor(body: bytes) -> bytes:
+    """The descriptor that stands before `body`."""
+    return pack_descriptor(abi.TYPECODE, 0, len(body))
+
+
+def _buffers(channel: Channel, profile: VmportProfile) -> Iterator[tuple[str, Buffer, int]]:
+    """(name, buffer, words) of a channel, in the order of packed_data."""
+    yield "send", channel.send, profile.MAX_SEND_BUF
+    for number, bucket in enumerate(channel.recv):
+        yield f"recv[{number}]", bucket, profile.MAX_RECV_BUF
+    yield "jumbo_recv", channel.jumbo_recv, profile.MAX_RECV_JUMBO_BUF
+
+
+def _write(state: VmportState, profile: VmportProfile) -> bytes:
+    if len(state.channels) != profile.MAX_CHANS:
+        raise FieldError(f"VMPORT: {len(state.channels)} channels, expected {profile.MAX_CHANS}")
+    controls, data = [], []
+    stride = (profile.fixed_size - HEAD.size) // profile.MAX_CHANS
+    for number, channel in enumerate(state.channels):
+        if len(channel.recv) != profile.MAX_BKTS:
+            raise FieldError(
+                f"VMPORT: chans[{number}] has {len(channel.recv)} buckets, "
+                f"expected {profile.MAX_BKTS}"
+            )
+        try:
+            packed = [
+                CHANNEL.pack(
+                    channel.active_time, channel.chan_id, channel.cookie, channel.proto_num,
+                    channel.send.claimed(), channel.send.index, channel.jumbo, channel.recv_read,
+                    channel.recv_write, bytes(5),
+                )
+            ]  # fmt: skip
+            packed += [
+                BUCKET.pack(bucket.claimed(), bucket.index)
+                for bucket in (*channel.recv, channel.jumbo_recv)
+            ]
+        except struct.error as error:
+            raise FieldError(f"VMPORT: chans[{number}]: {error}") from None
+        controls.append(b"".join(packed).ljust(stride, b"\0"))
+        data += [
+            buffer.data[: min(buffer.claimed(), 4 * words)]
+            for _, buffer, words in _buffers(channel, profile)
+        ]
+    keys = [(key, value) for key, value in state.guestinfo.items() if key]
+    jumbo = [(key, value) for key, value in state.guestinfo_jumbo.items() if key]
+    entries = b"".join(pack_entry(*pair) for pair in keys)
+    entries += b"".join(pack_entry(*pair, jumbo=True) for pair in jumbo)
+    try:
+        head = HEAD.pack(
+            profile.SAVE_VERSION, len(entries), state.ping_time, state.open_cookie,
+            len(keys), len(jumbo), bytes(4),
+        )  # fmt: skip
+    except struct.error as error:
+        raise FieldError(f"VMPORT: {error}") from None
+    return b"".join((head, *controls, *data, entries))
+
+
+def pack_entry(key: bytes, value: bytes, *, jumbo: bool = False) -> bytes:
+    """One guestinfo entry. Raises FieldError for what its length fields cannot say."""
+    try:
+        return struct.pack("<BH" if jumbo else "<BB", len(key), len(value)) + key + value
+    except struct.error:
+        raise FieldError(
+            f"VMPORT: a key of {len(key)} and a value of {len(value)} bytes do not fit a "
+            f"{'jumbo ' if jumbo else ''}guestinfo entry"
+        ) from None
+
+
+def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
+    if state.unparsed:
+        raise FieldError(f"VMPORT: a body of {len(state.unparsed)} bytes holds no state")
+    for number, channel in enumerate(state.channels):
+        for name, buffer, words in _buffers(channel, profile):
+            where = f"VMPORT: chans[{number}].{name}"
+            if buffer.claimed() > 4 * words:
+                raise FieldError(f"{where} has {buffer.claimed()} bytes, the buffer {4 * words}")
+            if buffer.claimed() != len(buffer.data):
+                raise FieldError(f"{where}: length {buffer.claimed()}, {len(buffer.data)} bytes")
+    for name, entries, values, slots in (
+        ("guestinfo", state.guestinfo, profile.MAX_VAL_LEN, profile.MAX_NUM_KEY),
+        (
+            "guestinfo_jumbo",
+            state.guestinfo_jumbo,
+            profile.MAX_VAL_JUMBO_LEN,
+            profile.MAX_NUM_JUMBO_KEY,
+        ),
+    ):
+        if len(entries) > slots:
+            raise FieldError(f"VMPORT: {len(entries)} {name} entries, {slots} slots")
+        for key, value in entries.items():
+            if not 0 < len(key) <= profile.MAX_KEY_LEN or len(value) > values:
+                raise FieldError(
+                    f"VMPORT: {name}[{as_text(key)}]: a key of {len(key)} and a value of "
+                    f"{len(value)} bytes, at most {profile.MAX_KEY_LEN} and {values} fit"
+                )
+
+
+_PLAIN = {ord(c): c for c in map(chr, range(0x20, 0x7F)) if c not in '"\\'}
+
+
+def as_text(data: bytes) -> str:
+    """In quotes, what is not printable ASCII as `\\xNN`: reads back with `from_text`."""
+    return '"' + "".join([_PLAIN.get(byte) or f"\\x{byte:02x}" for byte in data]) + '"'
+
+
+def from_text(text: str) -> bytes:
+    """The inverse of `as_text`; the quotes may be left out. Raises UsageError."""
+    inner = text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
+    out = bytearray()
+    at = 0
+    while at < len(inner):
+        if inner[at] == "\\":
+            try:
+                out.append(int(inner[at + 2 : at + 4], 16))
+            except ValueError:
+                raise UsageError(f"{text}: only \\xNN may follow a backslash") from None
+            if inner[at + 1] != "x":
+                raise UsageError(f"{text}: only \\xNN may follow a backslash")
+            at += 4
+        else:
+            out += inner[at].encode("utf-8")
+            at += 1
+    return bytes(out)
+
+
+def get_path(body: bytes, path: str, profile: VmportProfile | None = None) -> Any:
+    """What a path names in a body: a field (`ping_time`, `chans[0].cookie`: a number), or
+    a value (`guestinfo["guestinfo.ip"]`, `guestinfo_jumbo["k"]`: bytes). Raises UsageError
+    for a path that names nothing, MissingRecordError for a key that is not there."""
+    profile = profile or abi.used()
+    named = _key_of(path)
+    if named is None:
+        return _slot(path, body, profile).get(body)
+    jumbo, key = named
+    entry = _entry(body, profile, jumbo, key)
+    if entry is None:
+        raise MissingRecordError(f"VMPORT.{path}: no such key")
+    return entry.value
+
+
+def set_path(
+    body: bytes, path: str, value: int | bytes, profile: VmportProfile | None = None
+) -> bytes:
+    """The body with that value there, all else as it was: a key is replaced where it
+    stands, or added behind the last of its kind, and the counts follow. Raises FieldError
+    for a value that does not fit, UsageError as `get_path`."""
+    profile = profile or abi.used()
+    named = _key_of(path)
+    if named is None:
+        changed = bytearray(body)
+        _slot(path, body, profile).put(changed, value)
+        return bytes(changed)
+    if not isinstance(value, bytes):
+        raise FieldError(f"VMPORT.{path} takes bytes")
+    jumbo, key = named
+    limit = profile.MAX_VAL_JUMBO_LEN if jumbo else profile.MAX_VAL_LEN
+    if len(value) > limit:
+        raise FieldError(f"VMPORT.{path} takes at most {limit} bytes, not {len(value)}")
+    if not 0 < len(key) <= profile.MAX_KEY_LEN:
+        raise FieldError(f"VMPORT.{path}: a key has 1 to {profile.MAX_KEY_LEN} bytes")
+    if len(body) < profile.fixed_size:
+        raise FieldError(f"VMPORT: a body of {len(body)} bytes holds no guestinfo")
+    entry = _entry(body, profile, jumbo, key)
+    if entry is not None:
+        start, end = entry.start, entry.end
+    else:
+        start = end = _behind_last(body, profile, jumbo)
+    packed = pack_entry(key, value, jumbo=jumbo)
+    head = list(HEAD.unpack_from(body))
+    head[1] = head[1] + len(packed) - (end - start) & _U32
+    if entry is None:
+        head[5 if jumbo else 4] = head[5 if jumbo else 4] + 1 & _U32
+    return HEAD.pack(*head) + body[HEAD.size : start] + packed + body[end:]
+
+
+def _key_of(path: str) -> tuple[bool, bytes] | None:
+    for name, jumbo in (("guestinfo", False), ("guestinfo_jumbo", True)):
+        if path.startswith(f"{name}[") and path.endswith("]"):
+            return jumbo, from_text(path[len(name) + 1 : -1])
+    return None
+
+
+def _slot(path: str, body: bytes, profile: VmportProfile) -> Any:
+    from hvmctx.abi.fields import Layout
+
+    slot = Layout.of(profile.packed).locate(path)
+    if slot.offset + slot.size > len(body):
+        raise UsageError(f"VMPORT.{path} lies beyond the record's {len(body)} bytes")
+    return slot
+
+
+def _entry(body: bytes, profile: VmportProfile, jumbo: bool, key: bytes) -> Entry | None:
+    """The last of its key, which is the one that a state shows."""
+    if len(body) < profile.fixed_size:
+        return None
+    found = None
+    for entry in Parts(body, profile).entries:
+        if entry.jumbo == jumbo and entry.key == key:
+            found = entry
+    return found
+
+
+def _behind_last(body: bytes, profile: VmportProfile, jumbo: bool) -> int:
+    parts = Parts(body, profile)
+    if jumbo:
+        return parts.rest
+    jumbo_starts = [entry.start for entry in parts.entries if entry.jumbo]
+    return jumbo_starts[0] if jumbo_starts else parts.rest

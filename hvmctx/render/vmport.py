@@ -1,0 +1,85 @@
+"""A VMPORT record in the style of xen-hvmctx, which knows no such record."""
+
+from __future__ import annotations
+
+from hvmctx.abi import vmport as abi
+from hvmctx.context.vmport import Buffer, VmportState, as_text, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hvmctx.abi.vmport import VmportProfile
+    from hvmctx.context.vmport import Channel
+
+EXCERPT = 64
+"""Bytes of a buffer that are shown."""
+
+
+def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[str]:
+    """Whole lines: the head, a block for each channel that is not closed, and guestinfo.
+    Unprintable bytes are escaped as `\\xNN`, lengths shown. Takes any bytes."""
+    profile = profile or abi.used()
+    state = unpack(body, profile)
+    if state.unparsed or not body:
+        yield (
+            f"    VMPORT: {len(body)} bytes, too short for the {profile.fixed_size} of "
+            f"{profile.name}\n"
+        )
+        return
+    head = dict(zip(_HEAD_NAMES, _head(body)))
+    yield "    VMPORT: version {version:#x}, ping_time {ping_time}, ".format(**head) + (
+        "open_cookie {open_cookie:#x}\n".format(**head)
+    )
+    yield (
+        "            used_guestsize {used_guestsize}, used_guestinfo {used_guestinfo}, "
+        "used_guestinfo_jumbo {used_guestinfo_jumbo}\n".format(**head)
+    )
+    for number, channel in enumerate(state.channels):
+        if channel.proto_num != abi.PROTO_CLOSED:
+            yield from _channel_lines(number, channel)
+    yield from _guestinfo_lines(state)
+
+
+_HEAD_NAMES = tuple(name for name, _ in abi.HEAD)
+
+
+def _head(body: bytes) -> tuple[int, ...]:
+    from hvmctx.context.vmport import HEAD
+
+    return HEAD.unpack_from(body)
+
+
+def _channel_lines(number: int, channel: Channel) -> Iterator[str]:
+    yield (
+        f"         ch {number}: id {channel.chan_id}, cookie {channel.cookie:#x}, "
+        f"protocol {channel.protocol}, active_time {channel.active_time}\n"
+    )
+    yield (
+        f"               jumbo {channel.jumbo}, recv_read {channel.recv_read}, "
+        f"recv_write {channel.recv_write}\n"
+    )
+    yield f"               send {_buffer(channel.send)}\n"
+    for bucket, buffer in enumerate(channel.recv):
+        if buffer.claimed() or buffer.index:
+            yield f"               recv {bucket} {_buffer(buffer)}\n"
+    if channel.jumbo_recv.claimed() or channel.jumbo_recv.index:
+        yield f"               jumbo recv {_buffer(channel.jumbo_recv)}\n"
+
+
+def _buffer(buffer: Buffer) -> str:
+    text = f"len {buffer.claimed()}, idx {buffer.index}"
+    if buffer.length is not None:
+        text += f" ({len(buffer.data)} bytes there)"
+    if buffer.data:
+        more = "..." if len(buffer.data) > EXCERPT else ""
+        text += f": {as_text(buffer.data[:EXCERPT])}{more}"
+    return text
+
+
+def _guestinfo_lines(state: VmportState) -> Iterator[str]:
+    for label, entries in (("guestinfo", state.guestinfo), ("jumbo", state.guestinfo_jumbo)):
+        for key, value in entries.items():
+            yield (
+                f"          {label} {as_text(key)} = {as_text(value)} ({len(key)} + {len(value)})\n"
+            )

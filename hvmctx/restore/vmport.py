@@ -1,0 +1,496 @@
+"""What the VMPORT patch's own loader, `load_domain_ctxt`, does with a record.
+
+`restore` is that loader as a pure function, step by step in its order, with its u32
+arithmetic. It ends in an errno, in a restored state, or at the first step that would leave
+the memory it may touch. `judge` says everything that is wrong with a record, not only the
+first; `restore_fixed` is the loader with the checks that it lacks.
+
+Source: as `abi.vmport`. The loader checks that a descriptor and a body are there, the
+typecode, the maximum length and the version, and nothing else: no buffer length, no key or
+value length, no count.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hvmctx.abi import vmport as abi
+from hvmctx.abi.vmport import VmportProfile
+from hvmctx.context.vmport import Parts, as_text
+from hvmctx.findings import ERROR, WARNING, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import NoReturn
+
+    from hvmctx.context.vmport import VmportState
+
+ENOMEM, E2BIG, EFBIG, ESRCH, EINVAL = "ENOMEM", "E2BIG", "EFBIG", "ESRCH", "EINVAL"
+_U32 = 0xFFFFFFFF
+_DESCRIPTOR = struct.Struct("<HHI")
+_VERSION = 4
+
+OVERREAD, OVERFLOW, INDEX = "overread", "overflow", "index"
+SITES = {
+    "version": OVERREAD,
+    "fixed part": OVERREAD,
+    "send_buf": OVERFLOW,
+    "send_buf source": OVERREAD,
+    "recv_buf": OVERFLOW,
+    "recv_buf source": OVERREAD,
+    "jumbo recv_buf": OVERFLOW,
+    "jumbo recv_buf source": OVERREAD,
+    "guestinfo slot": INDEX,
+    "guestinfo head": OVERREAD,
+    "guestinfo key_data": OVERFLOW,
+    "guestinfo key_data source": OVERREAD,
+    "guestinfo val_data": OVERFLOW,
+    "guestinfo val_data source": OVERREAD,
+    "guestinfo_jumbo slot": INDEX,
+    "guestinfo_jumbo head": OVERREAD,
+    "guestinfo_jumbo key_data": OVERFLOW,
+    "guestinfo_jumbo key_data source": OVERREAD,
+    "guestinfo_jumbo val_data": OVERFLOW,
+    "guestinfo_jumbo val_data source": OVERREAD,
+}
+"""Every memory-unsafe step that the loader can take, in the order of its code: where, and
+which kind."""
+
+RULES = {
+    "vmport-allocated": "the domain's VMPORT state is not allocated (ENOMEM)",
+    "vmport-descriptor": "fewer than 8 bytes are left for the descriptor (E2BIG)",
+    "vmport-body": "the body is longer than what is left (EFBIG)",
+    "vmport-type": "the typecode is not 21, or the body longer than the largest (ESRCH)",
+    "vmport-version": "the version is not the profile's (EINVAL)",
+    **{f"vmport-{site.replace(' ', '-')}": f"{kind} at {site}" for site, kind in SITES.items()},
+    "vmport-capped": "a length beyond the buffer, whose terminator word hides it",
+    "vmport-index": "a buffer's index is beyond its length",
+    "vmport-size": "used_guestsize is not what the entries take",
+    "vmport-count": "a used count is not that of the entries",
+    "vmport-empty-key": "an entry with an empty key, of which the loader reads no more",
+    "vmport-duplicate": "a key that is there twice",
+    "vmport-protocol": "a protocol that is neither closed, RPCI nor TCLO",
+    "vmport-padding": "padding that is not zero",
+    "vmport-behind": "bytes behind the last entry",
+}
+
+
+class Refused:
+    """The loader returns an errno. `cursor` is where it leaves the context's cursor, from
+    the start of the record; `rule` says which check it was."""
+
+    __slots__ = ("cursor", "errno", "rule")
+
+    def __init__(self, errno: str, cursor: int, rule: str) -> None:
+        self.errno = errno
+        self.cursor = cursor
+        self.rule = rule
+
+    def __repr__(self) -> str:
+        return f"<refused, {self.errno} [{self.rule}]>"
+
+
+class Restored:
+    """The loader succeeds. `slots` and `jumbo_slots` are the used counts that it leaves
+    behind, `guestinfo` and `guestinfo_jumbo` the (slot, key, value) that it filled."""
+
+    __slots__ = (
+        "_body", "_profile", "cursor", "guestinfo", "guestinfo_jumbo", "jumbo_slots", "slots",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        body: memoryview,
+        profile: VmportProfile,
+        counts: tuple[int, int],
+        entries: tuple[list[tuple[int, bytes, bytes]], list[tuple[int, bytes, bytes]]],
+    ) -> None:
+        self.cursor = _DESCRIPTOR.size + len(body)
+        self.slots, self.jumbo_slots = counts
+        self.guestinfo, self.guestinfo_jumbo = entries
+        self._body = body
+        self._profile = profile
+
+    def __repr__(self) -> str:
+        return f"<restored, {self.slots} and {self.jumbo_slots} slots>"
+
+    @property
+    def state(self) -> VmportState:
+        """The state that the domain has now, as the writer would find it."""
+        from hvmctx.context.vmport import unpack
+
+        state = unpack(self._body, self._profile)
+        state.origin = None
+        state.guestinfo = {key: value for _, key, value in self.guestinfo}
+        state.guestinfo_jumbo = {key: value for _, key, value in self.guestinfo_jumbo}
+        return state
+
+
+class Violation:
+    """The loader touches memory that it must not. `offset` is the body's offset that it
+    has come to; `asked` and `limit` are, for an overread, the body offset of the end of the
+    read and the body's length; for an overflow, the bytes to copy and the bytes of the
+    destination; for an index, the index and the number of slots."""
+
+    __slots__ = ("asked", "kind", "limit", "offset", "site")
+
+    def __init__(self, site: str, offset: int, asked: int, limit: int) -> None:
+        self.kind = SITES[site]
+        self.site = site
+        self.offset = offset
+        self.asked = asked
+        self.limit = limit
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} at {self.site}, {self.asked} of {self.limit}>"
+
+    @property
+    def rule(self) -> str:
+        return f"vmport-{self.site.replace(' ', '-')}"
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        what = {
+            OVERREAD: "reads the body up to {0}, which ends at {1}",
+            OVERFLOW: "writes {0} bytes to the {1} of {2}",
+            INDEX: "takes slot {0} of {1}",
+        }[self.kind]
+        return f"the loader {what.format(self.asked, self.limit, self.site)}"
+
+
+class _Stop(Exception):
+    """Ends a load at its first violation."""
+
+    def __init__(self, violation: Violation) -> None:
+        self.violation = violation
+
+
+def _stop(violation: Violation) -> NoReturn:
+    raise _Stop(violation)
+
+
+class _Fixed:
+    """The plan of the fixed part of one profile: one `struct` call for all controls."""
+
+    def __init__(self, profile: VmportProfile) -> None:
+        pad = (profile.fixed_size - 32) // profile.MAX_CHANS - 32 - 4 * (profile.MAX_BKTS + 1)
+        controls = "HH" * (profile.MAX_BKTS + 1)
+        channel = f"QIIIHHBBB5x{controls}{pad}x"
+        self.unpack_from = struct.Struct("<IIQIII4x" + channel * profile.MAX_CHANS).unpack_from
+        stride = 9 + 2 * (profile.MAX_BKTS + 1)
+        sizes = [
+            ("send_buf", 4 * (profile.MAX_SEND_BUF + 1)),
+            *[("recv_buf", 4 * (profile.MAX_RECV_BUF + 1))] * profile.MAX_BKTS,
+            ("jumbo recv_buf", 4 * (profile.MAX_RECV_JUMBO_BUF + 1)),
+        ]
+        places = [4, *range(9, stride, 2)]
+        self.lengths = [
+            (6 + channel * stride + place, site, size)
+            for channel in range(profile.MAX_CHANS)
+            for place, (site, size) in zip(places, sizes)
+        ]
+        """(position of its length in the unpacked values, site, bytes) of every buffer, in
+        the order in which the loader fills them."""
+
+    @classmethod
+    def of(cls, profile: VmportProfile) -> _Fixed:
+        plan = _plans.get(profile)
+        if plan is None:
+            if len(_plans) > 64:
+                _plans.clear()
+            plan = _plans[profile] = cls(profile)
+        return plan
+
+
+_plans: dict[VmportProfile, _Fixed] = {}
+
+
+def check(
+    context: memoryview, profile: VmportProfile, *, allocated: bool = True
+) -> Refused | memoryview:
+    """The loader's own checks, rules 1 to 4: the refusal, or the body."""
+    if not allocated:
+        return Refused(ENOMEM, 0, "vmport-allocated")
+    if len(context) < _DESCRIPTOR.size:
+        return Refused(E2BIG, 0, "vmport-descriptor")
+    typecode, _, length = _DESCRIPTOR.unpack_from(context)
+    if length + _DESCRIPTOR.size > len(context):
+        return Refused(EFBIG, 0, "vmport-body")
+    if typecode != abi.TYPECODE or length > profile.max_size:
+        return Refused(ESRCH, 0, "vmport-type")
+    return context[_DESCRIPTOR.size : _DESCRIPTOR.size + length]
+
+
+def restore(
+    record: bytes | memoryview,
+    profile: VmportProfile | None = None,
+    *,
+    following: bytes = b"",
+    allocated: bool = True,
+) -> Refused | Restored | Violation:
+    """What the loader does with a record (descriptor and body) that `following` bytes of
+    the context stand behind. Never raises, whatever the bytes."""
+    profile = profile or abi.used()
+    body = check(memoryview(bytes(record) + following), profile, allocated=allocated)
+    if isinstance(body, Refused):
+        return body
+    try:
+        return _load(body, profile, _stop)
+    except _Stop as stopped:
+        return stopped.violation
+
+
+def _load(
+    body: memoryview, profile: VmportProfile, report: Callable[[Violation], object]
+) -> Refused | Restored:
+    """The load behind the checks. `report` is told of each step that is not safe; where it
+    returns, the load goes on as if what is not there were empty."""
+    end = len(body)
+    if end < _VERSION:
+        report(Violation("version", 0, _VERSION, end))
+        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-version")
+    if int.from_bytes(body[:_VERSION], "little") != profile.SAVE_VERSION:
+        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-version")
+    fixed = profile.fixed_size
+    if end < fixed:
+        report(Violation("fixed part", 0, fixed, end))
+        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-fixed-part")
+    plan = _Fixed.of(profile)
+    values = plan.unpack_from(body)
+    cursor = fixed
+    for place, site, size in plan.lengths:
+        length = values[place]
+        if length:
+            if length > size:
+                report(Violation(site, cursor, length, size))
+            if cursor + length > end:
+                report(Violation(f"{site} source", cursor, cursor + length, end))
+            cursor += length
+    entries = _Entries(body, cursor, values[1], profile, report)
+    guestinfo, slots = entries.load(
+        "guestinfo", 2, values[4], 5, 10, profile.MAX_NUM_KEY, profile.MAX_VAL_LEN
+    )
+    jumbo, jumbo_slots = entries.load(
+        "guestinfo_jumbo", 3, values[5], 1, 2, profile.MAX_NUM_JUMBO_KEY, profile.MAX_VAL_JUMBO_LEN
+    )
+    return Restored(body, profile, (slots, jumbo_slots), (guestinfo, jumbo))
+
+
+class _Entries:
+    """The loader's two loops over guestinfo entries, which share a cursor and what is left
+    of used_guestsize."""
+
+    def __init__(
+        self,
+        body: memoryview,
+        cursor: int,
+        left: int,
+        profile: VmportProfile,
+        report: Callable[[Violation], object],
+    ) -> None:
+        self._body = body
+        self._cursor = cursor
+        self._left = left
+        self._key_limit = profile.MAX_KEY_LEN
+        self._report = report
+
+    def load(
+        self, kind: str, head: int, used: int, more: int, least: int, slots: int, val_limit: int
+    ) -> tuple[list[tuple[int, bytes, bytes]], int]:
+        """One loop: `used` entries with heads of `head` bytes into max(used + more, least)
+        slots. Returns the entries, and that count."""
+        body, end, report = self._body, len(self._body), self._report
+        count = max(used + more & _U32, least)
+        found = []
+        for index in range(min(count, slots)):
+            if index >= used or not self._left:
+                break
+            cursor = self._cursor
+            if cursor + head > end:
+                # byte by byte, but for the u16 of a jumbo entry
+                asked = cursor + 1 if cursor >= end else cursor + head
+                report(Violation(f"{kind} head", cursor, asked, end))
+                self._cursor += head
+                self._left = self._left - head & _U32
+                continue
+            key_len = body[cursor]
+            val_len = int.from_bytes(body[cursor + 1 : cursor + head], "little")
+            cursor += head
+            self._left = self._left - head & _U32
+            if self._left >= key_len + val_len and key_len:
+                value = cursor + key_len
+                if key_len > self._key_limit:
+                    report(Violation(f"{kind} key_data", cursor, key_len, self._key_limit))
+                if value > end:
+                    report(Violation(f"{kind} key_data source", cursor, value, end))
+                if val_len > val_limit:
+                    report(Violation(f"{kind} val_data", value, val_len, val_limit))
+                if val_len and value + val_len > end:
+                    report(Violation(f"{kind} val_data source", value, value + val_len, end))
+                found.append(
+                    (index, bytes(body[cursor:value]), bytes(body[value : value + val_len]))
+                )
+                cursor = value + val_len
+                self._left -= key_len + val_len
+            self._cursor = cursor
+        if count > slots:
+            report(Violation(f"{kind} slot", self._cursor, slots, slots))
+        return found, count
+
+
+FIXES = {
+    "vmport-fixed-part": "a body as long as its fixed part",
+    "vmport-buffer": "each buffer length at most the buffer, and the bytes there",
+    "vmport-entry": "each entry's head, key and value within the body, and their arrays",
+    "vmport-slots": "no more slots than there are: the counts capped, not trusted",
+}
+"""The checks that would have sufficed, by the rule that `restore_fixed` names."""
+
+
+def restore_fixed(
+    record: bytes | memoryview, profile: VmportProfile | None = None, *, following: bytes = b""
+) -> Refused | Restored:
+    """The loader with the checks that it lacks (`FIXES`): EINVAL where the original would
+    leave its memory, but for the spare slots that it only makes in advance, which are
+    capped. A record that the original restores safely it restores alike."""
+    profile = profile or abi.used()
+    body = check(memoryview(bytes(record) + following), profile)
+    if isinstance(body, Refused):
+        return body
+    counts = [0, 0]
+
+    def refuse(violation: Violation) -> None:
+        if violation.kind != INDEX:
+            raise _Stop(violation)
+        head = _Fixed.of(profile).unpack_from(body)
+        for place, slots in enumerate((profile.MAX_NUM_KEY, profile.MAX_NUM_JUMBO_KEY)):
+            if head[4 + place] > slots:
+                raise _Stop(violation)
+            counts[place] = slots
+
+    try:
+        outcome = _load(body, profile, refuse)
+    except _Stop as stopped:
+        return Refused(EINVAL, _DESCRIPTOR.size + len(body), _fix_of(stopped.violation.site))
+    if isinstance(outcome, Restored):
+        outcome.slots = min(outcome.slots, profile.MAX_NUM_KEY)
+        outcome.jumbo_slots = min(outcome.jumbo_slots, profile.MAX_NUM_JUMBO_KEY)
+    return outcome
+
+
+def _fix_of(site: str) -> str:
+    if site in ("version", "fixed part"):
+        return "vmport-fixed-part"
+    if SITES[site] == INDEX:
+        return "vmport-slots"
+    return "vmport-entry" if site.startswith("guestinfo") else "vmport-buffer"
+
+
+def judge(
+    record: bytes | memoryview, profile: VmportProfile | None = None, base_offset: int = 0
+) -> list[Finding]:
+    """Everything that is wrong with a record: refusals and violations as errors, in the
+    loader's order, then what is merely inconsistent as warnings. `base_offset` is where the
+    record's descriptor lies. Never raises."""
+    profile = profile or abi.used()
+    findings: list[Finding] = []
+
+    def say(severity: str, rule: str, text: str, offset: int) -> None:
+        findings.append(
+            Finding(
+                severity,
+                rule,
+                text,
+                layer="context",
+                offset=base_offset + offset,
+                record="VMPORT/0",
+            )
+        )
+
+    body = check(memoryview(bytes(record)), profile)
+    if isinstance(body, Refused):
+        say(ERROR, body.rule, f"{RULES[body.rule]}", 0)
+        return findings
+    start = _DESCRIPTOR.size
+    violated: list[Violation] = []
+    outcome = _load(body, profile, violated.append)
+    for violation in violated:
+        say(ERROR, violation.rule, violation.text, start + violation.offset)
+    if isinstance(outcome, Refused):
+        if not violated:
+            version = int.from_bytes(body[:_VERSION], "little")
+            say(
+                ERROR, outcome.rule, f"version {version:#x}, expected {profile.SAVE_VERSION:#x}",
+                start,
+            )  # fmt: skip
+        return findings
+    for rule, text, offset in _inconsistencies(bytes(body), profile):
+        say(WARNING, rule, text, start + offset)
+    return findings
+
+
+def _inconsistencies(body: bytes, profile: VmportProfile) -> Iterator[tuple[str, str, int]]:
+    parts = Parts(body, profile)
+    places = iter(parts.buffers)
+    stride = (profile.fixed_size - 32) // profile.MAX_CHANS
+    for number, (control, buckets) in enumerate(parts.channels):
+        name = f"chans[{number}]"
+        at = 32 + number * stride
+        if control[3] not in abi.PROTOCOLS:
+            yield "vmport-protocol", f"{name}.proto_num is {control[3]:#x}", at + 16
+        yield from _bad_padding(name, body, at + 27, at + 32)
+        yield from _bad_padding(name, body, at + 32 + 4 * len(buckets), at + stride)
+        sizes = [profile.MAX_RECV_BUF] * profile.MAX_BKTS + [profile.MAX_RECV_JUMBO_BUF]
+        lengths = [("send", control[4], control[5], profile.MAX_SEND_BUF, at + 20)]
+        lengths += [
+            (
+                f"recv[{n}]" if n < profile.MAX_BKTS else "jumbo_recv",
+                *bucket,
+                words,
+                at + 32 + 4 * n,
+            )
+            for n, (bucket, words) in enumerate(zip(buckets, sizes))
+        ]
+        for buffer, length, index, words, offset in lengths:
+            next(places)
+            if 4 * words < length <= 4 * (words + 1):
+                text = f"{name}.{buffer} has {length} bytes, of which the writer keeps {4 * words}"
+                yield "vmport-capped", text, offset
+            if index > length:
+                yield "vmport-index", f"{name}.{buffer}: index {index} of {length} bytes", offset
+    yield from _bad_padding("the head", body, 28, 32)
+    yield from _bad_entries(body, parts)
+
+
+def _bad_padding(name: str, body: bytes, start: int, end: int) -> Iterator[tuple[str, str, int]]:
+    if any(body[start:end]):
+        yield "vmport-padding", f"padding of {name} is {body[start:end].hex()}", start
+
+
+def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
+    taken = sum(entry.end - entry.start for entry in parts.entries)
+    if parts.head[1] != taken:
+        text = f"used_guestsize is {parts.head[1]}, the entries take {taken}"
+        yield "vmport-size", text, 4
+    for jumbo, place, name in ((False, 4, "guestinfo"), (True, 5, "guestinfo_jumbo")):
+        entries = [entry for entry in parts.entries if entry.jumbo == jumbo]
+        if parts.head[place] != len(entries):
+            text = f"used_{name} is {parts.head[place]}, there are {len(entries)} entries"
+            yield "vmport-count", text, 20 + 4 * (place - 4)
+        seen = set()
+        for entry in entries:
+            if entry.key in seen:
+                yield "vmport-duplicate", f"{name}[{as_text(entry.key)}] again", entry.start
+            seen.add(entry.key)
+    if parts.rest < len(body):
+        if len(parts.entries) < parts.head[4] + parts.head[5] and not body[parts.rest]:
+            yield "vmport-empty-key", "an entry with an empty key", parts.rest
+        yield "vmport-behind", f"{len(body) - parts.rest} bytes belong to nothing", parts.rest
+
+
+__all__ = [
+    "FIXES", "RULES", "SITES", "Refused", "Restored", "Violation", "check", "judge", "restore",
+    "restore_fixed",
+]  # fmt: skip
