@@ -76,7 +76,8 @@ class VmportState:
     """Everything that a VMPORT record carries. `guestinfo` and `guestinfo_jumbo` map keys
     to values, bytes both, in the record's order.
 
-    `unparsed` is a body too short for its fixed part; all else is empty then.
+    `unparsed` is a body too short for its fixed part, and all else is empty then; it is
+    None for a body that has one.
     """
 
     ping_time: int = 0
@@ -84,7 +85,7 @@ class VmportState:
     channels: list[Channel] = field(default_factory=list)
     guestinfo: dict[bytes, bytes] = field(default_factory=dict)
     guestinfo_jumbo: dict[bytes, bytes] = field(default_factory=dict)
-    unparsed: bytes = b""
+    unparsed: bytes | None = None
     origin: Origin | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -181,7 +182,9 @@ class Parts:
         return at
 
 
-def unpack(body: bytes | memoryview, profile: VmportProfile | None = None) -> VmportState:
+def unpack(
+    body: bytes | bytearray | memoryview, profile: VmportProfile | None = None
+) -> VmportState:
     """The state in a record's body (no descriptor). Never raises: what the body's lengths
     claim and it does not hold is missing from the state, and kept for `pack`."""
     profile = profile or abi.used()
@@ -222,7 +225,7 @@ def pack(
     profile = profile or abi.used()
     if strict:
         _refuse_impossible(state, profile)
-    if state.unparsed:
+    if state.unparsed is not None:
         return state.unparsed
     written = _write(state, profile)
     if state.origin is not None and state.origin.written == written:
@@ -304,7 +307,7 @@ def pack_entry(key: bytes, value: bytes, *, jumbo: bool = False) -> bytes:
 
 
 def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
-    if state.unparsed:
+    if state.unparsed is not None:
         raise FieldError(f"VMPORT: a body of {len(state.unparsed)} bytes holds no state")
     for number, channel in enumerate(state.channels):
         for name, buffer, words in _buffers(channel, profile):

@@ -82,7 +82,7 @@ class VmportModel(DataClassJsonMixin):
     channels: list[ChannelModel]
     guestinfo: list[list[str]]
     guestinfo_jumbo: list[list[str]]
-    unparsed: str = ""
+    unparsed: str | None = None
     origin: str | None = None
 
     @classmethod
@@ -93,7 +93,7 @@ class VmportModel(DataClassJsonMixin):
             [ChannelModel.of(channel) for channel in state.channels],
             [[key.hex(), value.hex()] for key, value in state.guestinfo.items()],
             [[key.hex(), value.hex()] for key, value in state.guestinfo_jumbo.items()],
-            state.unparsed.hex(),
+            None if state.unparsed is None else state.unparsed.hex(),
             None if state.origin is None else state.origin.body.hex(),
         )
 
@@ -115,7 +115,7 @@ class VmportModel(DataClassJsonMixin):
                 [channel.to_channel() for channel in self.channels],
                 {bytes.fromhex(key): bytes.fromhex(value) for key, value in self.guestinfo},
                 {bytes.fromhex(key): bytes.fromhex(value) for key, value in self.guestinfo_jumbo},
-                bytes.fromhex(self.unparsed),
+                None if self.unparsed is None else bytes.fromhex(self.unparsed),
                 self._origin(),
             )
             pack(state)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,7 +159,9 @@ class Document(DataClassJsonMixin):
     def from_text(cls, text: str | bytes) -> Document:
         """Raises FieldError for text that is no JSON of this form."""
         try:
-            return cls.from_dict(json.loads(text))
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # dataclasses-json warns of a null, and goes on
+                return cls.from_dict(json.loads(text))
         except FieldError:
             raise
         except Exception as error:  # dataclasses-json lets many kinds through

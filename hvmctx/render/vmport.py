@@ -21,7 +21,7 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
     Unprintable bytes are escaped as `\\xNN`, lengths shown. Takes any bytes."""
     profile = profile or abi.used()
     state = unpack(body, profile)
-    if state.unparsed or not body:
+    if state.unparsed is not None:
         yield (
             f"    VMPORT: {len(body)} bytes, too short for the {profile.fixed_size} of "
             f"{profile.name}\n"

@@ -1,0 +1,377 @@
+"""The loader's model: against the patch's own vectors, against a C reference under
+AddressSanitizer, and rule by rule."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
+from hvmctx.context.vmport import Buffer, VmportState, descriptor, pack
+from hvmctx.findings import ERROR
+from hvmctx.restore.vmport import (
+    FIXES,
+    RULES,
+    SITES,
+    Refused,
+    Restored,
+    Violation,
+    judge,
+    restore,
+    restore_fixed,
+)
+from tests.vmport_samples import PROFILES, random_record, vectors
+
+VECTORS = vectors()
+ERRNO = {3: "ESRCH", 7: "E2BIG", 22: "EINVAL", 27: "EFBIG"}
+SITE_OF = {
+    "version": "version",
+    "fixed header": "fixed part",
+    "vs->chans[i].send_buf": "send_buf",
+    "vs->chans[i].send_buf source": "send_buf source",
+    "vs->chans[i].recv_bkt[j].recv_buf": "recv_buf",
+    "vs->chans[i].recv_bkt[j].recv_buf source": "recv_buf source",
+    "vs->chans[i].jumbo_recv_bkt.recv_buf": "jumbo recv_buf",
+    "vs->chans[i].jumbo_recv_bkt.recv_buf source": "jumbo recv_buf source",
+    "guestinfo slot index": "guestinfo slot",
+    "guestinfo header read": "guestinfo head",
+    "vg->key_data": "guestinfo key_data",
+    "vg->key_data source": "guestinfo key_data source",
+    "vg->val_data": "guestinfo val_data",
+    "vg->val_data source": "guestinfo val_data source",
+    "guestinfo_jumbo slot index": "guestinfo_jumbo slot",
+    "vgj->val_data": "guestinfo_jumbo val_data",
+    "vgj->val_data source": "guestinfo_jumbo val_data source",
+}
+"""The vectors' names of sites (C expressions) -> ours."""
+
+
+@pytest.mark.parametrize("number", range(len(VECTORS)))
+def test_vectors(number: int) -> None:
+    vector = VECTORS[number]
+    outcome = restore(bytes.fromhex(vector["blob"]))
+    if vector["outcome"] == "errno":
+        assert isinstance(outcome, Refused)
+        assert (outcome.errno, outcome.cursor) == (ERRNO[vector["errno"]], vector["cur"])
+    elif vector["outcome"] == "violation":
+        expected = vector["violation"]
+        assert isinstance(outcome, Violation)
+        assert outcome.site == SITE_OF[expected["site"]]
+        assert (outcome.kind, outcome.asked, outcome.limit) == (
+            expected["kind"], expected["asked"], expected["limit"],
+        )  # fmt: skip
+    else:
+        assert isinstance(outcome, Restored)
+        assert_restored(outcome, vector)
+
+
+def assert_restored(outcome: Restored, vector: dict[str, Any]) -> None:
+    assert outcome.cursor == vector["cur"]
+    assert (outcome.slots, outcome.jumbo_slots) == (vector["slots"], vector["slots_jumbo"])
+    state = outcome.state
+    assert (state.ping_time, state.open_cookie) == (vector["ping_time"], vector["open_cookie"])
+    for entries, name in (
+        (outcome.guestinfo, "guestinfo"),
+        (outcome.guestinfo_jumbo, "guestinfo_jumbo"),
+    ):
+        assert [[key.hex(), value.hex()] for _, key, value in entries] == vector[name]
+    for channel, expected in zip(state.channels, vector["chans"]):
+        control = [
+            channel.active_time, channel.chan_id, channel.cookie, channel.proto_num,
+            channel.send.claimed(), channel.send.index, channel.jumbo, channel.recv_read,
+            channel.recv_write,
+        ]  # fmt: skip
+        assert control == expected["ctl"]
+        assert channel.send.data.hex() == expected["send"]
+        assert [[b.index, b.data.hex()] for b in channel.recv] == expected["recv"]
+        assert [channel.jumbo_recv.index, channel.jumbo_recv.data.hex()] == expected["jumbo"]
+    body = pack(state)
+    assert (descriptor(body) + body).hex() == vector["resave"]
+
+
+@given(st.binary(max_size=80), st.booleans(), st.sampled_from(PROFILES))
+def test_any_bytes(data: bytes, framed: bool, profile: VmportProfile) -> None:
+    if framed:
+        data = struct.pack("<HHII", 21, 0, len(data) + 4, profile.SAVE_VERSION) + data
+    restore(data, profile)
+    restore_fixed(data, profile)
+    judge(data, profile)
+
+
+def assert_consistent(record: bytes, profile: VmportProfile) -> None:
+    """What must hold between the three views of a record."""
+    outcome, fixed = restore(record, profile), restore_fixed(record, profile)
+    findings = judge(record, profile, 1000)
+    errors = [finding for finding in findings if finding.severity == ERROR]
+    for finding in findings:
+        assert finding.rule in RULES and finding.offset >= 1000
+    assert isinstance(fixed, (Refused, Restored))
+    if isinstance(outcome, Restored):
+        assert not errors
+        assert isinstance(fixed, Restored)
+        assert (fixed.guestinfo, fixed.slots) == (outcome.guestinfo, outcome.slots)
+    elif isinstance(outcome, Refused):
+        assert [finding.rule for finding in errors] == [outcome.rule]
+        assert isinstance(fixed, Refused) and fixed.errno == outcome.errno
+    else:
+        assert errors[0].rule == outcome.rule and errors[0].text == outcome.text
+        if isinstance(fixed, Refused):
+            assert fixed.rule in FIXES
+        else:
+            assert outcome.kind == "index"
+
+
+@given(st.integers(0, 1 << 32), st.sampled_from(PROFILES))
+def test_views_agree(seed: int, profile: VmportProfile) -> None:
+    assert_consistent(random_record(random.Random(seed), profile), profile)
+
+
+PLACES = {"version": 0, "used_guestsize": 4, "used_guestinfo": 20, "used_guestinfo_jumbo": 24}
+
+
+def record_of(state: VmportState | None = None, cut: int | None = None, **fields: int) -> bytes:
+    """A record; `fields` are put into its head afterwards."""
+    body = bytearray(pack(state or VmportState.empty()))
+    for name, value in fields.items():
+        place = {
+            "version": 0,
+            "used_guestsize": 4,
+            "used_guestinfo": 20,
+            "used_guestinfo_jumbo": 24,
+        }
+        struct.pack_into("<I", body, place[name], value)
+    cut_body = bytes(body[:cut])
+    return descriptor(cut_body) + cut_body
+
+
+def with_buffer(name: str, length: int, data: bytes | None = None) -> VmportState:
+    """The first channel's buffer claiming `length`, with that much data, or `data`."""
+    state = VmportState.empty()
+    data = bytes(length) if data is None else data
+    buffer = Buffer(data, 0, length)
+    if name == "send":
+        state.channels[0].send = buffer
+    elif name == "recv":
+        state.channels[0].recv[3] = buffer
+    else:
+        state.channels[0].jumbo_recv = buffer
+    return state
+
+
+def raw(state: VmportState, data: bytes, **fields: int) -> bytes:
+    """The state's record with `data` as all of its packed_data."""
+    record = record_of(state, **fields)
+    body = record[8 : 8 + 464] + data
+    return descriptor(body) + body
+
+
+def sent(name: str, length: int, there: int) -> bytes:
+    """A buffer claiming `length` bytes, of which that many are there."""
+    return raw(with_buffer(name, length), bytes(there))
+
+
+def keys(data: bytes, count: int, size: int) -> bytes:
+    """Guestinfo entries: their bytes, and what the head says of count and size."""
+    return raw(EMPTY, data, used_guestinfo=count, used_guestsize=size)
+
+
+def jumbo(data: bytes, count: int, size: int) -> bytes:
+    return raw(EMPTY, data, used_guestinfo_jumbo=count, used_guestsize=size)
+
+
+EMPTY = VmportState.empty()
+KEYS60 = VmportState.empty()
+KEYS60.guestinfo = {b"k%d" % n: b"" for n in range(60)}
+KEYS59 = VmportState.empty()
+KEYS59.guestinfo = {b"k%d" % n: b"" for n in range(59)}
+JUMBO2 = VmportState.empty()
+JUMBO2.guestinfo_jumbo = {b"a": b"", b"b": b""}
+JUMBO1 = VmportState.empty()
+JUMBO1.guestinfo_jumbo = {b"a": b""}
+
+# Rule -> a record that fires it, and one that just misses it.
+CASES: dict[str, tuple[bytes, bytes]] = {
+    "vmport-descriptor": (record_of()[:7], record_of()),
+    "vmport-body": (record_of()[:-1], record_of()),
+    "vmport-type": (b"\x14" + record_of()[1:], record_of()),
+    "vmport-version": (record_of(version=0xABCD0002), record_of()),
+    "vmport-version#short": (record_of(cut=3), record_of()),
+    "vmport-fixed-part": (record_of(cut=463), record_of(cut=464)),
+    "vmport-send_buf": (sent("send", 185, 185), sent("send", 184, 184)),
+    "vmport-send_buf-source": (sent("send", 9, 8), sent("send", 9, 9)),
+    "vmport-recv_buf": (sent("recv", 137, 137), sent("recv", 136, 136)),
+    "vmport-recv_buf-source": (sent("recv", 2, 1), sent("recv", 2, 2)),
+    "vmport-jumbo-recv_buf": (sent("jumbo", 4105, 4105), sent("jumbo", 4104, 4104)),
+    "vmport-jumbo-recv_buf-source": (sent("jumbo", 1, 0), sent("jumbo", 1, 1)),
+    "vmport-guestinfo-slot": (record_of(KEYS60), record_of(KEYS59)),
+    "vmport-guestinfo-head": (keys(b"\1", 1, 9), keys(b"\1\0k", 1, 3)),
+    "vmport-guestinfo-key_data": (
+        keys(b"\x1f\0" + b"k" * 31, 1, 33),
+        keys(b"\x1e\0" + b"k" * 30, 1, 32),
+    ),
+    "vmport-guestinfo-key_data-source": (keys(b"\2\0k", 1, 4), keys(b"\2\0kk", 1, 4)),
+    "vmport-guestinfo-val_data": (
+        keys(b"\1\x81k" + b"v" * 129, 1, 132),
+        keys(b"\1\x80k" + b"v" * 128, 1, 131),
+    ),
+    "vmport-guestinfo-val_data-source": (keys(b"\1\2kv", 1, 5), keys(b"\1\2kvv", 1, 5)),
+    "vmport-guestinfo_jumbo-slot": (record_of(JUMBO2), record_of(JUMBO1)),
+    "vmport-guestinfo_jumbo-head": (jumbo(b"\1\0", 1, 9), jumbo(b"\1\0\0k", 1, 4)),
+    "vmport-guestinfo_jumbo-key_data": (
+        jumbo(b"\x1f\0\0" + b"k" * 31, 1, 34),
+        jumbo(b"\x1e\0\0" + b"k" * 30, 1, 33),
+    ),
+    "vmport-guestinfo_jumbo-key_data-source": (jumbo(b"\2\0\0k", 1, 5), jumbo(b"\2\0\0kk", 1, 5)),
+    "vmport-guestinfo_jumbo-val_data": (
+        jumbo(b"\1\1\x10k" + b"v" * 4097, 1, 4101),
+        jumbo(b"\1\0\x10k" + b"v" * 4096, 1, 4100),
+    ),
+    "vmport-guestinfo_jumbo-val_data-source": (jumbo(b"\1\2\0kv", 1, 6), jumbo(b"\1\2\0kvv", 1, 6)),
+    "vmport-capped": (sent("send", 181, 181), sent("send", 180, 180)),
+    "vmport-size": (record_of(JUMBO1, used_guestsize=5), record_of(JUMBO1)),
+    "vmport-count": (record_of(JUMBO1, used_guestinfo=1), record_of(JUMBO1)),
+    "vmport-empty-key": (keys(b"\0\0", 1, 2), keys(b"\1\0k", 1, 3)),
+    "vmport-duplicate": (keys(b"\1\0k\1\0k", 2, 6), keys(b"\1\0k\1\0j", 2, 6)),
+    "vmport-padding": (record_of()[:36] + b"\1" + record_of()[37:], record_of()),
+    "vmport-behind": (raw(EMPTY, b"x"), raw(EMPTY, b"")),
+}  # fmt: skip
+
+
+def with_channel(**values: int) -> bytes:
+    state = VmportState.empty()
+    for name, value in values.items():
+        if name == "index":
+            state.channels[2].send = Buffer(b"abc", value)
+        else:
+            setattr(state.channels[2], name, value)
+    return record_of(state)
+
+
+CASES["vmport-index"] = (with_channel(index=4), with_channel(index=3))
+CASES["vmport-protocol"] = (with_channel(proto_num=5), with_channel(proto_num=0x4F4C4354))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_rule(case: str) -> None:
+    rule = case.partition("#")[0]
+    fires, misses = CASES[case]
+    assert rule in [finding.rule for finding in judge(fires)]
+    assert rule not in [finding.rule for finding in judge(misses)]
+    assert_consistent(fires, XEN_4_5_V6)
+    assert_consistent(misses, XEN_4_5_V6)
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {case.partition("#")[0] for case in CASES} | {"vmport-allocated"} == set(RULES)
+    fired = {restore(fires).__class__ for fires, _ in CASES.values()}
+    assert fired == {Refused, Restored, Violation}
+    sites = {o.site for fires, _ in CASES.values() if isinstance(o := restore(fires), Violation)}
+    assert sites == set(SITES)
+
+
+def test_state_that_is_not_allocated() -> None:
+    outcome = restore(record_of(), allocated=False)
+    assert isinstance(outcome, Refused) and (outcome.errno, outcome.cursor) == ("ENOMEM", 0)
+
+
+def test_body_bounds_are_the_descriptors() -> None:
+    """Bytes that follow in the context do not make an overread safe."""
+    record = sent("send", 9, 8)
+    outcome = restore(record, following=bytes(100))
+    assert isinstance(outcome, Violation) and outcome.site == "send_buf source"
+    assert (outcome.asked, outcome.limit, outcome.offset) == (473, 472, 464)
+    short = restore(record_of()[:-1], following=b"\0")
+    assert isinstance(short, Restored)
+
+
+@pytest.mark.parametrize("used", [0xFFFFFFFB, 0xFFFFFFFF])
+def test_counts_wrap_in_32_bits(used: int) -> None:
+    outcome = restore(record_of(used_guestinfo=used))
+    assert isinstance(outcome, Restored)
+    assert outcome.slots == max((used + 5) & 0xFFFFFFFF, 10)
+    outcome = restore(record_of(used_guestinfo=0xFFFFFFFA))
+    assert isinstance(outcome, Violation) and (outcome.asked, outcome.limit) == (64, 64)
+
+
+def test_guestsize_wraps_in_32_bits() -> None:
+    """One byte left: the head is read all the same, and then four billion are left."""
+    record = keys(b"\1\0k", 1, 1)
+    outcome = restore(record)
+    assert isinstance(outcome, Restored) and outcome.guestinfo == [(0, b"k", b"")]
+
+
+def test_repr() -> None:
+    assert "ESRCH" in repr(restore(b"\0" * 8))
+    assert "slots" in repr(restore(record_of()))
+    assert "overread" in repr(restore(record_of(cut=100)))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("gcc") is None:
+        pytest.skip("no compiler")
+    path = tmp_path_factory.mktemp("reference") / "vmport_restore"
+    source = Path(__file__).parent / "reference" / "vmport_restore.c"
+    subprocess.run(
+        ["gcc", "-O1", "-Wall", "-Wno-unused-result", "-fsanitize=address", "-o", path, source],
+        check=True,
+    )
+    return path
+
+
+def by_reference(reference: Path, profile: VmportProfile, records: list[bytes]) -> list[str]:
+    constants = [
+        profile.MAX_CHANS, profile.MAX_BKTS, profile.MAX_KEY_LEN, profile.MAX_VAL_LEN,
+        profile.MAX_VAL_JUMBO_LEN, profile.MAX_NUM_KEY, profile.MAX_NUM_JUMBO_KEY,
+        profile.SAVE_VERSION, profile.max_size,
+    ]  # fmt: skip
+    data = b"".join(struct.pack("<I", len(record)) + record for record in records)
+    done = subprocess.run(
+        [reference, *map(str, constants)], input=data, capture_output=True, check=True,
+        env={"ASAN_OPTIONS": "detect_leaks=0:symbolize=0:print_legend=0"},
+    )  # fmt: skip
+    return done.stdout.decode().splitlines()
+
+
+def by_model(record: bytes, profile: VmportProfile) -> str:
+    outcome = restore(record, profile)
+    if isinstance(outcome, Refused):
+        return f"errno {outcome.errno}"
+    if isinstance(outcome, Restored):
+        return f"ok {outcome.slots} {outcome.jumbo_slots}"
+    return "violation"
+
+
+def compare(reference: Path, count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    for profile in PROFILES:
+        records = [random_record(rng, profile) for _ in range(count // len(PROFILES))]
+        if profile is XEN_4_5_V6:
+            records += [fires for fires, _ in CASES.values()] + [
+                misses for _, misses in CASES.values()
+            ]
+            records += [bytes.fromhex(vector["blob"]) for vector in VECTORS]
+        verdicts = by_reference(reference, profile, records)
+        assert len(verdicts) == len(records)
+        kinds = set()
+        for record, verdict in zip(records, verdicts):
+            assert by_model(record, profile) == verdict, record.hex()
+            kinds.add(verdict.split()[0])
+        assert kinds == {"ok", "errno", "violation"}
+
+
+def test_c_reference(reference: Path) -> None:
+    compare(reference, 600, 1)
+
+
+@pytest.mark.long
+def test_c_reference_at_length(reference: Path) -> None:
+    compare(reference, 30000, 2)
