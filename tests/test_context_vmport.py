@@ -119,8 +119,9 @@ def test_strict_refuses_what_the_writer_cannot_have_held(state: VmportState, rea
     ("state", "reason"),
     [
         (broken(channels=[]), "0 channels, expected 6"),
-        (broken(ping_time=1 << 64), "VMPORT: "),
-        (with_send(Buffer(b"", 1 << 16)), r"chans\[1\]: "),
+        (broken(ping_time=1 << 64), "ping_time is a 64-bit field"),
+        (with_send(Buffer(b"", 1 << 16)), r"chans\[1\].send index is a 16-bit field"),
+        (with_send(Buffer(b"", 0, -1)), r"chans\[1\].send length is a 16-bit field: -1"),
         (broken(guestinfo={b"k": b"v" * 256}), "do not fit a guestinfo entry"),
         (broken(guestinfo_jumbo={b"k" * 256: b""}), "do not fit a jumbo guestinfo entry"),
     ],

@@ -12,6 +12,7 @@ only sets the maximum length, its arm "packed" is what is written.
 
 from __future__ import annotations
 
+import struct
 from ctypes import LittleEndianStructure, Union, sizeof
 from ctypes import c_uint8 as u8
 from ctypes import c_uint16 as u16
@@ -117,6 +118,12 @@ class VmportProfile:
         self.MAX_RECV_JUMBO_BUF = (2 + MAX_VAL_JUMBO_LEN + 3) // 4
         if self.full_size_bound() > _BODY_LIMIT:
             raise UsageError(f"VMPORT profile: a body would be longer than {_BODY_LIMIT} bytes")
+        controls = "QIIIHHBBB5x" + "HH" * (MAX_BKTS + 1)
+        padding = -struct.calcsize("<" + controls) % 8
+        self.fixed = struct.Struct("<IIQIII4x" + f"{controls}{padding}x" * MAX_CHANS)
+        """All numbers of the body's fixed part in one call: the six of the head, and for
+        each channel the nine of its control and two of each bucket's, the jumbo bucket's
+        last. Says the same as `packed`, but faster."""
         self._arms: tuple[Any, Any] | None = None
 
     def full_size_bound(self) -> int:
@@ -173,7 +180,7 @@ class VmportProfile:
     @property
     def fixed_size(self) -> int:
         """Bytes of the body before packed_data (464 by default)."""
-        return sizeof(self.packed)
+        return self.fixed.size
 
     @property
     def max_size(self) -> int:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _U32 = 0xFFFFFFFF
-CHANNEL = struct.Struct("<QIIIHHBBB5s")
-BUCKET = struct.Struct("<HH")
 HEAD = struct.Struct("<IIQIII4s")
+_CONTROL = 9
+"""Numbers of a channel's control, as `VmportProfile.fixed` gives them."""
 
 
 @dataclass
@@ -115,11 +115,10 @@ class VmportState:
 
 @dataclass(frozen=True)
 class Origin:
-    """The body that a state was unpacked from, and what the writer makes of that state:
-    as long as it makes the same of it, the body stands."""
+    """The body that a state was unpacked from. It stands as long as the writer makes the
+    same of the state as of what the body unpacks to."""
 
     body: bytes
-    written: bytes
 
 
 class Entry:
@@ -138,29 +137,27 @@ class Entry:
 class Parts:
     """A body taken apart as far as its own lengths and bytes go, places included.
 
-    `buffers` has for every buffer in the order of packed_data its offset and how many of
-    its claimed bytes are there; `entries` the whole guestinfo entries; `rest` is the offset
-    of the first byte that belongs to none of them.
+    `head` and `channels` are the numbers of the fixed part; `buffers` has for every buffer
+    in the order of packed_data its offset and how many of its claimed bytes are there;
+    `entries` the whole guestinfo entries; `rest` is the offset of the first byte that
+    belongs to none of them.
     """
 
     def __init__(self, body: bytes, profile: VmportProfile) -> None:
-        self.head = HEAD.unpack_from(body)
-        self.channels: list[tuple[Any, list[tuple[int, int]]]] = []
+        values = profile.fixed.unpack_from(body)
+        self.head = values[:6]
+        self.channels: list[tuple[int, ...]] = []
         self.buffers: list[tuple[int, int]] = []
         self.entries: list[Entry] = []
-        at, data = HEAD.size, profile.fixed_size
-        stride = (profile.fixed_size - HEAD.size) // profile.MAX_CHANS
-        for _ in range(profile.MAX_CHANS):
-            control = CHANNEL.unpack_from(body, at)
-            first = at + CHANNEL.size
-            last = first + BUCKET.size * (profile.MAX_BKTS + 1)
-            buckets = list(BUCKET.iter_unpack(body[first:last]))
-            self.channels.append((control, buckets))
-            for length in (control[4], *(bucket[0] for bucket in buckets)):
-                there = max(0, min(length, len(body) - data))
+        data, end = profile.fixed_size, len(body)
+        stride = _CONTROL + 2 * (profile.MAX_BKTS + 1)
+        for first in range(6, len(values), stride):
+            channel = values[first : first + stride]
+            self.channels.append(channel)
+            for length in (channel[4], *channel[_CONTROL::2]):
+                there = min(length, end - data) if length and data < end else 0
                 self.buffers.append((data, there))
                 data += there
-            at += stride
         self.rest = self._read_entries(body, data)
 
     def _read_entries(self, body: bytes, at: int) -> int:
@@ -193,20 +190,35 @@ def unpack(
         return VmportState(unparsed=body)
     parts = Parts(body, profile)
     state = VmportState(ping_time=parts.head[2], open_cookie=parts.head[3])
-    places = iter(parts.buffers)
-
-    def buffer(length: int, index: int) -> Buffer:
-        start, there = next(places)
-        return Buffer(body[start : start + there], index, None if there == length else length)
-
-    for control, buckets in parts.channels:
-        send = buffer(control[4], control[5])
-        recv = [buffer(*bucket) for bucket in buckets]
-        numbers = dict(zip(CHANNEL_NUMBERS, (*control[:4], *control[6:9])))
-        state.channels.append(Channel(**numbers, send=send, recv=recv[:-1], jumbo_recv=recv[-1]))
+    state.origin = Origin(body)
+    at = 0
+    for values in parts.channels:
+        active, chan_id, cookie, proto, length, index, jumbo, read, write = values[:_CONTROL]
+        lengths = (length, *values[_CONTROL::2])
+        indices = (index, *values[_CONTROL + 1 :: 2])
+        buffers = []
+        for length, index, (start, there) in zip(
+            lengths, indices, parts.buffers[at : at + len(lengths)]
+        ):
+            data = body[start : start + there] if there else b""
+            buffers.append(Buffer(data, index, None if there == length else length))
+        at += len(lengths)
+        state.channels.append(
+            Channel(
+                active,
+                chan_id,
+                cookie,
+                proto,
+                jumbo,
+                read,
+                write,
+                buffers[0],
+                buffers[1:-1],
+                buffers[-1],
+            )  # fmt: skip
+        )
     for entry in parts.entries:
         (state.guestinfo_jumbo if entry.jumbo else state.guestinfo)[entry.key] = entry.value
-    state.origin = Origin(body, _write(state, profile))
     return state
 
 
@@ -228,8 +240,10 @@ def pack(
     if state.unparsed is not None:
         return state.unparsed
     written = _write(state, profile)
-    if state.origin is not None and state.origin.written == written:
-        return state.origin.body
+    if state.origin is not None:
+        body = state.origin.body
+        if len(body) >= profile.fixed_size and _write(unpack(body, profile), profile) == written:
+            return body
     return written
 
 
@@ -254,45 +268,63 @@ def _buffers(channel: Channel, profile: VmportProfile) -> Iterator[tuple[str, Bu
 def _write(state: VmportState, profile: VmportProfile) -> bytes:
     if len(state.channels) != profile.MAX_CHANS:
         raise FieldError(f"VMPORT: {len(state.channels)} channels, expected {profile.MAX_CHANS}")
-    controls, data = [], []
-    stride = (profile.fixed_size - HEAD.size) // profile.MAX_CHANS
+    numbers: list[int] = []
+    data = []
+    limits = (
+        4 * profile.MAX_SEND_BUF,
+        *(4 * profile.MAX_RECV_BUF,) * profile.MAX_BKTS,
+        4 * profile.MAX_RECV_JUMBO_BUF,
+    )
     for number, channel in enumerate(state.channels):
         if len(channel.recv) != profile.MAX_BKTS:
             raise FieldError(
                 f"VMPORT: chans[{number}] has {len(channel.recv)} buckets, "
                 f"expected {profile.MAX_BKTS}"
             )
-        try:
-            packed = [
-                CHANNEL.pack(
-                    channel.active_time, channel.chan_id, channel.cookie, channel.proto_num,
-                    channel.send.claimed(), channel.send.index, channel.jumbo, channel.recv_read,
-                    channel.recv_write, bytes(5),
-                )
-            ]  # fmt: skip
-            packed += [
-                BUCKET.pack(bucket.claimed(), bucket.index)
-                for bucket in (*channel.recv, channel.jumbo_recv)
-            ]
-        except struct.error as error:
-            raise FieldError(f"VMPORT: chans[{number}]: {error}") from None
-        controls.append(b"".join(packed).ljust(stride, b"\0"))
-        data += [
-            buffer.data[: min(buffer.claimed(), 4 * words)]
-            for _, buffer, words in _buffers(channel, profile)
-        ]
+        buffers = (channel.send, *channel.recv, channel.jumbo_recv)
+        controls: list[int] = []
+        for buffer, limit in zip(buffers, limits):
+            length = len(buffer.data) if buffer.length is None else buffer.length
+            controls += (length, buffer.index)
+            if buffer.data:
+                data.append(buffer.data[: min(length, limit)])
+        numbers += (
+            channel.active_time, channel.chan_id, channel.cookie, channel.proto_num,
+            *controls[:2], channel.jumbo, channel.recv_read, channel.recv_write, *controls[2:],
+        )  # fmt: skip
     keys = [(key, value) for key, value in state.guestinfo.items() if key]
     jumbo = [(key, value) for key, value in state.guestinfo_jumbo.items() if key]
     entries = b"".join(pack_entry(*pair) for pair in keys)
     entries += b"".join(pack_entry(*pair, jumbo=True) for pair in jumbo)
     try:
-        head = HEAD.pack(
+        fixed = profile.fixed.pack(
             profile.SAVE_VERSION, len(entries), state.ping_time, state.open_cookie,
-            len(keys), len(jumbo), bytes(4),
+            len(keys), len(jumbo), *numbers,
         )  # fmt: skip
-    except struct.error as error:
-        raise FieldError(f"VMPORT: {error}") from None
-    return b"".join((head, *controls, *data, entries))
+    except struct.error:
+        raise _misfit(state) from None
+    return b"".join((fixed, *data, entries))
+
+
+def _misfit(state: VmportState) -> FieldError:
+    """Which number of the state does not fit its field: `struct` only says that one does."""
+    head = (("ping_time", state.ping_time, 64), ("open_cookie", state.open_cookie, 32))
+    fields = [(f"VMPORT.{name}", value, width) for name, value, width in head]
+    for number, channel in enumerate(state.channels):
+        where = f"VMPORT.chans[{number}]"
+        for name, width in zip(CHANNEL_NUMBERS, (64, 32, 32, 32, 8, 8, 8)):
+            fields.append((f"{where}.{name}", getattr(channel, name), width))
+        for name, buffer in (
+            ("send", channel.send),
+            *((f"recv[{at}]", bucket) for at, bucket in enumerate(channel.recv)),
+            ("jumbo_recv", channel.jumbo_recv),
+        ):
+            fields.append((f"{where}.{name} length", buffer.claimed(), 16))
+            fields.append((f"{where}.{name} index", buffer.index, 16))
+    for name, value, width in fields:
+        if not isinstance(value, int) or not 0 <= value < 1 << width:
+            return FieldError(f"{name} is a {width}-bit field: {value!r} does not fit")
+    return FieldError("VMPORT: guestinfo takes more than 4 GiB")
 
 
 def pack_entry(key: bytes, value: bytes, *, jumbo: bool = False) -> bytes:

@@ -12,7 +12,6 @@ from hvmctx.context.vmport import (
     Origin,
     VmportState,
     pack,
-    unpack,
 )
 from hvmctx.errors import FieldError, InputError
 
@@ -124,4 +123,4 @@ class VmportModel(DataClassJsonMixin):
         return state
 
     def _origin(self) -> Origin | None:
-        return None if self.origin is None else unpack(bytes.fromhex(self.origin)).origin
+        return None if self.origin is None else Origin(bytes.fromhex(self.origin))

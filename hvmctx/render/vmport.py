@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hvmctx.abi import vmport as abi
-from hvmctx.context.vmport import Buffer, VmportState, as_text, unpack
+from hvmctx.context.vmport import HEAD, Buffer, VmportState, as_text, unpack
+from hvmctx.render.cformat import CFormat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,10 +28,8 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
             f"{profile.name}\n"
         )
         return
-    head = dict(zip(_HEAD_NAMES, _head(body)))
-    yield "    VMPORT: version {version:#x}, ping_time {ping_time}, ".format(**head) + (
-        "open_cookie {open_cookie:#x}\n".format(**head)
-    )
+    head = dict(zip(_HEAD_NAMES, HEAD.unpack_from(body)))
+    yield _HEAD_LINE((head["version"], head["ping_time"], head["open_cookie"]))
     yield (
         "            used_guestsize {used_guestsize}, used_guestinfo {used_guestinfo}, "
         "used_guestinfo_jumbo {used_guestinfo_jumbo}\n".format(**head)
@@ -41,19 +40,14 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
     yield from _guestinfo_lines(state)
 
 
+_HEAD_LINE = CFormat("    VMPORT: version %#x, ping_time %u, open_cookie %#x\n")
+_CHANNEL_LINE = CFormat("         ch %i: id %u, cookie %#x, protocol %s, active_time %u\n")
 _HEAD_NAMES = tuple(name for name, _ in abi.HEAD)
 
 
-def _head(body: bytes) -> tuple[int, ...]:
-    from hvmctx.context.vmport import HEAD
-
-    return HEAD.unpack_from(body)
-
-
 def _channel_lines(number: int, channel: Channel) -> Iterator[str]:
-    yield (
-        f"         ch {number}: id {channel.chan_id}, cookie {channel.cookie:#x}, "
-        f"protocol {channel.protocol}, active_time {channel.active_time}\n"
+    yield _CHANNEL_LINE(
+        (number, channel.chan_id, channel.cookie, channel.protocol, channel.active_time)
     )
     yield (
         f"               jumbo {channel.jumbo}, recv_read {channel.recv_read}, "

@@ -172,13 +172,9 @@ def _stop(violation: Violation) -> NoReturn:
 
 
 class _Fixed:
-    """The plan of the fixed part of one profile: one `struct` call for all controls."""
+    """Where the buffers' lengths are among the numbers of one profile's fixed part."""
 
     def __init__(self, profile: VmportProfile) -> None:
-        pad = (profile.fixed_size - 32) // profile.MAX_CHANS - 32 - 4 * (profile.MAX_BKTS + 1)
-        controls = "HH" * (profile.MAX_BKTS + 1)
-        channel = f"QIIIHHBBB5x{controls}{pad}x"
-        self.unpack_from = struct.Struct("<IIQIII4x" + channel * profile.MAX_CHANS).unpack_from
         stride = 9 + 2 * (profile.MAX_BKTS + 1)
         sizes = [
             ("send_buf", 4 * (profile.MAX_SEND_BUF + 1)),
@@ -258,7 +254,7 @@ def _load(
         report(Violation("fixed part", 0, fixed, end))
         return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-fixed-part")
     plan = _Fixed.of(profile)
-    values = plan.unpack_from(body)
+    values = profile.fixed.unpack_from(body)
     cursor = fixed
     for place, site, size in plan.lengths:
         length = values[place]
@@ -364,7 +360,7 @@ def restore_fixed(
     def refuse(violation: Violation) -> None:
         if violation.kind != INDEX:
             raise _Stop(violation)
-        head = _Fixed.of(profile).unpack_from(body)
+        head = profile.fixed.unpack_from(body)
         for place, slots in enumerate((profile.MAX_NUM_KEY, profile.MAX_NUM_JUMBO_KEY)):
             if head[4 + place] > slots:
                 raise _Stop(violation)
@@ -433,9 +429,9 @@ def judge(
 
 def _inconsistencies(body: bytes, profile: VmportProfile) -> Iterator[tuple[str, str, int]]:
     parts = Parts(body, profile)
-    places = iter(parts.buffers)
     stride = (profile.fixed_size - 32) // profile.MAX_CHANS
-    for number, (control, buckets) in enumerate(parts.channels):
+    for number, control in enumerate(parts.channels):
+        buckets = list(zip(control[9::2], control[10::2]))
         name = f"chans[{number}]"
         at = 32 + number * stride
         if control[3] not in abi.PROTOCOLS:
@@ -454,7 +450,6 @@ def _inconsistencies(body: bytes, profile: VmportProfile) -> Iterator[tuple[str,
             for n, (bucket, words) in enumerate(zip(buckets, sizes))
         ]
         for buffer, length, index, words, offset in lengths:
-            next(places)
             if 4 * words < length <= 4 * (words + 1):
                 text = f"{name}.{buffer} has {length} bytes, of which the writer keeps {4 * words}"
                 yield "vmport-capped", text, offset

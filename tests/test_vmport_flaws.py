@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hvmctx.restore.vmport import SITES, Restored, Violation, judge, restore, restore_fixed
+from tools import vmport_flaws
+
+
+def test_the_document_is_current() -> None:
+    text = Path(vmport_flaws.DOCUMENT).read_text()
+    assert vmport_flaws.updated(text) == text, "run tools/vmport_flaws.py --write"
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_each_flaw(site: str) -> None:
+    record = vmport_flaws.record(site)
+    outcome = restore(record)
+    assert isinstance(outcome, Violation) and outcome.site == site
+    assert judge(record)[0].rule == outcome.rule
+    fixed = restore_fixed(record)
+    assert isinstance(fixed, Restored) == (outcome.kind == "index")
+
+
+@pytest.mark.parametrize("site", [s for s in SITES if s not in ("version", "fixed part")])
+def test_no_shorter_record_does(site: str) -> None:
+    record = vmport_flaws.record(site)
+    shorter = record[:4] + (len(record) - 9).to_bytes(4, "little") + record[8:-1]
+    outcome = restore(shorter)
+    assert not isinstance(outcome, Violation) or outcome.site != site

@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""The shortest VMPORT record that takes the patch's loader through each of its unsafe steps,
+as the table of docs/vmport.md. `--write` puts it there."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+from hvmctx.abi.vmport import XEN_4_5_V6
+from hvmctx.context.vmport import descriptor
+from hvmctx.restore.vmport import SITES, Violation, restore
+
+DOCUMENT = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "docs", "vmport.md"
+)
+BEGIN, END = "<!-- made by tools/vmport_flaws.py -->", "<!-- until here -->"
+_SEND, _RECV, _JUMBO = 32 + 20, 32 + 32, 32 + 32 + 4 * XEN_4_5_V6.MAX_BKTS
+_SIZE, _COUNT, _JUMBO_COUNT = 4, 20, 24
+
+# Site -> the words to put into an otherwise zero fixed part (offset -> value), the bytes
+# behind it, and why the loader goes wrong.
+FLAWS: dict[str, tuple[dict[int, int], bytes, str]] = {
+    "version": ({}, b"", "the version is read before anything is known of the body's length"),
+    "fixed part": ({}, b"", "a body shorter than its fixed part is copied from all the same"),
+    "send_buf": ({_SEND: 185}, b"", "send_len is copied as it is, 184 bytes fit"),
+    "send_buf source": ({_SEND: 1}, b"", "send_len is not held against the body"),
+    "recv_buf": ({_RECV: 137}, b"", "recv_len is copied as it is, 136 bytes fit"),
+    "recv_buf source": ({_RECV: 1}, b"", "recv_len is not held against the body"),
+    "jumbo recv_buf": ({_JUMBO: 4105}, b"", "as above, 4104 bytes fit"),
+    "jumbo recv_buf source": ({_JUMBO: 1}, b"", "as above"),
+    "guestinfo slot": ({_COUNT: 60}, b"", "the loop runs to used + 5, the slots to 63"),
+    "guestinfo head": ({_COUNT: 1, _SIZE: 1}, b"", "the head is not held against the body"),
+    "guestinfo key_data": ({_COUNT: 1, _SIZE: 33}, b"\x1f\0", "key_len may be 255, 30 bytes fit"),
+    "guestinfo key_data source": ({_COUNT: 1, _SIZE: 3}, b"\1\0", "used_guestsize is believed, not the body"),
+    "guestinfo val_data": ({_COUNT: 1, _SIZE: 132}, b"\1\x81k", "val_len may be 255, 128 bytes fit"),
+    "guestinfo val_data source": ({_COUNT: 1, _SIZE: 4}, b"\1\1k", "used_guestsize is believed"),
+    "guestinfo_jumbo slot": ({_JUMBO_COUNT: 2}, b"", "the loop runs to used + 1, the slots to 1"),
+    "guestinfo_jumbo head": ({_JUMBO_COUNT: 1, _SIZE: 1}, b"", "the head is not held against the body"),
+    "guestinfo_jumbo key_data": ({_JUMBO_COUNT: 1, _SIZE: 34}, b"\x1f\0\0", "as for guestinfo"),
+    "guestinfo_jumbo key_data source": ({_JUMBO_COUNT: 1, _SIZE: 4}, b"\1\0\0", "as for guestinfo"),
+    "guestinfo_jumbo val_data": ({_JUMBO_COUNT: 1, _SIZE: 4101}, b"\1\1\x10k", "val_len may be 65535, 4096 fit"),
+    "guestinfo_jumbo val_data source": ({_JUMBO_COUNT: 1, _SIZE: 5}, b"\1\1\0k", "as for guestinfo"),
+}  # fmt: skip
+
+
+def record(site: str) -> bytes:
+    """The record, descriptor included."""
+    words, data, _ = FLAWS[site]
+    body = bytearray(XEN_4_5_V6.fixed_size)
+    body[:4] = XEN_4_5_V6.SAVE_VERSION.to_bytes(4, "little")
+    for offset, value in words.items():
+        size = 4 if offset < 32 else 2
+        body[offset : offset + size] = value.to_bytes(size, "little")
+    length = {"version": 0, "fixed part": 4}.get(site, len(body))
+    whole = bytes(body[:length]) + data
+    return descriptor(whole) + whole
+
+
+def table() -> str:
+    """Markdown, a row for each site, the violation as the model gives it."""
+    rows = [
+        "| step | kind | asked, limit | record: bytes, and what is not zero | why |",
+        "|---|---|---|---|---|",
+    ]
+    for site in SITES:
+        words, data, why = FLAWS[site]
+        outcome = restore(record(site), XEN_4_5_V6)
+        assert isinstance(outcome, Violation) and outcome.site == site, (site, outcome)
+        what = [f"u{32 if at < 32 else 16} {value} at {at}" for at, value in words.items()]
+        if data:
+            what.append(f"`{data.hex(' ')}` behind the fixed part")
+        rows.append(
+            f"| {site} | {outcome.kind} | {outcome.asked}, {outcome.limit} | {len(record(site))}"
+            f"{': ' if what else ''}{', '.join(what)} | {why} |"
+        )
+    return "\n".join(rows)
+
+
+def updated(document: str) -> str:
+    """The document with the table of today."""
+    before, _, rest = document.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--write"]:
+        with open(DOCUMENT, encoding="utf-8") as file:
+            text = updated(file.read())
+        with open(DOCUMENT, "w", encoding="utf-8") as file:
+            file.write(text)
+    else:
+        print(table())
+
+
+if __name__ == "__main__":
+    main()
