@@ -215,7 +215,7 @@ def unpack(
                 buffers[0],
                 buffers[1:-1],
                 buffers[-1],
-            )  # fmt: skip
+            )
         )
     for entry in parts.entries:
         (state.guestinfo_jumbo if entry.jumbo else state.guestinfo)[entry.key] = entry.value
