@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-COMMANDS = ("dump", "info", "extract", "strip", "to-json", "from-json")
+COMMANDS = ("dump", "info", "extract", "strip", "to-json", "from-json", "restore")
 """Each is the module of that name in `hvmctx.commands`, `-` written `_`."""
 
 OK, FAILED, USAGE = 0, 1, 2

@@ -128,7 +128,10 @@ class Slot:
         return value
 
     def put(self, body: bytearray, value: int | bytes | bytearray) -> None:
-        """Write `value` in place. Raises FieldError when it does not fit."""
+        """Write `value` in place. Raises FieldError when it does not fit, or the body does
+        not reach the field."""
+        if self.offset + self.size > len(body):
+            raise FieldError(f"{self.path} lies beyond the {len(body)} bytes that there are")
         if self.is_bytes:
             if not isinstance(value, (bytes, bytearray)) or len(value) != self.size:
                 raise FieldError(f"{self.path} takes exactly {self.size} bytes")

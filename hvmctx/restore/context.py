@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import by_typecode
+from hvmctx.abi.declare import by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.context.record import Record
 from hvmctx.restore.context_rules import CHECKED_SINCE, RULES
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from hvmctx.restore.host import Host
 
-ACCEPT, REFUSE = "accept", "refuse"
+ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
+_VMPORT = 21
 _DESCRIPTOR = struct.Struct("<HHI")
 ERRNO_SINCE = "4.17"
 """The first release that passes a handler's errno on."""
@@ -42,9 +43,9 @@ WALK = {
 
 
 class Verdict:
-    """What a load ends in. `verdict` is accept or refuse; for a refusal `errno`, `rule`,
-    `record` (name), `instance`, `offset` (of the descriptor, in the context) and `text`
-    say why. `applied` lists what an accepted load changes, in words."""
+    """What a load ends in. `verdict` is accept, refuse or violation (the loader leaves its
+    memory: only VMPORT's can); `errno`, `rule`, `record` (name), `instance`, `offset` (of
+    the descriptor, in the context) and `text` say why. `applied` lists what an accepted load changes, in words."""
 
     __slots__ = ("applied", "errno", "instance", "offset", "record", "rule", "text", "verdict")
 
@@ -158,6 +159,13 @@ class _Load:
             if typecode == x86.END.typecode:
                 return
             known = by_typecode(typecode)
+            if typecode == _VMPORT and self._host.vmport is not None:
+                if not checking:
+                    self._vmport(offset)
+                elif length > len(view) - offset - _DESCRIPTOR.size:
+                    self._walk_refuses("context-bounds", offset, "VMPORT", instance)
+                offset += _DESCRIPTOR.size + length
+                continue
             if known is None or known.name not in self._rules or known.name not in self._known:
                 name = known.name if known else f"type {typecode}"
                 self._walk_refuses("context-type", offset, name, instance)
@@ -173,6 +181,22 @@ class _Load:
                 self._judge(entry, offset)
                 self._applied += _changes(entry)
             offset += _DESCRIPTOR.size + length
+
+    def _vmport(self, offset: int) -> None:
+        """A VMPORT record, as the patch's loader takes it."""
+        from hvmctx.restore import vmport
+
+        outcome = vmport.restore(self._view[offset:], self._host.vmport)
+        if isinstance(outcome, vmport.Violation):
+            raise _Refusal(
+                Verdict(
+                    VIOLATION, rule=outcome.rule, record="VMPORT", instance=0, offset=offset,
+                    text=outcome.text,
+                )
+            )  # fmt: skip
+        if isinstance(outcome, vmport.Refused):
+            text = vmport.RULES[outcome.rule]
+            self._refuse(outcome.rule, outcome.errno, text, offset, "VMPORT", 0)
 
     def _judge(self, entry: Entry, offset: int) -> None:
         for rule in self._rules[entry.name]:
@@ -253,4 +277,4 @@ def rules() -> list[Rule]:
     return [rule for table in RULES.values() for rule in table]
 
 
-__all__ = ["ACCEPT", "REFUSE", "WALK", "Verdict", "load", "rules", "unfolded"]
+__all__ = ["ACCEPT", "REFUSE", "VIOLATION", "WALK", "Verdict", "load", "rules", "unfolded"]

@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hvmctx.abi.vmport import VmportProfile
     from hvmctx.image import Image
 
 AMD, INTEL = "amd", "intel"
@@ -55,7 +56,8 @@ _MSRS = ((0x48, "4.10"), (0x140, "4.10"), (0x6E1, "4.18"), (0xD90, "4.5"), (0xDA
 class Host:
     """Everything that a load depends on. `leaves` is the guest's CPUID policy, rows of
     (leaf, subleaf, eax, ebx, ecx, edx); without one every feature counts as there, so that
-    only what no guest may have is refused.
+    only what no guest may have is refused. `vmport` is the profile of a Xen with the VMPORT
+    patch; without it type 21 has no handler, as in every release.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Host:
         vendor: str | None = None,
         nested: bool = False,
         xsave: bool = True,
+        vmport: VmportProfile | None = None,
     ) -> None:
         self.release = release if isinstance(release, Release) else Release(release)
         self.vcpus = vcpus
@@ -76,6 +79,7 @@ class Host:
         self.vendor = vendor or self._policy_vendor() or INTEL
         self.nested = nested
         self.xsave = xsave
+        self.vmport = vmport
 
     @classmethod
     def of_image(cls, image: Image, release: Release | str, vcpus: int | None = None) -> Host:

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvmctx.cli import main
+from hvmctx.restore.context import WALK, rules
+from hvmctx.restore.vmport import RULES
+from tests.samples import DATA, EXAMPLE, context_bytes
+from tools import rules_doc
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    def call(*arguments: object) -> Any:
+        status = main(["restore", *map(str, arguments)])
+        return status, capfd.readouterr()
+
+    return call
+
+
+def test_accept(run: Callable[..., Any]) -> None:
+    status, said = run(EXAMPLE, "--release", "4.17")
+    assert (status, said.out) == (0, "accept: Xen 4.17 would load this context\n")
+
+
+def test_refuse(run: Callable[..., Any], tmp_path: Path) -> None:
+    context = bytearray(context_bytes())
+    context[40 + 656] = 0  # cr0 without ET
+    path = tmp_path / "context"
+    path.write_bytes(context)
+    status, said = run(path, "--release", "4.17", "--policy", EXAMPLE)
+    assert status == 1
+    assert said.out == (
+        "refuse: Xen 4.17: EINVAL: context: offset 0x20: CPU/0: cr0 has an unknown bit, or no ET, "
+        f"or PG without PE: cr0 is {int.from_bytes(context[696:704], 'little'):#x} [cpu-cr0]\n"
+    )
+    image = EXAMPLE.read_bytes().replace(context_bytes()[:700], bytes(context[:700]))
+    path.write_bytes(image)
+    status, said = run(path, "--format", "json")
+    plain = json.loads(said.out)
+    assert status == 0 or plain["offset"] > 0x20
+
+
+def test_json(run: Callable[..., Any]) -> None:
+    status, said = run(DATA / "images" / "hvm1.hvmctx.bin", "--format", "json", "--vcpus", "1")
+    plain = json.loads(said.out)
+    assert list(plain) == [
+        "verdict", "errno", "rule", "record", "instance", "offset", "text", "applied",
+    ]  # fmt: skip
+    assert status == 0 and plain["verdict"] == "accept" and plain["errno"] is None
+    status, said = run(DATA / "images" / "hvm2x420.hvmctx.bin", "--format", "json", "--vcpus", "1")
+    plain = json.loads(said.out)
+    assert (status, plain["rule"], plain["record"], plain["instance"]) == (
+        1,
+        "lapic-vcpu",
+        "LAPIC",
+        1,
+    )
+
+
+@pytest.mark.parametrize("rule", sorted({r.id for r in rules()} | set(WALK) | set(RULES)))
+def test_explain(rule: str, run: Callable[..., Any]) -> None:
+    status, said = run("--explain", rule)
+    assert status == 0 and said.out.startswith(f"{rule}: ")
+    assert rule in rules_doc.document()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--explain", "nope"), (EXAMPLE, "--release", "9.9"), (EXAMPLE, "--vcpus", "0"),
+     (EXAMPLE, "--vcpus", "x"), (EXAMPLE, "--vmport-profile", "nope")],
+)  # fmt: skip
+def test_usage(arguments: tuple[object, ...], run: Callable[..., Any]) -> None:
+    status, said = run(*arguments)
+    assert status == 2 and said.err.count("\n") == 1 and not said.out
+
+
+def test_no_context(run: Callable[..., Any]) -> None:
+    status, said = run(DATA / "streams" / "handbuilt" / "libxc_v3_pv_ok.bin")
+    assert status == 1 and "a PV guest" in said.err
+    status, said = run(DATA / "images" / "hvm1.hvmctx.bin", "--policy", "/no/such/image")
+    assert status == 1 and "No such file" in said.err
+
+
+def test_the_document_is_current() -> None:
+    assert Path(rules_doc.DOCUMENT).read_text() == rules_doc.document(), (
+        "run tools/rules_doc.py > docs/rules.md"
+    )
