@@ -45,7 +45,8 @@ WALK = {
 class Verdict:
     """What a load ends in. `verdict` is accept, refuse or violation (the loader leaves its
     memory: only VMPORT's can); `errno`, `rule`, `record` (name), `instance`, `offset` (of
-    the descriptor, in the context) and `text` say why. `applied` lists what an accepted load changes, in words."""
+    the descriptor, in the context) and `text` say why. `applied` lists what an accepted
+    load changes, in words."""
 
     __slots__ = ("applied", "errno", "instance", "offset", "record", "rule", "text", "verdict")
 
@@ -224,9 +225,7 @@ def _shown(rule: Rule, entry: Entry) -> str:
 
 
 def _fields(entry: Entry) -> dict[str, Any]:
-    known = next(
-        kind for kind in map(by_typecode, range(1, 21)) if kind and kind.name == entry.name
-    )
+    known = by_name(entry.name)
     body = entry.body[: entry.length]
     if entry.name not in VARIABLE:
         # a release knows no more fields than its own structure has
