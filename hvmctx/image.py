@@ -15,6 +15,7 @@ from hvmctx.abi import streams
 from hvmctx.errors import (
     FormatError,
     HvmctxError,
+    LengthError,
     MissingRecordError,
     TruncatedError,
     UnknownRecordError,
@@ -45,9 +46,11 @@ if TYPE_CHECKING:
     from hvmctx.stream.libxl import EmulatorContext
 
 LARGEST_KEPT = 128 << 20
-"""Bodies beyond this are not kept from a pipe: the most that a libxc reader takes (4.10+)."""
+"""Bodies beyond this are not read: the most that a libxc reader takes (4.10+)."""
 LARGEST_CONTEXT = 256 << 20
 """A bare context is read whole; no domain's comes near this."""
+LARGEST_CONFIG = 16 << 20
+"""A configuration is read whole; xl's are kilobytes."""
 _PAGE_HEAD = 8
 
 
@@ -149,6 +152,11 @@ class Image:
     def _bytes_of(self, record: IndexedRecord, size: int) -> bytes | memoryview:
         if record.kept is not None and len(record.kept) >= size:
             return record.kept[:size]
+        if size > LARGEST_KEPT:
+            raise LengthError(
+                "longer than any reader takes", layer=record.layer, offset=record.offset,
+                record=record.name, found=f"{size} bytes", expected=f"{LARGEST_KEPT} at most",
+            )  # fmt: skip
         if not self.source.seekable:
             raise MissingRecordError(
                 f"{record.name} at {record.offset:#x} went by: {self.source.name} cannot be read "
@@ -196,13 +204,17 @@ class Image:
             return record.kept
         if not self.source.seekable:
             return b""
-        return self.source.read_at(record.body_offset, record.length)
+        return self.source.read_at(record.body_offset, min(record.length, LARGEST_KEPT))
 
     def _whole_input(self) -> bytes | memoryview:
-        if self.source.seekable:
-            assert self.source.size is not None
-            return self.source.read_at(0, self.source.size)
-        return self.source.read(LARGEST_CONTEXT)
+        whole = self.source.read(LARGEST_CONTEXT + 1)
+        if len(whole) > LARGEST_CONTEXT:
+            raise LengthError(
+                "too long for a context", layer=CONTEXT, offset=0,
+                found=f"more than {LARGEST_CONTEXT} bytes",
+                expected="an HVM save context, or an image that says what it is",
+            )  # fmt: skip
+        return whole
 
     def _why_no_context(self) -> str:
         if self.format == LEGACY:
@@ -232,6 +244,12 @@ class Image:
             return None
         from hvmctx.stream import xlfile
 
+        if header.length > LARGEST_CONFIG:
+            raise LengthError(
+                "longer than any configuration", layer=XL, offset=header.body_offset,
+                record="optional data", found=f"{header.length} bytes",
+                expected=f"{LARGEST_CONFIG} at most",
+            )  # fmt: skip
         data = self._kept_config
         if not data:
             data = self.source.read_at(header.body_offset, header.length)
@@ -364,7 +382,7 @@ class _Indexer:
         image = self._image
         image.headers.append(header)
         if header.length and not self._source.seekable:
-            image._kept_config = self._source.read(min(header.length, LARGEST_KEPT))
+            image._kept_config = self._source.read(min(header.length, LARGEST_CONFIG))
         if header.layer == XL and header.fields["byteorder"] != streams.XL_BYTEORDER:
             text = f"byte order mark is {header.fields['byteorder']:#x}, which xl refuses"
             image.notes.append(Note(XL, header.offset, text))

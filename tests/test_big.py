@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.sparse import write_sparse_stream
+from hvmctx.abi import streams
+from hvmctx.errors import InputError, LengthError
 from hvmctx.image import open_image
-from tests.samples import EXAMPLE, context_bytes
+from tests.samples import EXAMPLE, context_bytes, libxc_head, xl_head
 from tests.test_cli import TOOL
 
 PEAK = """
@@ -39,6 +41,33 @@ def test_info_of_sixteen_gib(tmp_path: Path) -> None:
     with open_image(path) as image:
         assert len(image.memory_map) == 16 << 18
         assert len(image.memory_map.runs) == 4096
+
+
+def sparse(path: Path, head: bytes, size: int) -> Path:
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(size)
+    return path
+
+
+def test_claimed_lengths_that_a_sparse_file_makes_true(tmp_path: Path) -> None:
+    """Terabytes of holes are no reason to read them."""
+    whole = 1 << 40
+    zeros = sparse(tmp_path / "zeros", b"", whole)
+    with pytest.raises(LengthError, match="too long for a context"):
+        open_image(zeros)
+    head = libxc_head() + streams.RECORD_HEADER.pack(streams.LIBXC_HVM_CONTEXT, 0xFFFFFFF0)
+    long = sparse(tmp_path / "context", head, whole)
+    with open_image(long) as image, pytest.raises(LengthError, match="longer than any reader"):
+        _ = image.hvm_context
+    head = xl_head()[:44] + b"\xf0\xff\xff\xff"
+    long = sparse(tmp_path / "config", head, whole)
+    with open_image(long) as image, pytest.raises(LengthError, match="any configuration"):
+        _ = image.config
+    from hvmctx.render.models import Document
+
+    with pytest.raises(InputError, match="strip it first"):
+        Document.of_input(tmp_path / "context")
 
 
 @pytest.mark.long

@@ -107,7 +107,7 @@ def test_every_truncation_is_refused() -> None:
 def test_counts_that_lie(count: int) -> None:
     good = page_data(word(1))
     bad = good[:8] + count.to_bytes(4, "little") + good[12:]
-    with pytest.raises(LengthError, match="length, count and page types contradict"):
+    with pytest.raises(LengthError, match="count"):
         stripped(libxc_stream(bad))
 
 

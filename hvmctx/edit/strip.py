@@ -11,7 +11,7 @@ import os
 
 from hvmctx.abi import streams
 from hvmctx.errors import LengthError, UnsupportedError, UsageError
-from hvmctx.image import walk
+from hvmctx.image import LARGEST_KEPT, walk
 from hvmctx.source import CHUNK, PipeSource, Source, open_source
 from hvmctx.stream.detect import ENOUGH, detect
 from hvmctx.stream.libxc import PageData
@@ -111,7 +111,12 @@ def _strip_pages(
 ) -> None:
     head = source.read(min(PageData.HEAD_SIZE, record.length))
     count, _ = PageData.parse_head(head)
-    words = bytearray(source.read(min(8 * count, record.length - len(head))))
+    if 8 * count > min(record.length, LARGEST_KEPT):
+        raise LengthError(
+            "the count says more words than there can be", layer=LIBXC, offset=record.offset,
+            record=record.name, found=f"count {count}", expected="words within the record",
+        )  # fmt: skip
+    words = bytearray(source.read(8 * count))
     tops = bytes(words[7::8])
     pages = data_pages(tops)
     expected = PageData.HEAD_SIZE + 8 * count + streams.PAGE_SIZE * pages

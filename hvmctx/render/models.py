@@ -33,6 +33,8 @@ except ImportError:
         "dump --format json does without"
     ) from None
 
+LARGEST_INPUT = 1 << 30
+"""JSON holds everything, page contents too, so what is larger must be stripped first."""
 FORMAT = 1
 """Of the JSON form. A reader refuses a higher one."""
 
@@ -129,9 +131,15 @@ class Document(DataClassJsonMixin):
         with open_source(target) as source:
             if not source.seekable:
                 whole = io.BytesIO()
-                while data := source.read(CHUNK):
+                while (data := source.read(CHUNK)) and whole.tell() <= LARGEST_INPUT:
                     whole.write(data)
                 target = whole.getvalue()
+            size = len(target) if source.size is None else source.size
+            if size > LARGEST_INPUT:
+                raise InputError(
+                    f"{source.name}: more than {LARGEST_INPUT >> 20} MiB, too much for JSON; "
+                    "strip it first"
+                )
         with open_image(target, layer=layer) as image:
             if image.format == LEGACY:
                 raise image.problems[0]
