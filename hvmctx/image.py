@@ -149,6 +149,10 @@ class Image:
         """The page words of a PAGE_DATA record, 8 bytes each, without its pages."""
         return self._bytes_of(record, _PAGE_HEAD + record.words_size)[_PAGE_HEAD:]
 
+    def start_of(self, record: IndexedRecord, size: int) -> bytes | memoryview:
+        """The first `size` bytes of a body, or all of a shorter one."""
+        return self._bytes_of(record, min(size, record.length))
+
     def _bytes_of(self, record: IndexedRecord, size: int) -> bytes | memoryview:
         if record.kept is not None and len(record.kept) >= size:
             return record.kept[:size]

@@ -10,6 +10,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from hvmctx.restore.context import WALK, rules
 from hvmctx.restore.context_rules import CHECKED_SINCE
+from hvmctx.restore.stream import HEADER_RULES
+from hvmctx.restore.stream import RULES as STREAM
 from hvmctx.restore.vmport import RULES as VMPORT
 
 DOCUMENT = os.path.join(sys.path[0], "docs", "rules.md")
@@ -36,6 +38,19 @@ the rules.
 """
 
 
+STREAMS = """
+## The streams
+
+What libxc's restore and libxl's reader refuse, before the hypervisor is asked. Releases
+from 4.6 on; "every release" means these. They agree with Debian's Xen 4.17 on its 36
+altered streams, and on 1,994 of 2,000 mutations of a stream; the other six have a pfn
+between 2^37 and 2^40, whose bitmap the genuine restore could not allocate on that machine.
+
+| rule | record | releases | refused when |
+|---|---|---|---|
+"""
+
+
 def document() -> str:
     """The whole document."""
     checked = ", ".join(f"{record} ({since})" for record, since in CHECKED_SINCE.items())
@@ -49,6 +64,12 @@ def document() -> str:
                 f"\n## {record}\n\n| rule | errno | releases | refused when |\n|---|---|---|---|\n"
             )
         lines.append(f"| {rule.id} | {rule.errno} | {rule.releases} | {rule.text} |\n")
+    lines.append(STREAMS)
+    lines += [f"| {name} | | | {text} |\n" for name, text in HEADER_RULES.items()]
+    lines += [
+        f"| {rule.id} | {rule.layer} {rule.record} | {rule.releases} | {rule.text} |\n"
+        for rule in STREAM
+    ]
     lines.append(
         "\n## VMPORT\n\nNo release loads type 21 (context-type). These are of the patch's loader,"
     )

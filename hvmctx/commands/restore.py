@@ -1,22 +1,25 @@
-"""Say what Xen's loader would do with the HVM context of an image, or with a bare one:
-accept it, and what it changes, or refuse it, and by which rule."""
+"""Say what Xen would do with an image, or with a bare HVM context: restore it, and what it
+changes, or refuse it, and by which rule. Of an image the streams are judged as the
+toolstack of the release reads them, then the context as the hypervisor loads it."""
 
 from __future__ import annotations
 
 import sys
 
-from hvmctx.abi.releases import NEWEST
+from hvmctx.abi.releases import NEWEST, Release
 from hvmctx.commands import inputs
 from hvmctx.errors import UsageError
+from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from hvmctx.image import Image
+    from hvmctx.restore.context import Verdict
     from hvmctx.restore.host import Host
 
-HELP = "say whether Xen would load the HVM context, and if not, why"
+HELP = "say whether Xen would restore it, and if not, why"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -32,6 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="a Xen with the VMPORT patch, and its constants (no release has it)",
     )
+    parser.add_argument(
+        "--checkpointed", action="store_true", help="expect a checkpointed stream (Remus, COLO)"
+    )
     parser.add_argument("--explain", metavar="RULE", help="print a rule, and nothing else")
     parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
 
@@ -42,37 +48,51 @@ def run(args: Namespace) -> int:
         return 0
     if args.input is None:
         raise UsageError("restore: no INPUT")
-    from hvmctx.restore.context import load
-
-    with inputs.open_input(args) as image:
-        context = image.hvm_context
-        offset = _offset(image)
-        verdict = load(context.to_bytes(), _host(args, image))
-    verdict.offset += offset
+    release = Release(args.release)
+    with inputs.open_input(args, keep_words=True) as image:
+        verdict = _judge(args, image, release)
     if args.form == "json":
         import json
 
         print(json.dumps(verdict.as_dict(), indent=1))
     elif verdict.accepted:
-        print(f"accept: Xen {args.release} would load this context")
+        what = "load this context" if image.format == CONTEXT else "restore this image"
+        print(f"accept: Xen {args.release} would {what}")
         for change in verdict.applied:
             print(f"  {change}")
     else:
-        where = f"{verdict.record}/{verdict.instance}: " if verdict.record else ""
+        instance = "" if verdict.instance is None else f"/{verdict.instance}"
+        where = f"{verdict.record}{instance}: " if verdict.record else ""
         errno = f"{verdict.errno}: " if verdict.errno else ""
         print(
-            f"{verdict.verdict}: Xen {args.release}: {errno}context: offset {verdict.offset:#x}: "
-            f"{where}{verdict.text} [{verdict.rule}]"
+            f"{verdict.verdict}: Xen {args.release}: {errno}{verdict.layer}: "
+            f"offset {verdict.offset:#x}: {where}{verdict.text} [{verdict.rule}]"
         )
     return 0 if verdict.accepted else 1
 
 
-def _offset(image: Image) -> int:
-    """Where the context starts in the input."""
+def _judge(args: Namespace, image: Image, release: Release) -> Verdict:
+    """Streams first, then the context; a PV guest has none."""
     from hvmctx.abi import streams
+    from hvmctx.restore.context import ACCEPT, Verdict, load
 
+    if image.format == LEGACY:
+        raise image.problems[0]
+    if image.format == CONTEXT:
+        return load(image.hvm_context.to_bytes(), _host(args, image))
+    from hvmctx.restore.stream import judge
+
+    refusal = judge(image, release, checkpointed=args.checkpointed)
+    if refusal is not None:
+        return refusal
+    if image.guest_type == streams.GUEST_X86_PV:
+        return Verdict(ACCEPT)
     record = image.last("libxc", streams.LIBXC_HVM_CONTEXT)
-    return 0 if record is None else record.body_offset
+    if record is None:  # the hypervisor is then asked to load nothing
+        return load(b"", _host(args, image))
+    verdict = load(image.body(record), _host(args, image))
+    verdict.offset += record.body_offset
+    return verdict
 
 
 def _host(args: Namespace, image: Image) -> Host:
@@ -97,8 +117,17 @@ def _host(args: Namespace, image: Image) -> Host:
 def explain(name: str) -> str:
     """A rule in words: its record, releases, errno and text. Raises UsageError."""
     from hvmctx.restore.context import WALK, rules
+    from hvmctx.restore.stream import HEADER_RULES
+    from hvmctx.restore.stream import RULES as STREAM
     from hvmctx.restore.vmport import RULES as VMPORT
 
+    if name in HEADER_RULES:
+        return f"{name}: headers, and the stream as a whole\n  {HEADER_RULES[name]}\n"
+    of_streams = [rule for rule in STREAM if rule.id == name]
+    if of_streams:
+        first = of_streams[0]
+        records = ", ".join(rule.record for rule in of_streams)
+        return f"{name}: {first.layer} {records}, {first.releases}\n  {first.text}\n"
     if name in WALK:
         errno, text = WALK[name]
         return f"{name}: {errno}\n  {text}\n"

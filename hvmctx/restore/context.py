@@ -44,11 +44,14 @@ WALK = {
 
 class Verdict:
     """What a load ends in. `verdict` is accept, refuse or violation (the loader leaves its
-    memory: only VMPORT's can); `errno`, `rule`, `record` (name), `instance`, `offset` (of
-    the descriptor, in the context) and `text` say why. `applied` lists what an accepted
+    memory: only VMPORT's can); `errno`, `rule`, `layer`, `record` (name), `instance`,
+    `offset` (of the record, in the context or stream) and `text` say why. Refusals of the
+    toolstack have no errno and no instance. `applied` lists what an accepted
     load changes, in words."""
 
-    __slots__ = ("applied", "errno", "instance", "offset", "record", "rule", "text", "verdict")
+    __slots__ = (
+        "applied", "errno", "instance", "layer", "offset", "record", "rule", "text", "verdict",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Verdict:
         offset: int = 0,
         text: str = "",
         applied: list[str] | None = None,
+        layer: str = "context",
     ) -> None:
         self.verdict = verdict
         self.errno = errno
@@ -70,6 +74,7 @@ class Verdict:
         self.offset = offset
         self.text = text
         self.applied = applied or []
+        self.layer = layer
 
     def __repr__(self) -> str:
         return f"<{self.verdict}{f', {self.errno} [{self.rule}]' if self.errno else ''}>"
@@ -81,7 +86,7 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {name: getattr(self, name) for name in (
-            "verdict", "errno", "rule", "record", "instance", "offset", "text", "applied",
+            "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
         )}  # fmt: skip
 
 

@@ -1,0 +1,235 @@
+"""The toolstack's readers: against Debian's Xen 4.17 on altered streams, and rule by rule."""
+
+from __future__ import annotations
+
+import json
+import struct
+import tarfile
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi import streams
+from hvmctx.abi.releases import RELEASES, Release
+from hvmctx.errors import HvmctxError
+from hvmctx.image import open_image
+from hvmctx.restore.stream import HEADER_RULES, RULES, judge
+from tests.samples import (
+    DATA,
+    EXAMPLE,
+    IMAGES,
+    STREAMS,
+    context_bytes,
+    libxc_head,
+    libxl_head,
+    page_data,
+    record,
+    word,
+    xl_head,
+)
+from tests.test_image import SMALL, Pipe
+
+SINCE_4_6 = [name for name in RELEASES if Release(name).since("4.6")]
+
+
+def rule_of(data: bytes, release: str = "newest", **how: Any) -> str | None:
+    with open_image(data, layer=how.pop("layer", None)) as image:
+        verdict = judge(image, Release(release), **how)
+    return None if verdict is None else verdict.rule
+
+
+def altered() -> list[tuple[str, bool, bytes]]:
+    """(what was done, whether Debian's Xen 4.17 took it, the stream)."""
+    with tarfile.open(DATA / "streams" / "bad.tar.xz") as archive:
+        files = {
+            member.name.rpartition("/")[2]: file.read()
+            for member in archive.getmembers()
+            if (file := archive.extractfile(member)) is not None
+        }
+    index = json.loads(files["index.json"])
+    return [(e["what"], e["accepted"], files[f"{e['name']}.xc"]) for e in index]
+
+
+def test_the_genuine_restores_own_word() -> None:
+    cases = altered()
+    assert len(cases) == 36
+    for what, accepted, data in cases:
+        rule = rule_of(data, "4.17", guest=streams.GUEST_X86_HVM, layer="libxc")
+        assert (rule is None) == accepted, (what, rule)
+
+
+@pytest.mark.parametrize("path", [*IMAGES, EXAMPLE, *STREAMS], ids=lambda path: path.stem)
+def test_genuine_images_are_taken(path: Any) -> None:
+    if path.stem == "plain":
+        return
+    for release in SINCE_4_6:
+        version_3 = path.stem != "nothing"
+        expected = None if Release(release).since("4.14") or not version_3 else "libxc-version"
+        with open_image(path) as image:
+            verdict = judge(image, Release(release))
+        assert (verdict.rule if verdict else None) == expected
+
+
+def hvm(*records: bytes, version: int = 3, end: bool = True) -> bytes:
+    static = record(16) if version == 3 else b""
+    tail = record(streams.LIBXC_HVM_CONTEXT, context_bytes()) + record(0) if end else b""
+    return libxc_head(version) + static + b"".join(records) + tail
+
+
+PV_INFO = record(2, b"\x08\x04" + bytes(6))
+FRAMES = record(3, struct.pack("<IIQ", 0, 511, 7))
+VCPU0 = record(4, bytes(8) + bytes(5168))
+
+
+def pv(
+    *records: bytes, info: bytes = PV_INFO, frames: bytes = FRAMES, vcpu: bytes = VCPU0
+) -> bytes:
+    head = libxc_head(guest=streams.GUEST_X86_PV)
+    return head + info + record(16) + frames + b"".join(records) + vcpu + record(0)
+
+
+def libxl(*records: bytes, guest: int = streams.GUEST_X86_HVM) -> bytes:
+    libxc = hvm() if guest == streams.GUEST_X86_HVM else pv()
+    return libxl_head() + record(1) + libxc + b"".join(records) + record(0)
+
+
+def pages(body: bytes) -> bytes:
+    return record(1, body)
+
+
+EMULATOR = struct.pack("<II", 2, 0)
+PV_PAGE = page_data(word(511))
+# rule -> what fires it, and what just misses it
+CASES: dict[str, tuple[bytes, bytes]] = {
+    "stream-damaged": (hvm()[:-1], hvm()),
+    "xl-byteorder": (xl_head(byteorder=5) + libxl(), xl_head() + libxl()),
+    "libxc-guest": (libxc_head(guest=4) + record(16) + record(0), hvm()),
+    "libxc-page-shift": (hvm().replace(b"\2\0\0\0\x0c", b"\2\0\0\0\x0d", 1), hvm()),
+    "libxc-unknown": (hvm(record(0x13)), hvm(record(0x80000013))),
+    "page-data-static": (libxc_head() + page_data(word(1)) + record(0), hvm(page_data(word(1)))),
+    "page-data-short": (hvm(pages(bytes(7))), hvm(page_data(word(1)))),
+    "page-data-count": (hvm(pages(bytes(8))), hvm(page_data(word(1)))),
+    "page-data-words": (
+        hvm(pages(struct.pack("<II", 1, 0) + bytes(7))),
+        hvm(page_data(word(1, 0xE))),
+    ),
+    "page-data-type": (hvm(page_data(word(1, 5))), hvm(page_data(word(1, 4)))),
+    "page-data-pfn": (pv(page_data(word(512))), pv(PV_PAGE)),
+    "page-data-length": (
+        hvm(pages(struct.pack("<IIQ", 1, 0, 1) + bytes(4095))),
+        hvm(page_data(word(1))),
+    ),
+    "page-data-huge": (
+        hvm(page_data(word(1 << 40, 0xE))),
+        hvm(page_data(word(1 << 40, 0xF), word((1 << 40) - 1))),
+    ),
+    "checkpoint": (hvm(record(14)), hvm()),
+    "static-end-twice": (hvm(record(16)), hvm()),
+    "cpuid-policy-length": (hvm(record(17, bytes(25))), hvm(record(17, bytes(24)))),
+    "msr-policy-length": (hvm(record(18)), hvm(record(18, bytes(16)))),
+    "tsc-length": (hvm(record(8, bytes(16))), hvm(record(8, bytes(24)))),
+    "hvm-params-short": (hvm(record(10, bytes(7))), hvm(record(10, bytes(8)))),
+    "hvm-params-count": (hvm(record(10, b"\1" + bytes(7))), hvm(record(10, b"\1" + bytes(23)))),
+    "hvm-context-empty": (hvm(record(9)), hvm(record(9, b"x"))),
+    "pv-info-twice": (pv(PV_INFO), pv()),
+    "pv-info-short": (pv(info=record(2, b"\x08\x04")), pv(info=record(2, b"\x08\x04" + bytes(9)))),
+    "pv-info-width": (pv(info=record(2, b"\x08\x03" + bytes(6))), pv()),
+    "p2m-static": (libxc_head(guest=1) + PV_INFO + FRAMES + record(0), pv()),
+    "p2m-order": (libxc_head(guest=1) + record(16) + FRAMES + record(0), pv()),
+    "p2m-short": (pv(frames=record(3, bytes(7))), pv()),
+    "p2m-range": (
+        pv(frames=record(3, struct.pack("<IIQ", 2, 1, 7))),
+        pv(frames=record(3, struct.pack("<IIQ", 1, 1, 7))),
+    ),
+    "p2m-length": (pv(frames=record(3, struct.pack("<IIQ", 0, 512, 7))), pv()),
+    "pv-vcpu-short": (pv(record(5, bytes(7))), pv(record(5, bytes(8)))),
+    "pv-vcpu-size": (pv(record(5, bytes(137))), pv(record(5, bytes(136)))),
+    "shared-info-order": (
+        libxc_head(guest=1) + record(7, bytes(4096)) + record(0),
+        pv(record(7, bytes(4096))),
+    ),
+    "shared-info-length": (pv(record(7, bytes(4095))), pv(record(7, bytes(4096)))),
+    "pv-no-vcpu": (pv(vcpu=record(4, bytes(8))), pv()),
+    "libxl-unknown": (libxl(record(0x80000001)), libxl()),
+    "libxl-not-hvm": (libxl(record(3, EMULATOR), guest=1), libxl(record(3, EMULATOR))),
+    "libxl-emulator-short": (libxl(record(3, bytes(7))), libxl(record(3, bytes(8)))),
+    "libxl-xenstore": (
+        libxl(record(2, EMULATOR + b"/k\0v\0")),
+        libxl(record(2, EMULATOR + b"k\0\0")),
+    ),
+    "libxl-checkpoint": (libxl(record(4)), libxl()),
+}
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_every_rule(rule: str) -> None:
+    fires, misses = CASES[rule]
+    assert rule_of(fires) == rule
+    assert rule_of(misses) is None
+    with open_image(Pipe(fires), keep_words=True) as image:
+        verdict = judge(image, Release("newest"))
+    assert verdict is not None and verdict.rule == rule
+    assert verdict.errno is None and not verdict.accepted and verdict.text
+
+
+def test_every_rule_has_a_case() -> None:
+    elsewhere = {"libxc-length", "libxc-version", "stream-v2"}
+    assert {rule.id for rule in RULES} | set(HEADER_RULES) == set(CASES) | elsewhere
+
+
+def test_longest_records() -> None:
+    head = libxc_head(version=2) + streams.RECORD_HEADER.pack(9, (8 << 20) + 1)
+    assert rule_of(head, "4.9") == "libxc-length"
+    assert rule_of(head, "4.10") == "stream-damaged"
+    head = libxc_head(version=2) + streams.RECORD_HEADER.pack(9, (128 << 20) + 1)
+    assert rule_of(head, "newest") == "libxc-length"
+
+
+def test_releases() -> None:
+    assert rule_of(hvm(), "4.5") == "stream-v2"
+    assert rule_of(hvm(), "4.13") == "libxc-version"
+    assert rule_of(hvm(page_data(word(1)), version=2), "4.6") is None
+    assert rule_of(hvm(record(17, bytes(24)), version=2), "4.13") == "libxc-unknown"
+    assert rule_of(hvm(record(17, bytes(24)), version=2), "4.14") is None
+    assert rule_of(hvm(page_data(word(1)), record(16), version=2), "4.14") == "static-end-twice"
+    assert rule_of(hvm(record(16), version=2), "4.14") is None
+
+
+def test_checkpointed_streams() -> None:
+    data = (
+        libxl_head()
+        + record(1)
+        + libxc_head()
+        + record(16)
+        + record(14)
+        + record(4)
+        + record(0)
+        + record(0)
+    )
+    assert rule_of(data) == "checkpoint"
+    assert rule_of(data, checkpointed=True) is None
+
+
+def test_guests() -> None:
+    assert rule_of(hvm(), guest=streams.GUEST_X86_PV) == "libxc-guest"
+    assert rule_of(hvm(PV_INFO)) == "libxc-unknown"
+    assert rule_of(pv(record(9, b"x"))) == "libxc-unknown"
+
+
+def test_page_shift_is_taken_modulo_32() -> None:
+    assert rule_of(hvm().replace(b"\2\0\0\0\x0c", b"\2\0\0\0\x2c", 1)) is None
+
+
+@given(st.data())
+def test_flipped_bytes(data: st.DataObject) -> None:
+    broken = bytearray(SMALL)
+    for _ in range(data.draw(st.integers(0, 6))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(broken)))
+    try:
+        rule = rule_of(bytes(broken[:cut]), data.draw(st.sampled_from(SINCE_4_6)), layer="xl")
+    except HvmctxError:
+        return
+    assert rule is None or rule in {r.id for r in RULES} | set(HEADER_RULES)
