@@ -14,7 +14,6 @@ import os
 from hvmctx.abi import streams
 from hvmctx.errors import (
     FormatError,
-    HvmctxError,
     LengthError,
     MissingRecordError,
     TruncatedError,
@@ -532,6 +531,3 @@ def _index_context(image: Image) -> None:
         image.notes.append(
             Note(CONTEXT, image.end, f"{len(context.tail)} bytes follow the END record")
         )
-
-
-__all__ = ["HvmctxError", "Image", "IndexedRecord", "Note", "open_image", "walk"]

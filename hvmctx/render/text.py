@@ -186,44 +186,39 @@ def _getter(arg: str, layout: Layout) -> Getter:
     return slot.get
 
 
-def _covered(lines: list[tuple[str, str]]) -> set[str]:
-    """The paths that lines show; of an array shown in windows, the array."""
-    return {
-        arg.partition("?")[0].partition("[" if ":+" in arg else "?")[0]
-        for _, args in lines
-        for arg in args.split()
-    }
-
-
 def _reserved(known: RecordType) -> list[Slot]:
     return [known.layout.locate(path) for path in known.layout.paths() if _is_reserved(path)]
 
 
 def _forgotten(known: RecordType, shown: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Lines for the fields that no line shows. Arrays of bytes are shown whole."""
-    covered = _covered(shown)
+    """Lines for the fields that no line shows. What is shown under another name of a union
+    counts, and so does an array of which words are shown."""
+    layout = known.layout
+    shown_paths = {arg.partition("?")[0] for _, args in shown for arg in args.split()}
+    shown_paths = {path for path in shown_paths if not path.startswith("=")}
+    in_words = {path.partition("[")[0] for path in shown_paths if ":+" in path}
     if known is x86.CPU:
-        covered.add("fpu_regs")
+        in_words.add("fpu_regs")  # shown by lines of its own
+    covered = {_place(layout.locate(path)) for path in shown_paths}
     lines = []
-    for path in known.layout.paths():
-        slot = known.layout.locate(path)
-        if path in covered or _is_reserved(path):
+    for path in layout.paths():
+        slot = layout.locate(path)
+        if path in in_words or _place(slot) in covered or _is_reserved(path):
             continue
         if not slot.is_bytes:
             lines.append((f"          {path} {'%i' if slot.signed else '%#x'}", path))
-        elif f"{path}[0]" not in covered:
+        elif (slot.offset, 1, 0) not in covered:
             lines += [(f"          {path}[{i}] %#x", f"{path}[{i}]") for i in range(slot.size)]
-    aliases = {"pad[0]": "i[0]", "pad[1]": "i[1]"}
-    return [line for line in lines if line[1] not in {aliases.get(path) for path in covered}]
+    return lines
+
+
+def _place(slot: Slot) -> tuple[int, int, int]:
+    return slot.offset, slot.size, slot.shift
 
 
 def _is_reserved(path: str) -> bool:
-    name = path.rpartition(".")[2].partition("[")[0].lstrip("_")
-    return name.startswith(("pad", "res")) and name.rstrip("0123456789") in (
-        "pad",
-        "res",
-        "reserved",
-    )
+    name = path.rpartition(".")[2].partition("[")[0]
+    return name.strip("_0123456789") in ("pad", "res", "reserved")
 
 
 def _rest_lines(known: RecordType, record: Record) -> list[str]:
