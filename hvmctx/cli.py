@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-COMMANDS = ("dump", "info", "extract", "strip", "to-json", "from-json", "restore")
+COMMANDS = (
+    "dump",
+    "info",
+    "extract",
+    "strip",
+    "to-json",
+    "from-json",
+    "restore",
+    "get",
+    "set",
+    "replace",
+)
 """Each is the module of that name in `hvmctx.commands`, `-` written `_`."""
 
 OK, FAILED, USAGE = 0, 1, 2

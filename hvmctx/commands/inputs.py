@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from hvmctx.errors import UsageError
+from hvmctx.errors import MissingRecordError, UsageError
 from hvmctx.image import Image, open_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
+
+    from hvmctx.abi.declare import RecordType
+    from hvmctx.image import IndexedRecord
 
 LAYERS = ("xl", "libxl", "libxc", "context", "legacy")
 
@@ -46,6 +49,76 @@ def open_input(args: Namespace, **how: Any) -> Image:
         return open_image(domain_context(int(args.input)), layer="context")
     target = sys.stdin.buffer if args.input == "-" else args.input
     return open_image(target, layer=args.layer, **how)
+
+
+def open_seekable(args: Namespace) -> Image:
+    """The image that INPUT names, by offset: pipes and compressed files go through a
+    temporary file."""
+    from hvmctx.edit.splice import seekable
+
+    if is_domid(args.input):
+        return open_input(args)
+    target = sys.stdin.buffer if args.input == "-" else args.input
+    return open_image(seekable(target), layer=args.layer)
+
+
+def add_what(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--what",
+        default="hvm-context",
+        metavar="hvm-context|emulator|record:TYPE[/INSTANCE]",
+        help="record:CPU/0 is the body of that record of the context, record:X86_TSC_INFO of "
+        "that record of the stream, record:PAGE_DATA/3 of its fourth (default: hvm-context)",
+    )
+
+
+class Place:
+    """What --what names: the body of a record of the streams, but for `prefix`; or a record
+    of the context; or, with neither, the whole context."""
+
+    def __init__(
+        self,
+        stream: IndexedRecord | None = None,
+        prefix: bytes = b"",
+        context: tuple[RecordType, int] | None = None,
+    ) -> None:
+        self.stream = stream
+        self.prefix = prefix
+        self.context = context
+
+
+def place_of(image: Image, what: str) -> Place:
+    """Raises MissingRecordError when the image has no such thing, UsageError when nothing is
+    called so."""
+    from hvmctx.abi import streams
+    from hvmctx.abi.declare import by_name
+    from hvmctx.stream.reader import LIBXC, LIBXL
+
+    if what == "hvm-context":
+        return Place()
+    if what == "emulator":
+        record = image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
+        if record is None:
+            raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
+        image.payload(record)  # which must hold its emulator's id
+        return Place(record, bytes(image.body(record)[:8]))
+    kind, _, text = what.partition(":")
+    if kind != "record" or not text:
+        raise UsageError(f"--what {what}: expected hvm-context, emulator or record:TYPE/INSTANCE")
+    name, _, number = text.upper().partition("/")
+    if number and not (number.isascii() and number.isdigit()):
+        raise UsageError(f"--what {what}: {number!r} is not an instance")
+    instance = int(number or 0)
+    for layer, names in ((LIBXC, streams.LIBXC_RECORDS), (LIBXL, streams.LIBXL_RECORDS)):
+        for code, known in names.items():
+            if known == name and known != "END":
+                found = image.records_of(layer, code)
+                if instance >= len(found):
+                    raise MissingRecordError(
+                        f"the image has {len(found)} {name} records, no number {instance}"
+                    )
+                return Place(found[instance])
+    return Place(context=(by_name(name), instance))
 
 
 def report(image: Image) -> int:

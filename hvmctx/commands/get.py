@@ -1,0 +1,30 @@
+"""Print values of an image or a bare context, a line each: numbers as 0x, bytes as hex.
+A path is RECORD[/INSTANCE].FIELD, such as CPU/0.rip or HVM_PARAMS.STORE_PFN."""
+
+from __future__ import annotations
+
+import sys
+
+from hvmctx.commands import inputs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+HELP = "print single values: CPU/0.rip, HVM_PARAMS.17 ..."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    inputs.add_input(parser)
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="what to print")
+
+
+def run(args: Namespace) -> int:
+    from hvmctx.edit.paths import Editor
+
+    with inputs.open_input(args) as image:
+        editor = Editor(image)
+        values = [editor.get(path) for path in args.paths]
+    for value in values:
+        sys.stdout.write((value.hex() if isinstance(value, bytes) else f"{value:#x}") + "\n")
+    return 0

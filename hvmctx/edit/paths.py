@@ -1,0 +1,210 @@
+"""Paths into an image: reading the value that one names, and replacing it.
+
+    CPU/0.rip                           a field of a record of the HVM context
+    LAPIC_REGS/1.data[0x20:+4]          four bytes of an array, as a number
+    CPU_MSR/0.msr[1].val                an element of a variable part
+    VMPORT.guestinfo["guestinfo.ip"]    a value of VMPORT's
+    HVM_PARAMS.17, HVM_PARAMS.STORE_PFN a parameter
+
+The instance may be left out where it is 0. Of records that repeat the last is meant, as
+Xen loads it.
+"""
+
+from __future__ import annotations
+
+import struct
+from ctypes import sizeof
+
+from hvmctx.abi import streams
+from hvmctx.abi.declare import RecordType, by_name
+from hvmctx.abi.fields import Layout, Slot
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.errors import FieldError, MissingRecordError, UsageError
+from hvmctx.stream.libxc import HvmParams
+from hvmctx.stream.reader import CONTEXT, LIBXC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hvmctx.context.record import Record
+    from hvmctx.edit.splice import Edit
+    from hvmctx.image import Image, IndexedRecord
+
+_PARAMS = "HVM_PARAMS"
+_VMPORT = "VMPORT"
+_PARAM = struct.Struct("<QQ")
+
+
+class Editor:
+    """Values of an image, to be read and set; `edits` are then the bytes to replace.
+
+    Raises UsageError for a path that names nothing, MissingRecordError for a record or
+    parameter that the image does not have, FieldError for a value that does not fit.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._context: HvmContext | None = None
+        self._params: dict[int, HvmParams] = {}
+
+    @property
+    def context(self) -> HvmContext:
+        """The HVM context, with what has been set. Raises MissingRecordError."""
+        if self._context is None:
+            self._context = HvmContext.parse(self._image.hvm_context.to_bytes())
+        return self._context
+
+    def get(self, path: str) -> int | bytes:
+        """The value that a path names."""
+        head, field = _split(path)
+        if head == _PARAMS:
+            number, place = self._param(field)
+            return self._params[number].params[place][1]
+        record, known = self._record(head)
+        if known.name == _VMPORT:
+            from hvmctx.context.vmport import get_path
+
+            value: int | bytes = get_path(bytes(record.body), field)
+            return value
+        slot, base = _locate(known, field)
+        body = record.as_read(max(known.size, len(record.body)))
+        _within(slot, base, body, path)
+        found: int | bytes = slot.get(body[base:])
+        return found
+
+    def set(self, path: str, text: str) -> None:
+        """Put the value that `text` says (see `value_of`) where a path says."""
+        head, field = _split(path)
+        if head == _PARAMS:
+            number, place = self._param(field)
+            index, _ = self._params[number].params[place]
+            value = value_of(text, path)
+            if not isinstance(value, int) or not 0 <= value < 1 << 64:
+                raise FieldError(f"{path} is a 64-bit field: {text} does not fit")
+            self._params[number].params[place] = (index, value)
+            return
+        record, known = self._record(head)
+        if known.name == _VMPORT:
+            from hvmctx.context.vmport import set_path
+
+            entry = "[" in field and field.startswith("guestinfo")
+            what = _bytes_of(text, path) if entry else value_of(text, path)
+            record.body = set_path(bytes(record.body), field, what)
+            return
+        slot, base = _locate(known, field)
+        body = bytearray(record.body)
+        _within(slot, base, body, path)
+        part = body[base:]
+        slot.put(part, _bytes_of(text, path) if slot.is_bytes else value_of(text, path))
+        body[base:] = part
+        record.body = bytes(body)
+
+    def edits(self) -> list[Edit]:
+        """What to replace in the image, no more than what has changed."""
+        edits = [
+            record_edit(self._image.records[number], params.serialise())
+            for number, params in self._params.items()
+        ]
+        if self._context is not None:
+            edits.append(context_edit(self._image, self._context.to_bytes()))
+        return edits
+
+    def _record(self, head: str) -> tuple[Record, RecordType]:
+        name, _, instance = head.partition("/")
+        known = by_name(name)
+        if instance and not (instance.isascii() and instance.isdigit()):
+            raise UsageError(f"{head}: {instance!r} is not an instance")
+        return self.context.record(known, int(instance or 0)), known
+
+    def _param(self, name: str) -> tuple[int, int]:
+        """(number of the record, place in it) of a parameter: the last of its index."""
+        indices = {known: index for index, known in streams.HVM_PARAMS.items()}
+        index = indices.get(name.upper())
+        if index is None:
+            if not (name.isascii() and name.isdigit()):
+                raise UsageError(f"{_PARAMS}.{name}: no parameter is called so")
+            index = int(name)
+        for number in range(len(self._image.records) - 1, -1, -1):
+            record = self._image.records[number]
+            if record.layer != LIBXC or record.type != streams.LIBXC_HVM_PARAMS:
+                continue
+            if number not in self._params:
+                self._params[number] = self._image.payload(record)
+            params = self._params[number].params
+            for place in range(len(params) - 1, -1, -1):
+                if params[place][0] == index:
+                    return number, place
+        raise MissingRecordError(f"the image sets no parameter {name}")
+
+
+def _split(path: str) -> tuple[str, str]:
+    head, dot, field = path.partition(".")
+    if not dot or not field:
+        raise UsageError(f"{path}: expected RECORD.FIELD, such as CPU/0.rip")
+    return head.upper(), field
+
+
+def _locate(known: RecordType, field: str) -> tuple[Slot, int]:
+    """The slot, and where in the body it counts from: elements of a variable part lie
+    behind the structure."""
+    if known.rest is not None and field.startswith(f"{known.rest[0]}["):
+        name, element = known.rest
+        index, bracket, rest = field[len(name) + 1 :].partition("]")
+        if not bracket or not index.isdigit():
+            raise UsageError(f"{known.name}.{field}: expected {name}[n]")
+        base = known.size + int(index) * sizeof(element)
+        if sizeof(element) == 1 and not rest:
+            return Slot(field, 0, 1, "B"), base
+        return Layout.of(element).locate(rest.removeprefix(".")), base
+    return known.layout.locate(field), 0
+
+
+def _within(slot: Slot, base: int, body: bytes | bytearray, path: str) -> None:
+    if base + slot.offset + slot.size > len(body):
+        raise UsageError(f"{path} lies beyond the record's {len(body)} bytes")
+
+
+def value_of(text: str, path: str) -> int:
+    """A number: decimal, 0x, or the name of a VMPORT protocol. Raises FieldError."""
+    if path.endswith(".proto_num"):
+        from hvmctx.abi.vmport import PROTOCOLS
+
+        for number, name in PROTOCOLS.items():
+            if text.upper() == name.upper():
+                return number
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise FieldError(f"{path}: {text!r} is not a number") from None
+
+
+def _bytes_of(text: str, path: str) -> bytes:
+    """Bytes: hex digits, or text in quotes."""
+    if text.startswith('"'):
+        from hvmctx.context.vmport import from_text
+
+        return from_text(text)
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise FieldError(f'{path}: {text!r} is neither hex digits nor text in "quotes"') from None
+
+
+def context_edit(image: Image, context: bytes) -> Edit:
+    """The edit that puts a context in the place of the image's own. Raises
+    MissingRecordError when it has none."""
+    if image.format == CONTEXT:
+        assert image.source.size is not None
+        return 0, image.source.size, context
+    record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+    if record is None:
+        raise MissingRecordError("the image has no HVM_CONTEXT record")
+    return record_edit(record, context)
+
+
+def record_edit(record: IndexedRecord, body: bytes) -> Edit:
+    """The edit that gives a record of the streams another body: that alone where the length
+    stays, else header, body and zero padding."""
+    if len(body) != record.length:
+        header = streams.RECORD_HEADER.pack(record.type, len(body))
+        return record.offset, record.end, header + body + bytes(-len(body) % streams.RECORD_ALIGN)
+    return record.body_offset, record.body_end, body

@@ -1,0 +1,75 @@
+"""A file with some of its bytes replaced, all others as they were.
+
+Between real files the kernel copies what stays (`copy_file_range`), holes included where
+the file system can: page data never come into this process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from hvmctx.source import CHUNK, Source, open_source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, BinaryIO
+
+Edit = tuple[int, int, bytes]
+"""Start and end of the bytes to replace, and what to put there."""
+
+
+def splice(source: Source, out: BinaryIO, edits: Iterable[Edit]) -> None:
+    """Write a seekable source to `out` with the edits made. They must not overlap."""
+    assert source.size is not None
+    at = 0
+    for start, end, data in sorted(edits):
+        _copy(source, at, start, out)
+        out.write(data)
+        at = end
+    _copy(source, at, source.size, out)
+
+
+def _copy(source: Source, start: int, end: int, out: BinaryIO) -> None:
+    start = _copy_in_kernel(source, start, end, out)
+    while start < end:
+        data = source.read_at(start, min(CHUNK, end - start))
+        if not data:
+            return
+        out.write(data)
+        start += len(data)
+
+
+def _copy_in_kernel(source: Source, start: int, end: int, out: BinaryIO) -> int:
+    """As far as the kernel copies it: how far that is."""
+    fileno = getattr(source, "fileno", None)
+    if fileno is None or not hasattr(os, "copy_file_range") or end - start < CHUNK:
+        return start
+    try:
+        out.flush()
+        to = out.fileno()
+        while start < end:
+            done = os.copy_file_range(fileno(), to, end - start, start)
+            if not done:
+                break
+            start += done
+        out.seek(0, os.SEEK_END)
+    except OSError:  # other file systems, pipes, old kernels: copied by hand
+        pass
+    return start
+
+
+def seekable(target: Any) -> Any:
+    """The target itself where it can be read twice, else its contents in a temporary file
+    that vanishes when closed."""
+    source = open_source(target)
+    if source.seekable:
+        source.close()
+        return target
+    with source:
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked closes it
+        while data := source.read(CHUNK):
+            spool.write(data)
+    spool.seek(0)
+    return spool

@@ -1,0 +1,92 @@
+"""get, set and replace as a user types them."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvmctx.cli import main
+from hvmctx.image import open_image
+from tests.samples import DATA, EXAMPLE, context_bytes
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    def call(*arguments: object) -> Any:
+        status = main([str(argument) for argument in arguments])
+        return status, capfd.readouterr()
+
+    return call
+
+
+def test_get(run: Callable[..., Any]) -> None:
+    status, said = run("get", EXAMPLE, "CPU/0.rip", "HVM_PARAMS.17", "PCI_LINK.route")
+    assert (status, said.out) == (0, "0xb7b9\n0xfefff\n050a0b05\n")
+    status, said = run("get", EXAMPLE, "CPU.nope")
+    assert status == 2 and said.err.count("\n") == 1
+
+
+def test_set(run: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    status, said = run("set", EXAMPLE, "CPU/0.rax=0x1234", "CPU/0.rbx=5", "-o", out)
+    assert (status, said.err) == (0, "")
+    assert run("get", out, "CPU.rax", "CPU.rbx")[1].out == "0x1234\n0x5\n"
+    assert len(out.read_bytes()) == len(EXAMPLE.read_bytes())
+    assert run("set", EXAMPLE, "CPU/0.rax=1", "-o", out)[0] == 1
+    status, said = run("set", EXAMPLE, "CPU/0.rax", "-o", out, "--force")
+    assert status == 2 and "expected PATH=VALUE" in said.err
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress(EXAMPLE.read_bytes()))
+    assert run("set", packed, "CPU/0.rax=0x1234", "CPU/0.rbx=5", "-o", tmp_path / "two")[0] == 0
+    assert (tmp_path / "two").read_bytes() == out.read_bytes()
+
+
+def test_set_warns_of_a_refusal(run: Callable[..., Any], tmp_path: Path) -> None:
+    status, said = run("set", EXAMPLE, "CPU/0.cr4=0x1000", "-o", tmp_path / "out")
+    assert status == 0
+    assert said.err == (
+        "hvmctx: warning: Xen 4.17 would now refuse the context: CPU/0: cr4 has a bit that the "
+        "guest's CPU policy does not allow: cr4 is 0x1000 [cpu-cr4]\n"
+    )
+
+
+WHATS = [
+    "hvm-context",
+    "emulator",
+    "record:CPU/0",
+    "record:X86_TSC_INFO",
+    "record:EMULATOR_CONTEXT",
+]
+
+
+@pytest.mark.parametrize("what", WHATS)
+def test_replace_with_itself(what: str, run: Callable[..., Any], tmp_path: Path) -> None:
+    payload, out = tmp_path / "payload", tmp_path / "out"
+    assert run("extract", EXAMPLE, "-o", payload, "--what", what)[0] == 0
+    assert run("replace", EXAMPLE, payload, "-o", out, "--what", what)[0] == 0
+    assert out.read_bytes() == EXAMPLE.read_bytes()
+
+
+@pytest.mark.parametrize("what", WHATS)
+def test_replace_with_another_length(what: str, run: Callable[..., Any], tmp_path: Path) -> None:
+    payload, out, back = tmp_path / "payload", tmp_path / "out", tmp_path / "back"
+    payload.write_bytes(b"other payload")
+    assert run("replace", EXAMPLE, payload, "-o", out, "--what", what)[0] == 0
+    with open_image(out) as image:
+        assert image.complete and not image.notes
+    assert run("extract", out, "-o", back, "--what", what)[0] in (0, 1)
+    assert back.read_bytes() == b"other payload"
+
+
+def test_replace_in_a_bare_context(run: Callable[..., Any], tmp_path: Path) -> None:
+    payload, out = tmp_path / "payload", tmp_path / "out"
+    payload.write_bytes(bytes(8))
+    context = DATA / "images" / "hvm1.hvmctx.bin"
+    assert run("replace", context, payload, "-o", out, "--what", "record:TSC_ADJUST")[0] == 0
+    assert len(out.read_bytes()) == len(context_bytes())
+    status, said = run("replace", context, tmp_path / "absent", "-o", out, "--force")
+    assert status == 1 and "No such file" in said.err
