@@ -21,7 +21,7 @@ from hvmctx.errors import (
     UnsupportedError,
     UsageError,
 )
-from hvmctx.source import PipeSource, Source, open_source
+from hvmctx.source import Source, open_source
 from hvmctx.stream import detect
 from hvmctx.stream.reader import (
     CONTEXT,
@@ -491,7 +491,7 @@ def open_image(
     source = open_source(target)
     try:
         if layer is None:
-            head = _first_bytes(source)
+            head = source.peek(detect.ENOUGH)
             layer = detect.detect(head)
             if layer is None:
                 raise FormatError(
@@ -513,12 +513,6 @@ def open_image(
     except BaseException:
         source.close()
         raise
-
-
-def _first_bytes(source: Source) -> bytes:
-    if isinstance(source, PipeSource):
-        return source.peek(detect.ENOUGH)
-    return bytes(source.read_at(0, detect.ENOUGH))
 
 
 def _index_context(image: Image) -> None:

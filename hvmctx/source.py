@@ -41,6 +41,10 @@ class Source:
         self.position += len(data)
         return data
 
+    def peek(self, count: int) -> bytes:
+        """The next bytes, which a later `read` gives again."""
+        return bytes(self.read_at(self.position, count))
+
     def skip(self, count: int) -> int:
         """Move forwards. Returns how many bytes there were to skip."""
         assert self.size is not None
@@ -139,7 +143,6 @@ class PipeSource(Source):
         self.size = None
 
     def peek(self, count: int) -> bytes:
-        """The next bytes, which a later `read` gives again."""
         if len(self._ahead) < count:
             self._ahead += _read_up_to(self._file, count - len(self._ahead), self.name)
         return self._ahead[:count]
@@ -200,11 +203,11 @@ def open_source(target: str | os.PathLike[str] | bytes | bytearray | memoryview 
         source = _open_object(target)
     else:
         raise InputError(f"cannot read from {type(target).__name__}")
-    head = source.peek(8) if isinstance(source, PipeSource) else source.read_at(0, 8)
-    if bytes(head[:4]) in _COMPRESSED or bytes(head[:2]) in _COMPRESSED:
+    head = source.peek(8)
+    if head[:4] in _COMPRESSED or head[:2] in _COMPRESSED:
         from hvmctx.compression import decompressed
 
-        return decompressed(source, bytes(head))
+        return decompressed(source, head)
     return source
 
 

@@ -12,7 +12,7 @@ import os
 from hvmctx.abi import streams
 from hvmctx.errors import LengthError, UnsupportedError, UsageError
 from hvmctx.image import LARGEST_KEPT, walk
-from hvmctx.source import CHUNK, PipeSource, Source, open_source
+from hvmctx.source import CHUNK, Source, open_source
 from hvmctx.stream.detect import ENOUGH, detect
 from hvmctx.stream.libxc import PageData
 from hvmctx.stream.pages import data_pages
@@ -55,7 +55,7 @@ def strip(
     """
     done = Stripped()
     with open_source(target) as source:
-        layer = layer or detect(_first_bytes(source))
+        layer = layer or detect(source.peek(ENOUGH))
         if layer is None or layer == LEGACY:
             raise UnsupportedError(
                 "only images of Xen 4.6 and newer can be stripped", layer=layer or "input",
@@ -74,12 +74,6 @@ def strip(
         while data := source.read(CHUNK):
             out.write(data)
     return done
-
-
-def _first_bytes(source: Source) -> bytes:
-    if isinstance(source, PipeSource):
-        return source.peek(ENOUGH)
-    return bytes(source.read_at(0, ENOUGH))
 
 
 def _is_page_data(record: StreamRecord) -> bool:
