@@ -92,7 +92,7 @@ def test_selection(run: Run) -> None:
     assert run(EXAMPLE, "--record", "3").out.count("Entry") == 2
     assert run(EXAMPLE, "--record", "3/1").out.count("Entry") == 1
     assert "rtc_offset" in run(EXAMPLE, "--all").out
-    for wrong in ("NOPE", "PIC/x"):
+    for wrong in ("NOPE", "PIC/x", "²", "PIC/²", "9" * 5000, f"PIC/{'9' * 5000}"):
         result = run(EXAMPLE, "--record", wrong)
         assert result.status == 2 and result.err.count("\n") == 1
 

@@ -140,7 +140,16 @@ def test_what_cannot_be_set(path: str, text: str, kind: type[HvmctxError], reaso
 
 
 @pytest.mark.parametrize(
-    "path", ["CPU_MSR/1.msr[1].val", "CPU_MSR/1.msr[x].val", "CPU_MSR/1.msr[0"]
+    "path",
+    [
+        "CPU_MSR/1.msr[1].val",
+        "CPU_MSR/1.msr[x].val",
+        "CPU_MSR/1.msr[0",
+        "CPU_MSR/1.msr[²].val",
+        f"CPU_MSR/1.msr[{'9' * 5000}].val",
+        f"CPU/{'9' * 5000}.rip",
+        f"HVM_PARAMS.{'9' * 5000}",
+    ],
 )
 def test_elements_that_are_not_there(path: str) -> None:
     with pytest.raises(UsageError):

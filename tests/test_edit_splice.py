@@ -49,3 +49,13 @@ def test_seekable(tmp_path: Path) -> None:
     assert seekable(path) is path
     with seekable(Pipe(b"from a pipe")) as spool:
         assert spool.read() == b"from a pipe" and spool.seekable()
+
+
+def test_holes_stay_holes(tmp_path: Path) -> None:
+    with open(tmp_path / "in", "wb") as file:
+        file.write(b"head")
+        file.truncate(64 * CHUNK)
+    with open_source(tmp_path / "in") as source, open(tmp_path / "out", "w+b") as out:
+        splice(source, out, [(1, 2, b"E")])
+    size, blocks = os.stat(tmp_path / "out").st_size, os.stat(tmp_path / "out").st_blocks
+    assert (size, blocks * 512 < CHUNK) == (64 * CHUNK, True)

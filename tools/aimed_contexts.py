@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Contexts that aim at the rules of a load: `aimed_contexts.py BASE COUNT DIR [SEED]` writes
-COUNT variants of the context BASE to DIR, for a hypervisor to judge. Each changes one
+COUNT different variants of the context BASE to DIR, for a hypervisor to judge. Each changes one
 record (rarely two): fields to values around the bounds of their checks, lengths, instances,
 types, and records that a base may lack (CPU_XSAVE, CPU_MSR)."""
 
@@ -143,8 +143,12 @@ def main() -> None:
         data = file.read()
     os.makedirs(place, exist_ok=True)
     with open(os.path.join(place, "what.txt"), "w", encoding="ascii") as listing:
+        seen = {data}
         for number in range(int(count)):
             what, context = variant(data, rng)
+            while context in seen:  # a change to what was there already, or one made before
+                what, context = variant(data, rng)
+            seen.add(context)
             with open(os.path.join(place, f"{number:05}.bin"), "wb") as file:
                 file.write(context)
             listing.write(f"{number:05} {what}\n")

@@ -156,6 +156,12 @@ class Slot:
         self._struct.pack_into(body, self.offset, value)
 
 
+def decimal(text: str) -> int | None:
+    """A decimal number of at most 64 bits' digits; None for anything else (`int` raises for
+    digits of other scripts, and for thousands of digits)."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+
+
 def _index(text: str, count: int, path: str) -> int:
     try:
         index = int(text, 0)

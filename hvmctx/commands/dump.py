@@ -116,12 +116,14 @@ def _domid(args: Namespace) -> int:
 def record_filter(text: str) -> Callable[[Record], bool]:
     """`CPU`, `CPU/0`, `21`, `21/0` -> whether a record is one of those. Raises UsageError."""
     from hvmctx.abi.declare import by_name
+    from hvmctx.abi.fields import decimal
 
     name, slash, number = text.partition("/")
-    typecode = int(name) if name.isdigit() else by_name(name).typecode
+    number_of_type = decimal(name)
+    typecode = by_name(name).typecode if number_of_type is None else number_of_type
     if not slash:
         return lambda record: record.typecode == typecode
-    if not number.isdigit():
+    instance = decimal(number)
+    if instance is None:
         raise UsageError(f"--record {text}: {number!r} is not an instance")
-    instance = int(number)
     return lambda record: record.typecode == typecode and record.instance == instance

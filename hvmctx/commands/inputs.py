@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx.abi.fields import decimal
 from hvmctx.errors import MissingRecordError, UsageError
 from hvmctx.image import Image, open_image
 
@@ -36,7 +37,7 @@ def add_output(parser: ArgumentParser) -> None:
 
 def is_domid(text: str) -> bool:
     """All digits: a file of such a name is given as ./123."""
-    return text.isascii() and text.isdigit()
+    return decimal(text) is not None
 
 
 def open_input(args: Namespace, **how: Any) -> Image:
@@ -106,9 +107,9 @@ def place_of(image: Image, what: str) -> Place:
     if kind != "record" or not text:
         raise UsageError(f"--what {what}: expected hvm-context, emulator or record:TYPE/INSTANCE")
     name, _, number = text.upper().partition("/")
-    if number and not (number.isascii() and number.isdigit()):
+    instance = decimal(number or "0")
+    if instance is None:
         raise UsageError(f"--what {what}: {number!r} is not an instance")
-    instance = int(number or 0)
     for layer, names in ((LIBXC, streams.LIBXC_RECORDS), (LIBXL, streams.LIBXL_RECORDS)):
         for code, known in names.items():
             if known == name and known != "END":

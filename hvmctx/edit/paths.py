@@ -17,7 +17,7 @@ from ctypes import sizeof
 
 from hvmctx.abi import streams
 from hvmctx.abi.declare import RecordType, by_name
-from hvmctx.abi.fields import Layout, Slot
+from hvmctx.abi.fields import Layout, Slot, decimal
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.stream.libxc import HvmParams
@@ -111,18 +111,19 @@ class Editor:
     def _record(self, head: str) -> tuple[Record, RecordType]:
         name, _, instance = head.partition("/")
         known = by_name(name)
-        if instance and not (instance.isascii() and instance.isdigit()):
+        number = decimal(instance or "0")
+        if number is None:
             raise UsageError(f"{head}: {instance!r} is not an instance")
-        return self.context.record(known, int(instance or 0)), known
+        return self.context.record(known, number), known
 
     def _param(self, name: str) -> tuple[int, int]:
         """(number of the record, place in it) of a parameter: the last of its index."""
         indices = {known: index for index, known in streams.HVM_PARAMS.items()}
         index = indices.get(name.upper())
         if index is None:
-            if not (name.isascii() and name.isdigit()):
-                raise UsageError(f"{_PARAMS}.{name}: no parameter is called so")
-            index = int(name)
+            index = decimal(name)
+        if index is None:
+            raise UsageError(f"{_PARAMS}.{name}: no parameter is called so")
         for number in range(len(self._image.records) - 1, -1, -1):
             record = self._image.records[number]
             if record.layer != LIBXC or record.type != streams.LIBXC_HVM_PARAMS:
@@ -149,9 +150,10 @@ def _locate(known: RecordType, field: str) -> tuple[Slot, int]:
     if known.rest is not None and field.startswith(f"{known.rest[0]}["):
         name, element = known.rest
         index, bracket, rest = field[len(name) + 1 :].partition("]")
-        if not bracket or not index.isdigit():
+        number = decimal(index)
+        if not bracket or number is None:
             raise UsageError(f"{known.name}.{field}: expected {name}[n]")
-        base = known.size + int(index) * sizeof(element)
+        base = known.size + number * sizeof(element)
         if sizeof(element) == 1 and not rest:
             return Slot(field, 0, 1, "B"), base
         return Layout.of(element).locate(rest.removeprefix(".")), base

@@ -1,11 +1,12 @@
 """A file with some of its bytes replaced, all others as they were.
 
-Between real files the kernel copies what stays (`copy_file_range`), holes included where
-the file system can: page data never come into this process.
+Between real files the kernel copies what stays (`copy_file_range`), and holes stay holes:
+page data never come into this process.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 
@@ -42,22 +43,49 @@ def _copy(source: Source, start: int, end: int, out: BinaryIO) -> None:
 
 
 def _copy_in_kernel(source: Source, start: int, end: int, out: BinaryIO) -> int:
-    """As far as the kernel copies it: how far that is."""
+    """As far as the kernel copies it: how far that is. Holes are stepped over, since not
+    every file system's `copy_file_range` keeps them (ext4's writes zeroes)."""
     fileno = getattr(source, "fileno", None)
     if fileno is None or not hasattr(os, "copy_file_range") or end - start < CHUNK:
         return start
     try:
         out.flush()
         to = out.fileno()
-        while start < end:
-            done = os.copy_file_range(fileno(), to, end - start, start)
-            if not done:
-                break
-            start += done
-        out.seek(0, os.SEEK_END)
+        place = os.lseek(to, 0, os.SEEK_CUR)
+        if os.fstat(to).st_size > place:  # stepping over would leave what is there
+            return start
+        os.copy_file_range(fileno(), to, 0, start)  # refuses pipes and files that append
+        try:
+            while start < end:
+                data, hole = _next_data(fileno(), start, end)
+                place = os.lseek(to, data - start, os.SEEK_CUR)
+                start = data
+                while start < hole:
+                    done = os.copy_file_range(fileno(), to, hole - start, start)
+                    if not done:
+                        return start
+                    start += done
+        finally:
+            place = os.lseek(to, 0, os.SEEK_CUR)
+            if os.fstat(to).st_size < place:
+                os.ftruncate(to, place)
+            out.seek(place)
     except OSError:  # other file systems, pipes, old kernels: copied by hand
         pass
     return start
+
+
+def _next_data(fd: int, start: int, end: int) -> tuple[int, int]:
+    """Start and end of the next run of data in a file, both at most `end`."""
+    if not hasattr(os, "SEEK_DATA"):
+        return start, end
+    try:
+        data = min(os.lseek(fd, start, os.SEEK_DATA), end)
+        return data, min(os.lseek(fd, data, os.SEEK_HOLE), end)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # nothing but a hole up to the file's end
+            return end, end
+        return start, end
 
 
 def seekable(target: Any) -> Any:
