@@ -74,7 +74,7 @@ def record_from_plain(plain: Plain) -> Record:
     left out of one with `fields`. Raises FieldError."""
     plain = _typed(plain, dict, "record")
     typecode = _typecode(plain)
-    instance = _number(plain.get("instance", 0), "instance", 16)
+    instance = number(plain.get("instance", 0), "instance", 16)
     known = by_typecode(typecode)
     if "body" in plain or known is None or not known.size:
         return Record(typecode, instance, unhex(plain.get("body", ""), "body"))
@@ -83,7 +83,7 @@ def record_from_plain(plain: Plain) -> Record:
 
 def _typecode(plain: Plain) -> int:
     if "typecode" in plain:
-        return _number(plain["typecode"], "typecode", 16)
+        return number(plain["typecode"], "typecode", 16)
     from hvmctx.abi.declare import by_name
 
     try:
@@ -103,7 +103,7 @@ def _body_of(known: RecordType, plain: Plain) -> bytes:
     length = plain.get("length")
     if length is None or length == known.size + len(rest):
         return struct + rest
-    length = _number(length, "length", 32)
+    length = number(length, "length", 32)
     if rest or length > known.size:
         raise FieldError(
             f"{known.name}: length {length} does not go with {known.size + len(rest)} bytes of "
@@ -151,7 +151,7 @@ def _from_plain(value: Any) -> Any:
     """Hex strings to bytes, `0x` strings to numbers; the layout judges the rest."""
     if isinstance(value, str):
         if value.startswith(("0x", "-0x")):
-            return _number(value, "a value", None)
+            return number(value, "a value", None)
         return unhex(value, "a value")
     if isinstance(value, bool):
         raise FieldError(f"found {value}, expected a number")
@@ -185,10 +185,6 @@ def unhex(text: Any, where: str) -> bytes:
 def number(value: Any, where: str, width: int | None = None) -> int:
     """An integer, or a string that `int(text, 0)` reads, of at most `width` bits. Raises
     FieldError."""
-    return _number(value, where, width)
-
-
-def _number(value: Any, where: str, width: int | None) -> int:
     try:
         result = int(value, 0) if isinstance(value, str) else value
     except ValueError:

@@ -54,7 +54,7 @@ class Rule:
     """One check of one record's loader. `fires` says of an entry that it is refused, with
     `errno`. It stands in the releases from `since` on, up to and including `until`."""
 
-    __slots__ = ("errno", "fires", "id", "record", "shows", "since", "text", "until")
+    __slots__ = ("errno", "fires", "id", "record", "since", "text", "until")
 
     def __init__(
         self,
@@ -66,7 +66,6 @@ class Rule:
         *,
         since: str = "4.0",
         until: str | None = None,
-        shows: str = "",
     ) -> None:
         self.record = record
         self.id = identifier
@@ -75,7 +74,6 @@ class Rule:
         self.text = text
         self.since = since
         self.until = until
-        self.shows = shows
 
     def __repr__(self) -> str:
         return f"<rule {self.id}, {self.releases}>"

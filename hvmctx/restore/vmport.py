@@ -355,7 +355,6 @@ def restore_fixed(
     body = check(memoryview(bytes(record) + following), profile)
     if isinstance(body, Refused):
         return body
-    counts = [0, 0]
 
     def refuse(violation: Violation) -> None:
         if violation.kind != INDEX:
@@ -364,7 +363,6 @@ def restore_fixed(
         for place, slots in enumerate((profile.MAX_NUM_KEY, profile.MAX_NUM_JUMBO_KEY)):
             if head[4 + place] > slots:
                 raise _Stop(violation)
-            counts[place] = slots
 
     try:
         outcome = _load(body, profile, refuse)
