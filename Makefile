@@ -17,6 +17,7 @@ test: $(VENV)/.installed
 
 long: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -q -m long
+	$(VENV)/bin/python -m pytest -q -n auto --hypothesis-profile explore-long
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --editable '.[lint,bench]'

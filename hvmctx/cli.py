@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = arguments.pop(0) if arguments[0] in COMMANDS else "dump"
         command = _command(name)
         trouble = getattr(command, "TROUBLE", FAILED)
-        status: int = command.run(_parse(command, name, arguments))
+        status = _run(command, _parse(command, name, arguments))
         sys.stdout.flush()
         return status
     except UsageError as error:
@@ -55,6 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _PIPE_CLOSED
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _run(command: Any, args: Any) -> int:
+    status: int
+    if getattr(args, "vmport_profile", None) is None:
+        status = command.run(args)
+    else:
+        from hvmctx.abi import vmport
+
+        with vmport.using(vmport.profile_of(args.vmport_profile)):
+            status = command.run(args)
+    return status
 
 
 def _command(name: str) -> Any:

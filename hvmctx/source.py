@@ -204,7 +204,7 @@ def open_source(target: str | os.PathLike[str] | bytes | bytearray | memoryview 
     else:
         raise InputError(f"cannot read from {type(target).__name__}")
     head = source.peek(8)
-    if head[:4] in _COMPRESSED or head[:2] in _COMPRESSED:
+    if is_compressed(head):
         from hvmctx.compression import decompressed
 
         return decompressed(source, head)
@@ -213,6 +213,12 @@ def open_source(target: str | os.PathLike[str] | bytes | bytearray | memoryview 
 
 _COMPRESSED = (b"\x1f\x8b", b"\xfd7zX", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 """What gzip, xz, zstd and lz4 files start with; no Xen format starts so."""
+
+
+def is_compressed(head: bytes | bytearray | memoryview) -> bool:
+    """Whether an input that starts with these bytes is one that `open_source` looks
+    through."""
+    return bytes(head[:4]).startswith(_COMPRESSED)
 
 
 def _open_path(path: str) -> Source:

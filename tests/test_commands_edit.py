@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 
 from hvmctx.cli import main
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.image import open_image
 from tests.samples import DATA, EXAMPLE, context_bytes
+from tests.vmport_samples import OTHER
 
 
 @pytest.fixture
@@ -52,6 +56,52 @@ def test_set_warns_of_a_refusal(run: Callable[..., Any], tmp_path: Path) -> None
         "hvmctx: warning: Xen 4.17 would now refuse the context: CPU/0: cr4 has a bit that the "
         "guest's CPU policy does not allow: cr4 is 0x1000 [cpu-cr4]\n"
     )
+
+
+@pytest.fixture
+def vmport(tmp_path: Path) -> Path:
+    """A context whose VMPORT record has 59 keys, as many as load safely."""
+    state = VmportState.empty()
+    state.guestinfo = {b"k%d" % n: b"v" for n in range(59)}
+    state.guestinfo[b"\xff"] = b"bytes"
+    del state.guestinfo[b"k0"]
+    path = tmp_path / "vmport"
+    path.write_bytes(HvmContext([to_record(state), Record(0, 0)]).to_bytes())
+    return path
+
+
+def test_a_key_of_any_bytes(run: Callable[..., Any], vmport: Path) -> None:
+    status, said = run("get", vmport, "VMPORT.guestinfo[\udcff]", r"VMPORT.guestinfo[\xff]")
+    assert (status, said.out) == (0, b"bytes".hex() + "\n" + b"bytes".hex() + "\n")
+    status, said = run("get", vmport, "VMPORT.guestinfo[\ud800]")
+    assert status == 2 and "not text" in said.err
+
+
+def test_set_warns_of_keys_beyond_the_slots(
+    run: Callable[..., Any], vmport: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run("set", vmport, 'VMPORT.guestinfo["k1"]="w"', "-o", out)[1].err == ""
+    status, said = run("set", vmport, 'VMPORT.guestinfo["new"]="w"', "-o", out, "--force")
+    assert status == 0
+    assert said.err == (
+        "hvmctx: warning: VMPORT: the loader takes slot 64 of 64 [vmport-guestinfo-slot]\n"
+    )
+
+
+def test_set_of_another_profile(run: Callable[..., Any], tmp_path: Path) -> None:
+    state = VmportState.empty(OTHER)
+    state.guestinfo = {b"k": b"value"}
+    path, out, profile = tmp_path / "in", tmp_path / "out", tmp_path / "profile.json"
+    profile.write_text(OTHER.to_json())
+    path.write_bytes(HvmContext([to_record(state, OTHER), Record(0, 0)]).to_bytes())
+    what = 'VMPORT.guestinfo["k"]'
+    status, said = run("set", path, f'{what}="w"', "-o", out)
+    assert status == 0 and "was no XEN_4_5_V6 record before" in said.err
+    how = ("--vmport-profile", profile)
+    status, said = run("set", path, f'{what}="longer value"', "-o", out, "--force", *how)
+    assert (status, said.err) == (0, "")
+    assert run("get", out, what, *how)[1].out == b"longer value".hex() + "\n"
 
 
 WHATS = [

@@ -76,6 +76,13 @@ def test_any_bytes(data: bytes, other: bool) -> None:
     assert text.isascii() and text.endswith("\n")
 
 
+def test_a_key_that_is_there_twice() -> None:
+    made = VmportState.empty()
+    made.guestinfo = {b"k": b"1", b"l": b"2"}
+    text = "".join(vmport_lines(pack(made).replace(b"l2", b"k2")))
+    assert text.endswith('"k" = "1" (1 + 1)\n          guestinfo "k" = "2" (1 + 1)\n')
+
+
 def test_dialects() -> None:
     record = to_record(state())
     assert "Don't understand type 21: skipping" in TextDialect().entry(0, record)
@@ -117,14 +124,17 @@ def test_dump_with_another_profile(context: Path, tmp_path: Path, run: Callable[
     other.guestinfo[b"k"] = b"other"
     made = Record(vmport.TYPECODE, 0, pack(other, OTHER))
     context.write_bytes(HvmContext([made, Record(0, 0)]).to_bytes())
-    try:
-        status, said = run(context, "--vmport-profile", path)
-        assert status == 0 and 'guestinfo "k" = "other"' in said.out
-        status, said = run("to-json", context, "-o", "-")
-        (record, _) = json.loads(said.out)["context"]["records"]
-        assert status == 0 and len(record["fields"]["chans"]) == 8
-    finally:
-        vmport.use(XEN_4_5_V6)
+    status, said = run(context, "--vmport-profile", path)
+    assert status == 0 and 'guestinfo "k" = "other"' in said.out
+    assert vmport.used() is XEN_4_5_V6, "the next command has the default again"
+    status, said = run("to-json", context, "-o", "-", "--vmport-profile", path)
+    (record, _) = json.loads(said.out)["context"]["records"]
+    assert status == 0 and len(record["fields"]["chans"]) == 8
+    (tmp_path / "json").write_text(said.out)
+    again = tmp_path / "again"
+    assert run("from-json", tmp_path / "json", "-o", again, "--vmport-profile", path)[0] == 0
+    assert again.read_bytes() == context.read_bytes()
+    assert run("from-json", tmp_path / "json", "-o", tmp_path / "default")[0] == 1
     status, said = run(context, "--vmport-profile", "nope")
     assert status == 2 and "neither XEN_4_5_V6 nor a file" in said.err
 

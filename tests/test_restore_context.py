@@ -424,4 +424,4 @@ def test_vmport_in_a_patched_xen() -> None:
     body = bytearray(to_record(state).body)
     body[0] ^= 1
     context.entries[-2] = Record(21, 0, bytes(body))
-    assert load(context.to_bytes(), patched).rule == "vmport-version"
+    assert load(context.to_bytes(), patched).rule == "vmport-save-version"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
-from hvmctx.context.vmport import Buffer, VmportState, descriptor, pack
+from hvmctx.context.vmport import Buffer, VmportState, descriptor, pack, unpack
 from hvmctx.findings import ERROR
 from hvmctx.restore.vmport import (
     FIXES,
@@ -202,8 +202,8 @@ CASES: dict[str, tuple[bytes, bytes]] = {
     "vmport-descriptor": (record_of()[:7], record_of()),
     "vmport-body": (record_of()[:-1], record_of()),
     "vmport-type": (b"\x14" + record_of()[1:], record_of()),
-    "vmport-version": (record_of(version=0xABCD0002), record_of()),
-    "vmport-version#short": (record_of(cut=3), record_of()),
+    "vmport-save-version": (record_of(version=0xABCD0002), record_of()),
+    "vmport-version": (record_of(cut=3), record_of()),
     "vmport-fixed-part": (record_of(cut=463), record_of(cut=464)),
     "vmport-send_buf": (sent("send", 185, 185), sent("send", 184, 184)),
     "vmport-send_buf-source": (sent("send", 9, 8), sent("send", 9, 9)),
@@ -269,6 +269,11 @@ def test_every_rule(case: str) -> None:
     assert_consistent(misses, XEN_4_5_V6)
 
 
+def test_every_rule_has_a_text_of_its_own() -> None:
+    assert "EINVAL" in RULES["vmport-save-version"]
+    assert RULES["vmport-version"] == "overread at version"
+
+
 def test_every_rule_has_a_case() -> None:
     assert {case.partition("#")[0] for case in CASES} | {"vmport-allocated"} == set(RULES)
     fired = {restore(fires).__class__ for fires, _ in CASES.values()}
@@ -290,6 +295,34 @@ def test_body_bounds_are_the_descriptors() -> None:
     assert (outcome.asked, outcome.limit, outcome.offset) == (473, 472, 464)
     short = restore(record_of()[:-1], following=b"\0")
     assert isinstance(short, Restored)
+
+
+@given(st.integers(0, 1 << 32), st.sampled_from(PROFILES))
+def test_unpack_finds_what_the_loader_restores(seed: int, profile: VmportProfile) -> None:
+    record = random_record(random.Random(seed), profile)
+    outcome = restore(record, profile)
+    if isinstance(outcome, Restored):
+        state = unpack(record[8 : outcome.cursor], profile)
+        assert state.guestinfo == {key: value for _, key, value in outcome.guestinfo}
+        assert state.guestinfo_jumbo == {key: value for _, key, value in outcome.guestinfo_jumbo}
+
+
+@pytest.mark.parametrize("size", [6, 1], ids=["empty key first", "size wraps"])
+def test_unpack_goes_on_where_the_loader_does(size: int) -> None:
+    data = b"\0\0\1\1kv" if size == 6 else b"\1\1kv"
+    record = keys(data, 2 if size == 6 else 1, size)
+    outcome = restore(record)
+    assert isinstance(outcome, Restored)
+    assert [(key, value) for _, key, value in outcome.guestinfo] == [(b"k", b"v")]
+    assert unpack(record[8:]).guestinfo == {b"k": b"v"}
+
+
+def test_a_restored_state_is_its_own() -> None:
+    record = bytearray(sent("send", 3, 3))
+    outcome = restore(memoryview(record))
+    assert isinstance(outcome, Restored)
+    record[8 + 464] = 0xFF
+    assert outcome.state.channels[0].send.data == bytes(3)
 
 
 @pytest.mark.parametrize("used", [0xFFFFFFFB, 0xFFFFFFFF])

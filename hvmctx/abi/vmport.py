@@ -51,6 +51,13 @@ class vmport_channel_control(LittleEndianStructure):
     ]
 
 
+def slots_made(used: int, *, jumbo: bool) -> int:
+    """How many guestinfo slots the patch's loader makes for a used count: spare ones above
+    it, and a least number, in u32 arithmetic that may wrap. Its loop over the entries goes
+    no further."""
+    return max(used + 1 & 0xFFFFFFFF, 2) if jumbo else max(used + 5 & 0xFFFFFFFF, 10)
+
+
 HEAD = [
     ("version", u32),
     ("used_guestsize", u32),
@@ -282,6 +289,21 @@ def use(profile: VmportProfile) -> RecordType:
     """Read VMPORT records with this profile from now on, everywhere that none is given."""
     _Used.profile = profile
     return declare("VMPORT", TYPECODE, profile.packed, DOMAIN, ("packed_data", u8))
+
+
+class using:
+    """`use` for the length of a `with` block."""
+
+    def __init__(self, profile: VmportProfile) -> None:
+        self._profile = profile
+
+    def __enter__(self) -> VmportProfile:
+        self._before = used()
+        use(self._profile)
+        return self._profile
+
+    def __exit__(self, *_: object) -> None:
+        use(self._before)
 
 
 def used() -> VmportProfile:

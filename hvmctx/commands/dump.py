@@ -48,11 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="print the records and fields too that the tool omits"
     )
-    parser.add_argument(
-        "--vmport-profile",
-        metavar="NAME|FILE",
-        help="the constants of VMPORT records: a named profile or a JSON file",
-    )
+    inputs.add_vmport_profile(parser)
     parser.add_argument("--format", choices=("text", "json", "ndjson", "table"), dest="form")
 
 
@@ -60,10 +56,6 @@ def run(args: Namespace) -> int:
     wanted = record_filter(args.record) if args.record else None
     if args.release not in (None, "auto"):
         Release(args.release)  # a release that does not exist is a usage error, whatever INPUT is
-    if args.vmport_profile is not None:
-        from hvmctx.abi import vmport
-
-        vmport.use(vmport.profile_of(args.vmport_profile))
     with inputs.open_input(args) as image:
         try:
             context = image.hvm_context

@@ -18,6 +18,7 @@ HELP = "make the context or image again out of such JSON"
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("input", metavar="FILE", help="JSON of to-json; - is standard input")
     inputs.add_output(parser)
+    inputs.add_vmport_profile(parser)
 
 
 def run(args: Namespace) -> int:

@@ -16,6 +16,7 @@ HELP = "print single values: CPU/0.rip, HVM_PARAMS.17 ..."
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
+    inputs.add_vmport_profile(parser)
     parser.add_argument("paths", metavar="PATH", nargs="+", help="what to print")
 
 

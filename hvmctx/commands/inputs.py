@@ -35,6 +35,15 @@ def add_output(parser: ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace an existing FILE")
 
 
+def add_vmport_profile(
+    parser: ArgumentParser, text: str = "the constants of VMPORT records"
+) -> None:
+    """An option that `cli` acts on: the command runs with that profile in use."""
+    parser.add_argument(
+        "--vmport-profile", metavar="NAME|FILE", help=f"{text}: a named profile or a JSON file"
+    )
+
+
 def is_domid(text: str) -> bool:
     """All digits: a file of such a name is given as ./123."""
     return decimal(text) is not None

@@ -30,11 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
-    parser.add_argument(
-        "--vmport-profile",
-        metavar="NAME|FILE",
-        help="a Xen with the VMPORT patch, and its constants (no release has it)",
-    )
+    inputs.add_vmport_profile(parser, "a Xen with the VMPORT patch (no release has it)")
     parser.add_argument(
         "--checkpointed", action="store_true", help="expect a checkpointed stream (Remus, COLO)"
     )
@@ -110,7 +106,7 @@ def _host(args: Namespace, image: Image) -> Host:
     if args.vmport_profile is not None:
         from hvmctx.abi import vmport
 
-        host.vmport = vmport.profile_of(args.vmport_profile)
+        host.vmport = vmport.used()
     return host
 
 

@@ -21,6 +21,7 @@ HELP = "write it with other values: CPU/0.rip=0x1000 ..."
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
+    inputs.add_vmport_profile(parser)
     parser.add_argument("settings", metavar="PATH=VALUE", nargs="+", help="what to set")
     inputs.add_output(parser)
 
@@ -63,6 +64,7 @@ def _warn(image: Image, before: bytes, after: bytes) -> None:
 
     release = Release.of_version(*(image.xen_version or (0, 0)))
     host = Host.of_image(image, release)
+    _warn_of_vmport(before, after)
     refusal = load(after, host)
     if not refusal.accepted and load(before, host).accepted:
         print(
@@ -70,3 +72,33 @@ def _warn(image: Image, before: bytes, after: bytes) -> None:
             f"{refusal.instance}: {refusal.text} [{refusal.rule}]",
             file=sys.stderr,
         )
+
+
+def _warn_of_vmport(before: bytes, after: bytes) -> None:
+    """What is wrong with the VMPORT record and was not before; and that it was not of the
+    profile in use, whose places then are not where the values went."""
+    from hvmctx.context.hvm_context import HvmContext
+
+    old, new = (HvmContext.parse(data).records(_VMPORT)[-1:] for data in (before, after))
+    if not old or bytes(old[0].body) == bytes(new[0].body):
+        return
+    from hvmctx.abi import vmport
+    from hvmctx.findings import ERROR
+    from hvmctx.restore.vmport import judge
+
+    known, found = (judge(record.to_bytes()) for (record,) in (old, new))
+    rules = {finding.rule for finding in known}
+    for finding in found:
+        if finding.rule not in rules:
+            rules.add(finding.rule)
+            print(f"hvmctx: warning: VMPORT: {finding.text} [{finding.rule}]", file=sys.stderr)
+    if any(finding.severity == ERROR or finding.rule in _MISFIT for finding in known):
+        print(
+            f"hvmctx: warning: VMPORT: the record was no {vmport.used().name} record before "
+            "(--vmport-profile says which one it is)",
+            file=sys.stderr,
+        )
+
+
+_VMPORT = 21
+_MISFIT = {"vmport-size", "vmport-count", "vmport-behind"}

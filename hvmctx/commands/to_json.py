@@ -16,6 +16,7 @@ HELP = "write it as JSON, without loss"
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
+    inputs.add_vmport_profile(parser)
     inputs.add_output(parser)
     parser.add_argument(
         "--hex", action="store_true", help="numbers of 2^32 and more as strings such as 0x1f"

@@ -106,11 +106,11 @@ class VmportState:
         return plain
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> VmportState:
-        """The inverse. Raises FieldError."""
+    def from_dict(cls, plain: dict[str, Any], profile: VmportProfile | None = None) -> VmportState:
+        """The inverse, of a state of that profile. Raises FieldError."""
         from hvmctx.context.vmport_json import VmportModel
 
-        return VmportModel.read(plain).to_state()
+        return VmportModel.read(plain).to_state(profile)
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,9 @@ class Parts:
 
     `head` and `channels` are the numbers of the fixed part; `buffers` has for every buffer
     in the order of packed_data its offset and how many of its claimed bytes are there;
-    `entries` the whole guestinfo entries; `rest` is the offset of the first byte that
-    belongs to none of them.
+    `entries` the whole guestinfo entries, `skipped` the offsets of heads that the loader
+    reads and takes nothing for. The entries start at `first_entry`, the jumbo ones at
+    `first_jumbo`; `rest` is the offset of the first byte that belongs to none of them.
     """
 
     def __init__(self, body: bytes, profile: VmportProfile) -> None:
@@ -158,25 +159,38 @@ class Parts:
                 there = min(length, end - data) if length and data < end else 0
                 self.buffers.append((data, there))
                 data += there
-        self.rest = self._read_entries(body, data)
+        self.skipped: list[int] = []
+        self.first_entry = data
+        self.first_jumbo, left = self._read_entries(body, data, self.head[1], False)
+        self.rest, _ = self._read_entries(body, self.first_jumbo, left, True)
 
-    def _read_entries(self, body: bytes, at: int) -> int:
-        left = self.head[1]
-        for jumbo, count in ((False, self.head[4]), (True, self.head[5])):
-            size = 3 if jumbo else 2
-            for _ in range(count):
-                if left < size or at + size > len(body):
-                    return at
-                key_len = body[at]
-                val_len = int.from_bytes(body[at + 1 : at + size], "little")
-                value = at + size + key_len
-                end = value + val_len
-                if end > len(body) or size + key_len + val_len > left or not key_len:
-                    return at
-                self.entries.append(Entry(body[at + size : value], body[value:end], at, end, jumbo))
-                left -= end - at
-                at = end
-        return at
+    def _read_entries(self, body: bytes, at: int, left: int, jumbo: bool) -> tuple[int, int]:
+        """One of the loader's two loops, in its u32 arithmetic, up to the first entry that
+        is not all there. Returns where it ends, and what is left of used_guestsize (0 behind
+        such an entry: nothing can be told from there on)."""
+        size = 3 if jumbo else 2
+        used = self.head[5 if jumbo else 4]
+        for _ in range(min(used, abi.slots_made(used, jumbo=jumbo))):
+            if not left:
+                break
+            if at + size > len(body):
+                return at, 0
+            key_len = body[at]
+            val_len = int.from_bytes(body[at + 1 : at + size], "little")
+            behind = left - size & _U32
+            if not key_len or behind < key_len + val_len:
+                self.skipped.append(at)
+                at += size
+                left = behind
+                continue
+            value = at + size + key_len
+            end = value + val_len
+            if end > len(body):
+                return at, 0
+            self.entries.append(Entry(body[at + size : value], body[value:end], at, end, jumbo))
+            at = end
+            left = behind - key_len - val_len
+        return at, left
 
 
 def unpack(
@@ -232,7 +246,8 @@ def pack(
     Raises FieldError for a number that its field cannot hold, and for another count of
     channels or buckets than the profile's. `strict` also refuses what the writer could not
     have held: data beyond a buffer, lengths without their data, keys, values and counts
-    beyond the profile.
+    beyond the profile, and an unchanged body that it would have written otherwise (another
+    version, a key twice, bytes behind the last entry).
     """
     profile = profile or abi.used()
     if strict:
@@ -243,6 +258,8 @@ def pack(
     if state.origin is not None:
         body = state.origin.body
         if len(body) >= profile.fixed_size and _write(unpack(body, profile), profile) == written:
+            if strict and body != written:
+                raise FieldError("VMPORT: the writer does not write this state as its body has it")
             return body
     return written
 
@@ -367,6 +384,7 @@ def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
                 )
 
 
+_HEX = frozenset("0123456789abcdefABCDEF")
 _PLAIN = {ord(c): c for c in map(chr, range(0x20, 0x7F)) if c not in '"\\'}
 
 
@@ -382,15 +400,16 @@ def from_text(text: str) -> bytes:
     at = 0
     while at < len(inner):
         if inner[at] == "\\":
-            try:
-                out.append(int(inner[at + 2 : at + 4], 16))
-            except ValueError:
-                raise UsageError(f"{text}: only \\xNN may follow a backslash") from None
-            if inner[at + 1] != "x":
+            digits = inner[at + 2 : at + 4]
+            if inner[at + 1 : at + 2] != "x" or len(digits) < 2 or not set(digits) <= _HEX:
                 raise UsageError(f"{text}: only \\xNN may follow a backslash")
+            out.append(int(digits, 16))
             at += 4
         else:
-            out += inner[at].encode("utf-8")
+            try:  # an argument's byte that is no UTF-8 comes as a surrogate
+                out += inner[at].encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:
+                raise UsageError(f"{text!a}: not text") from None
             at += 1
     return bytes(out)
 
@@ -474,7 +493,4 @@ def _entry(body: bytes, profile: VmportProfile, jumbo: bool, key: bytes) -> Entr
 
 def _behind_last(body: bytes, profile: VmportProfile, jumbo: bool) -> int:
     parts = Parts(body, profile)
-    if jumbo:
-        return parts.rest
-    jumbo_starts = [entry.start for entry in parts.entries if entry.jumbo]
-    return jumbo_starts[0] if jumbo_starts else parts.rest
+    return parts.rest if jumbo else parts.first_jumbo

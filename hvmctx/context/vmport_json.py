@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hvmctx.abi.vmport import VmportProfile
 from hvmctx.context.vmport import (
     CHANNEL_NUMBERS,
     Buffer,
@@ -105,7 +106,7 @@ class VmportModel(DataClassJsonMixin):
             reason = str(error) or type(error).__name__
             raise FieldError(f"not the JSON form of a VMPORT state: {reason}") from None
 
-    def to_state(self) -> VmportState:
+    def to_state(self, profile: VmportProfile | None = None) -> VmportState:
         """Raises FieldError for strings that are no hex, and numbers that do not fit."""
         try:
             state = VmportState(
@@ -117,7 +118,7 @@ class VmportModel(DataClassJsonMixin):
                 None if self.unparsed is None else bytes.fromhex(self.unparsed),
                 self._origin(),
             )
-            pack(state)
+            pack(state, profile)
         except (ValueError, TypeError, AttributeError) as error:
             raise FieldError(f"not the JSON form of a VMPORT state: {error}") from None
         return state

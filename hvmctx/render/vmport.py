@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvmctx.abi import vmport as abi
-from hvmctx.context.vmport import HEAD, Buffer, VmportState, as_text, unpack
+from hvmctx.context.vmport import HEAD, Buffer, Parts, as_text, unpack
 from hvmctx.render.cformat import CFormat
 
 TYPE_CHECKING = False
@@ -37,7 +37,10 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
     for number, channel in enumerate(state.channels):
         if channel.proto_num != abi.PROTO_CLOSED:
             yield from _channel_lines(number, channel)
-    yield from _guestinfo_lines(state)
+    for entry in Parts(body, profile).entries:  # not of the state: a key may be there twice
+        label = "jumbo" if entry.jumbo else "guestinfo"
+        sizes = f"({len(entry.key)} + {len(entry.value)})"
+        yield f"          {label} {as_text(entry.key)} = {as_text(entry.value)} {sizes}\n"
 
 
 _HEAD_LINE = CFormat("    VMPORT: version %#x, ping_time %u, open_cookie %#x\n")
@@ -69,11 +72,3 @@ def _buffer(buffer: Buffer) -> str:
         more = "..." if len(buffer.data) > EXCERPT else ""
         text += f": {as_text(buffer.data[:EXCERPT])}{more}"
     return text
-
-
-def _guestinfo_lines(state: VmportState) -> Iterator[str]:
-    for label, entries in (("guestinfo", state.guestinfo), ("jumbo", state.guestinfo_jumbo)):
-        for key, value in entries.items():
-            yield (
-                f"          {label} {as_text(key)} = {as_text(value)} ({len(key)} + {len(value)})\n"
-            )

@@ -62,7 +62,7 @@ RULES = {
     "vmport-descriptor": "fewer than 8 bytes are left for the descriptor (E2BIG)",
     "vmport-body": "the body is longer than what is left (EFBIG)",
     "vmport-type": "the typecode is not 21, or the body longer than the largest (ESRCH)",
-    "vmport-version": "the version is not the profile's (EINVAL)",
+    "vmport-save-version": "the version is not the profile's (EINVAL)",
     **{f"vmport-{site.replace(' ', '-')}": f"{kind} at {site}" for site, kind in SITES.items()},
     "vmport-capped": "a length beyond the buffer, whose terminator word hides it",
     "vmport-index": "a buffer's index is beyond its length",
@@ -219,6 +219,12 @@ def check(
     return context[_DESCRIPTOR.size : _DESCRIPTOR.size + length]
 
 
+def _context(record: bytes | memoryview, following: bytes = b"") -> memoryview:
+    """What is left of the context. Not copied where nothing follows: a caller that walks a
+    context of many records gives all the rest of it each time."""
+    return memoryview(bytes(record) + following if following else record).cast("B")
+
+
 def restore(
     record: bytes | memoryview,
     profile: VmportProfile | None = None,
@@ -229,11 +235,11 @@ def restore(
     """What the loader does with a record (descriptor and body) that `following` bytes of
     the context stand behind. Never raises, whatever the bytes."""
     profile = profile or abi.used()
-    body = check(memoryview(bytes(record) + following), profile, allocated=allocated)
+    body = check(_context(record, following), profile, allocated=allocated)
     if isinstance(body, Refused):
         return body
     try:
-        return _load(body, profile, _stop)
+        return _load(memoryview(bytes(body)), profile, _stop)
     except _Stop as stopped:
         return stopped.violation
 
@@ -246,9 +252,9 @@ def _load(
     end = len(body)
     if end < _VERSION:
         report(Violation("version", 0, _VERSION, end))
-        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-version")
+        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-save-version")
     if int.from_bytes(body[:_VERSION], "little") != profile.SAVE_VERSION:
-        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-version")
+        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-save-version")
     fixed = profile.fixed_size
     if end < fixed:
         report(Violation("fixed part", 0, fixed, end))
@@ -266,10 +272,10 @@ def _load(
             cursor += length
     entries = _Entries(body, cursor, values[1], profile, report)
     guestinfo, slots = entries.load(
-        "guestinfo", 2, values[4], 5, 10, profile.MAX_NUM_KEY, profile.MAX_VAL_LEN
+        "guestinfo", 2, values[4], profile.MAX_NUM_KEY, profile.MAX_VAL_LEN
     )
     jumbo, jumbo_slots = entries.load(
-        "guestinfo_jumbo", 3, values[5], 1, 2, profile.MAX_NUM_JUMBO_KEY, profile.MAX_VAL_JUMBO_LEN
+        "guestinfo_jumbo", 3, values[5], profile.MAX_NUM_JUMBO_KEY, profile.MAX_VAL_JUMBO_LEN
     )
     return Restored(body, profile, (slots, jumbo_slots), (guestinfo, jumbo))
 
@@ -293,12 +299,12 @@ class _Entries:
         self._report = report
 
     def load(
-        self, kind: str, head: int, used: int, more: int, least: int, slots: int, val_limit: int
+        self, kind: str, head: int, used: int, slots: int, val_limit: int
     ) -> tuple[list[tuple[int, bytes, bytes]], int]:
-        """One loop: `used` entries with heads of `head` bytes into max(used + more, least)
-        slots. Returns the entries, and that count."""
+        """One loop: `used` entries with heads of `head` bytes into the slots made for
+        them. Returns the entries, and the number of slots."""
         body, end, report = self._body, len(self._body), self._report
-        count = max(used + more & _U32, least)
+        count = abi.slots_made(used, jumbo=head == 3)
         found = []
         for index in range(min(count, slots)):
             if index >= used or not self._left:
@@ -352,9 +358,10 @@ def restore_fixed(
     leave its memory, but for the spare slots that it only makes in advance, which are
     capped. A record that the original restores safely it restores alike."""
     profile = profile or abi.used()
-    body = check(memoryview(bytes(record) + following), profile)
-    if isinstance(body, Refused):
-        return body
+    checked = check(_context(record, following), profile)
+    if isinstance(checked, Refused):
+        return checked
+    body = memoryview(bytes(checked))
 
     def refuse(violation: Violation) -> None:
         if violation.kind != INDEX:
@@ -403,7 +410,7 @@ def judge(
             )
         )
 
-    body = check(memoryview(bytes(record)), profile)
+    body = check(_context(record), profile)
     if isinstance(body, Refused):
         say(ERROR, body.rule, f"{RULES[body.rule]}", 0)
         return findings
@@ -463,7 +470,7 @@ def _bad_padding(name: str, body: bytes, start: int, end: int) -> Iterator[tuple
 
 
 def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
-    taken = sum(entry.end - entry.start for entry in parts.entries)
+    taken = parts.rest - parts.first_entry
     if parts.head[1] != taken:
         text = f"used_guestsize is {parts.head[1]}, the entries take {taken}"
         yield "vmport-size", text, 4
@@ -477,9 +484,10 @@ def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
             if entry.key in seen:
                 yield "vmport-duplicate", f"{name}[{as_text(entry.key)}] again", entry.start
             seen.add(entry.key)
+    for head in parts.skipped:
+        if not body[head]:
+            yield "vmport-empty-key", "an entry with an empty key", head
     if parts.rest < len(body):
-        if len(parts.entries) < parts.head[4] + parts.head[5] and not body[parts.rest]:
-            yield "vmport-empty-key", "an entry with an empty key", parts.rest
         yield "vmport-behind", f"{len(body) - parts.rest} bytes belong to nothing", parts.rest
 
 
