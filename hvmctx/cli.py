@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     "dump",
     "info",
+    "verify",
     "extract",
     "strip",
     "to-json",

@@ -51,6 +51,8 @@ LARGEST_CONTEXT = 256 << 20
 LARGEST_CONFIG = 16 << 20
 """A configuration is read whole; xl's are kilobytes."""
 _PAGE_HEAD = 8
+_LARGEST_HEAD = 4096
+"""What is kept of a body that is too long to be kept."""
 
 
 class Note:
@@ -70,14 +72,15 @@ class Note:
 class IndexedRecord(StreamRecord):
     """A record of an image. `count` is that of a PAGE_DATA record (-1 for any other, and
     where the body is too short to hold one); `kept` its body where the input cannot be
-    read again."""
+    read again; `odd_padding` the bytes behind the body where they are not all zero."""
 
-    __slots__ = ("count", "kept")
+    __slots__ = ("count", "kept", "odd_padding")
 
     def __init__(self, layer: str, number: int, length: int, offset: int) -> None:
         super().__init__(layer, number, length, offset)
         self.count = -1
         self.kept: bytes | memoryview | None = None
+        self.odd_padding = b""
 
     @property
     def words_size(self) -> int:
@@ -106,6 +109,7 @@ class Image:
         self._context: HvmContext | None = None
         self._kept_config: bytes | memoryview = b""
         self._page_types: list[int] | None = None
+        self._words_of: tuple[IndexedRecord | None, bytes, bool] = (None, b"", False)
 
     def __enter__(self) -> Image:
         return self
@@ -144,9 +148,24 @@ class Image:
         MissingRecordError for page data that went by in a pipe."""
         return self._bytes_of(record, record.length)
 
-    def words(self, record: IndexedRecord) -> bytes | memoryview:
-        """The page words of a PAGE_DATA record, 8 bytes each, without its pages."""
-        return self._bytes_of(record, _PAGE_HEAD + record.words_size)[_PAGE_HEAD:]
+    def words(self, record: IndexedRecord) -> bytes:
+        """The page words of a PAGE_DATA record, 8 bytes each, without its pages. Those of
+        the record that was asked for last are at hand."""
+        return self._batch(record)[1]
+
+    def plain_pages(self, record: IndexedRecord) -> bool:
+        """Whether no rule says anything of a PAGE_DATA record (`stream.pages.is_plain`)."""
+        return self._batch(record)[2]
+
+    def _batch(self, record: IndexedRecord) -> tuple[IndexedRecord | None, bytes, bool]:
+        if self._words_of[0] is not record:
+            from hvmctx.stream.pages import is_plain
+
+            start = bytes(self._bytes_of(record, _PAGE_HEAD + record.words_size))
+            words = start[_PAGE_HEAD:]
+            plain = start[4:8] == bytes(4) and is_plain(words, record.count, record.length)
+            self._words_of = record, words, plain
+        return self._words_of
 
     def start_of(self, record: IndexedRecord, size: int) -> bytes | memoryview:
         """The first `size` bytes of a body, or all of a shorter one."""
@@ -351,25 +370,43 @@ def _cut_off(item: Header | StreamRecord, have: int) -> TruncatedError:
     )
 
 
+class Watcher:
+    """What is told of every header and record while the index is made: at that moment the
+    image can answer for the record (its start, its words, a small body), whatever the
+    input. `whole` is False for the record that the input ends in."""
+
+    def header(self, image: Image, header: Header) -> None:
+        """A header has been read."""
+
+    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
+        """A record has gone by."""
+
+
 class _Indexer:
     """One pass over a stream that makes the index of an image."""
 
-    def __init__(self, image: Image, keep_words: bool) -> None:
+    def __init__(self, image: Image, keep_words: bool, watcher: Watcher | None) -> None:
         self._image = image
         self._source = image.source
         self._keep_words = keep_words
+        self._watcher = watcher
+        self._going_by: IndexedRecord | None = None
 
     def run(self) -> None:
         image = self._image
         reader = StreamReader(image.format)
         try:
             for item in walk(self._source, reader):
+                self._went_by(whole=True)
                 if isinstance(item, Header):
                     self._header(item)
                 else:
                     self._record(item)
                 image.end = item.end
+            self._went_by(whole=True)
         except FormatError as error:
+            cut = self._going_by is not None and self._going_by.offset == error.offset
+            self._went_by(whole=not cut)
             image.problems.append(error)
             image.end = error.offset  # where the item that is not whole starts
             return
@@ -380,6 +417,16 @@ class _Indexer:
             return
         image.complete = True
         self._trailing()
+
+    def _went_by(self, *, whole: bool) -> None:
+        """The record before has been read or skipped as far as it goes."""
+        record, self._going_by = self._going_by, None
+        if record is None:
+            return
+        if self._watcher is not None:
+            self._watcher.record(self._image, record, whole)
+        if record.count >= 0 and not self._keep_words:
+            record.kept = None
 
     def _header(self, header: Header) -> None:
         image = self._image
@@ -401,15 +448,19 @@ class _Indexer:
                         expected="type 1 (PV) or 2 (HVM), page shift 12",
                     )
                 )  # fmt: skip
+        if self._watcher is not None:
+            self._watcher.header(image, header)
 
     def _record(self, item: StreamRecord) -> None:
         image, source = self._image, self._source
         record = IndexedRecord(item.layer, item.type, item.length, item.offset)
         image.records.append(record)
+        self._going_by = record
         if record.type == streams.LIBXC_PAGE_DATA and record.layer == LIBXC:
             self._page_data(record)
-        elif not source.seekable and record.length <= LARGEST_KEPT:
-            record.kept = source.read(record.length)
+        elif not source.seekable:
+            whole = record.length <= LARGEST_KEPT
+            record.kept = source.read(record.length if whole else _LARGEST_HEAD)
         if not record.known:
             self._unknown(record)
         if record.padding:
@@ -429,7 +480,7 @@ class _Indexer:
         if self._image._page_types is None:
             self._image._page_types = [0] * 16
         count_types(words[7::8], self._image._page_types)
-        if self._keep_words:
+        if self._keep_words or self._watcher is not None:
             record.kept = head + words
 
     def _unknown(self, record: IndexedRecord) -> None:
@@ -452,6 +503,7 @@ class _Indexer:
             return  # the walk says so
         padding = bytes(source.read(record.padding))
         if padding.strip(b"\0"):
+            record.odd_padding = padding
             text = f"{record.name}: padding is not zero: {padding.hex()}"
             self._image.notes.append(Note(record.layer, record.body_end, text))
 
@@ -477,13 +529,15 @@ def open_image(
     *,
     layer: str | None = None,
     keep_words: bool = False,
+    watcher: Watcher | None = None,
 ) -> Image:
     """Open an image, stream, or bare context.
 
     `target` is a path, a buffer (never copied), or a binary file object (read from where
     it stands; not closed). `layer` says what it starts with instead of looking; one of
     xl, libxl, libxc, context, legacy. `keep_words` keeps the page words of an input that
-    cannot be read twice (8 bytes a page), so that `memory_map` works on it.
+    cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher` is
+    told of everything as it goes by.
 
     Raises InputError when it cannot be opened or read, FormatError when it is nothing
     that Xen saves. Damage further in is in `problems`.
@@ -508,7 +562,7 @@ def open_image(
         elif layer == CONTEXT:
             _index_context(image)
         else:
-            _Indexer(image, keep_words).run()
+            _Indexer(image, keep_words, watcher).run()
         return image
     except BaseException:
         source.close()

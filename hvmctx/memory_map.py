@@ -16,9 +16,9 @@ from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from hvmctx.image import Image
+    from hvmctx.image import Image, IndexedRecord
 
 
 class Run:
@@ -61,11 +61,14 @@ class MemoryMap:
     def of_image(cls, image: Image) -> MemoryMap:
         """Reads the page words of every PAGE_DATA record. Raises MissingRecordError when
         they went by in a pipe."""
+        return cls.of_records(image, image.records_of(LIBXC, streams.LIBXC_PAGE_DATA))
+
+    @classmethod
+    def of_records(cls, image: Image, records: Iterable[IndexedRecord]) -> MemoryMap:
+        """Of these PAGE_DATA records alone."""
         sent: list[Run] = []
-        for record in image.records_of(LIBXC, streams.LIBXC_PAGE_DATA):
-            if record.count > 0:
-                first_page = record.body_offset + 8 + 8 * record.count
-                sent.extend(_runs_of(words_of(image.words(record)), first_page))
+        for record in records:
+            sent.extend(runs_of_record(image, record))
         return cls(_last_wins(sent))
 
     def __len__(self) -> int:
@@ -93,7 +96,14 @@ class MemoryMap:
         return dict(sorted(counts.items()))
 
 
-def _runs_of(words: array[int], offset: int) -> Iterator[Run]:
+def runs_of_record(image: Image, record: IndexedRecord) -> Iterator[Run]:
+    """The runs of one PAGE_DATA record, in its order."""
+    if record.count > 0:
+        first_page = record.body_offset + 8 + 8 * record.count
+        yield from runs_of(words_of(image.words(record)), first_page)
+
+
+def runs_of(words: array[int], offset: int) -> Iterator[Run]:
     """The runs of one batch. `offset` is where its first page lies."""
     total = len(words)
     at = 0

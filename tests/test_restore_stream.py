@@ -15,7 +15,7 @@ from hvmctx.abi import streams
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.errors import HvmctxError
 from hvmctx.image import open_image
-from hvmctx.restore.stream import HEADER_RULES, RULES, judge
+from hvmctx.restore.stream import HEADER_RULES, RULES, StreamJudge, judge
 from tests.samples import (
     DATA,
     EXAMPLE,
@@ -233,3 +233,29 @@ def test_flipped_bytes(data: st.DataObject) -> None:
     except HvmctxError:
         return
     assert rule is None or rule in {r.id for r in RULES} | set(HEADER_RULES)
+
+
+batches = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 4, 5, 8, 9, 0xD, 0xE, 0xF]),
+        st.sampled_from([0, 1, 0xFFFFF, 1 << 40, (1 << 40) - 1, 1 << 51, 1 << 55]),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(batches, st.integers(-1, 1), st.booleans(), st.sampled_from(["4.9", "newest"]))
+def test_plain_pages_are_judged_as_by_the_rules(
+    batch: list[tuple[int, int]], grow: int, static_end: bool, release: str
+) -> None:
+    made = page_data(*(word(pfn, kind) for kind, pfn in batch))[8:]
+    made = made[: len(made) + min(grow, 0)] + bytes(max(grow, 0))
+    data = libxc_head() + record(16) * static_end + record(1, made) + record(0)
+    with open_image(data) as image:
+        fast = judge(image, Release(release))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(StreamJudge, "_plain_pages", lambda *_: False)
+            slow = judge(image, Release(release))
+    assert repr(fast) == repr(slow)
+    assert fast is None or slow is None or fast.as_dict() == slow.as_dict()

@@ -96,7 +96,7 @@ def _change(rng: random.Random, context: HvmContext, known: RecordType) -> str:
     slots = VALUES.get(known.name)
     if slots is None or at > 0.93:
         body = bytearray(record.body)
-        for _ in range(rng.choice((1, 4, 8))):
+        for _ in range(rng.choice((1, 4, 8)) if body else 0):
             body[rng.randrange(len(body))] = rng.choice((0, 1, 255, rng.randrange(256)))
         record.body = bytes(body)
         return f"{known.name} bytes"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from hvmctx.abi.declare import RecordType
     from hvmctx.image import IndexedRecord
 
+MOST_VCPUS = 0x10000
+"""An instance has 16 bits."""
 LAYERS = ("xl", "libxl", "libxc", "context", "legacy")
 
 
@@ -51,14 +53,19 @@ def is_domid(text: str) -> bool:
 
 def open_input(args: Namespace, **how: Any) -> Image:
     """The image that INPUT names; a live domain's context counts as one."""
-    if is_domid(args.input):
-        if args.layer not in (None, "context"):
-            raise UsageError("a running domain gives a context: --layer does not go with DOMID")
-        from hvmctx.live import domain_context
+    target, layer = target_of(args)
+    return open_image(target, layer=layer, **how)
 
-        return open_image(domain_context(int(args.input)), layer="context")
-    target = sys.stdin.buffer if args.input == "-" else args.input
-    return open_image(target, layer=args.layer, **how)
+
+def target_of(args: Namespace) -> tuple[Any, str | None]:
+    """What `open_image` takes for INPUT: the target, and the layer if it is known."""
+    if not is_domid(args.input):
+        return sys.stdin.buffer if args.input == "-" else args.input, args.layer
+    if args.layer not in (None, "context"):
+        raise UsageError("a running domain gives a context: --layer does not go with DOMID")
+    from hvmctx.live import domain_context
+
+    return domain_context(int(args.input)), "context"
 
 
 def open_seekable(args: Namespace) -> Image:

@@ -94,7 +94,7 @@ def _judge(args: Namespace, image: Image, release: Release) -> Verdict:
 def _host(args: Namespace, image: Image) -> Host:
     from hvmctx.restore.host import Host
 
-    if args.vcpus is not None and not 0 < args.vcpus <= 0x10000:
+    if args.vcpus is not None and not 0 < args.vcpus <= inputs.MOST_VCPUS:
         raise UsageError(f"restore: --vcpus {args.vcpus} is not a number of vcpus")
     if args.policy is None:
         host = Host.of_image(image, args.release, args.vcpus)

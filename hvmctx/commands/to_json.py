@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from hvmctx.commands import inputs
 from hvmctx.output import replacing
 
@@ -26,12 +24,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.render.models import Document
 
-    target = sys.stdin.buffer if args.input == "-" else args.input
-    if inputs.is_domid(args.input):
-        from hvmctx.live import domain_context
-
-        target = domain_context(int(args.input))
-    document = Document.of_input(target, args.layer)
+    target, layer = inputs.target_of(args)
+    document = Document.of_input(target, layer)
     with replacing(args.output, force=args.force) as out:
         out.write(document.to_text(hex_wide=args.hex).encode())
     return 0

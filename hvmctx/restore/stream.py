@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from hvmctx.abi import streams
 from hvmctx.abi.releases import RELEASES, Release
-from hvmctx.errors import FormatError
+from hvmctx.image import Watcher
 from hvmctx.restore.context import REFUSE, Verdict
 from hvmctx.stream.pages import data_pages, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
@@ -55,10 +55,9 @@ _SHIFT_MASK = 31
 class State:
     """What the readers know so far."""
 
-    def __init__(
-        self, image: Image, release: Release, guest: int | None, checkpointed: bool
-    ) -> None:
-        self.image = image
+    image: Image  # of the record that is being judged
+
+    def __init__(self, release: Release, guest: int | None, checkpointed: bool) -> None:
         self.release = release
         self.expected = guest
         self.checkpointed = checkpointed
@@ -288,6 +287,67 @@ HEADER_RULES = {
 """Rules about headers, and about the stream as a whole."""
 
 
+class StreamJudge(Watcher):
+    """The readers of one release, fed with headers and records in file order. `refusal` is
+    the first, and all that follows it is ignored, as the readers never see it."""
+
+    def __init__(
+        self, release: Release, *, guest: int | None = None, checkpointed: bool = False
+    ) -> None:
+        self.refusal: Verdict | None = None
+        self._state = State(release, guest, checkpointed)
+        self._rules: dict[tuple[str, int], list[StreamRule]] = {}
+
+    def header(self, image: Image, header: Header) -> None:
+        if self.refusal is None:
+            self.refusal = _judge_header(self._state, header)
+
+    def record(self, image: Image, record: IndexedRecord, whole: bool = True) -> None:
+        state = self._state
+        if self.refusal is not None or (not whole and record.length <= state.longest):
+            return  # what the reader cannot get, the damage tells
+        state.image = image
+        if record.count > 0 and whole and self._plain_pages(image, record):
+            if not state.static_end:
+                _note(state, record)
+            return
+        for rule in self._rules_of(record):
+            if rule.fires(state, record):
+                self.refusal = _refusal(rule.id, rule.text, record)
+                return
+        _note(state, record)
+
+    def end(self, image: Image) -> Verdict | None:
+        """The refusal, that of a stream which ends early included; None if there is none."""
+        if self.refusal is None and not image.complete:
+            error = image.problems[-1]
+            self.refusal = Verdict(
+                REFUSE, rule="stream-damaged", record=error.record, offset=error.offset,
+                text=error.problem, layer=error.layer,
+            )  # fmt: skip
+        return self.refusal
+
+    def _rules_of(self, record: IndexedRecord) -> list[StreamRule]:
+        key = record.layer, record.type
+        rules = self._rules.get(key)
+        if rules is None:
+            rules = self._rules[key] = [
+                rule
+                for rule in RULES
+                if rule.stands_in(self._state.release)
+                and rule.layer == record.layer
+                and rule.record in ("*", record.name)
+            ]
+        return rules
+
+    def _plain_pages(self, image: Image, record: IndexedRecord) -> bool:
+        """Whether these are page data of an HVM guest that no rule says anything of."""
+        state = self._state
+        if state.guest != _HVM or record.length > state.longest:
+            return False
+        return (state.version == 2 or state.static_end) and image.plain_pages(record)
+
+
 def judge(
     image: Image, release: Release, *, guest: int | None = None, checkpointed: bool = False
 ) -> Verdict | None:
@@ -295,35 +355,22 @@ def judge(
     them. `guest` is the kind of domain to build (1 PV, 2 HVM), by default the stream's own;
     `checkpointed` says that a checkpointed stream is expected (Remus, COLO).
 
-    The image must be seekable, or opened with `keep_words`."""
-    state = State(image, release, guest, checkpointed)
-    rules = [rule for rule in RULES if rule.stands_in(release)]
+    The image must be seekable, or opened with `keep_words`; `StreamJudge` can also watch
+    one being opened."""
+    judging = StreamJudge(release, guest=guest, checkpointed=checkpointed)
     items: list[Any] = sorted([*image.headers, *image.records], key=lambda item: item.offset)
     for item in items:
         if isinstance(item, Header):
-            refusal = _judge_header(state, item)
-            if refusal is not None:
-                return refusal
-            continue
-        whole = image.complete or item.end <= image.end
-        if not whole and item.length <= state.longest:
-            break  # the reader cannot get it: the damage says so
-        for rule in rules:
-            if (
-                rule.layer == item.layer
-                and rule.record in ("*", item.name)
-                and rule.fires(state, item)
-            ):
-                return _refusal(rule.id, rule.text, item.layer, item.offset, item.name)
-        _note(state, item)
-    if not image.complete:
-        error: FormatError = image.problems[-1]
-        return _refusal("stream-damaged", error.problem, error.layer, error.offset, error.record)
-    return None
+            judging.header(image, item)
+        else:
+            judging.record(image, item, image.complete or item.end <= image.end)
+    return judging.end(image)
 
 
-def _refusal(rule: str, text: str, layer: str, offset: int, record: str) -> Verdict:
-    return Verdict(REFUSE, rule=rule, record=record, offset=offset, text=text, layer=layer)
+def _refusal(rule: str, text: str, item: Header | IndexedRecord) -> Verdict:
+    return Verdict(
+        REFUSE, rule=rule, record=item.name, offset=item.offset, text=text, layer=item.layer
+    )
 
 
 def _judge_header(state: State, header: Header) -> Verdict | None:
@@ -344,7 +391,7 @@ def _judge_header(state: State, header: Header) -> Verdict | None:
         state.guest = fields["type"]
     if not rule:
         return None
-    return _refusal(rule, HEADER_RULES[rule], header.layer, header.offset, header.name)
+    return _refusal(rule, HEADER_RULES[rule], header)
 
 
 def _note(state: State, record: IndexedRecord) -> None:

@@ -51,4 +51,25 @@ def page_size_of(word: int) -> int:
     return streams.PAGE_SIZE if has_data else 0
 
 
+def is_plain(words: bytes, count: int, length: int) -> bool:
+    """Whether a PAGE_DATA record of `length` bytes with these words is as nearly all are:
+    one valid type, no reserved bit, pfns below 2^40, the length that goes with them. Some
+    slices tell, and stand for every rule that there is about page data."""
+    size = 8 + 8 * count
+    if count < 1 or len(words) != 8 * count or length < size:
+        return False
+    tops = words[7::8]
+    top = tops[0]
+    if top >> 4 in streams.PAGE_TYPES_WITH_DATA:
+        size += streams.PAGE_SIZE * count
+    return (
+        length == size
+        and top in _VALID
+        and tops.count(top) == count
+        and words[6::8].count(0) == count
+        and words[5::8].count(0) == count
+    )
+
+
+_VALID = frozenset(kind << 4 for kind in streams.PAGE_TYPES)
 _DATALESS = bytes(top for top in range(256) if top >> 4 not in streams.PAGE_TYPES_WITH_DATA)

@@ -1,0 +1,1 @@
+"""Findings about an image, in three views. `views` is where to start."""

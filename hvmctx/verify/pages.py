@@ -1,0 +1,156 @@
+"""What became of each pfn while the page data of a stream went by, and page data that are
+there twice and differ."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from heapq import heappop, heappush
+from itertools import pairwise
+
+from hvmctx.abi import streams
+from hvmctx.memory_map import MemoryMap, Run, runs_of, runs_of_record
+from hvmctx.source import CHUNK
+from hvmctx.stream.pages import words_of
+from hvmctx.stream.reader import LIBXC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hvmctx.image import Image
+
+MOST_RUNS = 1 << 19
+"""Runs of consecutive pfns that are remembered, 16 bytes each. A guest's batches are a few
+runs each; a stream beyond this is not followed any further."""
+_ABSENT = (streams.PAGE_BROKEN, streams.PAGE_XTAB)
+
+
+class PassedPages:
+    """The runs of every batch, in the order sent."""
+
+    def __init__(self) -> None:
+        self._pfns = array("Q")
+        self._sizes = array("Q")  # count << 4 | type
+        self._populated: tuple[list[int], list[int]] = ([], [])
+        self.scattered = False
+
+    @property
+    def any(self) -> bool:
+        """Whether there were page data at all."""
+        return bool(self._pfns)
+
+    def add(self, words: bytes) -> list[int]:
+        """Take the words of one batch. The pfns that are in it twice, of each such stretch
+        the first."""
+        runs = [(run.pfn, run.count, run.type) for run in runs_of(words_of(words), 0)]
+        if len(self._pfns) + len(runs) > MOST_RUNS:
+            self.scattered = True
+        if not self.scattered:
+            for pfn, count, kind in runs:
+                self._pfns.append(pfn)
+                self._sizes.append(count << 4 | kind)
+        if len(runs) == 1:
+            return []
+        runs.sort()
+        twice = []
+        behind = 0
+        for pfn, count, _ in runs:
+            if pfn < behind:
+                twice.append(pfn)
+            behind = max(behind, pfn + count)
+        return twice
+
+    def findings(self) -> Iterator[tuple[str, int, int]]:
+        """(rule, how many pfns, the first of them) for what is odd about the whole. Also
+        makes `populated` answer."""
+        if self.scattered:
+            yield "scattered", len(self._pfns), 0
+            return
+        resent: list[tuple[int, int]] = []
+        gone: list[tuple[int, int]] = []
+        missing: list[tuple[int, int]] = []
+        starts, ends = self._populated
+        covered = 0
+        for start, end, kind, times, had_data in self._stretches():
+            if start > covered:
+                missing.append((covered, start))
+            covered = end
+            if times > 1:
+                resent.append((start, end))
+            if kind in _ABSENT and had_data:
+                gone.append((start, end))
+            if kind not in _ABSENT or had_data:
+                starts.append(start)
+                ends.append(end)
+        for rule, found in (
+            ("pages-resent", resent),
+            ("page-gone", gone),
+            ("pages-missing", missing),
+        ):
+            if found:
+                yield rule, sum(end - start for start, end in found), found[0][0]
+
+    def populated(self, pfn: int) -> bool:
+        """Whether a restore has memory there in the end."""
+        starts, ends = self._populated
+        at = bisect_right(starts, pfn) - 1
+        return at >= 0 and pfn < ends[at]
+
+    def _stretches(self) -> Iterator[tuple[int, int, int, int, bool]]:
+        """(first pfn, pfn behind the last, type in the end, how often sent with contents,
+        whether ever) of all pfns mentioned, by ascending pfn."""
+        pfns, sizes = self._pfns, self._sizes
+        order = sorted(range(len(pfns)), key=pfns.__getitem__)
+        events = sorted({*pfns, *(pfn + (size >> 4) for pfn, size in zip(pfns, sizes))})
+        latest: list[int] = []  # a heap of negated positions: the run sent last is on top
+        data_ends: list[int] = []  # a heap of where the runs with contents end
+        coming = 0
+        for start, end in pairwise(events):
+            while coming < len(order) and pfns[order[coming]] <= start:
+                at = order[coming]
+                heappush(latest, -at)
+                if sizes[at] & 0xF in streams.PAGE_TYPES_WITH_DATA:
+                    heappush(data_ends, pfns[at] + (sizes[at] >> 4))
+                coming += 1
+            while latest and pfns[-latest[0]] + (sizes[-latest[0]] >> 4) <= start:
+                heappop(latest)
+            while data_ends and data_ends[0] <= start:
+                heappop(data_ends)
+            if latest:
+                times = len(data_ends)
+                yield start, end, sizes[-latest[0]] & 0xF, times, times > 0
+
+
+def mismatches(image: Image, verify: int) -> Iterator[tuple[int, int]]:
+    """(pfn, file offset of its page) of pages sent behind the VERIFY record at that offset
+    which are not what was sent before. Reads the pages; the image must be seekable."""
+    records = image.records_of(LIBXC, streams.LIBXC_PAGE_DATA)
+    before = MemoryMap.of_records(image, (r for r in records if r.offset < verify))
+    for record in records:
+        if record.offset > verify and record.end <= image.end:
+            for run in runs_of_record(image, record):
+                yield from _differing(image, before, run)
+
+
+def _differing(image: Image, before: MemoryMap, run: Run) -> Iterator[tuple[int, int]]:
+    if run.offset is None:
+        return
+    for known in before.runs:
+        start, end = max(run.pfn, known.pfn), min(run.end, known.end)
+        if start >= end or known.offset is None:
+            continue
+        old, new = known.part(start, end), run.part(start, end)
+        step = CHUNK // streams.PAGE_SIZE
+        for first in range(start, end, step):
+            last = min(first + step, end)
+            one, other = (_pages(image, part.part(first, last)) for part in (old, new))
+            if one != other:
+                for pfn in range(first, last):
+                    at = (pfn - first) * streams.PAGE_SIZE
+                    if one[at : at + streams.PAGE_SIZE] != other[at : at + streams.PAGE_SIZE]:
+                        yield pfn, (new.part(pfn, end).offset or 0)
+
+
+def _pages(image: Image, run: Run) -> bytes:
+    return bytes(image.source.read_at(run.offset or 0, run.count * streams.PAGE_SIZE))

@@ -1,0 +1,117 @@
+"""What the restores of several releases refuse, as findings: one for each reason, with the
+releases that have it."""
+
+from __future__ import annotations
+
+from hvmctx.abi import streams
+from hvmctx.abi.releases import RELEASES, Release
+from hvmctx.findings import ERROR, Finding
+from hvmctx.image import Watcher
+from hvmctx.restore.context import Verdict, load
+from hvmctx.restore.host import Host
+from hvmctx.restore.stream import RULES, StreamJudge
+from hvmctx.stream.reader import CONTEXT, LIBXC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hvmctx.abi.vmport import VmportProfile
+    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.stream.reader import Header
+
+
+def releases_for(image: Image) -> list[Release]:
+    """Those that an image is meant for: the one that wrote it and all younger ones; for a
+    bare context, which does not say, the newest."""
+    version = image.xen_version
+    names = list(RELEASES)
+    if version is None or not version[0]:
+        return [Release(names[-1])]
+    return [Release(name) for name in names[Release.of_version(*version).number :]]
+
+
+class Restoring(Watcher):
+    """The stream readers of every release that may be asked for, while an image is being
+    opened: as many as there are kinds of them."""
+
+    def __init__(self, releases: Sequence[Release] | None, *, checkpointed: bool = False) -> None:
+        self._releases = releases
+        asked = releases or [Release(name) for name in RELEASES]
+        self._kinds: dict[object, StreamJudge] = {}
+        self._judge_of: dict[str, StreamJudge] = {}
+        for release in asked:
+            kind = release.since("4.10"), *(rule.stands_in(release) for rule in RULES)
+            if kind not in self._kinds:
+                self._kinds[kind] = StreamJudge(release, checkpointed=checkpointed)
+            self._judge_of[str(release)] = self._kinds[kind]
+
+    def header(self, image: Image, header: Header) -> None:
+        for judge in self._kinds.values():
+            judge.header(image, header)
+        if self._releases is None and header.name == "domain header":
+            self._drop(releases_for(image))
+
+    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
+        for judge in self._kinds.values():
+            judge.record(image, record, whole)
+
+    def _drop(self, releases: Sequence[Release]) -> None:
+        """Go on with the readers of these alone."""
+        wanted = {id(self._judge_of[str(release)]) for release in releases}
+        self._kinds = {k: judge for k, judge in self._kinds.items() if id(judge) in wanted}
+
+    def end(
+        self, image: Image, *, vcpus: int | None = None, vmport: VmportProfile | None = None
+    ) -> list[Finding]:
+        """The findings, once the input has gone by."""
+        reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
+        for release in self._releases or releases_for(image):
+            verdict = self._verdict(image, release, vcpus, vmport)
+            if verdict is not None:
+                key = verdict.errno, verdict.rule, verdict.offset, verdict.text
+                reasons.setdefault(key, (verdict, []))[1].append(release)
+        return [_finding(verdict, releases) for verdict, releases in reasons.values()]
+
+    def _verdict(
+        self, image: Image, release: Release, vcpus: int | None, vmport: VmportProfile | None
+    ) -> Verdict | None:
+        if image.format == CONTEXT:
+            context, offset = image.hvm_context.to_bytes(), 0
+        else:
+            refusal = self._judge_of[str(release)].end(image)
+            if refusal is not None or image.guest_type == streams.GUEST_X86_PV:
+                return refusal
+            record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+            context = b"" if record is None else bytes(image.body(record))
+            offset = 0 if record is None else record.body_offset
+        host = Host.of_image(image, release, vcpus)
+        host.vmport = vmport
+        verdict = load(context, host)
+        verdict.offset += offset
+        return None if verdict.accepted else verdict
+
+
+def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
+    instance = "" if verdict.instance is None else f"/{verdict.instance}"
+    errno = f"{verdict.errno}: " if verdict.errno else ""
+    verb = "leaves its memory over" if verdict.verdict == "violation" else "refuses"
+    return Finding(
+        ERROR,
+        verdict.rule,
+        f"{errno}{verdict.text}; Xen {span(releases)} {verb} it",
+        layer=verdict.layer,
+        offset=verdict.offset,
+        record=f"{verdict.record}{instance}" if verdict.record else "",
+    )
+
+
+def span(releases: Sequence[Release]) -> str:
+    """`4.17`, `4.14 to 4.17`, `4.6 to 4.9, 4.14`: releases in the order of the table."""
+    groups: list[list[Release]] = []
+    for release in releases:
+        if groups and groups[-1][-1].number + 1 == release.number:
+            groups[-1].append(release)
+        else:
+            groups.append([release])
+    return ", ".join(str(g[0]) if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in groups)

@@ -1,0 +1,447 @@
+"""What is questionable about an HVM context, though Xen may load it: state that no CPU can
+hold, reserved bits, records that are missing, twice, or out of order.
+
+Sources: the writer's order and records, xen/common/hvm/save.c, 4.0 to c447b730; Intel SDM
+vol. 3, 27.3.1 "Checks on the Guest State Area" and AMD APM vol. 2, 15.5.1, which both say
+what a CPU cannot enter a guest with.
+"""
+
+from __future__ import annotations
+
+import re
+from ctypes import Array, sizeof
+
+from hvmctx.abi import x86
+from hvmctx.abi.declare import DOMAIN, record_types
+from hvmctx.abi.fields import fields_of
+from hvmctx.findings import ERROR, NOTE, WARNING, Finding
+from hvmctx.restore.context import unfolded
+from hvmctx.stream.reader import CONTEXT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+    from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.context.record import Record
+
+    Fields = dict[str, Any]
+
+_PE, _ET, _WP, _NW, _CD, _PG = 1, 1 << 4, 1 << 16, 1 << 29, 1 << 30, 1 << 31
+_PAE, _LA57, _PCIDE, _CET = 1 << 5, 1 << 12, 1 << 17, 1 << 23
+_LME, _LMA = 1 << 8, 1 << 10
+_VM = 1 << 17
+_RFLAGS = 0x3F7FD7
+_MXCSR_AT, _MXCSR = 24, 0xFFFF
+_DATA, _SYSTEM = ("ds", "es", "fs", "gs", "ss"), ("tr", "ldtr")
+_SEGMENTS = ("cs", *_DATA, *_SYSTEM)
+_ALWAYS_CANONICAL = (
+    "tr_base", "ldtr_base", "gdtr_base", "idtr_base", "sysenter_esp", "sysenter_eip",
+    "shadow_gs", "msr_lstar", "msr_cstar",
+)  # fmt: skip
+_MEMORY_TYPES, _PAT_TYPES = (0, 1, 4, 5, 6), (0, 1, 4, 5, 6, 7)
+_APIC_BSP, _APIC_X2, _APIC_EN = 1 << 8, 1 << 10, 1 << 11
+_APIC_BASE, _APIC_RESERVED = 0xFEE00000, 0x2FF
+_APIC_ID_AT = 0x20
+
+
+class _Segment:
+    """A segment register, attributes in the packed form of 12 bits."""
+
+    def __init__(self, fields: Fields, name: str) -> None:
+        self.name = name
+        self.selector = fields[f"{name}_sel"]
+        self.limit = fields[f"{name}_limit"]
+        self.base = fields[f"{name}_base"]
+        self.attributes = unfolded(fields[f"{name}_arbytes"])
+        self.type = self.attributes & 0xF
+        self.code_or_data = bool(self.attributes & 0x10)
+        self.dpl = self.attributes >> 5 & 3
+        self.present = bool(self.attributes & 0x80)
+        self.long = bool(self.attributes & 0x200)
+        self.big = bool(self.attributes & 0x400)
+        self.granular = bool(self.attributes & 0x800)
+
+    def __str__(self) -> str:
+        return f"{self.name}_arbytes is {self.attributes:#x}"
+
+
+def _is_long(fields: Fields) -> bool:
+    return bool(fields["msr_efer"] & _LMA)
+
+
+def _is_v86(fields: Fields) -> bool:
+    return bool(fields["cr0"] & _PE and fields["rflags"] & _VM) and not _is_long(fields)
+
+
+def _protected(fields: Fields) -> bool:
+    return bool(fields["cr0"] & _PE) and not _is_v86(fields)
+
+
+def _canonical(value: int, fields: Fields) -> bool:
+    bits = 57 if fields["cr4"] & _LA57 else 48
+    return value >> bits - 1 in (0, (1 << 65 - bits) - 1)
+
+
+def _non_canonical(fields: Fields) -> Iterator[str]:
+    names = list(_ALWAYS_CANONICAL)
+    if _is_long(fields):
+        names += ["fs_base", "gs_base"]
+        if _Segment(fields, "cs").long:
+            names.append("rip")
+    return (f"{n} is {fields[n]:#x}" for n in names if not _canonical(fields[n], fields))
+
+
+def _rip_beyond(fields: Fields) -> bool:
+    return not (_is_long(fields) and _Segment(fields, "cs").long) and fields["rip"] >> 32 != 0
+
+
+def _cr0(fields: Fields) -> Iterator[str]:
+    cr0 = fields["cr0"]
+    if cr0 & _PG and not cr0 & _PE:
+        yield "paging without protection"
+    if cr0 & _NW and not cr0 & _CD:
+        yield "NW without CD"
+    if fields["cr4"] & _CET and not cr0 & _WP:
+        yield "CET without WP"
+
+
+def _long_mode(fields: Fields) -> Iterator[str]:
+    efer = fields["msr_efer"]
+    active = bool(efer & _LME) and bool(fields["cr0"] & _PG)
+    if bool(efer & _LMA) != active:
+        yield f"LMA is {efer >> 10 & 1}, LME and paging say {int(active)}"
+    if not efer & _LMA and fields["cr4"] & _PCIDE:
+        yield "PCIDE outside of long mode"
+    if efer & _LMA and not fields["cr4"] & _PAE:
+        yield "long mode without PAE"
+    if efer & _LMA and fields["rflags"] & _VM:
+        yield "virtual-8086 mode within long mode"
+
+
+def _rflags(fields: Fields) -> bool:
+    return bool(fields["rflags"] & ~_RFLAGS)
+
+
+def _mxcsr(fields: Fields) -> bool:
+    mxcsr = int.from_bytes(fields["fpu_regs"][_MXCSR_AT : _MXCSR_AT + 4], "little")
+    return bool(fields["flags"] & 1) and bool(mxcsr & ~_MXCSR)
+
+
+def _debug(fields: Fields) -> Iterator[str]:
+    return (f"{name} is {fields[name]:#x}" for name in ("dr6", "dr7") if fields[name] >> 32)
+
+
+def _attribute_bits(fields: Fields) -> Iterator[str]:
+    segments = (_Segment(fields, name) for name in _SEGMENTS)
+    return (str(segment) for segment in segments if segment.attributes & ~0xFFF)
+
+
+def _limits(fields: Fields) -> Iterator[str]:
+    if _is_v86(fields):
+        return
+    for name in _SEGMENTS:
+        segment = _Segment(fields, name)
+        if not segment.present:
+            continue
+        if segment.limit >> 20 and not segment.granular:
+            yield f"{name}_limit is {segment.limit:#x}, counted in bytes"
+        elif segment.limit & 0xFFF != 0xFFF and segment.granular:
+            yield f"{name}_limit is {segment.limit:#x}, counted in pages"
+
+
+def _cs(fields: Fields) -> Iterator[str]:
+    segment = _Segment(fields, "cs")
+    if not _protected(fields):
+        return
+    if _is_long(fields) and segment.long and segment.big:
+        yield f"{segment}: both 64-bit and 32-bit"
+    if not segment.present or not segment.code_or_data:
+        yield f"{segment}: not present, or a system segment"
+    elif segment.type < 8 and segment.type != 3:
+        yield f"{segment}: data, not code"
+
+
+def _data(fields: Fields) -> Iterator[str]:
+    if _protected(fields):
+        for name in _DATA:
+            segment = _Segment(fields, name)
+            if segment.present and not segment.code_or_data:
+                yield f"{segment}: a system segment"
+
+
+def _tr(fields: Fields) -> bool | list[str]:
+    segment = _Segment(fields, "tr")
+    busy = (11,) if _is_long(fields) else (3, 11)
+    right = segment.present and not segment.code_or_data and segment.type in busy
+    return False if right else [str(segment)]
+
+
+def _ldtr(fields: Fields) -> bool | list[str]:
+    segment = _Segment(fields, "ldtr")
+    wrong = segment.present and (segment.code_or_data or segment.type != 2)
+    return [str(segment)] if wrong else False
+
+
+def _v86(fields: Fields) -> Iterator[str]:
+    if not _is_v86(fields):
+        return
+    for name in ("cs", *_DATA):
+        segment = _Segment(fields, name)
+        if segment.attributes & 0xFF != 0xF3:
+            yield str(segment)
+        if segment.base != segment.selector << 4 or segment.limit != 0xFFFF:
+            yield f"{name} is {segment.selector:#x}, at {segment.base:#x}, limit {segment.limit:#x}"
+
+
+def _privilege(fields: Fields) -> bool:
+    cs, ss = _Segment(fields, "cs"), _Segment(fields, "ss")
+    conforming = cs.type >= 12
+    return _protected(fields) and cs.present and ss.present and not conforming and cs.dpl != ss.dpl
+
+
+def _apic_base(fields: Fields) -> bool | list[str]:
+    base = fields["apic_base_msr"]
+    wrong = base & _APIC_RESERVED or base & ~0xFFF != _APIC_BASE
+    return [f"{base:#x}"] if wrong else False
+
+
+def _types(values: Iterable[int], allowed: tuple[int, ...]) -> list[str]:
+    wrong = sorted({value for value in values if value not in allowed})
+    return [", ".join(map(str, wrong))] if wrong else []
+
+
+def _pat(fields: Fields) -> list[str]:
+    return _types(fields["msr_pat_cr"].to_bytes(8, "little"), _PAT_TYPES)
+
+
+def _mtrr_types(fields: Fields) -> list[str]:
+    fixed = (byte for value in fields["msr_mtrr_fixed"] for byte in value.to_bytes(8, "little"))
+    bases = (value & 0xFF for value in fields["msr_mtrr_var"][::2])
+    return _types((*fixed, *bases, fields["msr_mtrr_def_type"] & 0xFF), _MEMORY_TYPES)
+
+
+def _redirections(fields: Fields) -> Iterator[str]:
+    for pin, entry in enumerate(fields["redirtbl"]):
+        bits = entry["bits"]
+        if bits & 0x00FFFFFFFFFE0000:
+            yield f"pin {pin} is {bits:#x}"
+
+
+class ContextCheck:
+    """One rule about one record: `finds` says of its fields whether it applies, or gives
+    details in words, one string for each finding."""
+
+    __slots__ = ("finds", "id", "record", "severity", "text")
+
+    def __init__(
+        self, record: str, identifier: str, severity: str,
+        finds: Callable[[Fields], bool | Iterable[str]], text: str,
+    ) -> None:  # fmt: skip
+        self.record = record
+        self.id = identifier
+        self.severity = severity
+        self.finds = finds
+        self.text = text
+
+    def texts(self, fields: Fields) -> list[str]:
+        """The findings about one record, in words."""
+        found = self.finds(fields)
+        if isinstance(found, bool):
+            return [self.text] if found else []
+        return [f"{self.text}: {one}" for one in found]
+
+
+# fmt: off
+CHECKS = tuple(ContextCheck(*row) for row in (
+    ("CPU", "cpu-cr0-contradiction", ERROR, _cr0, "no CPU holds such control registers"),
+    ("CPU", "cpu-long-mode", ERROR, _long_mode, "EFER and control registers contradict"),
+    ("CPU", "cpu-canonical", ERROR, _non_canonical, "not a canonical address"),
+    ("CPU", "cpu-rip", ERROR, _rip_beyond, "rip is beyond 4 GiB outside of 64-bit code"),
+    ("CPU", "cpu-rflags", ERROR, _rflags, "reserved bits of rflags are set"),
+    ("CPU", "cpu-dr", WARNING, _debug, "the upper half is reserved"),
+    ("CPU", "cpu-mxcsr", WARNING, _mxcsr, "reserved bits of MXCSR are set: restoring them faults"),
+    ("CPU", "segment-bits", WARNING, _attribute_bits, "segment attributes have 12 bits"),
+    ("CPU", "segment-limit", ERROR, _limits, "limit and granularity contradict"),
+    ("CPU", "segment-cs", ERROR, _cs, "no CPU executes such a code segment"),
+    ("CPU", "segment-data", ERROR, _data, "no CPU has such a data segment"),
+    ("CPU", "segment-tr", ERROR, _tr, "not a busy task state segment"),
+    ("CPU", "segment-ldtr", ERROR, _ldtr, "not a local descriptor table"),
+    ("CPU", "segment-v86", ERROR, _v86, "not as virtual-8086 mode has it"),
+    ("CPU", "segment-privilege", WARNING, _privilege, "cs and ss have different privilege levels"),
+    ("LAPIC", "lapic-base-msr", WARNING, _apic_base, "reserved bits, or a base that no Xen gives"),
+    ("IOAPIC", "ioapic-base", WARNING, lambda f: f["base_address"] != 0xFEC00000, "not the base address that every Xen gives"),
+    ("IOAPIC", "ioapic-reserved", WARNING, _redirections, "reserved bits of a redirection entry are set"),
+    ("MTRR", "mtrr-pat", WARNING, _pat, "no such memory type; Xen leaves the PAT out"),
+    ("MTRR", "mtrr-type", WARNING, _mtrr_types, "no such memory type; Xen leaves the MTRR out"),
+))
+WHOLE = {
+    "reserved-field": "padding or a reserved field is not zero",
+    "context-order": "records are not in the order of the writer: by type, then by instance",
+    "context-duplicate": "a record is there twice; Xen loads both, the last stays",
+    "context-end-body": "END has a body or an instance",
+    "context-tail": "bytes follow END",
+    "context-no-cpu": "no vcpu has a CPU record: none will run",
+    "context-incomplete": "a record is missing that Xen always writes with those there",
+    "lapic-bsp": "not vcpu 0 is the boot processor",
+    "lapic-id": "the LAPIC's id is not twice the number of the vcpu",
+    "lapic-same-id": "two LAPICs have the same id",
+    "vcpu-offline": "a vcpu is offline: it has a LAPIC, but no CPU record",
+}
+"""Rules about all records, or about several together."""
+# fmt: on
+
+_WITH_CPU = ("LAPIC", "LAPIC_REGS", "MTRR")
+_PLATFORM = tuple(known.name for known in record_types() if known.scope == DOMAIN and known.name
+                  not in ("VIRIDIAN_DOMAIN", "VMPORT"))  # fmt: skip
+_PVH = ("PCI_IRQ", "ISA_IRQ", "PCI_LINK")
+"""What a guest without emulated devices has of them."""
+_RESERVED = re.compile(r"_\w*|pad\d*|res\d+|reserved?|pending_reserved")
+
+
+def judge(context: HvmContext, base_offset: int = 0) -> list[Finding]:
+    """All findings about a context whose first byte lies at `base_offset`. Never raises."""
+    judging = _Judging(context, base_offset)
+    judging.run()
+    return judging.findings
+
+
+class _Judging:
+    def __init__(self, context: HvmContext, base_offset: int) -> None:
+        self._context = context
+        self._base = base_offset
+        self.findings: list[Finding] = []
+
+    def _say(self, severity: str, rule: str, text: str, record: Record | None = None) -> None:
+        offset = self._base + ((record.offset or 0) if record else self._context.size)
+        name = f"{record.name}/{record.instance}" if record else ""
+        self.findings.append(
+            Finding(severity, rule, text, layer=CONTEXT, offset=offset, record=name)
+        )
+
+    def run(self) -> None:
+        for record in self._context.entries:
+            self._record(record)
+        self._order()
+        self._ends()
+        self._completeness()
+        self._lapics()
+
+    def _record(self, record: Record) -> None:
+        if record.name == "VMPORT":
+            from hvmctx.restore.vmport import judge as judge_vmport
+
+            self.findings += judge_vmport(
+                record.to_bytes(), None, self._base + (record.offset or 0)
+            )
+            return
+        known = record.type
+        if known is None or not known.size:
+            return
+        fields = record.fields()
+        for check in CHECKS:
+            if check.record == record.name:
+                for text in check.texts(fields):
+                    self._say(check.severity, check.id, text, record)
+        body = bytes(record.as_read(known.size))
+        for name, offset, size, mask in _reserved(known.struct):
+            value = int.from_bytes(body[offset : offset + size], "little") & mask
+            if value:
+                text = f"{name} is not zero: {body[offset : offset + size].hex()}"
+                self._say(WARNING, "reserved-field", text, record)
+
+    def _order(self) -> None:
+        before = (-1, -1)
+        seen = set()
+        for record in self._context.entries:
+            key = (record.typecode, record.instance)
+            if record.typecode in (x86.END.typecode, x86.HEADER.typecode):
+                continue
+            if key in seen:
+                self._say(WARNING, "context-duplicate", "there was one before", record)
+            elif key < before:
+                self._say(WARNING, "context-order", "behind a record of a later place", record)
+            seen.add(key)
+            before = max(before, key)
+
+    def _ends(self) -> None:
+        context = self._context
+        if not context.has_end:
+            return
+        end = context.entries[-1]
+        if end.length or end.instance:
+            text = f"END has {end.length} bytes, instance {end.instance}"
+            self._say(WARNING, "context-end-body", text, end)
+        if len(context.tail):
+            self._say(WARNING, "context-tail", f"{len(context.tail)} bytes follow END")
+
+    def _completeness(self) -> None:
+        there = {(record.name, record.instance) for record in self._context.entries}
+        cpus = sorted(instance for name, instance in there if name == "CPU")
+        if not cpus:
+            self._say(WARNING, "context-no-cpu", WHOLE["context-no-cpu"])
+        for vcpu in cpus:
+            for name in _WITH_CPU:
+                if (name, vcpu) not in there:
+                    text = f"CPU/{vcpu} is there, {name}/{vcpu} is not"
+                    self._say(WARNING, "context-incomplete", text)
+        for name, instance in sorted(there):
+            if name == "LAPIC" and cpus and ("CPU", instance) not in there:
+                self._say(NOTE, "vcpu-offline", f"vcpu {instance} is offline: it has no CPU record")
+        names = {name for name, _ in there}
+        expected = _PLATFORM if names & (set(_PLATFORM) - set(_PVH)) else _PVH
+        for name in expected:
+            if cpus and name not in names:
+                self._say(WARNING, "context-incomplete", f"there is no {name} record")
+        if ("PIC", 0) in there and ("PIC", 1) not in there:
+            self._say(WARNING, "context-incomplete", "PIC/0 is there, PIC/1 is not")
+
+    def _lapics(self) -> None:
+        modes: dict[int, int] = {}
+        for record in self._context.records(x86.LAPIC):
+            base = modes[record.instance] = record.fields()["apic_base_msr"]
+            if bool(base & _APIC_BSP) != (record.instance == 0):
+                text = f"vcpu {record.instance}: apic_base_msr is {base:#x}"
+                self._say(WARNING, "lapic-bsp", text, record)
+        ids: dict[int, int] = {}
+        for record in self._context.records(x86.LAPIC_REGS):
+            vcpu = record.instance
+            data = bytes(record.as_read(x86.LAPIC_REGS.size))
+            number = int.from_bytes(data[_APIC_ID_AT : _APIC_ID_AT + 4], "little")
+            if not modes.get(vcpu, 0) & _APIC_X2:
+                number >>= 24
+            if ids.get(number, vcpu) != vcpu:
+                text = f"id {number}, as of vcpu {ids[number]}"
+                self._say(WARNING, "lapic-same-id", text, record)
+            elif number != 2 * vcpu:
+                text = f"id {number}, that of vcpu {vcpu} is {2 * vcpu}"
+                self._say(WARNING, "lapic-id", text, record)
+            ids.setdefault(number, vcpu)
+
+
+_known_reserved: dict[Any, list[tuple[str, int, int, int]]] = {}
+
+
+def _reserved(struct: Any) -> list[tuple[str, int, int, int]]:
+    """(path, offset, bytes, mask of the bits) of what is padding or reserved by its name."""
+    if struct not in _known_reserved:
+        _known_reserved[struct] = list(_reserved_of(struct, "", 0))
+    return _known_reserved[struct]
+
+
+def _reserved_of(struct: Any, prefix: str, base: int) -> Iterator[tuple[str, int, int, int]]:
+    for field in fields_of(struct):
+        path, offset = f"{prefix}{field.name}", base + field.offset
+        reserved = _RESERVED.fullmatch(field.name) is not None
+        if reserved and (not field.alternate or field.is_bits):
+            mask = ((1 << field.width) - 1) << field.shift if field.is_bits else -1
+            yield path, offset, field.size, mask
+        elif field.alternate or field.is_bits:
+            continue
+        elif hasattr(field.ctype, "_fields_"):
+            yield from _reserved_of(field.ctype, f"{path}.", offset)
+        elif issubclass(field.ctype, Array) and hasattr(field.ctype._type_, "_fields_"):
+            size = sizeof(field.ctype._type_)
+            for at in range(field.ctype._length_):
+                yield from _reserved_of(field.ctype._type_, f"{path}[{at}].", offset + at * size)

@@ -1,0 +1,274 @@
+"""What is questionable about the streams of an image, though a restore may take it.
+
+Source: docs/specs/libxc-migration-stream.pandoc for order and multiplicity, and what the
+writers of 4.6 to c447b730 do.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import islice
+
+from hvmctx.abi import streams
+from hvmctx.findings import NOTE, WARNING, Finding
+from hvmctx.stream.qemu import MAGIC
+from hvmctx.stream.reader import LIBXC, LIBXL
+from hvmctx.verify.checks import Check, HeaderCheck, Seen, Table
+from hvmctx.verify.pages import PassedPages, mismatches
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hvmctx.image import Image, IndexedRecord
+
+_STATIC, _MEMORY, _STATE = 0, 1, 2
+_PHASES = {
+    streams.LIBXC_X86_PV_INFO: _STATIC,
+    streams.LIBXC_X86_CPUID_POLICY: _STATIC,
+    streams.LIBXC_X86_MSR_POLICY: _STATIC,
+    streams.LIBXC_STATIC_DATA_END: _STATIC,
+    streams.LIBXC_X86_PV_P2M_FRAMES: _MEMORY,
+    streams.LIBXC_PAGE_DATA: _MEMORY,
+    streams.LIBXC_VERIFY: _MEMORY,
+    streams.LIBXC_X86_TSC_INFO: _STATE,
+    streams.LIBXC_SHARED_INFO: _STATE,
+    streams.LIBXC_HVM_CONTEXT: _STATE,
+    streams.LIBXC_HVM_PARAMS: _STATE,
+    streams.LIBXC_X86_PV_VCPU_BASIC: _STATE,
+    streams.LIBXC_X86_PV_VCPU_EXTENDED: _STATE,
+    streams.LIBXC_X86_PV_VCPU_XSAVE: _STATE,
+    streams.LIBXC_X86_PV_VCPU_MSRS: _STATE,
+}
+"""The parts of a stream, in their order. A checkpoint goes back to memory."""
+_PHASE_NAMES = ("static data", "memory", "the guest's state")
+_ONCE = (
+    "X86_PV_INFO", "X86_CPUID_POLICY", "X86_MSR_POLICY", "STATIC_DATA_END", "X86_TSC_INFO",
+    "HVM_CONTEXT", "HVM_PARAMS", "SHARED_INFO", "VERIFY",
+)  # fmt: skip
+"""Records that stand once in a stream, or once in each checkpoint."""
+_MSR_FLAGS_AT, _MSR_ROW, _CPUID_ROW = 4, 16, 24
+
+_SPECIAL = {
+    1: "STORE_PFN", 5: "IOREQ_PFN", 6: "BUFIOREQ_PFN", 17: "CONSOLE_PFN", 27: "PAGING_RING_PFN",
+    28: "MONITOR_RING_PFN", 29: "SHARING_RING_PFN",
+}  # fmt: skip
+"""Parameters that are the pfn of a page which the toolstack made for the guest."""
+_EXPECTED_PARAMS = (1, 17)
+"""xenstore and console, which a toolstack needs to connect to the guest again."""
+
+
+def _again(seen: Seen) -> bool:
+    return seen.before(seen.record.type) > 0
+
+
+def _rows(seen: Seen, size: int) -> Iterator[bytes]:
+    body = seen.body()
+    return (body[at : at + size] for at in range(0, len(body) - size + 1, size))
+
+
+def _leaves_twice(seen: Seen) -> Iterator[str]:
+    known = set()
+    for row in _rows(seen, _CPUID_ROW):
+        if row[:8] in known:
+            leaf, subleaf = (int.from_bytes(row[at : at + 4], "little") for at in (0, 4))
+            yield f"leaf {leaf:#x}, subleaf {subleaf:#x}"
+        known.add(row[:8])
+
+
+def _msrs_twice(seen: Seen) -> Iterator[str]:
+    known = set()
+    for row in _rows(seen, _MSR_ROW):
+        if row[:4] in known:
+            yield f"{int.from_bytes(row[:4], 'little'):#x}"
+        known.add(row[:4])
+
+
+def _msr_flags(seen: Seen) -> Iterator[str]:
+    for row in _rows(seen, _MSR_ROW):
+        if any(row[_MSR_FLAGS_AT:8]):
+            yield f"MSR {int.from_bytes(row[:4], 'little'):#x}"
+
+
+def _params(seen: Seen) -> list[tuple[int, int]]:
+    """(index, value) of the record, as many as are there."""
+    body = seen.body()[8:]
+    return list(struct.iter_unpack("<QQ", body[: len(body) & ~15]))
+
+
+def _params_twice(seen: Seen) -> Iterator[str]:
+    known = set()
+    for index, _ in _params(seen):
+        if index in known:
+            yield _param(index)
+        known.add(index)
+
+
+def _params_unknown(seen: Seen) -> Iterator[str]:
+    return (_param(index) for index, _ in _params(seen) if index not in streams.HVM_PARAMS)
+
+
+def _params_missing(seen: Seen) -> Iterator[str]:
+    found = {index for index, value in _params(seen) if value}
+    return (_param(index) for index in _EXPECTED_PARAMS if index not in found)
+
+
+def _param(index: int) -> str:
+    return streams.HVM_PARAMS.get(index, f"index {index}")
+
+
+def _not_qemu(seen: Seen) -> bool:
+    return seen.length >= 8 and seen.head(12)[8:] != MAGIC
+
+
+def _emulator_index(seen: Seen) -> bool:
+    return seen.length >= 8 and seen.number(4) != 0
+
+
+def _body_of_checkpoint(seen: Seen) -> bool:
+    return seen.length != 4
+
+
+# fmt: off
+HEADER_CHECKS = (
+    HeaderCheck(LIBXL, "header", "libxl-options-high", "options", 0xFFFF0000, (0,), "reserved options are set", WARNING),
+    HeaderCheck("xl", "header", "xl-optional-flags", "optional_flags", 0xFFFFFFFF, (0,), "flags that no xl writes", WARNING),
+)
+CHECKS = (
+    *(Check(LIBXC, name, "duplicate", _again, "there was one before; a restore takes the last", WARNING) for name in _ONCE),
+    Check(LIBXC, "X86_CPUID_POLICY", "policy-duplicate", _leaves_twice, "there twice", WARNING),
+    Check(LIBXC, "X86_MSR_POLICY", "policy-duplicate", _msrs_twice, "there twice", WARNING),
+    Check(LIBXC, "X86_MSR_POLICY", "policy-flags", _msr_flags, "flags that no release has are set", WARNING),
+    Check(LIBXC, "HVM_PARAMS", "param-duplicate", _params_twice, "set twice", WARNING),
+    Check(LIBXC, "HVM_PARAMS", "param-unknown", _params_unknown, "a parameter that no release has", WARNING),
+    Check(LIBXC, "HVM_PARAMS", "param-missing", _params_missing, "not set, so a toolstack cannot connect to the guest again", WARNING),
+    Check(LIBXL, "EMULATOR_CONTEXT", "duplicate", lambda s: s.before(s.record.type, LIBXL) > s.before(streams.LIBXL_CHECKPOINT_END, LIBXL), "there was one before; a restore takes the last", WARNING),
+    Check(LIBXL, "EMULATOR_CONTEXT", "emulator-magic", _not_qemu, "the device model's file is not QEMU's: no QEVM", WARNING),
+    *(Check(LIBXL, name, "emulator-index", _emulator_index, "an index that no writer gives", WARNING) for name in ("EMULATOR_CONTEXT", "EMULATOR_XENSTORE_DATA")),
+    Check(LIBXL, "CHECKPOINT_STATE", "checkpoint-state-length", _body_of_checkpoint, "the length is not 4", WARNING),
+)
+WHOLE = {
+    "order": "records are not in the order of the specification",
+    "page-twice": "a pfn is twice in one batch",
+    "pages-resent": "pfns are sent again, as in a live migration",
+    "page-gone": "a pfn had contents and is absent later: a restore leaves the old contents there",
+    "pages-missing": "pfns below the highest are never mentioned",
+    "param-page-missing": "a parameter names a page that is never sent",
+    "verify-mismatch": "page data behind VERIFY differ from those before",
+    "verify-unchecked": "page data behind VERIFY cannot be compared in a pipe",
+    "missing-record": "a record that every writer writes is not there",
+    "scattered": "pfns are too scattered to be followed: what a pfn was before is not checked",
+    "trailing": "bytes follow the end of the stream",
+}
+"""Rules about the stream as a whole."""
+_WEIGHT = {"page-gone": WARNING}
+_MOST_MISMATCHES = 16
+# fmt: on
+
+
+class StrictStream(Table):
+    """The table, and the rules about the whole, over an image being opened."""
+
+    def __init__(self) -> None:
+        super().__init__(HEADER_CHECKS, CHECKS)
+        self._phase = _STATIC
+        self._pages = PassedPages()
+        self._verify_from: int | None = None
+        self._params: tuple[IndexedRecord, list[tuple[int, int]]] | None = None
+
+    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
+        super().record(image, record, whole)
+        if record.layer == LIBXC and whole:
+            self._order(record)
+            if record.type == streams.LIBXC_VERIFY and self._verify_from is None:
+                self._verify_from = record.offset
+            elif record.type == streams.LIBXC_CHECKPOINT:
+                self._phase = _MEMORY
+                self._forget_once()
+            elif record.type == streams.LIBXC_HVM_PARAMS:
+                self._params = record, _params(self._seen)
+            elif record.count > 0:
+                self._batch(image, record)
+
+    def _forget_once(self) -> None:
+        for number, name in streams.LIBXC_RECORDS.items():
+            if name in _ONCE and _PHASES.get(number) == _STATE:
+                self._seen.counts.pop((LIBXC, number), None)
+
+    def _order(self, record: IndexedRecord) -> None:
+        phase = _PHASES.get(record.type)
+        if phase is None:
+            return
+        if phase < self._phase:
+            text = f"{_PHASE_NAMES[phase]} behind {_PHASE_NAMES[self._phase]}"
+            self._say(WARNING, "order", text, record)
+        self._phase = max(phase, self._phase)
+
+    def _batch(self, image: Image, record: IndexedRecord) -> None:
+        for pfn in self._pages.add(image.words(record)):
+            self._say(WARNING, "page-twice", f"pfn {pfn:#x} is twice in one batch", record)
+
+    def _say(self, severity: str, rule: str, text: str, record: IndexedRecord) -> None:
+        self.findings.append(
+            Finding(
+                severity, rule, text, layer=record.layer, offset=record.offset, record=record.name
+            )
+        )
+
+    def end(self, image: Image) -> None:
+        """The rules about the whole, once the input has gone by."""
+        offset = image.end
+        for note in image.notes:
+            if "follow the end" in note.text:
+                self._whole(WARNING, "trailing", note.text, note.layer, note.offset)
+        if not image.complete:
+            return
+        for rule, count, first in self._pages.findings():
+            text = WHOLE[rule]
+            if rule != "scattered":
+                text += f": {count} of them, the first is pfn {first:#x}"
+            self._whole(_WEIGHT.get(rule, NOTE), rule, text, LIBXC, offset)
+        self._special_pages()
+        self._missing(image)
+        if self._verify_from is not None:
+            self._verify(image, self._verify_from)
+
+    def _whole(self, severity: str, rule: str, text: str, layer: str, offset: int) -> None:
+        self.findings.append(Finding(severity, rule, text, layer=layer, offset=offset))
+
+    def _special_pages(self) -> None:
+        if self._params is None or self._pages.scattered or not self._pages.any:
+            return
+        record, params = self._params
+        for index, pfn in params:
+            name = _SPECIAL.get(index)
+            if name is not None and pfn and not self._pages.populated(pfn):
+                text = f"{name} is pfn {pfn:#x}, which is never sent"
+                self._say(WARNING, "param-page-missing", text, record)
+
+    def _missing(self, image: Image) -> None:
+        expected = [streams.LIBXC_PAGE_DATA, streams.LIBXC_X86_TSC_INFO]
+        if self._seen.guest == streams.GUEST_X86_HVM:
+            expected += [streams.LIBXC_HVM_CONTEXT, streams.LIBXC_HVM_PARAMS]
+        else:
+            expected += [streams.LIBXC_X86_PV_INFO, streams.LIBXC_SHARED_INFO]
+        if self._seen.version >= 3:
+            expected += [
+                streams.LIBXC_STATIC_DATA_END, streams.LIBXC_X86_CPUID_POLICY,
+                streams.LIBXC_X86_MSR_POLICY,
+            ]  # fmt: skip
+        there = {record.type for record in image.records if record.layer == LIBXC}
+        for number in expected:
+            if number not in there:
+                name = streams.LIBXC_RECORDS[number]
+                self._whole(
+                    WARNING, "missing-record", f"there is no {name} record", LIBXC, image.end
+                )
+
+    def _verify(self, image: Image, offset: int) -> None:
+        if not image.source.seekable:
+            self._whole(NOTE, "verify-unchecked", WHOLE["verify-unchecked"], LIBXC, offset)
+            return
+        for pfn, where in islice(mismatches(image, offset), _MOST_MISMATCHES):
+            text = f"pfn {pfn:#x} behind VERIFY differs from what was sent before"
+            self._whole(WARNING, "verify-mismatch", text, LIBXC, where)

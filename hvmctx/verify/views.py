@@ -1,0 +1,142 @@
+"""The three views of `verify`: what the genuine verifier says, what a restore refuses, and
+everything that is questionable. One pass over the input, pipes included; page contents are
+read only behind a VERIFY record, and only by the strict view."""
+
+from __future__ import annotations
+
+from hvmctx.abi.releases import Release
+from hvmctx.errors import FormatError, HvmctxError, UsageError
+from hvmctx.findings import ERROR, SEVERITIES, Finding
+from hvmctx.image import Watcher, open_image
+from hvmctx.stream.reader import CONTEXT, LEGACY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hvmctx.abi.vmport import VmportProfile
+    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.stream.reader import Header
+
+VERIFIER, RESTORE, STRICT = "verifier", "restore", "strict"
+VIEWS = (VERIFIER, RESTORE, STRICT)
+
+
+class _All(Watcher):
+    """Several watchers as one."""
+
+    def __init__(self, watchers: list[Watcher]) -> None:
+        self._watchers = watchers
+
+    def header(self, image: Image, header: Header) -> None:
+        for watcher in self._watchers:
+            watcher.header(image, header)
+
+    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
+        for watcher in self._watchers:
+            watcher.record(image, record, whole)
+
+
+def verify(
+    target: Any,
+    view: str = RESTORE,
+    *,
+    releases: list[Release] | None = None,
+    layer: str | None = None,
+    vcpus: int | None = None,
+    checkpointed: bool = False,
+    vmport: VmportProfile | None = None,
+) -> list[Finding]:
+    """The findings about an input, in the order of their offsets.
+
+    `target` and `layer` are as for `open_image`. `releases` are those of which a restore
+    is asked (default: the one that wrote the image, and all younger ones). `vcpus` is the
+    number of vcpus to restore into, by default the image's own; `checkpointed` says that a
+    checkpointed stream is expected; `vmport` stands for a Xen with the VMPORT patch.
+
+    Raises InputError and FormatError for what cannot be opened or is nothing of Xen's,
+    UsageError for another view; what is wrong further in is a finding.
+    """
+    if view not in VIEWS:
+        raise UsageError(f"no view is called {view!r}: {', '.join(VIEWS)}")
+    watchers: list[Watcher] = []
+    verifier = restoring = strict = None
+    if view != RESTORE:
+        from hvmctx.verify.verifier import Verifier
+
+        watchers.append(verifier := Verifier())
+    if view != VERIFIER:
+        from hvmctx.verify.restoring import Restoring
+
+        watchers.append(restoring := Restoring(releases, checkpointed=checkpointed))
+    if view == STRICT:
+        from hvmctx.verify.strict_stream import StrictStream
+
+        watchers.append(strict := StrictStream())
+    watcher = watchers[0] if len(watchers) == 1 else _All(watchers)
+    with open_image(target, layer=layer, watcher=watcher) as image:
+        if image.format == LEGACY:
+            raise image.problems[0]
+        findings = _damage(image, view)
+        if verifier is not None:
+            findings += verifier.findings
+        if restoring is not None:
+            try:
+                findings += restoring.end(image, vcpus=vcpus, vmport=vmport)
+            except FormatError as error:  # what a restore depends on, but does not read itself
+                findings.append(_of_error(error))
+        if strict is not None:
+            strict.end(image)
+            findings += strict.findings + _context(image)
+    return _once(findings)
+
+
+def _damage(image: Image, view: str) -> list[Finding]:
+    """Where reading had to stop. What else the index complains of is for the tables, and
+    how a restore takes a damaged context for its model."""
+    if image.complete or not image.problems or (image.format == CONTEXT and view == RESTORE):
+        return []
+    return [_of_error(image.problems[-1])]
+
+
+def _of_error(error: FormatError) -> Finding:
+    text = error.problem
+    if error.found or error.expected:
+        text += f": found {error.found}, expected {error.expected}"
+    return Finding(
+        ERROR, "stream-damaged", text, layer=error.layer, offset=error.offset, record=error.record
+    )
+
+
+def _context(image: Image) -> list[Finding]:
+    from hvmctx.abi import streams
+    from hvmctx.stream.reader import LIBXC
+    from hvmctx.verify.strict_context import judge
+
+    record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+    if image.format != CONTEXT and record is None:
+        return []
+    try:
+        context = image.hvm_context
+    except HvmctxError:  # longer than any reader takes: the tables have said so
+        return []
+    findings = judge(context, 0 if record is None else record.body_offset)
+    if context.damage is not None and context.damage not in image.problems:
+        findings.append(_of_error(context.damage))
+    return findings
+
+
+def _once(findings: list[Finding]) -> list[Finding]:
+    """By offset; of two that say the same rule of the same place, the weightier."""
+    kept: dict[tuple[str, int, str], Finding] = {}
+    for finding in findings:
+        rule = finding.rule
+        same = (rule, finding.offset, "" if rule == "stream-damaged" else finding.text)
+        known = kept.get(same)
+        if known is None or _weight(finding) > _weight(known):
+            kept[same] = finding
+    return sorted(kept.values(), key=lambda finding: finding.offset)
+
+
+def _weight(finding: Finding) -> int:
+    return SEVERITIES.index(finding.severity)
