@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -43,3 +45,25 @@ def command(
         check=False,
         env=environment,
     )
+
+
+def peak(arguments: list[str]) -> float:
+    """MiB of resident memory at the most."""
+    script = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout) / 1024
+
+
+def genuine_verifier(stream: str) -> tuple[list[str], dict[str, str]] | None:
+    """The command of Xen's own verify-stream-v2 and its environment, None without it."""
+    root = os.path.join(os.environ.get("ORACLE_ROOT", "/nonexistent"), "root")
+    script = os.path.join(root, "usr/lib/xen-4.17/bin/verify-stream-v2")
+    if not os.path.exists(script):
+        return None
+    environment = dict(os.environ, PYTHONPATH=os.path.join(root, "usr/lib/xen-4.17/lib/python"))
+    return ["/usr/bin/python3", script, "-i", stream, "-f", "libxc"], environment

@@ -371,6 +371,34 @@ def test_cpu_lengths() -> None:
             assert (verdict.rule != "cpu-length") == (size in taken), (release, size)
 
 
+CPU_LENGTHS = [
+    (release, line.split())
+    for release, mode, name in (("4.6", "strict", "4.5"), ("newest", "zeroext", "HEAD"))
+    for line in (
+        DATA / "cpu_lengths" / f"cpu_record_length_behaviour_{name}.txt"
+    ).read_text().splitlines()
+    if line.startswith(mode)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("release", "line"), CPU_LENGTHS, ids=lambda value: " ".join(value[:3]))
+def test_cpu_lengths_as_xens_own_code_takes_them(release: str, line: list[str]) -> None:
+    """Transcripts of the routines of 4.5 and HEAD, compiled: result, cursor, fields. The
+    strict mode is that of releases up to 4.6, the other that of 4.7 and later."""
+    size = int(line[2])
+    body = bytes((3 * at + 1) & 0xFF for at in range(size))
+    context = base(Release(release))
+    context.records(x86.CPU)[0].body = body
+    verdict = load(context.to_bytes(), full_host(release))
+    assert (verdict.rule != "cpu-length") == (line[4] == "0")
+    if line[4] == "0":
+        assert int(line[6]) == 8 + size, "the cursor goes by the descriptor"
+        fields = Record(x86.CPU, 0, body).fields()
+        names = {"aux": "msr_tsc_aux", "ev": "pending_event", "err": "error_code"}
+        for name, value in zip(line[7::2], line[8::2]):
+            assert fields[names.get(name, name)] == int(value, 16), name
+
+
 def test_policy_decides() -> None:
     with open_image(EXAMPLE) as image:
         host = Host.of_image(image, "4.17")

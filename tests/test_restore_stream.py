@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import tarfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -40,16 +41,25 @@ def rule_of(data: bytes, release: str = "newest", **how: Any) -> str | None:
     return None if verdict is None else verdict.rule
 
 
-def altered() -> list[tuple[str, bool, bytes]]:
-    """(what was done, whether Debian's Xen 4.17 took it, the stream)."""
+def _altered() -> Iterator[tuple[dict[str, Any], bytes]]:
     with tarfile.open(DATA / "streams" / "bad.tar.xz") as archive:
         files = {
             member.name.rpartition("/")[2]: file.read()
             for member in archive.getmembers()
             if (file := archive.extractfile(member)) is not None
         }
-    index = json.loads(files["index.json"])
-    return [(e["what"], e["accepted"], files[f"{e['name']}.xc"]) for e in index]
+    for entry in json.loads(files["index.json"]):
+        yield entry, files[f"{entry['name']}.xc"]
+
+
+def altered() -> list[tuple[str, bool, bytes]]:
+    """(what was done, whether Debian's Xen 4.17 took it, the stream)."""
+    return [(entry["what"], entry["accepted"], data) for entry, data in _altered()]
+
+
+def altered_said() -> list[tuple[str, bool, bytes]]:
+    """(what was done, whether Debian's verifier refused it, the stream)."""
+    return [(entry["what"], entry["verify_exit"] != 0, data) for entry, data in _altered()]
 
 
 def test_the_genuine_restores_own_word() -> None:

@@ -40,6 +40,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     if args.explain is not None:
+        from hvmctx.verify.explain import explain
+
         sys.stdout.write(explain(args.explain))
         return 0
     if args.input is None:
@@ -108,31 +110,3 @@ def _host(args: Namespace, image: Image) -> Host:
 
         host.vmport = vmport.used()
     return host
-
-
-def explain(name: str) -> str:
-    """A rule in words: its record, releases, errno and text. Raises UsageError."""
-    from hvmctx.restore.context import WALK, rules
-    from hvmctx.restore.stream import HEADER_RULES
-    from hvmctx.restore.stream import RULES as STREAM
-    from hvmctx.restore.vmport import RULES as VMPORT
-
-    if name in HEADER_RULES:
-        return f"{name}: headers, and the stream as a whole\n  {HEADER_RULES[name]}\n"
-    of_streams = [rule for rule in STREAM if rule.id == name]
-    if of_streams:
-        first = of_streams[0]
-        records = ", ".join(rule.record for rule in of_streams)
-        return f"{name}: {first.layer} {records}, {first.releases}\n  {first.text}\n"
-    if name in WALK:
-        errno, text = WALK[name]
-        return f"{name}: {errno}\n  {text}\n"
-    if name in VMPORT:
-        return f"{name}: VMPORT, the patch's loader\n  {VMPORT[name]}\n"
-    found = [rule for rule in rules() if rule.id == name]
-    if not found:
-        raise UsageError(f"no rule is called {name!r}; docs/rules.md lists them")
-    return "".join(
-        f"{rule.id}: {rule.record}, {rule.releases}: {rule.errno}\n  {rule.text}\n"
-        for rule in found
-    )

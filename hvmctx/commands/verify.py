@@ -21,7 +21,8 @@ TROUBLE = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    inputs.add_input(parser)
+    parser.add_argument("input", metavar="INPUT", nargs="?", help="as for dump")
+    parser.add_argument("--layer", choices=inputs.LAYERS, help="what the input starts with")
     parser.add_argument(
         "--as", choices=("verifier", "restore", "strict"), default="restore", dest="view"
     )
@@ -35,10 +36,18 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--fail-on", choices=SEVERITIES, default=ERROR,
         help="exit with 1 for findings of this severity and above (default: error)",
     )  # fmt: skip
+    parser.add_argument("--explain", metavar="RULE", help="print a rule, and nothing else")
     parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
 
 
 def run(args: Namespace) -> int:
+    if args.explain is not None:
+        from hvmctx.verify.explain import explain
+
+        sys.stdout.write(explain(args.explain))
+        return 0
+    if args.input is None:
+        raise UsageError("verify: no INPUT")
     from hvmctx.verify.views import verify
 
     if args.vcpus is not None and not 0 < args.vcpus <= inputs.MOST_VCPUS:

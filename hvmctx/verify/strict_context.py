@@ -93,8 +93,9 @@ def _non_canonical(fields: Fields) -> Iterator[str]:
     return (f"{n} is {fields[n]:#x}" for n in names if not _canonical(fields[n], fields))
 
 
-def _rip_beyond(fields: Fields) -> bool:
-    return not (_is_long(fields) and _Segment(fields, "cs").long) and fields["rip"] >> 32 != 0
+def _rip_beyond(fields: Fields) -> Iterator[str]:
+    if fields["rip"] >> 32 and not (_is_long(fields) and _Segment(fields, "cs").long):
+        yield f"{fields['rip']:#x}"
 
 
 def _cr0(fields: Fields) -> Iterator[str]:
@@ -120,13 +121,15 @@ def _long_mode(fields: Fields) -> Iterator[str]:
         yield "virtual-8086 mode within long mode"
 
 
-def _rflags(fields: Fields) -> bool:
-    return bool(fields["rflags"] & ~_RFLAGS)
+def _rflags(fields: Fields) -> Iterator[str]:
+    if fields["rflags"] & ~_RFLAGS:
+        yield f"{fields['rflags']:#x}"
 
 
-def _mxcsr(fields: Fields) -> bool:
+def _mxcsr(fields: Fields) -> Iterator[str]:
     mxcsr = int.from_bytes(fields["fpu_regs"][_MXCSR_AT : _MXCSR_AT + 4], "little")
-    return bool(fields["flags"] & 1) and bool(mxcsr & ~_MXCSR)
+    if fields["flags"] & x86.XEN_X86_FPU_INITIALISED and mxcsr & ~_MXCSR:
+        yield f"{mxcsr:#x}"
 
 
 def _debug(fields: Fields) -> Iterator[str]:
@@ -260,7 +263,7 @@ CHECKS = tuple(ContextCheck(*row) for row in (
     ("CPU", "cpu-canonical", ERROR, _non_canonical, "not a canonical address"),
     ("CPU", "cpu-rip", ERROR, _rip_beyond, "rip is beyond 4 GiB outside of 64-bit code"),
     ("CPU", "cpu-rflags", ERROR, _rflags, "reserved bits of rflags are set"),
-    ("CPU", "cpu-dr", WARNING, _debug, "the upper half is reserved"),
+    ("CPU", "cpu-dr-high", WARNING, _debug, "the upper half is reserved"),
     ("CPU", "cpu-mxcsr", WARNING, _mxcsr, "reserved bits of MXCSR are set: restoring them faults"),
     ("CPU", "segment-bits", WARNING, _attribute_bits, "segment attributes have 12 bits"),
     ("CPU", "segment-limit", ERROR, _limits, "limit and granularity contradict"),

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from hvmctx.abi import x86
+from hvmctx.abi.releases import RELEASES, Release
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.image import open_image
+from hvmctx.restore.stream import judge
+from hvmctx.verify.restoring import Restoring, releases_for, span
+from hvmctx.verify.views import verify
+from tests.samples import DATA, EXAMPLE, IMAGES, context_bytes, libxc_head, page_data, record, word
+from tests.test_restore_stream import altered
+
+
+def releases(*names: str) -> list[Release]:
+    return [Release(name) for name in names]
+
+
+def test_span() -> None:
+    assert span(releases("4.17")) == "4.17"
+    assert span(releases("4.14", "4.15", "4.16")) == "4.14 to 4.16"
+    assert (
+        span(releases("4.6", "4.7", "4.14", "4.22", "newest")) == "4.6 to 4.7, 4.14, 4.22 to newest"
+    )
+
+
+def test_releases_for() -> None:
+    with open_image(EXAMPLE) as image:
+        assert next(str(r) for r in releases_for(image)) == "4.17"
+        assert [str(r) for r in releases_for(image)][-1] == "newest"
+    with open_image(context_bytes()) as image:
+        assert [str(r) for r in releases_for(image)] == ["newest"]
+    converted = libxc_head()[:32] + bytes(4) + libxc_head()[36:]
+    with open_image(converted + record(0)) as image:
+        assert [str(r) for r in releases_for(image)] == ["newest"]
+
+
+def stream(version: int, *records: bytes) -> bytes:
+    static = record(16) if version == 3 else b""
+    return libxc_head(version) + static + b"".join(records) + record(9, context_bytes()) + record(0)
+
+
+@pytest.mark.parametrize("release", [name for name in RELEASES if Release(name).since("4.6")])
+def test_watching_says_what_judging_says(release: str) -> None:
+    cases = [data for _, _, data in altered()]
+    cases += [stream(2, page_data(word(1, 5))), stream(2, record(0x80000040)), stream(3)]
+    for data in cases:
+        watcher = Restoring(releases(release))
+        with open_image(data, layer="libxc", watcher=watcher) as image:
+            expected = judge(image, Release(release))
+            found = watcher.end(image)
+        if expected is not None:
+            assert (found[0].rule, found[0].offset) == (expected.rule, expected.offset)
+        else:
+            assert all(finding.layer == "context" for finding in found)
+
+
+def test_one_finding_for_all_releases_of_a_reason() -> None:
+    (finding,) = verify(stream(3, record(8, bytes(16))))
+    assert str(finding) == (
+        "error: libxc: offset 0x30: X86_TSC_INFO: the length is not 24; Xen 4.17 to newest "
+        "refuses it [tsc-length]"
+    )
+    everywhere = [Release(name) for name in RELEASES]
+    found = verify(EXAMPLE, releases=everywhere)
+    assert [finding.rule for finding in found] == ["stream-v2", "libxc-version"]
+    assert "Xen 4.0 to 4.5 refuses it" in found[0].text
+    assert "Xen 4.6 to 4.13 refuses it" in found[1].text
+
+
+def test_what_changed_between_releases() -> None:
+    context = HvmContext.parse(context_bytes())
+    (cpu,) = context.records(x86.CPU)
+    body = bytearray(cpu.body)
+    x86.CPU.layout.locate("dr7").put(body, 1 << 32)
+    cpu.body = bytes(body)
+    data = libxc_head() + record(16) + record(9, context.to_bytes()) + record(0)
+    (finding,) = verify(data)
+    assert finding.rule == "cpu-dr" and finding.text.startswith("EINVAL: ")
+    assert finding.text.endswith("Xen 4.18 to newest refuses it")
+    assert finding.record == "CPU/0"
+
+
+def test_genuine_images_are_taken() -> None:
+    for path in (*IMAGES, EXAMPLE):
+        assert verify(path) == []
+
+
+def test_a_pv_guest_has_no_context() -> None:
+    path = DATA / "streams" / "handbuilt" / "libxc_v3_pv_ok.bin"
+    assert verify(path, releases=releases("4.17")) == []

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi.releases import Release
+from hvmctx.abi.vmport import XEN_4_5_V6
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.errors import HvmctxError, UsageError
+from hvmctx.findings import SEVERITIES
+from hvmctx.verify.views import VIEWS, verify
+from tests.samples import DATA, EXAMPLE, IMAGES, context_bytes, record
+from tests.test_image import SMALL, Pipe
+from tests.test_verify_strict_stream import GOOD, libxl
+
+SAMPLES = [*IMAGES, EXAMPLE]
+
+
+def lines(target: object, view: str) -> list[str]:
+    return [str(finding) for finding in verify(target, view)]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
+def test_genuine_images(path: Path, view: str) -> None:
+    assert all(line.startswith("note: ") for line in lines(path, view))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_pipe_tells_as_much(view: str) -> None:
+    rng = random.Random(7)
+    for sample in (SMALL, GOOD):
+        for _ in range(120):
+            data = bytearray(sample)
+            for _ in range(rng.choice((1, 2, 3))):
+                data[rng.randrange(min(len(data), 2000))] = rng.choice((0, 1, 5, 0x80, 0xFF))
+            cut = bytes(data[: rng.choice((len(data), rng.randrange(len(data))))])
+            try:
+                expected = lines(cut, view)
+            except HvmctxError as error:
+                with pytest.raises(type(error)):
+                    lines(Pipe(cut), view)
+                continue
+            assert lines(Pipe(cut), view) == expected
+
+
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(VIEWS),
+    st.sampled_from(["libxc", "libxl", "xl", "context"]),
+)
+def test_any_bytes(data: bytes, view: str, layer: str) -> None:
+    try:
+        findings = verify(data, view, layer=layer)
+    except HvmctxError:
+        return
+    for finding in findings:
+        assert finding.severity in SEVERITIES and finding.rule
+        assert 0 <= finding.offset <= len(data)
+
+
+def test_by_offset_and_none_twice() -> None:
+    data = libxl(record(3, bytes(7)), record(6))
+    found = verify(data, "strict")
+    assert [f.offset for f in found] == sorted(f.offset for f in found)
+    assert len({(f.rule, f.offset, f.text) for f in found}) == len(found)
+
+
+def test_damage_is_told_in_every_view() -> None:
+    cut = SMALL[:-5]
+    for view in VIEWS:
+        assert "stream-damaged" in [finding.rule for finding in verify(cut, view)]
+    context = context_bytes()[:-10]
+    assert [f.rule for f in verify(context, "verifier")] == ["stream-damaged"]
+    assert [f.rule for f in verify(context, "restore")] == ["context-bounds"]
+    inside = libxl(stream=GOOD.replace(context_bytes(), context_bytes()[:-8] + b"\2" + bytes(7)))
+    rules = [f.rule for f in verify(inside, "strict")]
+    assert "stream-damaged" in rules and "context-end" in rules
+
+
+def test_vmport() -> None:
+    state = VmportState.empty()
+    state.guestinfo = {b"%d" % n: b"" for n in range(60)}
+    context = HvmContext.parse(context_bytes())
+    context.entries.insert(-1, to_record(state))
+    data = context.to_bytes()
+    releases = [Release("newest")]
+    (finding,) = verify(data, "restore", releases=releases)
+    assert finding.rule == "context-type"
+    (finding,) = verify(data, "restore", releases=releases, vmport=XEN_4_5_V6)
+    assert finding.rule == "vmport-guestinfo-slot"
+    assert finding.text.endswith("Xen newest leaves its memory over it")
+
+
+def test_no_such_view() -> None:
+    with pytest.raises(UsageError, match="no view is called 'nope'"):
+        verify(EXAMPLE, "nope")
+
+
+def test_legacy() -> None:
+    with pytest.raises(HvmctxError, match="convert it first"):
+        verify(DATA / "streams" / "legacy_hvm_w64.in.bin")
