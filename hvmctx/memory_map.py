@@ -83,6 +83,15 @@ class MemoryMap:
         run = self.runs[at].part(pfn, pfn + 1)
         return run.type, run.offset
 
+    def between(self, start: int, end: int) -> Iterator[Run]:
+        """What of the runs lies in start..end-1."""
+        at = max(0, bisect_right(self._starts, start) - 1)
+        while at < len(self.runs) and self.runs[at].pfn < end:
+            run = self.runs[at]
+            at += 1
+            if run.end > start:
+                yield run.part(max(start, run.pfn), min(end, run.end))
+
     def populated(self) -> Iterator[Run]:
         """The runs that a restore gives memory to: data pages and allocate-only ones."""
         absent = (streams.PAGE_BROKEN, streams.PAGE_XTAB)
