@@ -26,6 +26,7 @@ COMMANDS = (
     "get",
     "set",
     "replace",
+    "build",
     "plan",
 )
 """Each is the module of that name in `hvmctx.commands`, `-` written `_`."""

@@ -261,9 +261,19 @@ class Image:
     def config(self) -> Any:
         """The guest's configuration out of an xl file: what its JSON is, or text. None
         when the image has none. Raises FormatError."""
+        header, text = self.header(XL), self.config_text
+        if header is None or not text:
+            return None
+        from hvmctx.stream import xlfile
+
+        return xlfile.parse_config(text, header)
+
+    @property
+    def config_text(self) -> bytes:
+        """The bytes of that configuration, as they are in the file. Raises FormatError."""
         header = self.header(XL)
         if header is None or not header.length:
-            return None
+            return b""
         from hvmctx.stream import xlfile
 
         if header.length > LARGEST_CONFIG:
@@ -275,8 +285,7 @@ class Image:
         data = self._kept_config
         if not data:
             data = self.source.read_at(header.body_offset, header.length)
-        text = xlfile.config_text(data, header.body_offset)
-        return xlfile.parse_config(text, header) if text else None
+        return xlfile.config_text(data, header.body_offset)
 
     @property
     def params(self) -> dict[int, int]:

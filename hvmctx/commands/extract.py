@@ -1,5 +1,5 @@
-"""Take a payload out of an image: the HVM context, the device model's file, or one record
-of either the context or the streams."""
+"""Take a payload out of an image: the HVM context, the device model's file, one record of
+either the context or the streams, or (--what memory) the guest's memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,31 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     inputs.add_output(parser)
     inputs.add_what(parser)
+    parser.add_argument(
+        "--format", choices=("raw", "elf"), default="raw", dest="form",
+        help="for --what memory: raw, sparse (default), or an ELF core for gdb",
+    )  # fmt: skip
 
 
 def run(args: Namespace) -> int:
+    if args.what == "memory":
+        return _memory(args)
     with inputs.open_input(args) as image:
         payload = take(image, args.what)
         with replacing(args.output, force=args.force) as out:
             out.write(payload)
+        return inputs.report(image)
+
+
+def _memory(args: Namespace) -> int:
+    from hvmctx.errors import UsageError
+    from hvmctx.export.memory import extract_memory
+
+    if args.output == "-":
+        raise UsageError("extract: memory is written with holes: -o takes a file")
+    with inputs.open_seekable(args) as image:
+        with replacing(args.output, force=args.force) as out:
+            extract_memory(image, out, args.form)
         return inputs.report(image)
 
 

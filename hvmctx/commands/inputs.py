@@ -83,9 +83,10 @@ def add_what(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--what",
         default="hvm-context",
-        metavar="hvm-context|emulator|record:TYPE[/INSTANCE]",
-        help="record:CPU/0 is the body of that record of the context, record:X86_TSC_INFO of "
-        "that record of the stream, record:PAGE_DATA/3 of its fourth (default: hvm-context)",
+        metavar="WHAT",
+        help="hvm-context (default), emulator, or record:TYPE[/INSTANCE]: record:CPU/0 is the "
+        "body of that record of the context, record:X86_TSC_INFO of that record of the stream, "
+        "record:PAGE_DATA/3 of its fourth",
     )
 
 

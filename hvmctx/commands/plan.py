@@ -45,10 +45,12 @@ def run(args: Namespace) -> int:
         try:
             hot = HotSet(start, max(1, round(_bytes(size) / 4096)), float(rate))
         except ValueError:
-            raise UsageError(f"plan: --hot {text}: expected SIZE@RATE, such as 64MiB@20000") from None
+            raise UsageError(
+                f"plan: --hot {text}: expected SIZE@RATE, such as 64MiB@20000"
+            ) from None
         sets.append(hot)
         start += hot.pages
-    if not 0 < pages or start > pages:
+    if not pages > 0 or start > pages:
         raise UsageError("plan: the hot sets do not fit the guest's memory")
     policy = Policy2014() if args.policy == "2014" else default_policy
     sys.stdout.write(plan(pages, Rates(sets), _bytes(args.bandwidth), policy).table())

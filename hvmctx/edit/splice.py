@@ -26,13 +26,15 @@ def splice(source: Source, out: BinaryIO, edits: Iterable[Edit]) -> None:
     assert source.size is not None
     at = 0
     for start, end, data in sorted(edits):
-        _copy(source, at, start, out)
+        copy_range(source, at, start, out)
         out.write(data)
         at = end
-    _copy(source, at, source.size, out)
+    copy_range(source, at, source.size, out)
 
 
-def _copy(source: Source, start: int, end: int, out: BinaryIO) -> None:
+def copy_range(source: Source, start: int, end: int, out: BinaryIO) -> None:
+    """Bytes `start` to `end` - 1 of a seekable source to where `out` stands: what is there
+    of them."""
     start = _copy_in_kernel(source, start, end, out)
     while start < end:
         data = source.read_at(start, min(CHUNK, end - start))

@@ -221,25 +221,30 @@ def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:
         yield last
 
 
+def image_state(image: Image, *, with_context: bool = True) -> dict[str, Any]:
+    """The arguments of `StillGuest` that an image gives. Raises FormatError, and
+    MissingRecordError for a context that it does not have."""
+    state: dict[str, Any] = {"tsc": image.tsc_info, "params": list(image.params.items())}
+    for name, number in (
+        ("cpuid_policy", streams.LIBXC_X86_CPUID_POLICY),
+        ("msr_policy", streams.LIBXC_X86_MSR_POLICY),
+    ):
+        record = image.last("libxc", number)
+        state[name] = b"" if record is None else bytes(image.body(record))
+    if with_context:
+        state["context"] = image.hvm_context.to_bytes()
+    state["xen_version"] = image.xen_version or (4, 17)
+    return state
+
+
 class ImageSource(StillGuest):
     """The guest of an image that can be read twice: its memory as a restore would leave it,
     its state. `recorded` are its batches as they were sent."""
 
     def __init__(self, image: Image, **state: Any) -> None:
         """`state` goes before what the image has. Raises FormatError."""
-        policies = {
-            "cpuid_policy": image.last("libxc", streams.LIBXC_X86_CPUID_POLICY),
-            "msr_policy": image.last("libxc", streams.LIBXC_X86_MSR_POLICY),
-        }
-        for name, record in policies.items():
-            if record is not None:
-                state.setdefault(name, bytes(image.body(record)))
-        state.setdefault("tsc", image.tsc_info)
-        state.setdefault("params", image.params.items())
-        if "context" not in state:
-            state["context"] = image.hvm_context.to_bytes()
-        state.setdefault("xen_version", image.xen_version or (4, 17))
-        super().__init__(**state)
+        own = image_state(image, with_context="context" not in state)
+        super().__init__(**{**own, **state})
         self._image = image
         self._map = image.memory_map
         runs = self._map.runs

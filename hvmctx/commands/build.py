@@ -1,0 +1,263 @@
+"""Build a restorable image from parts. --base takes all of them from an image, and the other
+options replace what they name; a core of QEMU's (dump-guest-memory) gives memory and CPUs.
+A set of parts that a restore would refuse, or that contradict each other, is refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hvmctx.abi.fields import decimal
+from hvmctx.commands import inputs
+from hvmctx.errors import FieldError, InputError, UsageError
+from hvmctx.output import replacing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any
+
+    from hvmctx.abi.releases import Release
+    from hvmctx.context.record import Record
+    from hvmctx.image import Image
+    from hvmctx.save.guests import StillGuest
+    from hvmctx.save.libxl import DeviceModelFile
+    from hvmctx.stream.libxc import TscInfo
+
+HELP = "make a restorable image from parts: memory, context, device model ..."
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    memory = parser.add_mutually_exclusive_group()
+    memory.add_argument("--memory", metavar="FILE", help="raw memory; holes are absent pages")
+    memory.add_argument("--core", metavar="FILE", help="an ELF core of QEMU: memory and CPUs")
+    parser.add_argument("--base", metavar="IMAGE", help="take every other part from this image")
+    parser.add_argument(
+        "--context", metavar="FILE", help="the HVM context: raw, JSON of to-json, or an image's"
+    )
+    parser.add_argument(
+        "--vcpus", type=int, metavar="N",
+        help="without a context: that many vcpus at the reset vector (a core's own)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE",
+        help="an HVM parameter, such as STORE_PFN=0xfeffc; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--tsc", metavar="MODE,KHZ[,NSEC[,INCARNATION]]", help="such as 0,2600000")
+    parser.add_argument("--policy", metavar="IMAGE", help="CPU policies from this image")
+    parser.add_argument("--emulator", metavar="FILE", help="the device model's file")
+    parser.add_argument("--config", metavar="FILE", help="xl's configuration, as JSON")
+    parser.add_argument("--layer", choices=("xl", "libxl", "libxc"), default="xl")
+    parser.add_argument("--release", help="whose Xen wrote it, and is to take it (default 4.17)")
+    parser.add_argument(
+        "--force-inconsistent", action="store_true", help="say what contradicts, and go on"
+    )
+    inputs.add_output(parser)
+
+
+def run(args: Namespace) -> int:
+    from hvmctx.abi.releases import Release
+    from hvmctx.image import open_image
+
+    release = Release(args.release) if args.release else None
+    if args.output == "-":
+        raise UsageError("build: an image is verified before it is done: -o takes a file")
+    if args.base is None:
+        return _build(args, None, release)
+    with open_image(args.base) as base:
+        return _build(args, base, release)
+
+
+def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
+    from hvmctx.save.build import build, contradictions
+
+    guest = _guest(args, base, release)
+    config = _read(args.config) if args.config else _config_of(base, args.layer)
+    emulator, spool = _emulator(args, base)
+    try:
+        with replacing(args.output, force=args.force) as out:
+            saved = build(
+                guest, out, layer=args.layer, version=_version(base, release), config=config,
+                emulator=emulator,
+            )  # fmt: skip
+            against = contradictions(out, release)
+            for finding in against:
+                print(f"hvmctx: {finding}", file=sys.stderr)
+            if against and not args.force_inconsistent:
+                count = f"{len(against)} contradiction{'s' if len(against) > 1 else ''}"
+                raise FieldError(f"{count}; --force-inconsistent writes it all the same")
+    finally:
+        if spool is not None:
+            os.unlink(spool)
+    print(f"hvmctx: {sum(saved.passes)} pages, {saved.written} bytes of stream", file=sys.stderr)
+    return 0
+
+
+def _version(base: Image | None, release: Release | None) -> int:
+    if release is not None:
+        return 3 if release.since("4.14") else 2
+    header = base.header("libxc", "image header") if base else None
+    return header.fields["version"] if header else 3
+
+
+def _guest(args: Namespace, base: Image | None, release: Release | None) -> StillGuest:
+    """The memory, with all state."""
+    from hvmctx.save.guests import ImageSource, MemoryFileSource
+
+    state: dict[str, Any] = {}
+    if release is not None:
+        state["xen_version"] = _version_of(release)
+    guest: StillGuest
+    if args.core:
+        from hvmctx.save.qemu_core import MISSING, CoreSource
+
+        guest = CoreSource(args.core)
+        cpus = guest.cpu_records()
+        print(f"hvmctx: {MISSING}", file=sys.stderr)
+    else:
+        cpus = []
+        if args.memory:
+            guest = MemoryFileSource(args.memory)
+        elif base is not None:
+            guest = ImageSource(base, **({"context": b"\0"} if args.context else {}))
+        else:
+            raise UsageError("build: no memory: --memory, --core or --base gives it")
+    if base is not None and not isinstance(guest, ImageSource):
+        state = {**_state_of(base, with_context=not args.context), **state}
+    for name, value in state.items():
+        setattr(guest, name, value)
+    _set_context(args, guest, base, release, cpus)
+    _set_params(args, guest, base)
+    if args.policy:
+        from hvmctx.image import open_image
+
+        with open_image(args.policy) as other:
+            policies = _state_of(other, with_context=False)
+        guest.cpuid_policy, guest.msr_policy = policies["cpuid_policy"], policies["msr_policy"]
+    if args.tsc:
+        guest.tsc = _tsc(args.tsc)
+    return guest
+
+
+def _version_of(release: Release) -> tuple[int, int]:
+    name = str(release).split(".")
+    if len(name) < 2:
+        from hvmctx.abi.releases import RELEASES
+
+        name = list(RELEASES)[-2].split(".")
+    return int(name[0]), int(name[1])
+
+
+def _state_of(image: Image, *, with_context: bool) -> dict[str, Any]:
+    from hvmctx.save.guests import image_state
+
+    return image_state(image, with_context=with_context)
+
+
+def _set_context(
+    args: Namespace,
+    guest: StillGuest,
+    base: Image | None,
+    release: Release | None,
+    cpus: list[Record],
+) -> None:
+    """The context: given, or the base's, or of a machine after a reset; its CPU records are
+    the core's where there is one."""
+    from hvmctx.abi.releases import Release
+    from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.save.reset import reset_context
+
+    if args.context:
+        context = HvmContext.parse(_context_of(args.context))
+    elif base is not None:
+        context = HvmContext.parse(guest.context)
+    else:
+        vcpus = len(cpus) or args.vcpus
+        if not vcpus or not 0 < vcpus <= 128:
+            raise UsageError("build: no context: --context, --base, --core or --vcpus 1 to 128")
+        context = reset_context(vcpus, release or Release("4.17"))
+    if cpus:
+        from hvmctx.save.qemu_core import with_cpus
+
+        context = with_cpus(context, cpus)
+    guest.context = context.to_bytes()
+
+
+def _context_of(path: str) -> bytes:
+    data = _read(path)
+    if data.lstrip()[:1] == b"{":
+        from hvmctx.render.models import Document
+
+        document = Document.from_text(data)
+        if document.context is not None:
+            return document.to_bytes()
+        data = document.to_bytes()
+    from hvmctx.image import open_image
+
+    with open_image(data) as image:
+        return image.hvm_context.to_bytes()
+
+
+def _set_params(args: Namespace, guest: StillGuest, base: Image | None) -> None:
+    from hvmctx.abi.streams import HVM_PARAMS
+    from hvmctx.save.build import DEFAULT_PARAMS
+
+    params = dict(guest.params if base is not None else DEFAULT_PARAMS.items())
+    indices = {name: index for index, name in HVM_PARAMS.items()}
+    for setting in args.param:
+        name, equals, text = setting.partition("=")
+        index = indices.get(name.upper(), decimal(name))
+        if index is None or not equals:
+            raise UsageError(f"build: --param {setting}: expected NAME=VALUE")
+        try:
+            params[index] = int(text, 0)
+        except ValueError:
+            raise UsageError(f"build: --param {setting}: {text!r} is not a number") from None
+        if not 0 <= params[index] < 1 << 64:
+            raise FieldError(f"HVM_PARAMS.{name} is a 64-bit field: {text} does not fit")
+    guest.params = list(params.items())
+
+
+def _tsc(text: str) -> TscInfo:
+    from hvmctx.stream.libxc import TscInfo
+
+    try:
+        numbers = [int(part, 0) for part in text.split(",")]
+        mode, khz, nsec, incarnation = (*numbers, 0, 0)[:4] if len(numbers) > 1 else (0, 0, 0, -1)
+        info = TscInfo(mode, khz, nsec, incarnation)
+        info.serialise()
+        if len(numbers) > 4:
+            raise ValueError
+    except Exception:  # ValueError, struct.error: whatever does not fit
+        raise UsageError(f"build: --tsc {text}: expected MODE,KHZ[,NSEC[,INCARNATION]]") from None
+    return info
+
+
+def _config_of(base: Image | None, layer: str) -> bytes:
+    if base is None or layer != "xl":
+        return b""
+    return base.config_text
+
+
+def _emulator(args: Namespace, base: Image | None) -> tuple[DeviceModelFile | None, str | None]:
+    """The device model's file, and a temporary one to remove."""
+    from hvmctx.save.libxl import DeviceModelFile
+
+    if args.emulator:
+        return DeviceModelFile(args.emulator), None
+    if base is None or args.layer == "libxc" or not base.emulators:
+        return None, None
+    import tempfile
+
+    emulator = base.emulators[-1]
+    with tempfile.NamedTemporaryFile(delete=False) as spool:
+        spool.write(emulator.payload)
+    return DeviceModelFile(spool.name, emulator.emulator_id or 2), spool.name
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

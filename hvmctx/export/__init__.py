@@ -1,0 +1,1 @@
+"""A guest's memory for other programs: raw files, ELF cores."""

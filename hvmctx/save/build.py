@@ -1,0 +1,130 @@
+"""A restorable image out of parts: memory, context, parameters, TSC, policies, device
+model's file, xl configuration.
+
+Parts come one by one, or of a base image whose parts the others replace. Before an image is
+done it is verified; a set of parts that a restore would refuse, or that contradict each
+other, is refused (`contradictions`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from hvmctx.abi import streams
+from hvmctx.errors import FieldError, UsageError
+from hvmctx.findings import ERROR, Finding
+from hvmctx.save.engine import Saved, save
+from hvmctx.save.guests import StillGuest
+from hvmctx.save.libxl import DeviceModelFile, LibxlSave, write
+from hvmctx.save.sink import Sink
+from hvmctx.stream.xlfile import serialise_config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, BinaryIO
+
+    from hvmctx.abi.releases import Release
+    from hvmctx.save.sink import Buffer
+    from hvmctx.stream.writer import StreamWriter
+
+LAYERS = ("xl", "libxl", "libxc")
+SPECIAL_PARAMS = (1, 5, 6, 17, 27, 28, 29)
+"""Parameters that name a page (a pfn) which the toolstack makes for the guest."""
+DEFAULT_PARAMS = {
+    1: 0xFEFFC, 5: 0xFEFFD, 6: 0xFEFFB, 27: 0xFEFF8, 28: 0xFEFF9, 29: 0xFEFFA, 17: 0xFEFFF,
+    12: 0xFEFFE000,
+}  # fmt: skip
+"""Where libxc puts the special pages of an HVM guest (4.9 and later)."""
+IDENT_PT = 12
+_CONTRADICTIONS = frozenset((
+    "param-page-missing", "param-missing", "param-duplicate", "emulator-magic",
+    "context-incomplete", "context-no-cpu", "context-duplicate", "lapic-same-id", "lapic-bsp",
+))  # fmt: skip
+
+
+class WithBlankPages:
+    """A guest with blank pages where some that it must have are absent: the special pages
+    that the parameters name."""
+
+    def __init__(self, guest: StillGuest, needed: Iterable[int]) -> None:
+        self._guest = guest
+        self._needed = frozenset(needed)
+        self.p2m_size = max(guest.p2m_size, *(pfn + 1 for pfn in self._needed), 1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guest, name)
+
+    def page_types(self, pfns: memoryview) -> bytes:
+        """The guest's, and allocate-only for what is needed and absent."""
+        types = self._guest.page_types(pfns)
+        if self._needed.isdisjoint(pfns):
+            return types
+        kinds = bytearray(types)
+        for at, pfn in enumerate(pfns):
+            if pfn in self._needed and kinds[at] in (streams.PAGE_XTAB, streams.PAGE_BROKEN):
+                kinds[at] = streams.PAGE_XALLOC
+        return bytes(kinds)
+
+    def pages(self, pfns: memoryview, types: bytes) -> Iterable[Buffer]:
+        """The guest's."""
+        return self._guest.pages(pfns, types)
+
+
+def special_pages(params: Iterable[tuple[int, int]]) -> set[int]:
+    """The pfns that parameters name."""
+    found = {value for index, value in params if index in SPECIAL_PARAMS and value}
+    found |= {value >> streams.PAGE_SHIFT for index, value in params if index == IDENT_PT and value}
+    return found
+
+
+def build(
+    guest: StillGuest,
+    out: BinaryIO,
+    *,
+    layer: str = "xl",
+    version: int = 3,
+    config: bytes = b"",
+    emulator: DeviceModelFile | None = None,
+    xenstore: Iterable[tuple[bytes, bytes]] = (),
+    blank_specials: bool = True,
+) -> Saved:
+    """Write an image of a guest. `layer` is what it starts with; `config` the JSON of an xl
+    file; `blank_specials` adds the pages that parameters name and memory lacks.
+
+    Raises UsageError for parts that have no place in that layer, FieldError for special
+    pages that no guest has, SaveError, and what the output raises.
+    """
+    if layer not in LAYERS:
+        raise UsageError(f"no image starts with {layer!r}: {', '.join(LAYERS)}")
+    if layer == "libxc" and (emulator is not None or config):
+        raise UsageError("a libxc stream has no place for a device model or a configuration")
+    if layer == "libxl" and config:
+        raise UsageError("a libxl stream has no place for a configuration")
+    needed = special_pages(guest.params) if blank_specials else set()
+    if any(pfn >> 40 for pfn in needed):
+        raise FieldError("a parameter names a page beyond the memory of any x86 guest")
+    source: Any = WithBlankPages(guest, needed)
+    sink = Sink(out)
+    if layer == "libxc":
+        return save(source, sink, version=version)
+    saved: list[Saved] = []
+
+    def helper(sink: Sink, writer: StreamWriter) -> None:
+        saved.append(save(source, sink, writer=writer, version=version))
+
+    data = serialise_config(config) if layer == "xl" else b""
+    libxl = LibxlSave(xenstore=xenstore, emulator=emulator, layer=layer, optional_data=data)
+    write(libxl, sink, helper)
+    return saved[0]
+
+
+def contradictions(file: BinaryIO, release: Release | None = None) -> list[Finding]:
+    """What of an image that was built speaks against it: all errors of the strict view,
+    and warnings of parts that do not fit each other. Leaves the file at its end."""
+    from hvmctx.verify.views import STRICT, verify
+
+    file.seek(0)
+    found = verify(file, STRICT, releases=[release] if release else None)
+    file.seek(0, os.SEEK_END)
+    return [f for f in found if f.severity == ERROR or f.rule in _CONTRADICTIONS]

@@ -1,0 +1,172 @@
+"""A guest dumped by QEMU (`dump-guest-memory`), as parts of a Xen image: its memory, and its
+CPUs' registers in Xen's form.
+
+What such a core does not have is derived or left at reset: EFER of the paging mode, the
+FPU as not initialised, STAR, LSTAR, CSTAR and the sysenter MSRs zero (`missing` says so).
+"""
+
+from __future__ import annotations
+
+import mmap
+from ctypes import sizeof
+from itertools import pairwise
+
+from hvmctx.abi import streams, x86
+from hvmctx.abi.qemu_cpu import OWNER, TYPE, VERSION, QEMUCPUSegment, QEMUCPUState
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.errors import FormatError, InputError, LengthError, MissingRecordError, UnsupportedError
+from hvmctx.save.guests import Runs, StillGuest, data_stretches
+from hvmctx.source import open_source
+from hvmctx.stream.elf import LAYER, Core, Segment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from hvmctx.save.sink import Buffer
+
+_PAGE = streams.PAGE_SIZE
+_ET, _PG, _PAE = 1 << 4, 1 << 31, 1 << 5
+_SCE, _LME, _LMA, _NXE = 1, 1 << 8, 1 << 10, 1 << 11
+_LONG_CODE = 1 << 21
+_AT_LEAST = QEMUCPUState.kernel_gs_base.offset
+_GENERAL = (
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8", "r9", "r10", "r11", "r12",
+    "r13", "r14", "r15", "rip",
+)  # fmt: skip
+_SEGMENTS = {name: name for name in ("cs", "ds", "es", "fs", "gs", "ss", "tr")} | {"ldtr": "ldt"}
+
+MISSING = (
+    "the core has no EFER, STAR, LSTAR, CSTAR, sysenter MSRs nor FPU state: EFER follows from "
+    "the paging mode, the rest is as after a reset (hvmctx set changes them)"
+)
+
+
+def packed_attributes(flags: int) -> int:
+    """QEMU's segment flags in Xen's packed form of 12 bits."""
+    return flags >> 8 & 0xFF | flags >> 12 & 0xF00
+
+
+def cpu_record(state: Any, vcpu: int) -> Record:
+    """The CPU record of a QEMUCPUState."""
+    record = Record(x86.CPU, vcpu, bytes(x86.CPU.size))
+    cpu = record.struct
+    for name in _GENERAL:
+        setattr(cpu, name, getattr(state, name))
+    cpu.rflags = state.rflags | 2
+    cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4 = state.cr[0] | _ET, state.cr[2], state.cr[3], state.cr[4]
+    cpu.dr6, cpu.dr7 = 0xFFFF0FF0, 0x400
+    for name, other in _SEGMENTS.items():
+        segment: QEMUCPUSegment = getattr(state, other)
+        setattr(cpu, f"{name}_sel", segment.selector)
+        setattr(cpu, f"{name}_limit", segment.limit)
+        setattr(cpu, f"{name}_base", segment.base)
+        setattr(cpu, f"{name}_arbytes", packed_attributes(segment.flags))
+    cpu.gdtr_base, cpu.gdtr_limit = state.gdt.base, state.gdt.limit
+    cpu.idtr_base, cpu.idtr_limit = state.idt.base, state.idt.limit
+    cpu.shadow_gs = state.kernel_gs_base
+    if _is_long(state):
+        cpu.msr_efer = _SCE | _LME | _LMA | _NXE
+    return Record(x86.CPU, vcpu, bytes(cpu))
+
+
+def _is_long(state: Any) -> bool:
+    """Long mode has paging and PAE; that it is not PAE alone, 64-bit code shows, or a table
+    that lies beyond 4 GiB."""
+    if not (state.cr[0] & _PG and state.cr[4] & _PAE):
+        return False
+    bases = (state.gdt.base, state.idt.base, state.tr.base, state.kernel_gs_base, state.rip)
+    return bool(state.cs.flags & _LONG_CODE) or any(base >> 32 for base in bases)
+
+
+def cpu_states(core: Core) -> list[Any]:
+    """The QEMUCPUState of each vcpu. Raises MissingRecordError where there is none,
+    FormatError for notes that are no such."""
+    found = []
+    for note in core.notes:
+        if note.owner != OWNER or note.type != TYPE:
+            continue
+        version, size = (int.from_bytes(note.data[at : at + 4], "little") for at in (0, 4))
+        if version != VERSION or not _AT_LEAST <= size <= len(note.data):
+            raise UnsupportedError(
+                "a CPU note of another version", layer=LAYER, offset=0, record="QEMU note",
+                found=f"version {version}, size {size} in {len(note.data)} bytes",
+                expected=f"version {VERSION}, size {_AT_LEAST} at least",
+            )  # fmt: skip
+        data = note.data[: min(size, sizeof(QEMUCPUState))]
+        found.append(QEMUCPUState.from_buffer_copy(data.ljust(sizeof(QEMUCPUState), b"\0")))
+    if not found:
+        raise MissingRecordError("the core has no CPU note of QEMU's")
+    return found
+
+
+class CoreSource(StillGuest):
+    """Memory of an ELF core, by physical address. Pages that no segment holds are absent;
+    what a segment has in memory only is blank."""
+
+    def __init__(self, path: str, **state: Any) -> None:
+        """Raises InputError, FormatError."""
+        super().__init__(**state)
+        with open_source(path) as source:
+            if not source.seekable:
+                raise InputError(f"{path}: a core must be a plain file")
+            self.core = Core.parse(source)
+        segments = sorted(self.core.segments, key=lambda segment: segment.address)
+        for segment in segments:
+            if segment.address % _PAGE or segment.size % _PAGE:
+                raise LengthError(
+                    "a segment that is not of whole pages", layer=LAYER, offset=segment.offset,
+                    record="segment", found=f"{segment.size:#x} bytes at {segment.address:#x}",
+                    expected=f"multiples of {_PAGE:#x}",
+                )  # fmt: skip
+        for one, other in pairwise(segments):
+            if one.address + one.size > other.address:
+                raise FormatError(
+                    "two segments hold the same memory", layer=LAYER, offset=other.offset,
+                    record="segment", found=f"{other.address:#x}",
+                    expected=f"{one.address + one.size:#x} or more",
+                )  # fmt: skip
+        self._segments = [segment for segment in segments if segment.size]
+        with open(path, "rb") as file:
+            self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._runs = Runs(
+            (s.address // _PAGE, (s.address + s.size) // _PAGE, 0) for s in self._segments
+        )
+        self.p2m_size = self._runs.end
+
+    def page_types(self, pfns: memoryview) -> bytes:
+        return self._runs.types(pfns)
+
+    def pages(self, pfns: memoryview, types: bytes) -> Iterable[Buffer]:
+        for start, end in data_stretches(pfns, types):
+            yield from self._bytes(start * _PAGE, end * _PAGE)
+
+    def _bytes(self, start: int, end: int) -> Iterable[Buffer]:
+        for segment in self._segments:
+            first, last = max(start, segment.address), min(end, segment.address + segment.size)
+            if first < last:
+                yield from self._part(segment, first - segment.address, last - segment.address)
+
+    def _part(self, segment: Segment, first: int, last: int) -> Iterable[Buffer]:
+        held = min(last, segment.in_file)
+        if first < held:
+            yield self._view[segment.offset + first : segment.offset + held]
+        if last > max(held, first):
+            yield bytes(last - max(held, first))
+
+    def cpu_records(self) -> list[Record]:
+        """A CPU record of each vcpu."""
+        return [cpu_record(state, vcpu) for vcpu, state in enumerate(cpu_states(self.core))]
+
+
+def with_cpus(context: HvmContext, cpus: list[Record]) -> HvmContext:
+    """The context with these CPU records in the place of its own, as long as its own."""
+    own = context.records(x86.CPU)
+    size = own[0].length if own else x86.CPU.size
+    for record in cpus:
+        record.body = bytes(record.body)[:size]
+    rest = [record for record in context.entries if record.typecode != x86.CPU.typecode]
+    at = 1 if rest and rest[0].typecode == x86.HEADER.typecode else 0
+    return HvmContext([*rest[:at], *cpus, *rest[at:]], context.tail)

@@ -1,0 +1,192 @@
+"""ELF64 core files of x86-64, as far as a guest's memory and registers need them: segments
+that hold memory, and notes.
+
+Little-endian. Source: the System V ABI, gabi 4.1 and its supplement for x86-64; QEMU's
+dump-guest-memory (7.2), whose cores put the headers in another order and say 8 where the
+size of the ELF header belongs.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hvmctx.errors import FormatError, LengthError, TruncatedError, UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from hvmctx.source import Source
+
+LAYER = "elf"
+MAGIC = b"\x7fELF"
+_IDENT = MAGIC + b"\2\1\1" + bytes(9)
+"""64-bit, little-endian, version 1."""
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_PROGRAM = struct.Struct("<IIQQQQQQ")
+_SECTION_INFO = struct.Struct("<44xI16x")
+_NOTE = struct.Struct("<III")
+_CORE, _X86_64, _I386 = 4, 62, 3
+_LOAD, _NOTES = 1, 4
+_EXTENDED = 0xFFFF
+_MOST_SEGMENTS = 1 << 20
+_LARGEST_NOTES = 64 << 20
+
+
+class Segment:
+    """Memory: `size` bytes at physical address `address`, of which the first `in_file` lie
+    at `offset` of the file; the rest is zero."""
+
+    __slots__ = ("address", "in_file", "offset", "size")
+
+    def __init__(self, address: int, offset: int, in_file: int, size: int) -> None:
+        self.address = address
+        self.offset = offset
+        self.in_file = in_file
+        self.size = size
+
+
+class Note:
+    """A note: who defined it, its type, its contents."""
+
+    __slots__ = ("data", "owner", "type")
+
+    def __init__(self, owner: str, kind: int, data: bytes) -> None:
+        self.owner = owner
+        self.type = kind
+        self.data = data
+
+
+class Core:
+    """Segments and notes, in the file's order."""
+
+    def __init__(self, segments: list[Segment], notes: list[Note]) -> None:
+        self.segments = segments
+        self.notes = notes
+
+    @classmethod
+    def parse(cls, source: Source) -> Core:
+        """Of a seekable source; segments' contents are not read. Raises FormatError."""
+        assert source.size is not None
+        head = bytes(source.read_at(0, _HEADER.size))
+        if len(head) < _HEADER.size:
+            raise TruncatedError(
+                "too short", layer=LAYER, offset=0, record="header",
+                found=f"{len(head)} bytes", expected=str(_HEADER.size),
+            )  # fmt: skip
+        ident, kind, machine, *_ = fields = _HEADER.unpack(head)
+        if ident[:7] != _IDENT[:7]:
+            raise UnsupportedError(
+                "not a 64-bit little-endian ELF file", layer=LAYER, offset=0, record="header",
+                found=ident[:7].hex(" "), expected=_IDENT[:7].hex(" "),
+            )  # fmt: skip
+        if kind != _CORE or machine not in (_X86_64, _I386):
+            raise UnsupportedError(
+                "not an x86 core", layer=LAYER, offset=16, record="header",
+                found=f"type {kind}, machine {machine}", expected="type 4, machine 62 or 3",
+            )  # fmt: skip
+        table, sections, each, count = fields[5], fields[6], fields[9], fields[10]
+        if count == _EXTENDED:  # more than the field can say: in the first section then
+            (count,) = _SECTION_INFO.unpack(_exactly(source, sections, 64, "section header"))
+        if count and each != _PROGRAM.size:
+            raise LengthError(
+                "program headers of an odd size", layer=LAYER, offset=54, record="header",
+                found=f"{each} bytes", expected=str(_PROGRAM.size),
+            )  # fmt: skip
+        if count > min(_MOST_SEGMENTS, source.size // _PROGRAM.size):
+            raise LengthError(
+                "more program headers than the file can hold", layer=LAYER, offset=56,
+                record="header", found=str(count),
+                expected=f"{source.size // _PROGRAM.size} at most",
+            )  # fmt: skip
+        data = _exactly(source, table, count * _PROGRAM.size, "program headers")
+        segments: list[Segment] = []
+        notes: list[Note] = []
+        for what, _, offset, _, address, in_file, size, _ in _PROGRAM.iter_unpack(data):
+            if what == _LOAD:
+                segments.append(_segment(source, address, offset, in_file, size))
+            elif what == _NOTES:
+                notes += _notes(source, offset, in_file)
+        return cls(segments, notes)
+
+
+def _exactly(source: Source, offset: int, count: int, what: str) -> bytes:
+    data = bytes(source.read_at(offset, count))
+    if len(data) < count:
+        raise TruncatedError(
+            "the file ends", layer=LAYER, offset=offset, record=what,
+            found=f"{len(data)} bytes", expected=str(count),
+        )  # fmt: skip
+    return data
+
+
+def _segment(source: Source, address: int, offset: int, in_file: int, size: int) -> Segment:
+    assert source.size is not None
+    if offset + in_file > source.size or in_file > size:
+        raise TruncatedError(
+            "the file ends within a segment", layer=LAYER, offset=offset, record="segment",
+            found=f"{max(0, source.size - offset)} bytes", expected=f"{in_file}, {size} at most",
+        )  # fmt: skip
+    return Segment(address, offset, in_file, size)
+
+
+def _notes(source: Source, offset: int, count: int) -> Iterator[Note]:
+    if count > _LARGEST_NOTES:
+        raise LengthError(
+            "longer than notes are", layer=LAYER, offset=offset, record="notes",
+            found=f"{count} bytes", expected=f"{_LARGEST_NOTES} at most",
+        )  # fmt: skip
+    data = _exactly(source, offset, count, "notes")
+    at = 0
+    while at + _NOTE.size <= len(data):
+        name_size, size, kind = _NOTE.unpack_from(data, at)
+        start = at + _NOTE.size + (name_size + 3 & ~3)
+        end = start + size
+        if end > len(data):
+            raise FormatError(
+                "a note is cut off", layer=LAYER, offset=offset + at, record="notes",
+                found=f"{len(data) - at} bytes", expected=str(end - at),
+            )  # fmt: skip
+        name = data[at + _NOTE.size : at + _NOTE.size + name_size].rstrip(b"\0")
+        yield Note(name.decode("ascii", "replace"), kind, data[start:end])
+        at = end + 3 & ~3
+
+
+def serialise_notes(notes: Iterable[Note]) -> bytes:
+    """Notes, one behind the other."""
+    pieces = []
+    for note in notes:
+        name = note.owner.encode("ascii") + b"\0"
+        pieces += [_NOTE.pack(len(name), len(note.data), note.type)]
+        pieces += [part.ljust(len(part) + 3 & ~3, b"\0") for part in (name, note.data)]
+    return b"".join(pieces)
+
+
+def head_size(segments: int, notes: bytes) -> int:
+    """Bytes before the first segment's contents."""
+    table = _PROGRAM.size * (segments + 1)
+    extended = 64 if segments + 1 >= _EXTENDED else 0
+    return _HEADER.size + extended + table + len(notes)
+
+
+def serialise_head(segments: list[Segment], notes: bytes) -> bytes:
+    """Everything before the contents: header, program headers, notes. Segments' offsets
+    are the caller's, from `head_size` on. Virtual addresses are physical ones: a debugger
+    so reads guest-physical memory."""
+    count = len(segments) + 1
+    extended = count >= _EXTENDED
+    table = _HEADER.size + (64 if extended else 0)
+    head = _HEADER.pack(
+        _IDENT, _CORE, _X86_64, 1, 0, table, _HEADER.size if extended else 0, 0, _HEADER.size,
+        _PROGRAM.size, _EXTENDED if extended else count, 64 if extended else 0,
+        1 if extended else 0, 0,
+    )  # fmt: skip
+    if extended:
+        head += _SECTION_INFO.pack(count)
+    at = table + _PROGRAM.size * count
+    rows = [_PROGRAM.pack(_NOTES, 0, at, 0, 0, len(notes), len(notes), 4)]
+    rows += [
+        _PROGRAM.pack(_LOAD, 7, s.offset, s.address, s.address, s.in_file, s.size, 4096)
+        for s in segments
+    ]
+    return b"".join((head, *rows, notes))

@@ -1,0 +1,137 @@
+"""build as a user types it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvmctx.cli import main
+from hvmctx.image import open_image
+from tests.samples import DATA, EXAMPLE, context_bytes
+from tests.test_save_qemu_core import qemus_own
+
+__all__ = ["qemus_own"]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
+    def call(*arguments: object, out: str = "out") -> Any:
+        command = ["build", *(str(argument) for argument in arguments)]
+        status = main([*command, "-o", str(tmp_path / out), "--force"])
+        return status, capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    path = tmp_path / "memory"
+    path.write_bytes(b"m" * 4096 * 5)
+    return path
+
+
+def test_of_an_image(run: Callable[..., Any], tmp_path: Path) -> None:
+    status, said = run("--base", EXAMPLE)
+    assert status == 0 and said.err == "hvmctx: 1044480 pages, 8378040 bytes of stream\n"
+    with open_image(tmp_path / "out") as image, open_image(EXAMPLE) as base:
+        assert image.config == base.config and image.tsc_info == base.tsc_info
+        assert image.emulators[0].payload == base.emulators[0].payload
+        assert image.hvm_context.to_bytes() == base.hvm_context.to_bytes()
+    assert main(["verify", str(tmp_path / "out"), "--as", "verifier"]) == 0
+
+
+def test_memory_alone(run: Callable[..., Any], memory: Path, tmp_path: Path) -> None:
+    how = ("--layer", "libxc", "--tsc", "0,2600000")
+    assert run("--memory", memory, "--vcpus", 2, *how)[0] == 0
+    with open_image(tmp_path / "out") as image:
+        assert len(image.hvm_context.vcpus) == 2 and image.xen_version == (4, 17)
+        assert image.tsc_info is not None and image.tsc_info.khz == 2600000
+        assert image.memory_map.counts()[0] == 5
+
+
+def test_a_core(run: Callable[..., Any], qemus_own: Path, tmp_path: Path) -> None:
+    status, said = run("--core", qemus_own)
+    assert status == 0 and "no EFER" in said.err
+    with open_image(tmp_path / "out") as image:
+        assert image.hvm_context.vcpus[0].cpu.rip == 0xB7B9
+        assert (image.memory_map.lookup(0x3FFF) or (1,))[0] == 0
+
+
+@pytest.mark.parametrize("form", ["raw", "json", "image"])
+def test_a_context(run: Callable[..., Any], memory: Path, tmp_path: Path, form: str) -> None:
+    context = tmp_path / "context"
+    if form == "raw":
+        context.write_bytes(context_bytes())
+    elif form == "json":
+        assert main(["to-json", str(EXAMPLE), "-o", str(context)]) == 0
+        plain = json.loads(context.read_text())
+        assert "image" in plain
+    else:
+        context.write_bytes(EXAMPLE.read_bytes())
+    assert run("--memory", memory, "--context", context, "--policy", EXAMPLE)[0] == 0
+    with open_image(tmp_path / "out") as image:
+        assert image.hvm_context.vcpus[0].cpu.rip == 0xB7B9
+        assert image.cpuid_policy is not None
+
+
+def test_parts_in_the_place_of_the_bases(run: Callable[..., Any], tmp_path: Path) -> None:
+    model, config = tmp_path / "model", tmp_path / "config"
+    model.write_bytes(b"QEVM\0\0\0\3other")
+    config.write_text('{"b_info": {"max_vcpus": 1}}')
+    status, _ = run(
+        "--base", EXAMPLE, "--emulator", model, "--config", config, "--param", "STORE_PFN=0xfeff8",
+        "--param", "35=1", "--release", "4.20",
+    )  # fmt: skip
+    assert status == 0
+    with open_image(tmp_path / "out") as image:
+        assert bytes(image.emulators[0].payload) == b"QEVM\0\0\0\3other"
+        assert image.config == {"b_info": {"max_vcpus": 1}} and image.xen_version == (4, 20)
+        assert image.params[1] == 0xFEFF8 and image.params[35] == 1
+
+
+def test_contradictions(run: Callable[..., Any], memory: Path, tmp_path: Path) -> None:
+    how = ("--memory", memory, "--vcpus", 1, "--param", "STORE_PFN=0")
+    status, said = run(*how)
+    assert status == 1 and not (tmp_path / "out").exists()
+    assert "STORE_PFN [param-missing]" in said.err
+    assert "1 contradiction; --force-inconsistent" in said.err
+    status, said = run(*how, "--force-inconsistent")
+    assert status == 0 and (tmp_path / "out").exists() and "[param-missing]" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        ((), 2, "no memory"),
+        (("--memory", "MEMORY"), 2, "no context"),
+        (("--memory", "MEMORY", "--vcpus", "0"), 2, "no context"),
+        (("--memory", "MEMORY", "--vcpus", "1", "--param", "X=1"), 2, "expected NAME=VALUE"),
+        (("--memory", "MEMORY", "--vcpus", "1", "--param", "1=x"), 2, "is not a number"),
+        (("--memory", "MEMORY", "--vcpus", "1", "--param", "1=-1"), 1, "does not fit"),
+        (("--memory", "MEMORY", "--vcpus", "1", "--tsc", "1"), 2, "expected MODE,KHZ"),
+        (("--memory", "MEMORY", "--vcpus", "1", "--tsc", "1,2,3,4,5"), 2, "expected MODE,KHZ"),
+        (("--memory", "/no/such", "--vcpus", "1"), 1, "No such file"),
+        (("--memory", "MEMORY", "--context", "/no/such"), 1, "No such file"),
+        (("--memory", "MEMORY", "--emulator", "/no/such", "--vcpus", "1"), 1, "No such file"),
+        (("--core", "MEMORY"), 1, "not a 64-bit little-endian ELF file"),
+        (("--memory", "MEMORY", "--core", "MEMORY"), 2, "not allowed with"),
+        (("--base", EXAMPLE, "--layer", "libxc", "--config", EXAMPLE), 2, "no place"),
+        (("--base", DATA / "streams" / "legacy_hvm_w64.in.bin"), 1, "a legacy stream"),
+    ],
+)
+def test_what_fails(
+    run: Callable[..., Any], memory: Path, tmp_path: Path, arguments: Any, status: int, reason: str
+) -> None:
+    given = [memory if argument == "MEMORY" else argument for argument in arguments]
+    found, said = run(*given)
+    assert (found, said.out) == (status, "") and reason in said.err
+    assert not list(tmp_path.glob("out*")), "nothing is left behind"
+
+
+def test_standard_output_cannot_be_verified_first(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "--base", str(EXAMPLE), "-o", "-"]) == 2
+    assert "-o takes a file" in capfd.readouterr().err

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from hvmctx.cli import main
+
+
+def test_a_plan(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "1GiB", "--hot", "16MiB@5000", "--bandwidth", "100MiB/s"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].split() == ["pass", "pages", "MiB", "seconds"]
+    assert lines[1].split() == ["1", "262144", "1024.0", "10.240"]
+    assert lines[-1].endswith("s of downtime")
+
+
+def test_policies_differ(capfd: pytest.CaptureFixture[str]) -> None:
+    """With 50 pages left the one goes on, the other stops behind them."""
+    passes = []
+    for policy in ("4.10", "2014"):
+        how = ["--hot", "200KiB@1000000000", "--bandwidth", "1Gbit", "--policy", policy]
+        assert main(["plan", "1GiB", *how]) == 0
+        passes.append(capfd.readouterr().out.count("\n") - 4)
+    assert passes == [5, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("4x",), "is no size"),
+        (("1GiB", "--bandwidth", "fast"), "is no size"),
+        (("1GiB", "--bandwidth", "0"), "needs a bandwidth"),
+        (("1GiB", "--hot", "5MiB"), "expected SIZE@RATE"),
+        (("1GiB", "--hot", "5MiB@x"), "expected SIZE@RATE"),
+        (("1MiB", "--hot", "2MiB@1"), "do not fit"),
+        (("0",), "do not fit"),
+        (("2TiB",), "E2BIG"),
+    ],
+)
+def test_what_fails(
+    arguments: tuple[str, ...], reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *arguments]) in (1, 2)
+    said = capfd.readouterr()
+    assert reason in said.err and said.err.count("\n") == 1 and not said.out
