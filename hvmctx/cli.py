@@ -27,6 +27,7 @@ COMMANDS = (
     "set",
     "replace",
     "build",
+    "convert",
     "plan",
 )
 """Each is the module of that name in `hvmctx.commands`, `-` written `_`."""

@@ -240,7 +240,7 @@ class Image:
 
     def _why_no_context(self) -> str:
         if self.format == LEGACY:
-            return "no HVM context found: a legacy stream (Xen 4.5 or older) is not read yet"
+            return "no HVM context: a legacy stream (Xen 4.5 or older), to be converted first"
         if self.guest_type == streams.GUEST_X86_PV:
             return "no HVM context: this is the image of a PV guest, which has none"
         return "no HVM_CONTEXT record in this image"
@@ -565,9 +565,7 @@ def open_image(
             raise UsageError(f"no layer is called {layer!r}")
         image = Image(source, layer)
         if layer == LEGACY:
-            image.problems.append(
-                _legacy(0, "a legacy stream (Xen 4.5 or older), which is not read yet")
-            )
+            image.problems.append(_legacy(0, "a legacy stream (Xen 4.5 or older)"))
         elif layer == CONTEXT:
             _index_context(image)
         else:

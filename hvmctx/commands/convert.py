@@ -1,0 +1,51 @@
+"""Convert a stream of Xen 4.5 or older, bare or in an xl file, to one of Xen 4.6 and newer,
+as convert-legacy-stream does. The sender's word and the kind of guest are told from the
+stream, unless given."""
+
+from __future__ import annotations
+
+import sys
+
+from hvmctx.commands import inputs
+from hvmctx.errors import UsageError
+from hvmctx.output import replacing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+HELP = "convert a legacy stream (Xen 4.5 and older)"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("input", metavar="INPUT", help="a path, or - for standard input")
+    inputs.add_output(parser)
+    parser.add_argument(
+        "--format", choices=("libxl", "libxc"), default="libxl", dest="form",
+        help="what to write (default: libxl; an xl file stays one)",
+    )  # fmt: skip
+    parser.add_argument("--width", choices=("32", "64"), help="of the toolstack that sent it")
+    parser.add_argument(
+        "--skip-qemu", action="store_true", help="leave the device model's record out"
+    )
+    parser.add_argument("--guest", choices=("hvm", "pv"), help="the kind of guest")
+
+
+def run(args: Namespace) -> int:
+    from hvmctx.save.convert import convert
+
+    if inputs.is_domid(args.input):
+        raise UsageError("convert takes a file, not a DOMID; ./NAME for a file of digits")
+    target = sys.stdin.buffer if args.input == "-" else args.input
+    with replacing(args.output, force=args.force) as out:
+        done = convert(
+            target, out, form=args.form, width=int(args.width) // 8 if args.width else None,
+            pv=None if args.guest is None else args.guest == "pv",
+            device_model=not args.skip_qemu,
+        )  # fmt: skip
+    print(
+        f"hvmctx: {done.pages} pages, {done.with_data} with contents; {done.absent} absent ones "
+        "left out",
+        file=sys.stderr,
+    )
+    return 0

@@ -1,0 +1,222 @@
+"""Streams of Xen 4.5 and older, as libxl v2 and libxc v3 streams: what the genuine
+convert-legacy-stream writes, byte for byte.
+
+It differs on purpose, where that one fails or writes what no restore takes: xl-wrapped
+files are converted, chunk -21 is understood, the other two device model records are taken,
+and a batch of absent pages only is left out (docs/differences.md).
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hvmctx.abi import streams
+from hvmctx.errors import FormatError, UsageError
+from hvmctx.source import Source, open_source
+from hvmctx.stream import legacy
+from hvmctx.stream.detect import ENOUGH, detect, legacy_width
+from hvmctx.stream.legacy import LegacyReader
+from hvmctx.stream.libxc import HvmParams, PvInfo, TscInfo
+from hvmctx.stream.libxl import EmulatorContext, EmulatorXenstoreData
+from hvmctx.stream.pages import bytes_of
+from hvmctx.stream.reader import LEGACY, LIBXC, LIBXL, XL, StreamReader
+from hvmctx.stream.writer import StreamWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from typing import Any, BinaryIO
+
+CONVERTED_BY = (0, 1)
+"""The Xen version that says that a stream was converted: major 0, minor the converter's."""
+_UNKNOWN_EMULATOR = 0
+_P2M_HEAD = struct.Struct("<II")
+_VCPU_HEAD = struct.Struct("<II")
+
+
+class Converted:
+    """What a conversion did: pages, of which some had contents, and what was left out."""
+
+    __slots__ = ("absent", "pages", "with_data")
+
+    def __init__(self) -> None:
+        self.pages = 0
+        self.with_data = 0
+        self.absent = 0
+
+
+def convert(
+    target: str | os.PathLike[str] | bytes | bytearray | memoryview | Any,
+    out: BinaryIO,
+    *,
+    form: str = LIBXL,
+    width: int | None = None,
+    pv: bool | None = None,
+    device_model: bool = True,
+) -> Converted:
+    """Write a legacy stream, bare or in an xl file, as `form` (libxl or libxc) to `out`.
+
+    `width` (bytes of the sender's long: 8 or 4) and `pv` are told from the stream where
+    they are not given; without `device_model` its record, the last, is left out. An xl
+    file stays one, and so is always libxl inside.
+
+    Raises UnsupportedError for what is no legacy stream, FormatError for a damaged one,
+    UsageError for an xl file as libxc.
+    """
+    if form not in (LIBXL, LIBXC):
+        raise UsageError(f"a legacy stream is converted to libxl or libxc, not {form!r}")
+    with open_source(target) as source:
+        head = source.peek(ENOUGH)
+        wrapped = detect(head) == XL
+        if wrapped:
+            if form != LIBXL:
+                raise UsageError("an xl file holds a libxl stream")
+            _xl_header(source, out)
+        found_width, found_pv = _recognise(source)
+        reader = LegacyReader(source, width or found_width, found_pv if pv is None else pv)
+        return _Conversion(reader, out, form, device_model).run()
+
+
+def _xl_header(source: Source, out: BinaryIO) -> None:
+    reader = StreamReader(XL)
+    header = reader.feed(bytes(source.read(reader.need)))
+    fields = dict(header.fields)  # type: ignore[union-attr]
+    if fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2:
+        raise _no_legacy("an xl file with a stream of Xen 4.6 or newer")
+    fields["mandatory_flags"] |= streams.XL_FLAG_STREAM_V2
+    out.write(streams.XL_MAGIC + streams.XL_HEADER.serialise(fields))
+    left = header.length
+    while left:
+        data = source.read(min(left, 1 << 20))
+        if not data:
+            raise FormatError(
+                "the file ends", layer=XL, offset=source.position, record="optional data",
+                found="nothing more", expected=f"{left} bytes",
+            )  # fmt: skip
+        out.write(data)
+        left -= len(data)
+
+
+def _recognise(source: Source) -> tuple[int, bool]:
+    head = source.peek(ENOUGH)
+    width = legacy_width(head)
+    if not width or detect(head) != LEGACY:
+        raise _no_legacy(head[:16].hex(" ") or "nothing")
+    return width, head[width : 2 * width] == b"\xff" * width
+
+
+def _no_legacy(found: str) -> FormatError:
+    return FormatError(
+        "not a legacy stream", layer=LEGACY, offset=0, found=found,
+        expected="a stream of Xen 4.5 or older",
+    )  # fmt: skip
+
+
+class _Conversion:
+    def __init__(self, reader: LegacyReader, out: BinaryIO, form: str, device_model: bool) -> None:
+        self._device_model = device_model
+        self._reader = reader
+        self._out = out
+        self._form = form
+        self._writer = StreamWriter(form)
+        self._params: list[tuple[int, int]] = []
+        self._pairs: list[tuple[bytes, bytes]] = []
+        self._started = False
+
+        self._done = Converted()
+
+    def run(self) -> Converted:
+        for item in self._reader.items():
+            self._start(isinstance(item, legacy.PvInfo))
+            getattr(self, f"_{type(item).__name__.lower()}")(item)
+        if self._form == LIBXL:
+            self._record(streams.LIBXL_END)
+        return self._done
+
+    def _record(self, number: int, body: bytes | memoryview = b"") -> None:
+        head, padding = self._writer.record_around(number, len(body))
+        for piece in (head, body, padding):
+            self._out.write(piece)
+
+    def _start(self, pv: bool) -> None:
+        """The headers, once what comes first is there; the static data end behind a PV
+        guest's width."""
+        if self._started:
+            return
+        self._started = True
+        writer = self._writer
+        if self._form == LIBXL:
+            self._out.write(writer.libxl_header(streams.LIBXL_OPTION_LEGACY))
+            self._record(streams.LIBXL_LIBXC_CONTEXT)
+        guest = streams.GUEST_X86_PV if pv else streams.GUEST_X86_HVM
+        self._out.write(writer.image_header() + writer.domain_header(guest, CONVERTED_BY))
+        if not pv:
+            self._record(streams.LIBXC_STATIC_DATA_END)
+
+    def _pvinfo(self, item: legacy.PvInfo) -> None:
+        info = PvInfo(item.width, 4 if item.width == 8 else 3)
+        self._record(streams.LIBXC_X86_PV_INFO, info.serialise())
+        self._record(streams.LIBXC_STATIC_DATA_END)
+
+    def _frames(self, item: legacy.Frames) -> None:
+        head = _P2M_HEAD.pack(0, self._reader.p2m_size - 1 & 0xFFFFFFFF)
+        self._record(streams.LIBXC_X86_PV_P2M_FRAMES, head + bytes_of(item.pfns))
+
+    def _batch(self, item: legacy.Batch) -> None:
+        done = self._done
+        done.pages += len(item.words)
+        done.with_data += len(item.pages) // streams.PAGE_SIZE
+        done.absent += item.count - len(item.words)
+        if not item.words:
+            return
+        length = 8 + 8 * len(item.words) + len(item.pages)
+        head, _ = self._writer.record_around(streams.LIBXC_PAGE_DATA, length)
+        self._out.write(head + struct.pack("<II", len(item.words), 0) + bytes_of(item.words))
+        self._out.write(item.pages)
+
+    def _tsc(self, item: legacy.Tsc) -> None:
+        info = TscInfo(item.mode, item.khz, item.nsec, item.incarnation)
+        self._record(streams.LIBXC_X86_TSC_INFO, info.serialise())
+
+    def _param(self, item: legacy.Param) -> None:
+        self._params.append((item.index, item.value))
+
+    def _toolstack(self, item: legacy.Toolstack) -> None:
+        self._pairs += item.pairs
+
+    def _hvmtail(self, item: legacy.HvmTail) -> None:
+        if self._params:
+            self._record(streams.LIBXC_HVM_PARAMS, HvmParams(self._params).serialise())
+        tail = [(5, item.ioreq), (6, item.bufioreq), (1, item.store)]
+        self._record(streams.LIBXC_HVM_PARAMS, HvmParams(tail).serialise())
+        self._record(streams.LIBXC_HVM_CONTEXT, item.context)
+        self._record(streams.LIBXC_END)
+        if self._form == LIBXL and self._pairs:
+            data = EmulatorXenstoreData(_UNKNOWN_EMULATOR, 0, self._pairs)
+            self._record(streams.LIBXL_EMULATOR_XENSTORE_DATA, data.serialise())
+
+    def _devicemodel(self, item: legacy.DeviceModel) -> None:
+        if not self._device_model:
+            return
+        if self._form == LIBXL:
+            context = EmulatorContext(_UNKNOWN_EMULATOR, 0, item.data)
+            self._record(streams.LIBXL_EMULATOR_CONTEXT, context.serialise())
+            return
+        self._out.write(item.signature)
+        if item.signature != legacy.SIGNATURES[2]:
+            self._out.write(len(item.data).to_bytes(4, "little"))
+        self._out.write(item.data)
+
+    def _pvvcpu(self, item: legacy.PvVcpu) -> None:
+        head = _VCPU_HEAD.pack(item.vcpu, 0)
+        self._record(streams.LIBXC_X86_PV_VCPU_BASIC, head + item.basic)
+        for number, state in (
+            (streams.LIBXC_X86_PV_VCPU_EXTENDED, item.extended),
+            (streams.LIBXC_X86_PV_VCPU_XSAVE, item.xsave),
+        ):
+            if state:
+                self._record(number, head + state)
+
+    def _bytes(self, shared_info: bytes) -> None:
+        self._record(streams.LIBXC_SHARED_INFO, shared_info)
+        self._record(streams.LIBXC_END)

@@ -1,0 +1,343 @@
+"""The stream of Xen 4.5 and older, taken apart: `LegacyReader`.
+
+It has no magic and no version. Little-endian; a "long" has 4 or 8 bytes, as the sending
+toolstack was built (`stream.detect.legacy_width` tells). Source: tools/libxc/xg_save_restore.h
+and xc_domain_save.c of 4.5, and what the genuine converter takes.
+
+    long p2m_size; PV: extended info, p2m frame list; chunks up to one of id 0; then the
+    tail: HVM: three pfns, the context, the device model's record; PV: vcpus, shared info.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from dataclasses import dataclass, field
+
+from hvmctx.abi import streams
+from hvmctx.errors import FormatError, LengthError, TruncatedError, UnsupportedError
+from hvmctx.stream.pages import words_of
+from hvmctx.stream.reader import LEGACY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hvmctx.source import Source
+
+MAX_BATCH = 1024
+MAX_VCPU_ID = 4095
+_ABSENT = 0xF0000000
+_FIRST_WITHOUT_DATA = 0xD
+_LARGEST_BLOB = 256 << 20
+_EXTENDED_VCPU = 128
+
+PARAM_CHUNKS = {
+    -3: 12, -4: 15, -8: 17, -10: 19, -11: 9, -14: 34, -15: 27, -16: 28, -17: 29, -19: 32,
+    -20: 33, -21: 36,
+}  # fmt: skip
+"""Chunks that carry an HVM parameter: id -> its index. -21 (X87_FIP_WIDTH) came with the
+last releases of 4.5; the genuine converter does not know it."""
+CHUNKS = {
+    0: "end", -1: "verify", -2: "vcpu info", -5: "tmem", -6: "tmem extra", -7: "TSC info",
+    -9: "last checkpoint", -12: "compressed data", -13: "enable compression", -18: "toolstack",
+}  # fmt: skip
+_GIVEN_UP = (-5, -6, -12, -13)
+
+SIGNATURES = (b"DeviceModelRecord0002", b"RemusDeviceModelState", b"QemuDeviceModelRecord")
+"""What stands before the device model's state. Behind the first two a length, behind the
+third everything up to the end of the file."""
+_SIGNATURE_SIZE = 21
+
+
+@dataclass
+class PvInfo:
+    """Of the extended info: bytes of a vcpu's context (it tells the guest's word: 0x1430 of
+    64 bits, 0xaf0 of 32), whether extended contexts follow, bytes of an xsave record."""
+
+    basic_size: int = 0
+    extended: bool = False
+    xsave_size: int = 0
+
+    @property
+    def width(self) -> int:
+        """Bytes of the guest's long."""
+        return 8 if self.basic_size == 0x1430 else 4
+
+
+@dataclass
+class Batch:
+    """Pages: pfn and type of each (type << 60 | pfn, absent ones left out), and the contents
+    of those that have any. `count` is what the chunk said, absent ones included."""
+
+    words: array[int]
+    pages: bytes | memoryview
+    count: int
+
+
+@dataclass
+class Tsc:
+    mode: int
+    nsec: int
+    khz: int
+    incarnation: int
+
+
+@dataclass
+class Param:
+    """An HVM parameter."""
+
+    index: int
+    value: int
+
+
+@dataclass
+class Toolstack:
+    """libxl's record of the device model's memory: what becomes xenstore keys."""
+
+    pairs: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+@dataclass
+class PvVcpu:
+    """A vcpu's state: basic context, extended context, xsave; empty where there is none."""
+
+    vcpu: int
+    basic: bytes
+    extended: bytes
+    xsave: bytes
+
+
+@dataclass
+class Frames:
+    """The frames that hold a PV guest's p2m."""
+
+    pfns: array[int]
+
+
+@dataclass
+class HvmTail:
+    """IOREQ_PFN, BUFIOREQ_PFN, STORE_PFN, and the HVM context."""
+
+    ioreq: int
+    bufioreq: int
+    store: int
+    context: bytes | memoryview
+
+
+@dataclass
+class DeviceModel:
+    """The device model's state, and the signature before it."""
+
+    signature: bytes
+    data: bytes | memoryview
+
+
+Item = PvInfo | Frames | Batch | Tsc | Param | Toolstack | PvVcpu | HvmTail | DeviceModel | bytes
+
+
+class LegacyReader:
+    """Reads a source forwards. `width` is 8 or 4, `pv` the kind of guest.
+
+    `items` are, in the stream's order: PV: PvInfo, Frames; then what the chunks hold; then
+    PV: PvVcpu ..., and the shared info (bytes); HVM: HvmTail, DeviceModel (if there is one).
+    """
+
+    def __init__(self, source: Source, width: int, pv: bool) -> None:
+        self._source = source
+        self._width = width
+        self._pv = pv
+        self._what = "p2m size"
+        self.p2m_size = 0
+        self._info = PvInfo()
+        self._online: list[int] = []
+
+    def items(self) -> Iterator[Item]:
+        """Raises FormatError."""
+        (self.p2m_size,) = self._longs(1)
+        if self._pv:
+            self._what = "extended info"
+            self._info = self._extended_info()
+            yield self._info
+            self._what = "p2m frame list"
+            per_page = streams.PAGE_SIZE // self._info.width
+            yield Frames(self._longs((self.p2m_size - 1) // per_page + 1 if self.p2m_size else 0))
+        yield from self._chunks()
+        if self._pv:
+            yield from self._pv_tail()
+        else:
+            yield from self._hvm_tail()
+
+    def _wrong(
+        self, problem: str, found: str, expected: str, kind: type[FormatError] = FormatError
+    ) -> FormatError:
+        return kind(
+            problem, layer=LEGACY, offset=self._source.position, record=self._what, found=found,
+            expected=expected,
+        )  # fmt: skip
+
+    def _bytes(self, count: int) -> bytes | memoryview:
+        data = self._source.read(count)
+        if len(data) < count:
+            raise self._wrong("the stream ends", f"{len(data)} bytes", str(count), TruncatedError)
+        return data
+
+    def _blob(self, count: int) -> bytes | memoryview:
+        if count > _LARGEST_BLOB:
+            raise self._wrong(
+                "longer than any", f"{count} bytes", f"{_LARGEST_BLOB} at most", LengthError
+            )
+        return self._bytes(count)
+
+    def _unpack(self, form: str) -> tuple[int, ...]:
+        return struct.unpack(form, self._bytes(struct.calcsize(form)))
+
+    def _longs(self, count: int) -> array[int]:
+        data = self._blob(count * self._width)
+        if self._width == 8:
+            return words_of(data)
+        return array("Q", struct.unpack(f"<{count}I", data))
+
+    def _extended_info(self) -> PvInfo:
+        (mark,) = self._longs(1)
+        if mark != (1 << 8 * self._width) - 1:
+            raise self._wrong("no extended info", f"{mark:#x}", "all ones")
+        (total,) = self._unpack("<I")
+        info, so_far = PvInfo(), 0
+        while so_far < total:
+            name = bytes(self._bytes(4))
+            (size,) = self._unpack("<I")
+            data = bytes(self._blob(size))
+            so_far += 8 + size
+            if name == b"vcpu":
+                if size not in (0x1430, 0xAF0):
+                    raise self._wrong("a vcpu of an odd size", f"{size:#x}", "0x1430 or 0xaf0")
+                info.basic_size = size
+            elif name == b"extv":
+                info.extended = True
+            elif name == b"xcnt" and size >= 4:
+                info.xsave_size = int.from_bytes(data[:4], "little")
+            else:
+                raise self._wrong("an unknown block", repr(name), "vcpu, extv or xcnt")
+        if so_far != total:
+            raise self._wrong("blocks beyond the whole", f"{so_far} bytes", str(total))
+        if not info.basic_size:
+            raise self._wrong("no vcpu block", "none", "one")
+        return info
+
+    def _chunks(self) -> Iterator[Item]:
+        while True:
+            self._what = "chunk"
+            (number,) = self._unpack("<i")
+            self._what = "page batch" if number > 0 else CHUNKS.get(number, f"chunk {number}")
+            if number == 0:
+                return
+            if number > 0:
+                yield self._batch(number)
+            elif number in PARAM_CHUNKS:
+                if self._pv:
+                    raise self._wrong("an HVM parameter of a PV guest", str(number), "none")
+                _, value = self._unpack("<IQ")
+                yield Param(PARAM_CHUNKS[number], value)
+            elif number == -2:
+                self._vcpu_info()
+            elif number == -7:
+                yield Tsc(*self._unpack("<IQII"))
+            elif number == -18:
+                (size,) = self._unpack("<I")
+                if size:
+                    yield self._toolstack(bytes(self._blob(size)))
+            elif number in _GIVEN_UP:
+                raise self._wrong(
+                    "the genuine converter gives up here, and so does this one", str(number),
+                    "a stream without tmem and compression", UnsupportedError,
+                )  # fmt: skip
+            elif number not in (-1, -9):
+                raise self._wrong("an unknown chunk", str(number), "one of Xen 4.5 or older")
+
+    def _batch(self, count: int) -> Batch:
+        if count > MAX_BATCH:
+            raise self._wrong("too many pages", str(count), f"{MAX_BATCH} at most", LengthError)
+        words = array(
+            "Q",
+            [
+                (word >> 28 & 0xF) << streams.PAGE_TYPE_SHIFT | word & 0x0FFFFFFF
+                for word in self._longs(count)
+                if word != _ABSENT
+            ],
+        )
+        if len(set(words)) != len(words):
+            raise self._wrong("a page twice in one batch", f"{count} pages", "each once")
+        with_data = sum(word >> streams.PAGE_TYPE_SHIFT < _FIRST_WITHOUT_DATA for word in words)
+        return Batch(words, self._bytes(with_data * streams.PAGE_SIZE), count)
+
+    def _vcpu_info(self) -> None:
+        (largest,) = self._unpack("<i")
+        if not 0 <= largest <= MAX_VCPU_ID:
+            raise self._wrong("a vcpu id that none has", str(largest), f"0 to {MAX_VCPU_ID}")
+        for number, word in enumerate(self._unpack(f"<{largest // 64 + 1}Q")):
+            self._online += [64 * number + bit for bit in range(64) if word >> bit & 1]
+
+    def _toolstack(self, data: bytes) -> Toolstack:
+        """Version 1; a 64-bit sender leaks four bytes behind each name."""
+        version, count = struct.unpack_from("<II", data.ljust(8, b"\0"))
+        if len(data) < 8 or version != 1:
+            raise self._wrong("another version", f"{version} in {len(data)} bytes", "1")
+        found, at = Toolstack(), 8
+        for _ in range(count):
+            if at + 28 > len(data):
+                raise self._wrong("an entry is cut off", f"{len(data) - at} bytes", "28 at least")
+            phys, start, size, name_size = struct.unpack_from("<QQQI", data, at)
+            name = data[at + 28 : at + 28 + name_size]
+            at += 28 + name_size + (4 if self._width == 8 else 0)
+            if not name or at > len(data) or name[-1]:
+                raise self._wrong("a name that does not end", repr(name[:40]), "a NUL behind it")
+            key = f"physmap/{phys:x}".encode()
+            found.pairs += [
+                (key + b"/start_addr", b"%x" % start),
+                (key + b"/size", b"%x" % size),
+                (key + b"/name", name[:-1]),
+            ]
+        return found
+
+    def _hvm_tail(self) -> Iterator[Item]:
+        self._what = "HVM tail"
+        ioreq, bufioreq, store = self._unpack("<QQQ")
+        (size,) = self._unpack("<I")
+        self._what = "HVM context"
+        yield HvmTail(ioreq, bufioreq, store, self._blob(size))
+        self._what = "device model"
+        if not self._source.peek(1):
+            return
+        signature = bytes(self._bytes(_SIGNATURE_SIZE))
+        if signature not in SIGNATURES:
+            raise self._wrong(
+                "an unknown signature", repr(signature), SIGNATURES[0].decode(), UnsupportedError
+            )
+        if signature == SIGNATURES[2]:
+            data = self._source.read(_LARGEST_BLOB + 1)
+            if len(data) > _LARGEST_BLOB:
+                raise self._wrong("longer than any", "more", str(_LARGEST_BLOB), LengthError)
+            yield DeviceModel(signature, data)
+            return
+        (size,) = self._unpack("<I")
+        yield DeviceModel(signature, self._blob(size))
+
+    def _pv_tail(self) -> Iterator[Item]:
+        self._what = "unmapped pfns"
+        (unmapped,) = self._unpack("<I")
+        self._longs(unmapped)
+        info = self._info
+        for vcpu in self._online:
+            self._what = f"vcpu {vcpu}"
+            basic = bytes(self._bytes(info.basic_size))
+            extended = bytes(self._bytes(_EXTENDED_VCPU)) if info.extended else b""
+            xsave = b""
+            if info.xsave_size:
+                _, size = self._unpack("<QQ")
+                if size != info.xsave_size - 16:
+                    raise self._wrong("another size of xsave", str(size), str(info.xsave_size - 16))
+                xsave = bytes(self._blob(size))
+            yield PvVcpu(vcpu, basic, extended, xsave)
+        self._what = "shared info"
+        yield bytes(self._bytes(streams.PAGE_SIZE))

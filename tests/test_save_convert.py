@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import io
+import random
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvmctx.cli import main
+from hvmctx.errors import FormatError, TruncatedError, UsageError
+from hvmctx.image import open_image
+from hvmctx.save.convert import convert
+from hvmctx.verify.views import verify
+from tests.legacy_samples import hvm, longs, pv
+from tests.samples import DATA, EXAMPLE
+from tests.test_image import Pipe
+
+PLACE = DATA / "streams"
+
+
+def converted(target: Any, **how: Any) -> bytes:
+    out = io.BytesIO()
+    convert(target, out, **how)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [32, 64])
+@pytest.mark.parametrize("form", ["libxc", "libxl"])
+def test_as_the_genuine_converter(width: int, form: str) -> None:
+    data = (PLACE / f"legacy_hvm_w{width}.in.bin").read_bytes()
+    expected = (PLACE / f"legacy_hvm_w{width}_to_{form}.out.bin").read_bytes()
+    assert converted(data, form=form) == expected
+    assert converted(Pipe(data), form=form) == expected
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_in_an_xl_file(width: int) -> None:
+    """Which the genuine converter's -x never takes, under Python 3."""
+    data = (PLACE / f"legacy_hvm_w{width}_xl.in.bin").read_bytes()
+    made = converted(data)
+    assert made[:36] == data[:36] and made[36] == data[36] | 2
+    size = 48 + int.from_bytes(data[44:48], "little")
+    assert made[size:] == (PLACE / f"legacy_hvm_w{width}_to_libxl.out.bin").read_bytes()
+    with open_image(made) as image:
+        assert image.complete and image.config == {}
+    with pytest.raises(UsageError, match="holds a libxl stream"):
+        converted(data, form="libxc")
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("paravirtual", [False, True])
+def test_what_is_made_is_whole(seed: int, width: int, paravirtual: bool) -> None:
+    data = (pv if paravirtual else hvm)(random.Random(seed), width)
+    for form in ("libxl", "libxc"):
+        made = converted(data, form=form)
+        with open_image(made) as image:
+            assert image.complete and not image.problems
+            assert image.guest_type == (1 if paravirtual else 2) and image.xen_version == (0, 1)
+        found = [f for f in verify(made, "verifier") if f.rule != "page-data-type"]
+        assert found == []
+
+
+def test_absent_pages_alone_make_no_record() -> None:
+    """The genuine converter writes one with a count of 0, which no restore takes."""
+    batch = struct.pack("<i", 2) + longs(8, 0xF0000000, 0xF0000000)
+    head = longs(8, 64) + struct.pack("<iIQ", -3, 0, 5)
+    data = head + batch + struct.pack("<i", 0) + struct.pack("<QQQI", 1, 2, 3, 1) + b"c"
+    out = io.BytesIO()
+    done = convert(data, out)
+    assert (done.pages, done.absent) == (0, 2)
+    with open_image(out.getvalue()) as image:
+        assert "PAGE_DATA" not in [record.name for record in image.records]
+
+
+def test_without_the_device_model() -> None:
+    data = (PLACE / "legacy_hvm_w64.in.bin").read_bytes()
+    with_it = (PLACE / "legacy_hvm_w64_to_libxc.out.bin").read_bytes()
+    without = converted(data, form="libxc", device_model=False)
+    assert with_it.startswith(without) and b"DeviceModelRecord0002" not in without
+
+
+def test_width_and_guest_as_given() -> None:
+    data = (PLACE / "legacy_hvm_w64.in.bin").read_bytes()
+    assert converted(data, width=8, pv=False) == converted(data)
+    with pytest.raises(FormatError, match="no extended info"):
+        converted(data, pv=True)
+
+
+def test_what_is_no_legacy_stream() -> None:
+    for data in (b"", EXAMPLE.read_bytes(), b"noise" * 30):
+        with pytest.raises(FormatError, match="not a legacy stream"):
+            converted(data)
+    with pytest.raises(UsageError, match="libxl or libxc"):
+        converted(b"", form="xl")
+    wrapped = (PLACE / "legacy_hvm_w64_xl.in.bin").read_bytes()
+    with pytest.raises(FormatError, match="the file ends"):
+        converted(wrapped[:50])
+    with pytest.raises(TruncatedError, match="the stream ends"):
+        converted(wrapped[:-3])
+
+
+def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source, out = PLACE / "legacy_hvm_w32_xl.in.bin", tmp_path / "out"
+    assert main(["convert", str(source), "-o", str(out)]) == 0
+    assert capfd.readouterr().err == ("hvmctx: 3 pages, 2 with contents; 1 absent ones left out\n")
+    assert main(["verify", str(out), "--as", "verifier"]) == 0
+    cut = tmp_path / "cut"
+    cut.write_bytes(source.read_bytes()[:-9])
+    assert main(["convert", str(cut), "-o", str(tmp_path / "none")]) == 1
+    assert not (tmp_path / "none").exists()
+    assert main(["convert", "7", "-o", str(tmp_path / "none")]) == 2
+    plain = ["convert", str(PLACE / "legacy_hvm_w32.in.bin"), "-o", str(out), "--force"]
+    options = ["--format", "libxc", "--width", "32", "--guest", "hvm", "--skip-qemu"]
+    assert main([*plain, *options]) == 0
+    assert out.read_bytes().startswith(b"\xff" * 8)
