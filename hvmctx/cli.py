@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hvmctx.errors import HvmctxError, UsageError
+from hvmctx.errors import HvmctxError, InputError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # whoever read our output has gone: nothing to say, nor to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
+    except OSError as error:  # of the system: a full disk, a device that goes
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(InputError(f"{where}{error.strerror or error}"), trouble)
     except KeyboardInterrupt:
         return _INTERRUPTED
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from hvmctx.cli import main
 from hvmctx.errors import InputError
 from hvmctx.output import replacing
+from tests.samples import DATA, EXAMPLE
 
 
 def test_appears_when_whole(tmp_path: Path) -> None:
@@ -66,27 +68,57 @@ def test_what_cannot_be_written(path: str) -> None:
         raise AssertionError("not reached")
 
 
-FULL = """
-import resource, signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, getattr(signal, sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 from hvmctx.cli import main
-import sys
-sys.exit(main(["strip", sys.argv[1], "-o", sys.argv[2]]))
+sys.exit(main(sys.argv[2:]))
 """
+CONTEXT = DATA / "images" / "hvm1.hvmctx.bin"
+WRITING = {
+    "strip": ("strip", EXAMPLE),
+    "set": ("set", EXAMPLE, "CPU.rax=1"),
+    "replace": ("replace", EXAMPLE, CONTEXT),
+    "extract": ("extract", EXAMPLE),
+    "extract raw memory": ("extract", DATA / "streams" / "13-one-page.xc", "--what", "memory"),
+    "extract an ELF core": (
+        "extract", DATA / "streams" / "13-one-page.xc", "--what", "memory", "--format", "elf",
+    ),
+    "to-json": ("to-json", EXAMPLE),
+    "from-json": ("from-json", "JSON"),
+    "build": ("build", "--base", EXAMPLE),
+    "convert": ("convert", DATA / "streams" / "legacy_hvm_w64.in.bin"),
+}  # fmt: skip
 
 
-def test_disk_full(tmp_path: Path) -> None:
-    from tests.samples import EXAMPLE
-
-    path = tmp_path / "out"
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(EXAMPLE), str(path)], capture_output=True, text=True,
-        check=False,
+def limited(name: str, action: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """A writing command that may write 1,000 bytes. Beyond them the system says that the
+    file is too large, or, where `action` is SIG_DFL, kills the process."""
+    (tmp_path / "out").mkdir()
+    json = tmp_path / "json"
+    if "JSON" in WRITING[name]:
+        assert main(["to-json", str(EXAMPLE), "-o", str(json)]) == 0
+    arguments = [str(json) if a == "JSON" else str(a) for a in WRITING[name]]
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED, action, *arguments, "-o", str(tmp_path / "out" / "file")],
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_disk_full(name: str, tmp_path: Path) -> None:
+    done = limited(name, "SIG_IGN", tmp_path)
     assert done.returncode == 1
-    assert done.stderr == f"hvmctx: {path}: File too large\n"
-    assert os.listdir(tmp_path) == []
+    assert done.stderr.splitlines()[-1] == f"hvmctx: {tmp_path / 'out' / 'file'}: File too large"
+    assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_killed_while_writing(name: str, tmp_path: Path) -> None:
+    """What stays behind has another name."""
+    assert limited(name, "SIG_DFL", tmp_path).returncode == -signal.SIGXFSZ
+    assert not (tmp_path / "out" / "file").exists()
 
 
 KILLED = """

@@ -4,7 +4,6 @@ A set of parts that a restore would refuse, or that contradict each other, is re
 
 from __future__ import annotations
 
-import os
 import sys
 
 from hvmctx.abi.fields import decimal
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from hvmctx.context.record import Record
     from hvmctx.image import Image
     from hvmctx.save.guests import StillGuest
-    from hvmctx.save.libxl import DeviceModelFile
+    from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
 
 HELP = "make a restorable image from parts: memory, context, device model ..."
@@ -73,22 +72,17 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
 
     guest = _guest(args, base, release)
     config = _read(args.config) if args.config else _config_of(base, args.layer)
-    emulator, spool = _emulator(args, base)
-    try:
-        with replacing(args.output, force=args.force) as out:
-            saved = build(
-                guest, out, layer=args.layer, version=_version(base, release), config=config,
-                emulator=emulator,
-            )  # fmt: skip
-            against = contradictions(out, release)
-            for finding in against:
-                print(f"hvmctx: {finding}", file=sys.stderr)
-            if against and not args.force_inconsistent:
-                count = f"{len(against)} contradiction{'s' if len(against) > 1 else ''}"
-                raise FieldError(f"{count}; --force-inconsistent writes it all the same")
-    finally:
-        if spool is not None:
-            os.unlink(spool)
+    with replacing(args.output, force=args.force) as out:
+        saved = build(
+            guest, out, layer=args.layer, version=_version(base, release), config=config,
+            emulator=_emulator(args, base),
+        )  # fmt: skip
+        against = contradictions(out, release)
+        for finding in against:
+            print(f"hvmctx: {finding}", file=sys.stderr)
+        if against and not args.force_inconsistent:
+            count = f"{len(against)} contradiction{'s' if len(against) > 1 else ''}"
+            raise FieldError(f"{count}; --force-inconsistent writes it all the same")
     print(f"hvmctx: {sum(saved.passes)} pages, {saved.written} bytes of stream", file=sys.stderr)
     return 0
 
@@ -239,20 +233,15 @@ def _config_of(base: Image | None, layer: str) -> bytes:
     return base.config_text
 
 
-def _emulator(args: Namespace, base: Image | None) -> tuple[DeviceModelFile | None, str | None]:
-    """The device model's file, and a temporary one to remove."""
-    from hvmctx.save.libxl import DeviceModelFile
+def _emulator(args: Namespace, base: Image | None) -> DeviceModelFile | DeviceModelData | None:
+    from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
 
     if args.emulator:
-        return DeviceModelFile(args.emulator), None
+        return DeviceModelFile(args.emulator)
     if base is None or args.layer == "libxc" or not base.emulators:
-        return None, None
-    import tempfile
-
-    emulator = base.emulators[-1]
-    with tempfile.NamedTemporaryFile(delete=False) as spool:
-        spool.write(emulator.payload)
-    return DeviceModelFile(spool.name, emulator.emulator_id or 2), spool.name
+        return None
+    last = base.emulators[-1]
+    return DeviceModelData(last.payload, last.emulator_id or 2)
 
 
 def _read(path: str) -> bytes:

@@ -10,6 +10,7 @@ import errno
 import os
 import tempfile
 
+from hvmctx.errors import InputError
 from hvmctx.source import CHUNK, Source, open_source
 
 TYPE_CHECKING = False
@@ -98,8 +99,12 @@ def seekable(target: Any) -> Any:
         source.close()
         return target
     with source:
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked closes it
-        while data := source.read(CHUNK):
-            spool.write(data)
-    spool.seek(0)
+        try:
+            spool = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked closes it
+            while data := source.read(CHUNK):
+                spool.write(data)
+            spool.seek(0)
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise InputError(f"{source.name}: to {where}: {error.strerror or error}") from error
     return spool

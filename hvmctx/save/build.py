@@ -15,7 +15,7 @@ from hvmctx.errors import FieldError, UsageError
 from hvmctx.findings import ERROR, Finding
 from hvmctx.save.engine import Saved, save
 from hvmctx.save.guests import StillGuest
-from hvmctx.save.libxl import DeviceModelFile, LibxlSave, write
+from hvmctx.save.libxl import DeviceModelData, DeviceModelFile, LibxlSave, write
 from hvmctx.save.sink import Sink
 from hvmctx.stream.xlfile import serialise_config
 
@@ -85,7 +85,7 @@ def build(
     layer: str = "xl",
     version: int = 3,
     config: bytes = b"",
-    emulator: DeviceModelFile | None = None,
+    emulator: DeviceModelFile | DeviceModelData | None = None,
     xenstore: Iterable[tuple[bytes, bytes]] = (),
     blank_specials: bool = True,
 ) -> Saved:

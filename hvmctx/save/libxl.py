@@ -65,6 +65,17 @@ class DeviceModelFile:
         return data
 
 
+class DeviceModelData:
+    """The same, of bytes that are at hand."""
+
+    def __init__(self, data: bytes | memoryview, emulator_id: int = 2) -> None:
+        self.data = bytes(data)
+        self.emulator_id = emulator_id
+
+    def read(self) -> bytes:
+        return self.data
+
+
 class LibxlSave:
     """The machine. `on_complete` is called once with None or the first error.
 
@@ -78,7 +89,7 @@ class LibxlSave:
         *,
         hvm: bool = True,
         xenstore: Iterable[tuple[bytes, bytes]] = (),
-        emulator: DeviceModelFile | None = None,
+        emulator: DeviceModelFile | DeviceModelData | None = None,
         layer: str = "libxl",
         optional_data: bytes = b"",
         on_complete: Callable[[BaseException | None], None] | None = None,
