@@ -29,6 +29,7 @@ COMMANDS = (
     "build",
     "convert",
     "plan",
+    "fuzz",
 )
 """Each is the module of that name in `hvmctx.commands`, `-` written `_`."""
 

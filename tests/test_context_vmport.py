@@ -25,7 +25,8 @@ from hvmctx.context.vmport import (
     unpack,
 )
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
-from tests.vmport_samples import PROFILES, SMALL, random_record, states, vectors
+from hvmctx.fuzz.vmport import random_record
+from tests.vmport_samples import PROFILES, SMALL, states, vectors
 
 with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p), states(p)))
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.context.vmport import Buffer, VmportState, descriptor, pack, unpack
 from hvmctx.findings import ERROR
+from hvmctx.fuzz.vmport import random_record
 from hvmctx.restore.vmport import (
     FIXES,
     RULES,
@@ -28,7 +29,7 @@ from hvmctx.restore.vmport import (
     restore,
     restore_fixed,
 )
-from tests.vmport_samples import PROFILES, random_record, vectors
+from tests.vmport_samples import PROFILES, vectors
 
 VECTORS = vectors()
 ERRNO = {3: "ESRCH", 7: "E2BIG", 22: "EINVAL", 27: "EFBIG"}

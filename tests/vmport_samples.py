@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import lzma
-import random
-import struct
 from typing import Any
 
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
-from hvmctx.context.vmport import Buffer, Channel, VmportState, descriptor, pack
+from hvmctx.context.vmport import Buffer, Channel, VmportState
 from tests.samples import DATA
 
 OTHER = VmportProfile(
@@ -65,70 +63,3 @@ def states(draw: st.DrawFn, profile: VmportProfile) -> VmportState:
         entries(min(profile.MAX_NUM_KEY, 20), profile.MAX_VAL_LEN),
         entries(profile.MAX_NUM_JUMBO_KEY, profile.MAX_VAL_JUMBO_LEN),
     )
-
-
-def random_record(rng: random.Random, profile: VmportProfile) -> bytes:
-    """A record of a random state, as often as not with lengths and counts around every
-    bound, cut, or with wrong bytes; descriptor included."""
-    state = VmportState.empty(profile)
-    state.ping_time, state.open_cookie = rng.getrandbits(64), rng.getrandbits(32)
-    for channel in state.channels:
-        if rng.random() < 0.4:
-            channel.proto_num = rng.choice((0x49435052, 0x4F4C4354))
-            channel.send = Buffer(rng.randbytes(rng.randint(0, 4 * profile.MAX_SEND_BUF)))
-            for bucket in channel.recv:
-                if rng.random() < 0.3:
-                    bucket.data = rng.randbytes(rng.randint(0, 4 * profile.MAX_RECV_BUF))
-            if rng.random() < 0.2:
-                size = rng.randint(0, 4 * profile.MAX_RECV_JUMBO_BUF)
-                channel.jumbo_recv = Buffer(rng.randbytes(size))
-    count = rng.choice(
-        (0, 1, 3, profile.MAX_NUM_KEY - 6, profile.MAX_NUM_KEY - 5, profile.MAX_NUM_KEY)
-    )
-    for number in range(count):
-        key = f"k{number}".encode()[: profile.MAX_KEY_LEN]
-        state.guestinfo[key] = rng.randbytes(rng.randint(0, profile.MAX_VAL_LEN))
-    for number in range(rng.choice((0, 0, 1, profile.MAX_NUM_JUMBO_KEY - 1))):
-        size = rng.randint(0, profile.MAX_VAL_JUMBO_LEN)
-        state.guestinfo_jumbo[b"j%d" % number] = rng.randbytes(size)
-    body = bytearray(pack(state, profile))
-    for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
-        _mutate(rng, body, profile)
-    record = descriptor(bytes(body)) + bytes(body)
-    if rng.random() < 0.15:
-        place, form, values = rng.choice(
-            ((0, "<H", (0, 20, 22, 0xFFFF)), (4, "<I", (0, 3, 4, 463, len(body) + 1, 0xFFFFFFF8)))
-        )
-        record = (
-            record[:place]
-            + struct.pack(form, rng.choice(values))
-            + record[place + len(struct.pack(form, 0)) :]
-        )
-    return record[: rng.randint(0, len(record))] if rng.random() < 0.05 else record
-
-
-def _mutate(rng: random.Random, body: bytearray, profile: VmportProfile) -> None:
-    kind = rng.randrange(6)
-    stride = (profile.fixed_size - 32) // profile.MAX_CHANS
-    if kind == 0 and len(body) >= 32:
-        place = rng.choice((0, 4, 20, 24))
-        value = rng.choice((0, 1, 2, 59, 60, 61, 64, 0xFFFFFFFA, 0xFFFFFFFB, 0xFFFFFFFF, len(body)))
-        struct.pack_into("<I", body, place, value)
-    elif kind == 1 and len(body) >= profile.fixed_size:
-        channel = 32 + stride * rng.randrange(profile.MAX_CHANS)
-        place = channel + rng.choice((20, *range(32, 32 + 4 * (profile.MAX_BKTS + 1), 4)))
-        bound = 4 * rng.choice(
-            (profile.MAX_SEND_BUF, profile.MAX_RECV_BUF, profile.MAX_RECV_JUMBO_BUF)
-        )
-        value = rng.choice((0, 1, bound, bound + 1, bound + 4, bound + 5, 0xFFFF))
-        struct.pack_into("<H", body, place, min(value, 0xFFFF))
-    elif kind == 2 and len(body) > profile.fixed_size:
-        body[rng.randrange(profile.fixed_size, len(body))] = rng.choice(
-            (0, 1, 30, 31, 128, 129, 255)
-        )
-    elif kind == 3:
-        del body[rng.randint(0, len(body)) :]
-    elif kind == 4:
-        body += rng.randbytes(rng.randint(1, 20))
-    elif body:
-        body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)

@@ -1,0 +1,268 @@
+"""HVM contexts for fuzzing: valid ones, and edits of any that aim at the rules of a load.
+
+All derives from the declared layouts (`abi`), so that a record type is fuzzed from the day
+it is declared; `AIMS` adds, for rules that single bits or ranges decide, where they are.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hvmctx.abi import x86
+from hvmctx.abi.declare import RecordType, record_types
+from hvmctx.abi.releases import Release
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.fuzz.values import LENGTHS, around, of_slot
+from hvmctx.save.reset import reset_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+AIMS: dict[str, dict[str, list[int]]] = {
+    "CPU": {
+        "cr0": [0, 0x10, 0x11, 0x80000010, 0x80000011, 0xE005003F, 0x40, 1 << 32, 0x60000010],
+        "cr4": [*(1 << bit for bit in range(34)), 0, 0x7FF, 0x6F0],
+        "msr_efer": [*(1 << bit for bit in range(24)), 0, 0x500, 0x501, 0xD01, 0x1000, 0x4000],
+        "dr6": [0, 0xFFFFFFFF, 1 << 32], "dr7": [0x400, 0xFFFFFFFF, 1 << 63],
+        "cr3": [0, (1 << 40) - 1, 1 << 40, 1 << 63],
+        "flags": [0, 1, 2, 3, 1 << 31], "pad0": [0, 1, 1 << 31],
+        "msr_tsc_aux": [0, 0xFFFFFFFF, 1 << 32],
+        "pending_event": [*(1 << 31 | kind << 8 | extra for kind in range(8)
+                            for extra in (0, 1 << 11, 1 << 12, 0x20)), 0, 1 << 8, 0x7FFFF000],
+        "error_code": [0, 0xFFFF, 0x10000], "rflags": [0, 2, 1 << 63],
+        "cs_arbytes": [0, 0xA09B, 0x9B, 0xFFFFFFFF],
+    },
+    "PIC": {"elcr": [0, 4, 0xFC, 0xFD, 0xFE, 0xDE, 0x21, 1, 2], "int_output": [0, 1, 2, 255],
+            "is_master": [0, 1], "init_state": [0, 1, 15]},
+    "LAPIC": {"apic_base_msr": [0, 0x400, 0x800, 0xC00, 0xFEE00900, 0xFEE00400]},
+    "PCI_LINK": {**{f"route[{n}]": [0, 15, 16, 255] for n in range(4)}, "pad0[0]": [0, 1]},
+    "PIT": {
+        **{f"channels[{n}].{name}": values for n in range(3) for name, values in (
+            ("count", [0, 0x10000, 0x10001]), ("count_latched", [0, 4, 5]),
+            ("read_state", [0, 4, 5]), ("write_state", [4, 5]), ("rw_mode", [3, 4]),
+            ("gate", [0, 1, 2]), ("bcd", [0, 1, 2]), ("mode", [0, 5, 6, 7, 255]))},
+        "speaker_data_on": [0, 1, 2], "pad0": [0, 1],
+    },
+    "MTRR": {"msr_mtrr_cap": [0, 8, 9, 255, 0x508, 0x109]},
+    "VMCE_VCPU": {"caps": [0, 0xFF, 0x100, 0x1FF, 0x200, 1 << 24, 1 << 27, 1 << 63]},
+    "VIRIDIAN_VCPU": {"_pad[0]": [0, 1], "_pad[6]": [0, 255]},
+    "HEADER": {"magic": [0, x86.HVM_FILE_MAGIC], "version": [0, 1, 2]},
+}  # fmt: skip
+"""Record -> path -> values on the bounds of its rules."""
+
+_MSRS = (0x48, 0x140, 0x6E1, 0xD90, 0xDA0, 0xC001011F, 0xC0011027, 0xC0011019, 0xC001101A,
+         0xC001101B, 0x10, 0xC0000080)  # fmt: skip
+_INSTANCES = (0, 1, 2, 3, 127, 128, 0xFFFF)
+_TYPECODES = (0, 1, 2, 3, 5, 16, 20, 21, 22, 33, 99, 0xFFFF)
+_LOADED = [known for known in record_types() if 1 < known.typecode <= 20]
+
+
+def valid_context(rng: random.Random, release: Release | None = None) -> HvmContext:
+    """One that this release loads into a guest with as many vcpus and every device, its
+    registers and device state arbitrary where no rule binds them."""
+    release = release or Release("newest")
+    context = reset_context(rng.choice((1, 1, 2, 3)), release)
+    for record in context.entries:
+        _fill(rng, record)
+    return context
+
+
+_FREE = {
+    "CPU": ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8", "r15", "rip", "cr2",
+            "tsc", "msr_lstar", "msr_star", "shadow_gs", "fpu_regs"),
+    "IOAPIC": ("ioregsel", "id", "redirtbl[0].bits", "redirtbl[47].bits"),
+    "LAPIC": ("timer_divisor", "tdt_msr"),
+    "LAPIC_REGS": ("data",),
+    "PCI_IRQ": ("i[0]", "i[1]"), "ISA_IRQ": ("i[0]",),
+    "RTC": ("cmos_data", "cmos_index"),
+    "HPET": ("config", "mc64", "isr"), "PMTIMER": ("tmr_val", "pm1a_sts", "pm1a_en"),
+    "MTRR": ("msr_pat_cr", "msr_mtrr_def_type"), "TSC_ADJUST": ("tsc_adjust",),
+    "VMCE_VCPU": ("mci_ctl2_bank0", "mci_ctl2_bank1"),
+}  # fmt: skip
+"""Fields that take anything."""
+
+
+def _fill(rng: random.Random, record: Record) -> None:
+    known = record.type
+    body = bytearray(record.body)
+    for path in _FREE.get(record.name, ()):
+        if rng.random() < 0.5:
+            assert known is not None
+            slot = known.layout.locate(path)
+            if slot.offset + slot.size <= len(body):
+                slot.put(body, of_slot(slot, rng))
+    record.body = bytes(body)
+
+
+def xsave_record(rng: random.Random, vcpu: int) -> Record:
+    """States, reserved words, lengths, and what lies behind the image."""
+    states = rng.choice((1, 2, 3, 7, 7, 7, 0x207, 6, 5, 0xFF, 0x1F, 0x20007, 1 << 62 | 7, 0))
+    accum = states | rng.choice((0, 0, 0, 7, 0x200, 0x18))
+    size = rng.choice((600, 599, 608, 832 + 24, 832 + 25, 2696 + 24, 24, 0, 900, 2720))
+    body = bytearray(size)
+    if size >= 600:
+        struct.pack_into("<QQQ", body, 0, states, states, accum)
+        struct.pack_into("<QQ", body, 536, rng.choice((0, 1, 3, accum, accum, 1 << 9)),
+                         rng.choice((0, 0, 0, 0, 1 << 63, 1)))  # fmt: skip
+        if rng.random() < 0.1:
+            body[552 + rng.randrange(48)] = 1
+        if rng.random() < 0.3 and size > 600:
+            body[rng.randrange(600, size)] = 1
+    return Record(x86.CPU_XSAVE, vcpu, bytes(body))
+
+
+def msr_record(rng: random.Random, vcpu: int) -> Record:
+    """MSRs of the list and not, values of all sizes, counts that lie."""
+    count = rng.choice((0, 1, 1, 1, 2, 3))
+    body = struct.pack("<II", rng.choice((count, count, count, count + 1)), rng.choice((0, 0, 1)))
+    for _ in range(count):
+        value = rng.choice((0, 1, 2, 0xFFFFFFFF, 1 << 32, 1 << 63))
+        body += struct.pack("<IIQ", rng.choice(_MSRS), rng.choice((0, 0, 0, 0, 1)), value)
+    return Record(x86.CPU_MSR, vcpu, body + bytes(rng.choice((0, 0, 0, 0, 1, 16))))
+
+
+_MAKERS: dict[str, Callable[[random.Random, int], Record]] = {
+    "CPU_XSAVE": xsave_record,
+    "CPU_MSR": msr_record,
+}
+
+
+def any_record(rng: random.Random, known: RecordType) -> Record:
+    """A record of a type, its fields on borders, mostly as long as it should be."""
+    if known.name in _MAKERS:
+        return _MAKERS[known.name](rng, rng.choice(_INSTANCES[:3]))
+    body = bytearray(known.size)
+    for path in known.layout.paths() if known.size else ():
+        if rng.random() < 0.2:
+            slot = known.layout.locate(path)
+            slot.put(body, of_slot(slot, rng))
+    size = len(body) + rng.choice((0, 0, 0, 0, -1, 1, 8, -8))
+    return Record(known, rng.choice(_INSTANCES), bytes(body[: max(size, 0)]).ljust(size, b"\0"))
+
+
+def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
+    """The context with one or two edits, and what they are in words."""
+    context = HvmContext.parse(data)
+    context.entries = [
+        Record(r.typecode, r.instance, bytes(r.body), length=r.length) for r in context.entries
+    ]
+    if not context.entries:
+        return rng.randbytes(rng.randrange(40)), "noise"
+    what = [_edit(rng, context) for _ in range(rng.choice((1, 1, 1, 1, 2)))]
+    made = context.to_bytes()
+    if rng.random() < 0.03:
+        made = made[: rng.randrange(len(made))] if made else made
+        what.append("cut")
+    elif rng.random() < 0.02 and made:
+        at = rng.randrange(len(made))
+        made = made[:at] + rng.randbytes(rng.randrange(1, 9)) + made[at:]
+        what.append("bytes put in")
+    return made, "; ".join(what)
+
+
+def _edit(rng: random.Random, context: HvmContext) -> str:
+    kind = rng.random()
+    if kind < 0.72:
+        weights = [5 if k.name in AIMS or k.name in _MAKERS else 1 for k in _LOADED]
+        return _change(rng, context, rng.choices(_LOADED, weights)[0])
+    return rng.choice(_STRUCTURAL)(rng, context)
+
+
+def _change(rng: random.Random, context: HvmContext, known: RecordType) -> str:
+    """A field, the length, or the instance of a record of a type; one put in where there is
+    none."""
+    found = context.records(known)
+    if not found or known.name in _MAKERS:
+        record = any_record(rng, known)
+        context.entries.insert(_before_end(context), record)
+        return f"{known.name} put in"
+    record, at = rng.choice(found), rng.random()
+    if at < 0.12:
+        record.instance = rng.choice(_INSTANCES)
+        return f"{known.name} instance {record.instance}"
+    if at < 0.3:
+        borders = _lengths(known)
+        size = rng.choice((*around(rng.choice(borders)), max(0, len(record.body) - 8)))
+        record.body = bytes(record.body[:size]).ljust(size, b"\0")
+        return f"{known.name} length {size}"
+    body = bytearray(record.body)
+    aims = AIMS.get(known.name)
+    if aims and at < 0.85:
+        path = rng.choice(list(aims))
+        value: int | bytes = rng.choice(aims[path])
+        slot = known.layout.locate(path)
+    else:
+        path = rng.choice(list(known.layout.paths()))
+        slot = known.layout.locate(path)
+        value = of_slot(slot, rng)
+    if slot.offset + slot.size > len(body):
+        return "nothing"
+    slot.put(body, value)
+    record.body = bytes(body)
+    return f"{known.name}.{path} = {value.hex() if isinstance(value, bytes) else hex(value)}"
+
+
+_sizes: dict[str, list[int]] = {}
+
+
+def _lengths(known: RecordType) -> list[int]:
+    """Every length that some release has for a type, and 0."""
+    if known.name not in _sizes:
+        from hvmctx.abi.releases import CPU_COMPAT_SIZE, RELEASES
+
+        sizes = {row[known.name] for row in RELEASES.values() if known.name in row} | {0}
+        _sizes[known.name] = sorted(sizes | ({CPU_COMPAT_SIZE} if known is x86.CPU else set()))
+    return _sizes[known.name]
+
+
+def _before_end(context: HvmContext) -> int:
+    return len(context.entries) - (1 if context.has_end else 0)
+
+
+def _lie(rng: random.Random, context: HvmContext) -> str:
+    place = rng.randrange(len(context.entries))
+    old = context.entries[place]
+    length = rng.choice((*LENGTHS, *around(len(old.body) + 8)))
+    context.entries[place] = Record(old.typecode, old.instance, old.body, length=length)
+    return f"{old.name} says length {length}"
+
+
+def _drop(rng: random.Random, context: HvmContext) -> str:
+    return f"{context.entries.pop(rng.randrange(len(context.entries))).name} dropped"
+
+
+def _repeat(rng: random.Random, context: HvmContext) -> str:
+    record = rng.choice(context.entries)
+    context.entries.insert(rng.randrange(len(context.entries) + 1), record)
+    return f"{record.name} again"
+
+
+def _swap(rng: random.Random, context: HvmContext) -> str:
+    one, other = (rng.randrange(len(context.entries)) for _ in range(2))
+    entries = context.entries
+    entries[one], entries[other] = entries[other], entries[one]
+    return f"{entries[one].name} and {entries[other].name} swapped"
+
+
+def _retype(rng: random.Random, context: HvmContext) -> str:
+    record = rng.choice(context.entries)
+    record.typecode = rng.choice(_TYPECODES)
+    return f"type {record.typecode}"
+
+
+def _put_vmport(rng: random.Random, context: HvmContext) -> str:
+    from hvmctx.abi.vmport import used
+    from hvmctx.fuzz.vmport import random_record
+
+    record = random_record(rng, used())
+    if len(record) < 8:
+        return "nothing"
+    code, instance, length = struct.unpack_from("<HHI", record)
+    context.entries.insert(_before_end(context), Record(code, instance, record[8:], length=length))
+    return "VMPORT put in"
+
+
+_STRUCTURAL = (_lie, _drop, _repeat, _swap, _retype, _put_vmport)

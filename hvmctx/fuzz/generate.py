@@ -1,0 +1,143 @@
+"""Files for others to try: well-formed but hostile contexts or images, with a manifest of
+what the model says that each release does with them."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from hvmctx.abi.releases import Release
+from hvmctx.errors import InputError, UsageError
+from hvmctx.fuzz.contexts import mutate_context
+from hvmctx.fuzz.streams import mutate_stream
+from hvmctx.image import open_image
+from hvmctx.output import replacing
+from hvmctx.restore.context import ACCEPT, load
+from hvmctx.restore.host import Host
+from hvmctx.restore.stream import judge
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from random import Random
+    from typing import Any
+
+    Verdicts = dict[str, dict[str, Any]]
+
+CONTEXT, IMAGE = "context", "image"
+KINDS = (CONTEXT, IMAGE)
+MANIFEST = "manifest.jsonl"
+_SUFFIX = {CONTEXT: ".bin", IMAGE: ".xc"}
+_MOST_TRIES = 1000
+
+
+def context_verdicts(data: bytes, hosts: dict[str, Host]) -> Verdicts:
+    """Release -> verdict, errno and rule of a load."""
+    found = {}
+    for name, host in hosts.items():
+        verdict = load(data, host)
+        found[name] = {"verdict": verdict.verdict, "errno": verdict.errno, "rule": verdict.rule}
+    return found
+
+
+def stream_verdicts(data: bytes, hosts: dict[str, Host], layer: str | None = None) -> Verdicts:
+    """Release -> verdict of the toolstack's readers, and then of the load."""
+    found: Verdicts = {}
+    for name, host in hosts.items():
+        try:
+            with open_image(data, layer=layer) as image:
+                refusal = judge(image, host.release, guest=2)
+                if refusal is None:
+                    record = image.last("libxc", 9)
+                    refusal = load(b"" if record is None else bytes(image.body(record)), host)
+        except Exception as error:  # nothing that is a stream at all
+            found[name] = {"verdict": "refuse", "errno": None, "rule": type(error).__name__}
+            continue
+        found[name] = {"verdict": refusal.verdict, "errno": refusal.errno, "rule": refusal.rule}
+    return found
+
+
+def variants(
+    bases: Sequence[bytes], kind: str, rng: Random, layer: str | None = None
+) -> Iterator[tuple[bytes, str]]:
+    """Different variants of the bases, without end; (bytes, what was changed)."""
+    mutate: Callable[..., tuple[bytes, str]] = mutate_context if kind == CONTEXT else mutate_stream
+    seen = set(bases)
+    while True:
+        for _ in range(_MOST_TRIES):
+            base = rng.choice(bases)
+            made, what = mutate(base, rng) if kind == CONTEXT else mutate(base, rng, layer)
+            if made not in seen:
+                break
+        else:
+            raise UsageError("no further variants of these bases turn up")
+        seen.add(made)
+        yield made, what
+
+
+def generate(
+    directory: str,
+    count: int,
+    rng: Random,
+    bases: Sequence[bytes],
+    *,
+    kind: str = CONTEXT,
+    hosts: dict[str, Host],
+) -> int:
+    """Write `count` variants and the manifest. How many of them some release accepts.
+    Raises InputError for a directory that is not empty, UsageError for another kind."""
+    if kind not in KINDS:
+        raise UsageError(f"fuzz: no kind is called {kind!r}: {', '.join(KINDS)}")
+    if not bases:
+        raise UsageError("fuzz: generate needs a base")
+    try:
+        os.makedirs(directory, exist_ok=True)
+        if os.listdir(directory):
+            raise InputError(f"{directory}: is not empty")
+    except OSError as error:
+        raise InputError(f"{directory}: {error.strerror}") from error
+    judge_all = context_verdicts if kind == CONTEXT else stream_verdicts
+    accepted, lines = 0, []
+    for number, (data, what) in enumerate(variants(bases, kind, rng)):
+        if number == count:
+            break
+        name = f"{number:06}{_SUFFIX[kind]}"
+        with replacing(os.path.join(directory, name)) as out:
+            out.write(data)
+        expected = judge_all(data, hosts)
+        accepted += any(verdict["verdict"] == ACCEPT for verdict in expected.values())
+        lines.append(json.dumps({"name": name, "changed": what, "expected": expected}))
+    with replacing(os.path.join(directory, MANIFEST)) as out:
+        out.write("".join(f"{line}\n" for line in lines).encode())
+    return accepted
+
+
+def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
+    """The contexts, or the libxc streams, of files. Raises FormatError, InputError."""
+    found = []
+    for path in paths:
+        with open_image(path) as image:
+            if kind == CONTEXT:
+                found.append(image.hvm_context.to_bytes())
+            else:
+                header = image.header("libxc", "image header")
+                start = header.offset if header else 0
+                end = next((r.end for r in image.records if r.layer == "libxc" and r.type == 0), 0)
+                if header is None or not end:
+                    raise UsageError(f"{path}: no libxc stream is in it")
+                found.append(bytes(image.source.read_at(start, end - start)))
+    return found
+
+
+def hosts_of(releases: Sequence[str], policy: str | None, vcpus: int | None) -> dict[str, Host]:
+    """A host of each release, with the policy of an image."""
+    if policy is None:
+        return {name: Host(Release(name), vcpus=vcpus or 128) for name in releases}
+    with open_image(policy) as image:
+        return {name: Host.of_image(image, name, vcpus) for name in releases}
+
+
+__all__ = [
+    "CONTEXT", "IMAGE", "KINDS", "MANIFEST", "bases_of", "context_verdicts",
+    "generate", "hosts_of", "stream_verdicts", "variants",
+]  # fmt: skip

@@ -1,0 +1,221 @@
+"""libxc streams for fuzzing: valid ones, and edits of any stream that keep its framing, or
+break it at a border."""
+
+from __future__ import annotations
+
+import struct
+
+from hvmctx.abi import streams
+from hvmctx.abi.releases import Release
+from hvmctx.fuzz.contexts import mutate_context, valid_context
+from hvmctx.fuzz.values import LENGTHS, around
+from hvmctx.image import Image, IndexedRecord, open_image
+from hvmctx.stream.reader import LIBXC, Header
+from hvmctx.stream.writer import StreamWriter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+    from typing import Any
+
+_PAGE = bytes(streams.PAGE_SIZE)
+_KINDS = (0, 0, 0, 0xD, 0xE, 0xF)
+
+
+def valid_stream(rng: random.Random, version: int = 3) -> bytes:
+    """A small HVM guest as a writer has it: policies, pages, TSC, context, parameters."""
+    writer = StreamWriter(LIBXC)
+    out = [writer.image_header(version), writer.domain_header(2, (4, rng.randrange(14, 23)))]
+    if version == 3:
+        if rng.random() < 0.5:
+            out.append(writer.record(streams.LIBXC_X86_CPUID_POLICY, _CPUID))
+        if rng.random() < 0.5:
+            out.append(writer.record(streams.LIBXC_X86_MSR_POLICY, bytes(16)))
+        out.append(writer.record(streams.LIBXC_STATIC_DATA_END))
+    pfn = 0
+    for _ in range(rng.randrange(1, 4)):
+        count = rng.randrange(1, 5)
+        out.append(writer.record(streams.LIBXC_PAGE_DATA, batch(rng, pfn, count)))
+        pfn += count
+    out.append(writer.record(streams.LIBXC_X86_TSC_INFO, struct.pack("<IIQII", 0, 1, 2, 3, 0)))
+    context = valid_context(rng, Release("4.17")).to_bytes()
+    out.append(writer.record(streams.LIBXC_HVM_CONTEXT, context))
+    params = [(index, rng.randrange(pfn)) for index in (1, 5, 17) if rng.random() < 0.7]
+    body = struct.pack("<II", len(params), 0) + b"".join(struct.pack("<QQ", *p) for p in params)
+    out += [writer.record(streams.LIBXC_HVM_PARAMS, body), writer.record(streams.LIBXC_END)]
+    return b"".join(out)
+
+
+_CPUID = struct.pack("<6I", 0, 0xFFFFFFFF, 1, 0x68747541, 0x444D4163, 0x69746E65)
+
+
+def batch(rng: random.Random, pfn: int, count: int) -> bytes:
+    """The body of a PAGE_DATA record of pfns from `pfn` on."""
+    kinds = [rng.choice(_KINDS) for _ in range(count)]
+    words = [kind << streams.PAGE_TYPE_SHIFT | pfn + at for at, kind in enumerate(kinds)]
+    pages = sum(kind in streams.PAGE_TYPES_WITH_DATA for kind in kinds)
+    return struct.pack(f"<II{count}Q", count, 0, *words) + pages * _PAGE
+
+
+class _Pieces:
+    """A stream as headers and records, each a (number or None, bytes) that may be edited."""
+
+    def __init__(self, image: Image) -> None:
+        self.heads: list[bytes] = []
+        self.records: list[tuple[str, int, bytes]] = []
+        items: list[Any] = [*image.headers, *image.records]
+        for item in sorted(items, key=lambda item: item.offset):
+            if isinstance(item, Header):
+                data = bytes(image.source.read_at(item.body_offset, item.length))
+                self.records.append((item.layer, -1, item.raw + data))
+            else:
+                self.records.append((item.layer, item.type, _body(image, item)))
+
+    def join(self) -> bytes:
+        out = []
+        for _, number, body in self.records:
+            if number >= 0:
+                out.append(streams.RECORD_HEADER.pack(number, len(body)))
+            out.append(body)
+            if number >= 0:
+                out.append(bytes(-len(body) % streams.RECORD_ALIGN))
+        return b"".join(out)
+
+
+def _body(image: Image, record: IndexedRecord) -> bytes:
+    return bytes(image.source.read_at(record.body_offset, record.length))
+
+
+def mutate_stream(data: bytes, rng: random.Random, layer: str | None = None) -> tuple[bytes, str]:
+    """The stream with one or two edits, and what they are in words."""
+    try:
+        image = open_image(data, layer=layer)
+    except Exception:  # nothing to take apart: bytes then
+        return _bytes(data, rng)
+    pieces = _Pieces(image)
+    if not any(number >= 0 for _, number, _ in pieces.records):
+        return _bytes(data, rng)
+    what = []
+    for _ in range(rng.choice((1, 1, 1, 2))):
+        what.append(rng.choice(_EDITS)(rng, pieces))
+    made = pieces.join()
+    if rng.random() < 0.12:
+        made, more = _bytes(made, rng)
+        what.append(more)
+    return made, "; ".join(what)
+
+
+def _bytes(data: bytes, rng: random.Random) -> tuple[bytes, str]:
+    made = bytearray(data)
+    kind = rng.randrange(3)
+    if kind == 0 and made:
+        del made[rng.randrange(len(made)) :]
+        return bytes(made), "cut"
+    if kind == 1 and made:
+        at = rng.randrange(min(len(made), 4096))
+        made[at] = rng.choice((0, 1, 0x80, 0xFF, made[at] ^ 1 << rng.randrange(8)))
+        return bytes(made), f"byte {at:#x}"
+    return bytes(made) + rng.randbytes(rng.randrange(1, 20)), "bytes behind"
+
+
+def _place(rng: random.Random, pieces: _Pieces) -> int:
+    places = [at for at, (_, number, _) in enumerate(pieces.records) if number >= 0]
+    return rng.choice(places)
+
+
+def _drop(rng: random.Random, pieces: _Pieces) -> str:
+    at = _place(rng, pieces)
+    if sum(number >= 0 for _, number, _ in pieces.records) < 2:
+        return "nothing"
+    return f"record {pieces.records.pop(at)[1]:#x} dropped"
+
+
+def _repeat(rng: random.Random, pieces: _Pieces) -> str:
+    piece = pieces.records[_place(rng, pieces)]
+    pieces.records.insert(_place(rng, pieces), piece)
+    return f"record {piece[1]:#x} again"
+
+
+def _swap(rng: random.Random, pieces: _Pieces) -> str:
+    one, other = _place(rng, pieces), _place(rng, pieces)
+    records = pieces.records
+    records[one], records[other] = records[other], records[one]
+    return f"records {records[one][1]:#x} and {records[other][1]:#x} swapped"
+
+
+def _retype(rng: random.Random, pieces: _Pieces) -> str:
+    at = _place(rng, pieces)
+    layer, _, body = pieces.records[at]
+    number = rng.choice((*range(0x14), 0x80000000, 0x80000013, 0xFFFFFFFF))
+    pieces.records[at] = layer, number, body
+    return f"type {number:#x}"
+
+
+def _resize(rng: random.Random, pieces: _Pieces) -> str:
+    at = _place(rng, pieces)
+    layer, number, body = pieces.records[at]
+    size = rng.choice((0, *around(len(body)), *around(8), max(0, len(body) - 8), len(body) + 8))
+    pieces.records[at] = layer, number, body[:size].ljust(size, b"\0")
+    return f"record {number:#x} of {size} bytes"
+
+
+def _number(rng: random.Random, pieces: _Pieces) -> str:
+    """A u32 in the first bytes of a body: counts, ids, reserved fields."""
+    at = _place(rng, pieces)
+    layer, number, body = pieces.records[at]
+    if len(body) < 4:
+        return "nothing"
+    place = rng.randrange(0, min(len(body) - 3, 32), 4)
+    value = rng.choice((*LENGTHS, *around(int.from_bytes(body[place : place + 4], "little"))))
+    made = body[:place] + struct.pack("<I", value & 0xFFFFFFFF) + body[place + 4 :]
+    pieces.records[at] = layer, number, made
+    return f"record {number:#x}: {value:#x} at {place}"
+
+
+def _word(rng: random.Random, pieces: _Pieces) -> str:
+    """A page word: its type, reserved bits, a pfn far away."""
+    batches = [
+        at
+        for at, (layer, number, body) in enumerate(pieces.records)
+        if layer == LIBXC and number == streams.LIBXC_PAGE_DATA and len(body) >= 16
+    ]
+    if not batches:
+        return "nothing"
+    at = rng.choice(batches)
+    layer, number, body = pieces.records[at]
+    count = min(int.from_bytes(body[:4], "little"), (len(body) - 8) // 8)
+    place = 8 + 8 * rng.randrange(max(count, 1))
+    old = int.from_bytes(body[place : place + 8], "little")
+    value = rng.choice((
+        old & streams.PFN_MASK | rng.randrange(16) << 60, old | 1 << rng.randrange(52, 60),
+        old & ~streams.PFN_MASK | rng.choice((0, 0xFFFFF, 1 << 30, (1 << 52) - 1)),
+    ))  # fmt: skip
+    pieces.records[at] = layer, number, body[:place] + struct.pack("<Q", value) + body[place + 8 :]
+    return f"word {value:#018x}"
+
+
+def _context(rng: random.Random, pieces: _Pieces) -> str:
+    found = [at for at, (layer, number, _) in enumerate(pieces.records)
+             if layer == LIBXC and number == streams.LIBXC_HVM_CONTEXT]  # fmt: skip
+    if not found:
+        return "nothing"
+    layer, number, body = pieces.records[found[-1]]
+    made, what = mutate_context(body, rng)
+    pieces.records[found[-1]] = layer, number, made
+    return f"context: {what}"
+
+
+def _insert(rng: random.Random, pieces: _Pieces) -> str:
+    number = rng.choice((*range(0x13), 0x80000055))
+    at = _place(rng, pieces)
+    layer = pieces.records[at][0]
+    body = rng.choice((b"", bytes(8), bytes(24), rng.randbytes(16)))
+    pieces.records.insert(at, (layer, number, body))
+    return f"record {number:#x} put in"
+
+
+_EDITS: tuple[Callable[[random.Random, _Pieces], str], ...] = (
+    _drop, _repeat, _swap, _retype, _resize, _resize, _number, _number, _word, _word, _context,
+    _insert,
+)  # fmt: skip

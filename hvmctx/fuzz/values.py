@@ -1,0 +1,38 @@
+"""Values around the bounds of a field: of its width alone, and those that a rule aims at."""
+
+from __future__ import annotations
+
+from hvmctx.abi.fields import Slot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import random
+
+LENGTHS = (0, 1, 7, 8, 9, 16, 0x7FFFFFFF, 0xFFFFFFF7, 0xFFFFFFF8, 0xFFFFFFFF)
+"""Lengths and counts that wrap, or nearly do."""
+
+
+def around(bound: int) -> tuple[int, ...]:
+    """Just below, at, and just above."""
+    return tuple(value for value in (bound - 1, bound, bound + 1) if value >= 0)
+
+
+def of_width(bits: int) -> list[int]:
+    """0, 1, every power of two and one less, all ones: what a field of that width has
+    bounds at."""
+    values = {0, 1, (1 << bits) - 1}
+    for bit in range(1, bits):
+        values |= {1 << bit, (1 << bit) - 1}
+    return sorted(value for value in values if value < 1 << bits)
+
+
+def of_slot(slot: Slot, rng: random.Random) -> int | bytes:
+    """A value for a place in a record, mostly on a border."""
+    if slot.is_bytes:
+        size = slot.size
+        return rng.choice((bytes(size), b"\xff" * size, rng.randbytes(size)))
+    bits = slot.width if slot.width else 8 * slot.size
+    value = rng.choice(of_width(bits)) if rng.random() < 0.8 else rng.getrandbits(bits)
+    if slot.signed and value >> bits - 1:
+        value -= 1 << bits
+    return value

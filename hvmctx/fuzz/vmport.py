@@ -1,0 +1,135 @@
+"""VMPORT records for fuzzing: of states that a writer could have held, and with lengths and
+counts around every bound of the loader."""
+
+from __future__ import annotations
+
+import struct
+
+from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, VmportProfile
+from hvmctx.context.vmport import Buffer, Parts, VmportState, descriptor, pack
+from hvmctx.fuzz.values import around
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import random
+
+
+def random_state(rng: random.Random, profile: VmportProfile) -> VmportState:
+    """A state that the writer could have held."""
+    state = VmportState.empty(profile)
+    state.ping_time, state.open_cookie = rng.getrandbits(64), rng.getrandbits(32)
+    for channel in state.channels:
+        if rng.random() < 0.4:
+            channel.proto_num = rng.choice((PROTO_RPCI, PROTO_TCLO))
+            channel.send = Buffer(rng.randbytes(rng.randint(0, 4 * profile.MAX_SEND_BUF)))
+            for bucket in channel.recv:
+                if rng.random() < 0.3:
+                    bucket.data = rng.randbytes(rng.randint(0, 4 * profile.MAX_RECV_BUF))
+            if rng.random() < 0.2:
+                size = rng.randint(0, 4 * profile.MAX_RECV_JUMBO_BUF)
+                channel.jumbo_recv = Buffer(rng.randbytes(size))
+    count = rng.choice(
+        (0, 1, 3, profile.MAX_NUM_KEY - 6, profile.MAX_NUM_KEY - 5, profile.MAX_NUM_KEY)
+    )
+    for number in range(count):
+        key = f"k{number}".encode()[: profile.MAX_KEY_LEN]
+        state.guestinfo[key] = rng.randbytes(rng.randint(0, profile.MAX_VAL_LEN))
+    for number in range(rng.choice((0, 0, 1, profile.MAX_NUM_JUMBO_KEY - 1))):
+        size = rng.randint(0, profile.MAX_VAL_JUMBO_LEN)
+        state.guestinfo_jumbo[b"j%d" % number] = rng.randbytes(size)
+    return state
+
+
+def random_record(rng: random.Random, profile: VmportProfile) -> bytes:
+    """A record of a random state, as often as not with lengths and counts around every
+    bound, cut, or with wrong bytes; descriptor included."""
+    body = bytearray(pack(random_state(rng, profile), profile))
+    for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
+        mutate_body(rng, body, profile)
+    record = descriptor(bytes(body)) + bytes(body)
+    if rng.random() < 0.15:
+        place, form, values = rng.choice(
+            ((0, "<H", (0, 20, 22, 0xFFFF)), (4, "<I", (0, 3, 4, 463, len(body) + 1, 0xFFFFFFF8)))
+        )
+        record = (
+            record[:place]
+            + struct.pack(form, rng.choice(values))
+            + record[place + len(struct.pack(form, 0)) :]
+        )
+    return record[: rng.randint(0, len(record))] if rng.random() < 0.05 else record
+
+
+def mutate_body(rng: random.Random, body: bytearray, profile: VmportProfile) -> None:
+    """One edit: of the head's counts, of a buffer's length, of an entry's head, or of bytes
+    anywhere; each bound from the profile."""
+    kind = rng.randrange(7)
+    if kind == 0 and len(body) >= _HEAD_SIZE:
+        place, values = rng.choice(_head_values(body, profile))
+        struct.pack_into("<I", body, place, rng.choice(values) & 0xFFFFFFFF)
+    elif kind == 1 and len(body) >= profile.fixed_size:
+        place, words = rng.choice(_length_places(profile))
+        bound = 4 * words
+        value = rng.choice((0, 1, bound - 1, bound, bound + 1, bound + 4, bound + 5, 0xFFFF))
+        struct.pack_into("<H", body, place, min(value, 0xFFFF))
+    elif kind in (2, 3) and len(body) > profile.fixed_size:
+        _mutate_entry(rng, body, profile)
+    elif kind == 4:
+        del body[rng.randint(0, len(body)) :]
+    elif kind == 5:
+        body += rng.randbytes(rng.randint(1, 20))
+    elif body:
+        body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
+
+
+_HEAD_SIZE = 32
+
+
+def _head_values(body: bytearray, profile: VmportProfile) -> list[tuple[int, tuple[int, ...]]]:
+    """(place, values) of the head's fields: version, used_guestsize and the used counts, with
+    the counts that spare slots push over the bound, and those that wrap."""
+    (size,) = struct.unpack_from("<I", body, 4)
+    keys, jumbo = profile.MAX_NUM_KEY, profile.MAX_NUM_JUMBO_KEY
+    return [
+        (0, (0, profile.SAVE_VERSION, profile.SAVE_VERSION + 1)),
+        (4, (0, 1, 2, size - 1, size + 1, len(body), 0xFFFFFFFF)),
+        (20, (0, 1, keys - 6, keys - 5, keys - 4, keys, 0xFFFFFFFA, 0xFFFFFFFB, 0xFFFFFFFF)),
+        (24, (0, 1, jumbo - 2, jumbo - 1, jumbo, 0xFFFFFFFE, 0xFFFFFFFF)),
+    ]
+
+
+def _length_places(profile: VmportProfile) -> list[tuple[int, int]]:
+    """(place of its length, words of the buffer) of every buffer of a channel, of all."""
+    stride = (profile.fixed_size - _HEAD_SIZE) // profile.MAX_CHANS
+    places = []
+    for start in range(_HEAD_SIZE, profile.fixed_size, stride):
+        places.append((start + 20, profile.MAX_SEND_BUF))
+        for bucket in range(profile.MAX_BKTS):
+            places.append((start + 32 + 4 * bucket, profile.MAX_RECV_BUF))
+        places.append((start + 32 + 4 * profile.MAX_BKTS, profile.MAX_RECV_JUMBO_BUF))
+    return places
+
+
+def _mutate_entry(rng: random.Random, body: bytearray, profile: VmportProfile) -> None:
+    """A key or value length on its bound, where an entry starts; any byte where none does."""
+    entries = Parts(bytes(body), profile).entries
+    if not entries:
+        at = rng.randrange(profile.fixed_size, len(body))
+        body[at] = rng.choice((0, 1, 255))
+        return
+    entry = rng.choice(entries)
+    if rng.random() < 0.5:
+        body[entry.start] = rng.choice((*around(profile.MAX_KEY_LEN), 0, 255)) & 0xFF
+    elif entry.jumbo:
+        value = rng.choice((*around(profile.MAX_VAL_JUMBO_LEN), 0, 0xFFFF)) & 0xFFFF
+        struct.pack_into("<H", body, entry.start + 1, value)
+    else:
+        body[entry.start + 1] = rng.choice((*around(profile.MAX_VAL_LEN), 0, 255)) & 0xFF
+
+
+def mutate_record(record: bytes, rng: random.Random, profile: VmportProfile) -> bytes:
+    """A record with one to three edits; its descriptor says the new length, mostly."""
+    body = bytearray(record[8:])
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        mutate_body(rng, body, profile)
+    head = descriptor(bytes(body)) if rng.random() < 0.95 else record[:8]
+    return head + bytes(body)
