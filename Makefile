@@ -25,6 +25,11 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+fuzz: $(VENV)/.installed
+	for target in context stream vmport json edit; do \
+	    $(VENV)/bin/hvmctx fuzz campaign --target $$target --corpus corpus/$$target \
+	        --time 10m --jobs 2 --html corpus/$$target.html || exit 1; done
+
 bench: $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --editable '.[bench]'
 	$(VENV)/bin/python benchmarks/run.py

@@ -84,8 +84,9 @@ class IndexedRecord(StreamRecord):
 
     @property
     def words_size(self) -> int:
-        """Bytes of the page words of a PAGE_DATA record, as far as its length has room."""
-        return max(0, min(8 * self.count, self.length - _PAGE_HEAD))
+        """Bytes of the page words of a PAGE_DATA record: of as many as its length has room
+        for."""
+        return max(0, min(8 * self.count, self.length - _PAGE_HEAD & ~7))
 
 
 class Image:

@@ -141,6 +141,10 @@ CASES: dict[str, tuple[bytes, bytes]] = {
     "msr-policy-length": (hvm(record(18)), hvm(record(18, bytes(16)))),
     "tsc-length": (hvm(record(8, bytes(16))), hvm(record(8, bytes(24)))),
     "hvm-params-short": (hvm(record(10, bytes(7))), hvm(record(10, bytes(8)))),
+    "hvm-params-index": (
+        hvm(record(10, struct.pack("<IIQQ", 1, 0, 39, 1))),
+        hvm(record(10, struct.pack("<IIQQ", 1, 0, 38, 1))),
+    ),
     "hvm-params-count": (hvm(record(10, b"\1" + bytes(7))), hvm(record(10, b"\1" + bytes(23)))),
     "hvm-context-empty": (hvm(record(9)), hvm(record(9, b"x"))),
     "pv-info-twice": (pv(PV_INFO), pv()),
@@ -269,3 +273,11 @@ def test_plain_pages_are_judged_as_by_the_rules(
             slow = judge(image, Release(release))
     assert repr(fast) == repr(slow)
     assert fast is None or slow is None or fast.as_dict() == slow.as_dict()
+
+
+@pytest.mark.parametrize(("release", "most"), [("4.6", 37), ("4.9", 38), ("4.10", 39)])
+def test_parameters_of_a_release(release: str, most: int) -> None:
+    for index in (most - 1, most):
+        params = record(10, struct.pack("<IIQQ", 1, 0, index, 1))
+        expected = None if index < most else "hvm-params-index"
+        assert rule_of(hvm(params, version=2), release) == expected

@@ -6,7 +6,6 @@ from __future__ import annotations
 import random
 import shutil
 import struct
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from hypothesis import strategies as st
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.context.vmport import Buffer, VmportState, descriptor, pack, unpack
 from hvmctx.findings import ERROR
+from hvmctx.fuzz.differential import vmport_verdict
+from hvmctx.fuzz.reference import Reference
 from hvmctx.fuzz.vmport import random_record
 from hvmctx.restore.vmport import (
     FIXES,
@@ -349,42 +350,13 @@ def test_repr() -> None:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     if shutil.which("gcc") is None:
         pytest.skip("no compiler")
-    path = tmp_path_factory.mktemp("reference") / "vmport_restore"
-    source = Path(__file__).parent / "reference" / "vmport_restore.c"
-    subprocess.run(
-        ["gcc", "-O1", "-Wall", "-Wno-unused-result", "-fsanitize=address", "-o", path, source],
-        check=True,
-    )
-    return path
+    return Reference(str(tmp_path_factory.mktemp("reference")))
 
 
-def by_reference(reference: Path, profile: VmportProfile, records: list[bytes]) -> list[str]:
-    constants = [
-        profile.MAX_CHANS, profile.MAX_BKTS, profile.MAX_KEY_LEN, profile.MAX_VAL_LEN,
-        profile.MAX_VAL_JUMBO_LEN, profile.MAX_NUM_KEY, profile.MAX_NUM_JUMBO_KEY,
-        profile.SAVE_VERSION, profile.max_size,
-    ]  # fmt: skip
-    data = b"".join(struct.pack("<I", len(record)) + record for record in records)
-    done = subprocess.run(
-        [reference, *map(str, constants)], input=data, capture_output=True, check=True,
-        env={"ASAN_OPTIONS": "detect_leaks=0:symbolize=0:print_legend=0"},
-    )  # fmt: skip
-    return done.stdout.decode().splitlines()
-
-
-def by_model(record: bytes, profile: VmportProfile) -> str:
-    outcome = restore(record, profile)
-    if isinstance(outcome, Refused):
-        return f"errno {outcome.errno}"
-    if isinstance(outcome, Restored):
-        return f"ok {outcome.slots} {outcome.jumbo_slots}"
-    return "violation"
-
-
-def compare(reference: Path, count: int, seed: int) -> None:
+def compare(reference: Reference, count: int, seed: int) -> None:
     rng = random.Random(seed)
     for profile in PROFILES:
         records = [random_record(rng, profile) for _ in range(count // len(PROFILES))]
@@ -393,19 +365,27 @@ def compare(reference: Path, count: int, seed: int) -> None:
                 misses for _, misses in CASES.values()
             ]
             records += [bytes.fromhex(vector["blob"]) for vector in VECTORS]
-        verdicts = by_reference(reference, profile, records)
+        verdicts = reference.verdicts(records, profile)
         assert len(verdicts) == len(records)
         kinds = set()
         for record, verdict in zip(records, verdicts):
-            assert by_model(record, profile) == verdict, record.hex()
+            assert vmport_verdict(record, profile) == verdict, record.hex()
             kinds.add(verdict.split()[0])
         assert kinds == {"ok", "errno", "violation"}
 
 
-def test_c_reference(reference: Path) -> None:
+def test_c_reference(reference: Reference) -> None:
     compare(reference, 600, 1)
 
 
+def test_to_ask_and_to_be_killed_is_the_same(reference: Reference, tmp_path: Path) -> None:
+    killed = Reference(str(tmp_path), query=False)
+    rng = random.Random(3)
+    for profile in PROFILES:
+        records = [random_record(rng, profile) for _ in range(70)]
+        assert killed.verdicts(records, profile) == reference.verdicts(records, profile)
+
+
 @pytest.mark.long
-def test_c_reference_at_length(reference: Path) -> None:
-    compare(reference, 30000, 2)
+def test_c_reference_at_length(reference: Reference) -> None:
+    compare(reference, 300000, 2)

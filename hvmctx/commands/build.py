@@ -8,7 +8,7 @@ import sys
 
 from hvmctx.abi.fields import decimal
 from hvmctx.commands import inputs
-from hvmctx.errors import FieldError, InputError, UsageError
+from hvmctx.errors import FieldError, UsageError
 from hvmctx.output import replacing
 
 TYPE_CHECKING = False
@@ -71,7 +71,7 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
     from hvmctx.save.build import build, contradictions
 
     guest = _guest(args, base, release)
-    config = _read(args.config) if args.config else _config_of(base, args.layer)
+    config = inputs.read_file(args.config) if args.config else _config_of(base, args.layer)
     with replacing(args.output, force=args.force) as out:
         saved = build(
             guest, out, layer=args.layer, version=_version(base, release), config=config,
@@ -178,7 +178,7 @@ def _set_context(
 
 
 def _context_of(path: str) -> bytes:
-    data = _read(path)
+    data = inputs.read_file(path)
     if data.lstrip()[:1] == b"{":
         from hvmctx.render.models import Document
 
@@ -242,11 +242,3 @@ def _emulator(args: Namespace, base: Image | None) -> DeviceModelFile | DeviceMo
         return None
     last = base.emulators[-1]
     return DeviceModelData(last.payload, last.emulator_id or 2)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

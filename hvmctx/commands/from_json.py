@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from hvmctx.commands import inputs
-from hvmctx.errors import InputError
 from hvmctx.output import replacing
 
 TYPE_CHECKING = False
@@ -33,9 +32,4 @@ def run(args: Namespace) -> int:
 def _read(path: str) -> bytes:
     if path == "-":
         return sys.stdin.buffer.read()
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: {reason}") from error
+    return inputs.read_file(path)

@@ -12,13 +12,55 @@ from hvmctx.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from random import Random
+
+    from hvmctx.fuzz.differential import Disagreement
+    from hvmctx.fuzz.targets import Target
+    from hvmctx.restore.host import Host
 
 HELP = "the restore-bounds fuzzer: run, campaign, diff, generate"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_run(actions.add_parser("run", help="a target over files"))
+    _add_campaign(actions.add_parser("campaign", help="fuzz a target for some time"))
+    _add_diff(actions.add_parser("diff", help="the model against another loader"))
     _add_generate(actions.add_parser("generate", help="write hostile files and a manifest"))
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    parser.add_argument("target", metavar="TARGET", help="context, stream, vmport, json or edit")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="- is standard input")
+
+
+def _add_campaign(parser: ArgumentParser) -> None:
+    parser.add_argument("--target", required=True, help="context, stream, vmport, json or edit")
+    parser.add_argument("--corpus", required=True, metavar="DIR", help="made, or gone on with")
+    parser.add_argument("--time", metavar="N[s|m|h]", help="how long (default: 1m)")
+    parser.add_argument("--executions", type=int, metavar="N", help="how many, instead")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", metavar="FILE", help="the summary as JSON too")
+    parser.add_argument("--html", metavar="FILE", help="the summary as a page too")
+
+
+def _add_diff(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--against", required=True, metavar="c-reference|command:COMMAND",
+        help="our C reference under AddressSanitizer, or a program that takes a file ({}) and "
+        "exits with 0 if it would restore it",
+    )  # fmt: skip
+    parser.add_argument("--kind", choices=("vmport", "context", "image"), default="vmport")
+    parser.add_argument("--count", type=int, default=10000, metavar="N")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--base", action="append", default=[], metavar="FILE")
+    parser.add_argument(
+        "--output", "-o", metavar="DIR", default="disagreements", help="where a disagreement goes"
+    )
+    parser.add_argument("--source", metavar="FILE", help="another C reference to compile")
+    inputs.add_vmport_profile(parser)
+    _add_hosts(parser)
 
 
 def _add_generate(parser: ArgumentParser) -> None:
@@ -46,12 +88,141 @@ def run(args: Namespace) -> int:
     return _ACTIONS[args.action](args)
 
 
+def _target(name: str) -> Target:
+    from hvmctx.fuzz.targets import TARGETS
+
+    if name not in TARGETS:
+        raise UsageError(f"fuzz: no target is called {name!r}: {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def _run(args: Namespace) -> int:
+    """Exits with 1 at the first finding, as engines want it."""
+    target = _target(args.target)
+    for path in args.files:
+        data = sys.stdin.buffer.read() if path == "-" else inputs.read_file(path)
+        try:
+            target.run(data)
+        except Exception:
+            import traceback
+
+            print(f"hvmctx: {path}: finding\n{traceback.format_exc()}", file=sys.stderr, end="")
+            return 1
+    return 0
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def _campaign(args: Namespace) -> int:
+    from hvmctx.fuzz.campaign import Summary, campaign
+    from hvmctx.output import replacing
+
+    _target(args.target)
+    seconds = None if args.executions else _duration(args.time or "1m")
+
+    def progress(summary: Summary) -> None:
+        rate = summary.executions / max(summary.seconds, 1e-9)
+        print(
+            f"\r{summary.seconds:6.0f} s, {rate:.0f} a second, corpus {summary.corpus}, rules "
+            f"{summary.rules} of {len(summary.known)}, findings {len(summary.findings)} ",
+            end="", file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+    quiet = not sys.stderr.isatty()
+    summary = campaign(
+        args.target, args.corpus, seed=args.seed, seconds=seconds, executions=args.executions,
+        jobs=args.jobs, **({} if quiet else {"progress": progress}),
+    )  # fmt: skip
+    if not quiet:
+        print(file=sys.stderr)
+    sys.stdout.write(summary.text())
+    if args.json:
+        import json
+
+        with replacing(args.json, force=True) as out:
+            out.write((json.dumps(summary.as_dict(), indent=1) + "\n").encode())
+    if args.html:
+        from hvmctx.render.campaign_html import page
+
+        with replacing(args.html, force=True) as out:
+            out.write(page(summary.as_dict()).encode())
+    return 1 if summary.findings else 0
+
+
+def _duration(text: str) -> float:
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _SECONDS else (text, "s")
+    try:
+        seconds = float(number) * _SECONDS[unit]
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < 1e9:
+        raise UsageError(f"fuzz: {text!r} is no time, such as 90s, 10m or 2h")
+    return seconds
+
+
+def _diff(args: Namespace) -> int:
+    """Exits with 1 when they disagree."""
+    import random
+
+    rng = random.Random(args.seed)
+    found = _diff_vmport(args, rng) if args.against == "c-reference" else _diff_command(args, rng)
+    if found is None:
+        print(f"{args.count} inputs, no disagreement")
+        return 0
+    path = found.save(args.output, f"{args.kind}-{args.seed}")
+    print(f"{path}: model {found.ours}, other {found.theirs}")
+    return 1
+
+
+def _diff_vmport(args: Namespace, rng: Random) -> Disagreement | None:
+    import tempfile
+
+    from hvmctx.abi import vmport
+    from hvmctx.fuzz.differential import compare_vmport
+    from hvmctx.fuzz.reference import SOURCE, Reference
+
+    if args.kind != "vmport":
+        raise UsageError("fuzz diff: the C reference loads VMPORT records only")
+    with tempfile.TemporaryDirectory() as place:
+        reference = Reference(place, source=args.source or SOURCE)
+        return compare_vmport(reference, args.count, rng, vmport.used())
+
+
+def _diff_command(args: Namespace, rng: Random) -> Disagreement | None:
+    from itertools import islice
+
+    from hvmctx.fuzz import differential, generate
+
+    kind, _, words = args.against.partition(":")
+    if kind != "command" or args.kind == "vmport":
+        raise UsageError(
+            "fuzz diff: --against c-reference, or command:COMMAND with --kind context or image"
+        )
+    (host,) = generate.hosts_of((args.release or ["newest"])[:1], args.policy, args.vcpus).values()
+    bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, [host])
+    model = differential.context_model if args.kind == "context" else differential.stream_model
+    layer = None if args.kind == "context" else "libxc"
+    variants = (data for data, _ in generate.variants(bases, args.kind, rng, layer))
+    return differential.compare_command(
+        differential.Command(words), islice(variants, args.count), model(host),
+        contexts=args.kind == "context",
+    )  # fmt: skip
+
+
+def _bases(kind: str, rng: Random, hosts: list[Host]) -> list[bytes]:
+    from hvmctx.fuzz.contexts import valid_context
+    from hvmctx.fuzz.streams import valid_stream
+
+    if kind == "context":
+        return [valid_context(rng, host.release).to_bytes() for host in hosts]
+    return [valid_stream(rng) for _ in range(4)]
+
+
 def _generate(args: Namespace) -> int:
     import random
 
-    from hvmctx.fuzz.contexts import valid_context
-    from hvmctx.fuzz.generate import CONTEXT, bases_of, generate, hosts_of
-    from hvmctx.fuzz.streams import valid_stream
+    from hvmctx.fuzz.generate import bases_of, generate, hosts_of
 
     if args.count < 1:
         raise UsageError("fuzz generate: --count must be 1 or more")
@@ -59,15 +230,10 @@ def _generate(args: Namespace) -> int:
         raise UsageError(f"fuzz generate: --vcpus {args.vcpus} is not a number of vcpus")
     rng = random.Random(args.seed)
     hosts = hosts_of(args.release or ["4.17", "4.20", "newest"], args.policy, args.vcpus)
-    if args.base:
-        bases = bases_of(args.base, args.kind)
-    elif args.kind == CONTEXT:
-        bases = [valid_context(rng, host.release).to_bytes() for host in hosts.values()]
-    else:
-        bases = [valid_stream(rng) for _ in range(4)]
+    bases = bases_of(args.base, args.kind) or _bases(args.kind, rng, list(hosts.values()))
     accepted = generate(args.output, args.count, rng, bases, kind=args.kind, hosts=hosts)
     print(f"hvmctx: {args.count} files, {accepted} accepted by some release", file=sys.stderr)
     return 0
 
 
-_ACTIONS = {"generate": _generate}
+_ACTIONS = {"run": _run, "campaign": _campaign, "diff": _diff, "generate": _generate}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from hvmctx.abi.fields import decimal
-from hvmctx.errors import MissingRecordError, UsageError
+from hvmctx.errors import InputError, MissingRecordError, UsageError
 from hvmctx.image import Image, open_image
 
 TYPE_CHECKING = False
@@ -44,6 +44,15 @@ def add_vmport_profile(
     parser.add_argument(
         "--vmport-profile", metavar="NAME|FILE", help=f"{text}: a named profile or a JSON file"
     )
+
+
+def read_file(path: str) -> bytes:
+    """All of a file. Raises InputError."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def is_domid(text: str) -> bool:

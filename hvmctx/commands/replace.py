@@ -4,7 +4,6 @@ device model's file, or the body of one record."""
 from __future__ import annotations
 
 from hvmctx.commands import inputs
-from hvmctx.errors import InputError
 from hvmctx.output import replacing
 
 TYPE_CHECKING = False
@@ -27,12 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.edit.splice import splice
 
-    try:
-        with open(args.payload, "rb") as file:
-            payload = file.read()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{args.payload}: {reason}") from error
+    payload = inputs.read_file(args.payload)
     with inputs.open_seekable(args) as image:
         edit = _edit(image, args.what, payload)
         with replacing(args.output, force=args.force) as out:

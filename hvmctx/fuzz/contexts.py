@@ -165,6 +165,10 @@ def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
 
 def _edit(rng: random.Random, context: HvmContext) -> str:
     kind = rng.random()
+    if kind < 0.02:
+        return _event(rng, context)
+    if kind < 0.04:
+        return _header(rng, context)
     if kind < 0.72:
         weights = [5 if k.name in AIMS or k.name in _MAKERS else 1 for k in _LOADED]
         return _change(rng, context, rng.choices(_LOADED, weights)[0])
@@ -220,6 +224,33 @@ def _lengths(known: RecordType) -> list[int]:
 
 def _before_end(context: HvmContext) -> int:
     return len(context.entries) - (1 if context.has_end else 0)
+
+
+def _event(rng: random.Random, context: HvmContext) -> str:
+    """A pending event with an error code: the rules look at several fields together."""
+    for record in context.records(x86.CPU)[:1]:
+        body = bytearray(record.body)
+        event = 1 << 31 | 1 << 11 | rng.choice((0, 2, 3, 4, 5, 6)) << 8 | rng.randrange(256)
+        for path, value in (
+            ("pending_event", event),
+            ("error_code", rng.choice((0xFFFF, 0x10000))),
+        ):
+            slot = x86.CPU.layout.locate(path)
+            if slot.offset + slot.size <= len(body):
+                slot.put(body, value)
+        record.body = bytes(body)
+    return "a pending event with an error code"
+
+
+def _header(rng: random.Random, context: HvmContext) -> str:
+    """Magic or version of the header."""
+    path = rng.choice(("magic", "version"))
+    for record in context.records(x86.HEADER)[:1]:
+        body = bytearray(record.body)
+        if len(body) == x86.HEADER.size:
+            x86.HEADER.layout.locate(path).put(body, rng.choice(AIMS["HEADER"][path]))
+            record.body = bytes(body)
+    return f"HEADER.{path}"
 
 
 def _lie(rng: random.Random, context: HvmContext) -> str:

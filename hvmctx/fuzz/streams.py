@@ -206,6 +206,55 @@ def _context(rng: random.Random, pieces: _Pieces) -> str:
     return f"context: {what}"
 
 
+def _head(rng: random.Random, pieces: _Pieces) -> str:
+    """A byte of a header; or a header field that takes few values."""
+    at = rng.choice([at for at, (_, number, _) in enumerate(pieces.records) if number < 0])
+    layer, number, head = pieces.records[at]
+    place = rng.randrange(len(head))
+    made = bytearray(head)
+    made[place] = rng.choice((0, 1, 2, 3, 13, 0x80, 0xFF))
+    pieces.records[at] = layer, number, bytes(made)
+    return f"header byte {place}"
+
+
+def _padding(rng: random.Random, pieces: _Pieces) -> str:
+    """A record whose padding is not zero."""
+    at = _place(rng, pieces)
+    layer, number, body = pieces.records[at]
+    size = len(body) + 7 & ~7
+    if size == len(body):
+        size, body = size + 8, body + b"\1"
+    head = streams.RECORD_HEADER.pack(number, len(body))
+    pieces.records[at] = layer, -1, head + body.ljust(size, b"\1")
+    return f"record {number:#x} with odd padding"
+
+
+def _static(rng: random.Random, pieces: _Pieces) -> str:
+    """What the verifier and the strict view look for in a body: a field for each."""
+    at = _place(rng, pieces)
+    layer, number, body = pieces.records[at]
+    if not body:
+        return "nothing"
+    made = bytearray(body)
+    made[rng.randrange(min(len(made), 24))] = rng.choice((0, 1, 3, 4, 8, 0xFF))
+    pieces.records[at] = layer, number, bytes(made)
+    return f"record {number:#x}: a byte of its head"
+
+
+def _verify(rng: random.Random, pieces: _Pieces) -> str:
+    """VERIFY, and a batch again behind it, its pages altered or not."""
+    found = [at for at, (layer, number, _) in enumerate(pieces.records)
+             if layer == LIBXC and number == streams.LIBXC_PAGE_DATA]  # fmt: skip
+    if not found:
+        return "nothing"
+    layer, number, body = pieces.records[found[-1]]
+    if rng.random() < 0.5 and len(body) > streams.PAGE_SIZE:
+        body = body[:-1] + b"\1"
+    again = (layer, number, body)
+    pieces.records[found[-1] + 1 : found[-1] + 1] = [(layer, streams.LIBXC_VERIFY, b""), again]
+    return "verified"
+
+
 def _insert(rng: random.Random, pieces: _Pieces) -> str:
     number = rng.choice((*range(0x13), 0x80000055))
     at = _place(rng, pieces)
@@ -217,5 +266,5 @@ def _insert(rng: random.Random, pieces: _Pieces) -> str:
 
 _EDITS: tuple[Callable[[random.Random, _Pieces], str], ...] = (
     _drop, _repeat, _swap, _retype, _resize, _resize, _number, _number, _word, _word, _context,
-    _insert,
+    _insert, _head, _padding, _static, _verify,
 )  # fmt: skip

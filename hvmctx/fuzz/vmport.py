@@ -67,14 +67,20 @@ def mutate_body(rng: random.Random, body: bytearray, profile: VmportProfile) -> 
         place, values = rng.choice(_head_values(body, profile))
         struct.pack_into("<I", body, place, rng.choice(values) & 0xFFFFFFFF)
     elif kind == 1 and len(body) >= profile.fixed_size:
-        place, words = rng.choice(_length_places(profile))
+        place, words = rng.choice(length_places(profile))
         bound = 4 * words
-        value = rng.choice((0, 1, bound - 1, bound, bound + 1, bound + 4, bound + 5, 0xFFFF))
-        struct.pack_into("<H", body, place, min(value, 0xFFFF))
+        value = min(0xFFFF, rng.choice((0, 1, *(bound + more for more in (-1, 0, 1, 4, 5, 8, 9)))))
+        (old,) = struct.unpack_from("<H", body, place)
+        struct.pack_into("<H", body, place, value)
+        if value > old and rng.random() < 0.7:  # and the bytes that it says
+            body[profile.fixed_size : profile.fixed_size] = rng.randbytes(value - old)
     elif kind in (2, 3) and len(body) > profile.fixed_size:
         _mutate_entry(rng, body, profile)
     elif kind == 4:
         del body[rng.randint(0, len(body)) :]
+    elif kind == 5 and rng.random() < 0.05:  # around the longest
+        size = profile.max_size + rng.choice((-1, 0, 1))
+        body += bytes(max(0, size - len(body)))
     elif kind == 5:
         body += rng.randbytes(rng.randint(1, 20))
     elif body:
@@ -97,7 +103,7 @@ def _head_values(body: bytearray, profile: VmportProfile) -> list[tuple[int, tup
     ]
 
 
-def _length_places(profile: VmportProfile) -> list[tuple[int, int]]:
+def length_places(profile: VmportProfile) -> list[tuple[int, int]]:
     """(place of its length, words of the buffer) of every buffer of a channel, of all."""
     stride = (profile.fixed_size - _HEAD_SIZE) // profile.MAX_CHANS
     places = []

@@ -8,6 +8,7 @@ Xen 4.17 fed with altered streams.
 
 from __future__ import annotations
 
+import struct
 from itertools import pairwise
 
 from hvmctx.abi import streams
@@ -186,6 +187,18 @@ def _bad_params(state: State, record: IndexedRecord) -> bool:
     return record.length != 8 + 16 * state.number(record, 0)
 
 
+def _bad_index(state: State, record: IndexedRecord) -> bool:
+    """The hypervisor refuses indices that it does not have; the readers drop PAE_ENABLED and
+    pass all others on."""
+    most = next(count for since, count in _PARAMS_SINCE if state.release.since(since))
+    body = bytes(state.image.body(record))[8:]
+    return any(index >= most for index, _ in struct.iter_unpack("<QQ", body))
+
+
+_PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.6", 37))
+"""HVM_NR_PARAMS."""
+
+
 def _bad_width(state: State, record: IndexedRecord) -> bool:
     return tuple(state.head(record, 2)) not in ((4, 3), (8, 4))
 
@@ -253,6 +266,7 @@ RULES = (
     _S(LIBXC, "X86_TSC_INFO", "tsc-length", _not_of_length(24), "the length is not 24"),
     _S(LIBXC, "HVM_PARAMS", "hvm-params-short", _shorter_than(8), "too short for its count"),
     _S(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "length and count contradict"),
+    _S(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor does not have"),
     _S(LIBXC, "HVM_CONTEXT", "hvm-context-empty", _shorter_than(1), "there is nothing in it"),
     _S(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s, r: s.pv_width != 0, "there was one before"),
     _S(LIBXC, "X86_PV_INFO", "pv-info-short", _shorter_than(8), "shorter than 8 bytes"),

@@ -418,7 +418,8 @@ def judge(
     violated: list[Violation] = []
     outcome = _load(body, profile, violated.append)
     for violation in violated:
-        say(ERROR, violation.rule, violation.text, start + violation.offset)
+        # the loader's cursor may be beyond the record by now: nothing lies there
+        say(ERROR, violation.rule, violation.text, start + min(violation.offset, len(body)))
     if isinstance(outcome, Refused):
         if not violated:
             version = int.from_bytes(body[:_VERSION], "little")

@@ -11,14 +11,14 @@ from itertools import pairwise
 from hvmctx.abi import streams
 from hvmctx.memory_map import MemoryMap, Run, runs_of, runs_of_record
 from hvmctx.source import CHUNK
-from hvmctx.stream.pages import words_of
+from hvmctx.stream.pages import data_pages, words_of
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hvmctx.image import Image
+    from hvmctx.image import Image, IndexedRecord
 
 MOST_RUNS = 1 << 19
 """Runs of consecutive pfns that are remembered, 16 bytes each. A guest's batches are a few
@@ -125,12 +125,20 @@ class PassedPages:
 def mismatches(image: Image, verify: int) -> Iterator[tuple[int, int]]:
     """(pfn, file offset of its page) of pages sent behind the VERIFY record at that offset
     which are not what was sent before. Reads the pages; the image must be seekable."""
-    records = image.records_of(LIBXC, streams.LIBXC_PAGE_DATA)
+    records = [r for r in image.records_of(LIBXC, streams.LIBXC_PAGE_DATA) if _holds(image, r)]
     before = MemoryMap.of_records(image, (r for r in records if r.offset < verify))
     for record in records:
         if record.offset > verify and record.end <= image.end:
             for run in runs_of_record(image, record):
                 yield from _differing(image, before, run)
+
+
+def _holds(image: Image, record: IndexedRecord) -> bool:
+    """Whether the record is as long as its words say."""
+    if record.count < 1 or record.words_size != 8 * record.count:
+        return False
+    pages = data_pages(image.words(record)[7::8])
+    return record.length == 8 + record.words_size + streams.PAGE_SIZE * pages
 
 
 def _differing(image: Image, before: MemoryMap, run: Run) -> Iterator[tuple[int, int]]:

@@ -220,7 +220,7 @@ class StrictStream(Table):
         offset = image.end
         for note in image.notes:
             if "follow the end" in note.text:
-                self._whole(WARNING, "trailing", note.text, note.layer, note.offset)
+                self._whole(WARNING, "trailing", WHOLE["trailing"], note.layer, note.offset)
         if not image.complete:
             return
         for rule, count, first in self._pages.findings():

@@ -1,0 +1,224 @@
+"""Our own fuzzing engine: a target, a corpus, some time. Inputs that reach a rule or an
+outcome for the first time are kept and varied further; "rules reached" is the measure.
+
+With one job a campaign is reproducible from its seed, the number of executions given. Jobs
+are processes that share the corpus directory and look into it now and then.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+import traceback
+from dataclasses import dataclass, field
+
+from hvmctx.fuzz.corpus import Corpus
+from hvmctx.fuzz.minimise import minimise
+from hvmctx.fuzz.targets import TARGETS, Target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_LOOK_EVERY = 2.0
+_MOST_FINDINGS = 50
+
+
+@dataclass
+class Summary:
+    """What a campaign did. `timeline` has (seconds, rules reached so far) at every change."""
+
+    target: str
+    seed: int
+    seconds: float = 0.0
+    executions: int = 0
+    corpus: int = 0
+    reached: set[str] = field(default_factory=set)
+    known: frozenset[str] = frozenset()
+    findings: list[str] = field(default_factory=list)
+    timeline: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[str]:
+        """Rules that nothing reached."""
+        return sorted(self.known - self.reached)
+
+    @property
+    def rules(self) -> int:
+        """How many of the known ones were reached."""
+        return len(self.known & self.reached)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "target": self.target, "seed": self.seed, "seconds": round(self.seconds, 1),
+            "executions": self.executions,
+            "executions_per_second": round(self.executions / max(self.seconds, 1e-9), 1),
+            "corpus": self.corpus, "rules_reached": self.rules, "rules_known": len(self.known),
+            "missing": self.missing, "findings": self.findings,
+            "timeline": [[round(at, 1), count] for at, count in self.timeline],
+        }  # fmt: skip
+
+    def text(self) -> str:
+        """Some lines."""
+        plain = self.as_dict()
+        lines = [
+            f"{self.target}: {self.executions} executions in {self.seconds:.0f} s, "
+            f"{plain['executions_per_second']} a second",
+            f"  corpus {self.corpus}, rules reached {self.rules} of {len(self.known)}",
+        ]
+        if self.missing:
+            lines.append(f"  not reached: {', '.join(self.missing)}")
+        lines += [f"  finding: {path}" for path in self.findings]
+        return "\n".join(lines) + "\n"
+
+
+class Engine:
+    """One job: picks, edits, runs, keeps."""
+
+    def __init__(self, target: Target, corpus: Corpus, seed: int, job: int = 0) -> None:
+        self.target = target
+        self.summary = Summary(target.name, seed, known=target.known)
+        self._corpus = corpus
+        self._rng = random.Random(f"{seed}/{job}")
+        self._population: list[bytes] = []
+        self._names: set[str] = set()
+        self._raised: set[str] = set()
+        self._started = time.monotonic()
+        for data in target.seeds(self._rng):
+            self._try(data)
+        self.look()
+        if not self._population:
+            self._population = target.seeds(self._rng)
+
+    def look(self) -> None:
+        """Take in what other jobs, and campaigns before, have found."""
+        for name, data in self._corpus.load(self._names):
+            self._names.add(name)
+            self._try(data, keep=False)
+            self._population.append(data)
+
+    def step(self) -> None:
+        """One execution."""
+        population, rng = self._population, self._rng
+        # what was found last is varied more often than what has been varied for long
+        late = rng.random() < 0.5
+        among = population[-8:] if late else population
+        data = rng.choice(among)
+        for _ in range(rng.choice((1, 1, 1, 2, 4))):
+            data = self.target.mutate(data, rng)
+        self._try(data)
+
+    def _try(self, data: bytes, *, keep: bool = True) -> None:
+        summary = self.summary
+        summary.executions += 1
+        try:
+            reached = self.target.run(data)
+        except Exception as error:
+            self._found(data, error)
+            return
+        if reached <= summary.reached:
+            return
+        summary.reached |= reached
+        summary.timeline.append((time.monotonic() - self._started, summary.rules))
+        if keep:
+            path = self._corpus.add(data)
+            self._names.add(os.path.basename(path))
+            self._population.append(data)
+
+    def _found(self, data: bytes, error: Exception) -> None:
+        """Keep the first of its kind, small."""
+        kind = _where(error)
+        if kind in self._raised or len(self._raised) >= _MOST_FINDINGS:
+            return
+        self._raised.add(kind)
+
+        def again(candidate: bytes) -> bool:
+            try:
+                self.target.run(candidate)
+            except Exception as other:
+                return _where(other) == kind
+            return False
+
+        small = minimise(data, again, tries=500)
+        path = self._corpus.add_finding(small, f"{kind}\n\n{traceback.format_exc()}")
+        self.summary.findings.append(path)
+
+
+def _where(error: Exception) -> str:
+    """What kind of finding an exception is: its class, and the line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {os.path.basename(last.filename)}, {last.name}"
+
+
+def campaign(
+    name: str,
+    directory: str,
+    *,
+    seed: int = 1,
+    seconds: float | None = None,
+    executions: int | None = None,
+    jobs: int = 1,
+    progress: Callable[[Summary], object] = lambda summary: None,
+) -> Summary:
+    """Fuzz a target for so many seconds, or executions of each job. What is in the corpus
+    already is taken in first."""
+    if jobs <= 1:
+        return _job(name, directory, seed, 0, seconds, executions, progress)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs) as pool:
+        done = [
+            pool.apply_async(_job, (name, directory, seed, job, seconds, executions))
+            for job in range(jobs)
+        ]
+        return _together([result.get() for result in done], directory)
+
+
+def _job(
+    name: str,
+    directory: str,
+    seed: int,
+    job: int,
+    seconds: float | None,
+    executions: int | None,
+    progress: Callable[[Summary], object] = lambda summary: None,
+) -> Summary:
+    corpus = Corpus(directory)
+    engine = Engine(TARGETS[name], corpus, seed, job)
+    summary = engine.summary
+    start = looked = time.monotonic()
+    while True:
+        now = time.monotonic()
+        if seconds is not None and now - start >= seconds:
+            break
+        if executions is not None and summary.executions >= executions:
+            break
+        engine.step()
+        if now - looked > _LOOK_EVERY:
+            looked = now
+            summary.seconds, summary.corpus = now - start, len(corpus.names())
+            if seconds is not None:  # else the seed alone decides
+                engine.look()
+            progress(summary)
+    summary.seconds, summary.corpus = time.monotonic() - start, len(corpus.names())
+    return summary
+
+
+def _together(parts: list[Summary], directory: str) -> Summary:
+    whole = Summary(parts[0].target, parts[0].seed, known=parts[0].known)
+    whole.seconds = max(part.seconds for part in parts)
+    whole.executions = sum(part.executions for part in parts)
+    whole.corpus = len(Corpus(directory).names())
+    for part in parts:
+        whole.reached |= part.reached
+        whole.findings += part.findings
+    merged = sorted(point for part in parts for point in part.timeline)
+    best = 0
+    for at, count in merged:
+        if count > best:
+            best = count
+            whole.timeline.append((at, count))
+    return whole

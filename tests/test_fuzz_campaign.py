@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hvmctx.cli import main
+from hvmctx.errors import InputError
+from hvmctx.fuzz import campaign as module
+from hvmctx.fuzz.campaign import Engine, Summary, campaign
+from hvmctx.fuzz.corpus import Corpus
+from hvmctx.fuzz.targets import TARGETS, Target
+from hvmctx.render.campaign_html import page
+
+
+def test_corpus(tmp_path: Path) -> None:
+    corpus = Corpus(str(tmp_path / "c"))
+    first = corpus.add(b"one")
+    assert corpus.add(b"one") == first and corpus.add(b"two") != first
+    assert [data for _, data in corpus.load()] in ([b"one", b"two"], [b"two", b"one"])
+    assert [data for _, data in corpus.load({os.path.basename(first)})] == [b"two"]
+    path = corpus.add_finding(b"bad", "why")
+    assert Path(path).read_bytes() == b"bad" and Path(f"{path}.txt").read_text() == "why"
+    assert len(corpus.names()) == 2, "findings are no inputs"
+    with pytest.raises(InputError):
+        Corpus("/dev/null/c")
+
+
+def test_reproducible_from_the_seed(tmp_path: Path) -> None:
+    one, two = (campaign("vmport", str(tmp_path / n), seed=5, executions=400) for n in "ab")
+    assert one.executions == two.executions == 400
+    assert Corpus(str(tmp_path / "a")).names() == Corpus(str(tmp_path / "b")).names()
+    assert one.reached == two.reached and one.rules > 20 and not one.findings
+    three = campaign("vmport", str(tmp_path / "c"), seed=6, executions=400)
+    assert Corpus(str(tmp_path / "c")).names() != Corpus(str(tmp_path / "a")).names()
+    assert three.known == one.known
+
+
+def test_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    place = str(tmp_path)
+    before = campaign("vmport", place, executions=300)
+    after = campaign("vmport", place, executions=len(Corpus(place).names()) + 20)
+    assert before.reached <= after.reached
+
+
+def test_jobs_share_a_corpus(tmp_path: Path) -> None:
+    summary = campaign("vmport", str(tmp_path), executions=150, jobs=2)
+    assert summary.executions == 300 and summary.corpus == len(Corpus(str(tmp_path)).names())
+    assert [count for _, count in summary.timeline] == sorted(c for _, c in summary.timeline)
+
+
+def test_findings_are_small_and_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(data: bytes) -> set[str]:
+        assert b"\x07" not in data
+        return {"rule"}
+
+    target = Target("broken", broken, ("rule", "other"), lambda rng: [b"seed"],
+                    lambda data, rng: data + bytes((rng.randrange(16),)))  # fmt: skip
+    monkeypatch.setitem(TARGETS, "broken", target)
+    summary = campaign("broken", str(tmp_path), executions=200)
+    (finding,) = summary.findings
+    assert Path(finding).read_bytes() == b"\x07"
+    assert "AssertionError in test_fuzz_campaign.py, broken" in Path(f"{finding}.txt").read_text()
+    assert summary.missing == ["other"]
+    assert "not reached: other" in summary.text() and finding in summary.text()
+
+
+def test_an_engine_without_seeds_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(data: bytes) -> set[str]:
+        raise ValueError
+
+    target = Target("broken", broken, (), lambda rng: [b"seed"], lambda data, rng: data)
+    engine = Engine(target, Corpus(str(tmp_path)), 1)
+    engine.step()
+    assert engine.summary.executions == 2 and len(engine.summary.findings) == 1
+    assert module.Summary is Summary
+
+
+def test_page() -> None:
+    summary = Summary("a<b", 1, seconds=2.0, executions=10, known=frozenset(("x", "<y>")))
+    summary.reached = {"x"}
+    summary.timeline = [(0.5, 1)]
+    text = page(summary.as_dict())
+    assert "a&lt;b" in text and "<code>&lt;y&gt;</code>" in text and "<polyline" in text
+    assert "1 of 2 rules in 2 s" in text and "<script" not in text
+    empty = page(Summary("t", 1).as_dict())
+    assert "<li>none</li>" in empty
+
+
+def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    how = ["--target", "vmport", "--corpus", str(tmp_path / "c"), "--executions", "200"]
+    files = ["--json", str(tmp_path / "json"), "--html", str(tmp_path / "html")]
+    assert main(["fuzz", "campaign", *how, *files]) == 0
+    assert capfd.readouterr().out.startswith("vmport: 200 executions in ")
+    plain = json.loads((tmp_path / "json").read_text())
+    assert plain["rules_known"] == len(TARGETS["vmport"].known) and plain["findings"] == []
+    assert (tmp_path / "html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--target", "nope", "--corpus", "c"), ("--target", "vmport"),
+     ("--target", "vmport", "--corpus", "c", "--time", "soon"),
+     ("--target", "vmport", "--corpus", "c", "--time", "0")],
+)  # fmt: skip
+def test_usage(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", "campaign", *arguments]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
