@@ -52,7 +52,8 @@ def test_diff_against_a_command(
 ) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "import sys; from hvmctx.cli import main\n"
+        "import sys\n"
+        "from hvmctx.cli import main\n"
         "sys.exit(main(['restore', sys.argv[1], '--release', '4.17', '--layer', sys.argv[2]]))\n"
     )
     command = f"command:{sys.executable} {program}"
@@ -69,7 +70,8 @@ def test_diff_against_a_command(
     "arguments",
     [
         (), ("run",), ("run", "nope", "f"), ("diff",), ("diff", "--against", "x"),
-        ("diff", "--against", "command:true"), ("diff", "--against", "c-reference", "--kind", "image"),
+        ("diff", "--against", "command:true"),
+        ("diff", "--against", "c-reference", "--kind", "image"),
     ],
 )  # fmt: skip
 def test_usage(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,21 @@ from hypothesis import strategies as st
 from hvmctx.abi.releases import Release
 from hvmctx.abi.vmport import XEN_4_5_V6
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.context.vmport import Buffer, VmportState, to_record
 from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.findings import SEVERITIES
+from hvmctx.image import open_image
 from hvmctx.verify.views import VIEWS, verify
-from tests.samples import DATA, EXAMPLE, IMAGES, context_bytes, record
+from tests.samples import (
+    DATA,
+    EXAMPLE,
+    IMAGES,
+    context_bytes,
+    libxc_head,
+    page_data,
+    record,
+    word,
+)
 from tests.test_image import SMALL, Pipe
 from tests.test_verify_strict_stream import GOOD, libxl
 
@@ -105,3 +115,34 @@ def test_no_such_view() -> None:
 def test_legacy() -> None:
     with pytest.raises(HvmctxError, match="convert it first"):
         verify(DATA / "streams" / "legacy_hvm_w64.in.bin")
+
+
+def test_page_data_that_end_within_a_word() -> None:
+    """Found by the fuzzer: words are counted whole."""
+    body = (3).to_bytes(8, "little") + bytes(13)
+    data = libxc_head() + record(16) + record(1, body) + record(0)
+    for view in VIEWS:
+        assert "page-data-words" in [finding.rule for finding in verify(data, view)]
+    with open_image(data) as image:
+        assert len(image.memory_map) == 1
+
+
+def test_offsets_lie_within_the_input() -> None:
+    """Found by the fuzzer: a loader's cursor may be far behind the record, and a record may
+    claim pages that it does not hold."""
+    state = VmportState.empty()
+    state.channels[0].send = Buffer(b"", 0, 0xFFFF)
+    state.channels[1].send = Buffer(b"", 0, 9)
+    context = HvmContext.parse(context_bytes())
+    context.entries.insert(-1, to_record(state))
+    data = context.to_bytes()
+    found = verify(data, "strict")
+    assert all(finding.offset <= len(data) for finding in found)
+    claimed = page_data(word(1), word(2))[:-4096]
+    claimed = claimed[:4] + (len(claimed) - 8).to_bytes(4, "little") + claimed[8:]
+    data = (
+        libxc_head() + record(16) + page_data(word(1), word(2)) + record(13) + claimed + record(0)
+    )
+    found = verify(data, "strict")
+    assert "page-data-length" in [finding.rule for finding in found]
+    assert all(finding.offset <= len(data) for finding in found)

@@ -171,9 +171,13 @@ def campaign(
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs) as pool:
         done = [
-            pool.apply_async(_job, (name, directory, seed, job, seconds, executions))
+            pool.apply_async(_job_of_many, (name, directory, seed, job, seconds, executions))
             for job in range(jobs)
         ]
+        start = time.monotonic()
+        while not all(result.ready() for result in done):
+            done[0].wait(_LOOK_EVERY)
+            progress(_so_far(Summary(name, seed), directory, time.monotonic() - start, jobs))
         return _together([result.get() for result in done], directory)
 
 
@@ -204,6 +208,30 @@ def _job(
                 engine.look()
             progress(summary)
     summary.seconds, summary.corpus = time.monotonic() - start, len(corpus.names())
+    return summary
+
+
+def _job_of_many(
+    name: str, directory: str, seed: int, job: int, seconds: float | None, executions: int | None
+) -> Summary:
+    """A job that tells how far it is in a file, for whoever shows the progress."""
+    corpus = Corpus(directory)
+
+    def tell(summary: Summary) -> None:
+        corpus.tell(job, {**summary.as_dict(), "reached": sorted(summary.reached)})
+
+    return _job(name, directory, seed, job, seconds, executions, tell)
+
+
+def _so_far(summary: Summary, directory: str, seconds: float, jobs: int) -> Summary:
+    """What all jobs have told."""
+    corpus = Corpus(directory)
+    summary.seconds, summary.corpus = seconds, len(corpus.names())
+    summary.known = TARGETS[summary.target].known
+    for status in corpus.told(jobs):
+        summary.executions += status["executions"]
+        summary.reached |= set(status["reached"])
+        summary.findings += status["findings"]
     return summary
 
 

@@ -4,6 +4,7 @@ not there, named by their contents, so that a campaign that was cut off goes on.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 
 from hvmctx.errors import InputError
@@ -12,6 +13,7 @@ from hvmctx.output import replacing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 FINDINGS = "findings"
 
@@ -45,6 +47,23 @@ class Corpus:
             with replacing(path, force=True) as out:
                 out.write(data)
         return path
+
+    def tell(self, job: int, status: dict[str, Any]) -> None:
+        """How far a job is."""
+        with replacing(self._status(job), force=True) as out:
+            out.write(json.dumps(status).encode())
+
+    def told(self, jobs: int) -> Iterator[dict[str, Any]]:
+        """What each job has told last, if it has told anything."""
+        for job in range(jobs):
+            try:
+                with open(self._status(job), encoding="ascii") as file:
+                    yield json.load(file)
+            except (OSError, ValueError):
+                continue
+
+    def _status(self, job: int) -> str:
+        return os.path.join(self.directory, f"job-{job}.json")
 
     def names(self) -> set[str]:
         """Of all inputs, no findings."""

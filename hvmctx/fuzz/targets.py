@@ -52,7 +52,7 @@ LEAVES = [
 HOSTS = {
     "4.17": Host("4.17", vcpus=2, leaves=LEAVES),
     "4.17-any": Host("4.17", vcpus=128),
-    "4.5": Host("4.5", vcpus=2),
+    "4.5": Host("4.5", vcpus=2, vendor="amd"),
     "4.20": Host("4.20", vcpus=2, leaves=LEAVES, nested=True),
     "newest": Host("newest", vcpus=2),
     "newest-pvh": Host("newest", vcpus=2, devices=PVH_DEVICES, xsave=False),
