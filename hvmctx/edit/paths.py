@@ -166,17 +166,20 @@ def _within(slot: Slot, base: int, body: bytes | bytearray, path: str) -> None:
 
 
 def value_of(text: str, path: str) -> int:
-    """A number: decimal, 0x, or the name of a VMPORT protocol. Raises FieldError."""
-    if path.endswith(".proto_num"):
-        from hvmctx.abi.vmport import PROTOCOLS
-
-        for number, name in PROTOCOLS.items():
-            if text.upper() == name.upper():
-                return number
+    """A number: decimal, 0x, or the name of a value where the field has some (`abi.names`).
+    Raises FieldError."""
     try:
         return int(text, 0)
     except ValueError:
-        raise FieldError(f"{path}: {text!r} is not a number") from None
+        pass
+    from hvmctx.abi.names import names_of
+
+    names = names_of(path)
+    for number, name in names.items():
+        if text.upper() == name.upper():
+            return number
+    known = f", nor one of {', '.join(names.values())}" if names else ""
+    raise FieldError(f"{path}: {text!r} is not a number{known}")
 
 
 def _bytes_of(text: str, path: str) -> bytes:

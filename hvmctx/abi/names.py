@@ -1,0 +1,36 @@
+"""Names of values, of the fields that have few: beside the structures, so that whoever reads
+or sets a field can use them.
+
+Source: Xen's public header arch-x86/hvm/save.h and asm-x86/hvm/hvm.h, the datasheets of the
+82093AA and the 8254, the VMPORT patch.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hvmctx.abi.vmport import PROTOCOLS
+
+_DELIVERY = {0: "FIXED", 1: "LOWEST", 2: "SMI", 4: "NMI", 5: "INIT", 7: "EXTINT"}
+
+NAMES: dict[str, dict[int, str]] = {
+    "CPU.pending_type": {
+        0: "EXT_INTR", 2: "NMI", 3: "HW_EXCEPTION", 4: "SW_INTERRUPT", 5: "PRIV_SW_EXCEPTION",
+        6: "SW_EXCEPTION",
+    },
+    "IOAPIC.redirtbl.fields.delivery_mode": _DELIVERY,
+    "IOAPIC.redirtbl.fields.dest_mode": {0: "PHYSICAL", 1: "LOGICAL"},
+    "IOAPIC.redirtbl.fields.polarity": {0: "HIGH", 1: "LOW"},
+    "IOAPIC.redirtbl.fields.trig_mode": {0: "EDGE", 1: "LEVEL"},
+    "PIT.channels.rw_mode": {1: "LSB", 2: "MSB", 3: "WORD"},
+    "VMPORT.chans.proto_num": PROTOCOLS,
+}  # fmt: skip
+"""Record and field, without instance and indices -> value -> name."""
+
+
+def names_of(path: str) -> dict[int, str]:
+    """The names of the values of a field that a path such as `CPU/0.pending_type` names;
+    none for most."""
+    record, _, field = path.partition(".")
+    plain = re.sub(r"\[[^]]*\]", "", field)
+    return NAMES.get(f"{record.partition('/')[0].upper()}.{plain}", {})

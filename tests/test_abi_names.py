@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from hvmctx.abi.declare import by_name
+from hvmctx.abi.names import NAMES, names_of
+from hvmctx.edit.paths import value_of
+from hvmctx.errors import FieldError
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_is_there_and_holds_its_values(name: str) -> None:
+    record, _, field = name.partition(".")
+    layout = by_name(record).layout
+    (path, *_) = [p for p in layout.paths() if names_of(f"{record}/0.{p}") is NAMES[name]] or [
+        field.replace("redirtbl", "redirtbl[0]")
+    ]
+    slot = layout.locate(path)
+    assert max(NAMES[name]) < 1 << slot.width
+    assert names_of(f"{record.lower()}/3.{path}") is NAMES[name]
+
+
+def test_names_as_values() -> None:
+    assert value_of("sw_exception", "CPU/0.pending_type") == 6
+    assert value_of("NMI", "IOAPIC.redirtbl[3].fields.delivery_mode") == 4
+    assert value_of("TCLO", "VMPORT.chans[5].proto_num") == 0x4F4C4354
+    assert value_of("0x1f", "CPU/0.rip") == 0x1F
+    with pytest.raises(FieldError, match="'FOO' is not a number, nor one of LSB, MSB, WORD"):
+        value_of("FOO", "PIT.channels[0].rw_mode")
+    with pytest.raises(FieldError, match=r"'FOO' is not a number$"):
+        value_of("FOO", "CPU.rip")
