@@ -1,8 +1,14 @@
-"""Hypothesis profiles for the suite."""
+"""Hypothesis profiles for the suite, and the fixture that many modules use."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from hvmctx.cli import main
 
 settings.register_profile(
     "suite",
@@ -14,3 +20,14 @@ settings.register_profile(
 settings.register_profile("explore", settings.get_profile("suite"), derandomize=False)
 settings.register_profile("explore-long", settings.get_profile("explore"), max_examples=3000)
 settings.load_profile("suite")
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs the command: its exit status, and what it said on stdout and stderr."""
+
+    def call(*arguments: object) -> Any:
+        status = main([str(argument) for argument in arguments])
+        return status, capfd.readouterr()
+
+    return call

@@ -9,22 +9,12 @@ from typing import Any
 
 import pytest
 
-from hvmctx.cli import main
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.image import open_image
 from tests.samples import DATA, EXAMPLE, context_bytes
 from tests.vmport_samples import OTHER
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    def call(*arguments: object) -> Any:
-        status = main([str(argument) for argument in arguments])
-        return status, capfd.readouterr()
-
-    return call
 
 
 def test_get(run: Callable[..., Any]) -> None:

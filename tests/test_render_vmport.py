@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from hvmctx.abi import vmport
 from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, XEN_4_5_V6
-from hvmctx.cli import main
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import Buffer, VmportState, pack, to_record
@@ -95,15 +94,6 @@ def context(tmp_path: Path) -> Path:
     path = tmp_path / "context"
     path.write_bytes(HvmContext([to_record(state()), Record(0, 0)]).to_bytes())
     return path
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    def call(*arguments: object) -> Any:
-        status = main([str(argument) for argument in arguments])
-        return status, capfd.readouterr()
-
-    return call
 
 
 def test_dump(context: Path, run: Callable[..., Any]) -> None:

@@ -55,6 +55,35 @@ def read_file(path: str) -> bytes:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
+def add_judged(parser: ArgumentParser) -> None:
+    """What restore and verify have in common: INPUT, which only --explain does without, and
+    the guest to restore into."""
+    parser.add_argument("input", metavar="INPUT", nargs="?", help="as for dump")
+    parser.add_argument("--layer", choices=LAYERS, help="what the input starts with")
+    parser.add_argument("--vcpus", type=int, metavar="N", help="vcpus of the guest to load into")
+    add_vmport_profile(parser, "a Xen with the VMPORT patch (no release has it)")
+    parser.add_argument(
+        "--checkpointed", action="store_true", help="expect a checkpointed stream (Remus, COLO)"
+    )
+    parser.add_argument("--explain", metavar="RULE", help="print a rule, and nothing else")
+    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+
+
+def check_judged(args: Namespace, command: str) -> bool:
+    """Whether there is an INPUT to judge; prints the rule where --explain asks for one.
+    Raises UsageError."""
+    if args.vcpus is not None and not 0 < args.vcpus <= MOST_VCPUS:
+        raise UsageError(f"{command}: --vcpus {args.vcpus} is not a number of vcpus")
+    if args.explain is not None:
+        from hvmctx.verify.explain import explain
+
+        sys.stdout.write(explain(args.explain))
+        return False
+    if args.input is None:
+        raise UsageError(f"{command}: no INPUT")
+    return True
+
+
 def is_domid(text: str) -> bool:
     """All digits: a file of such a name is given as ./123."""
     return decimal(text) is not None

@@ -4,11 +4,8 @@ toolstack of the release reads them, then the context as the hypervisor loads it
 
 from __future__ import annotations
 
-import sys
-
 from hvmctx.abi.releases import NEWEST, Release
 from hvmctx.commands import inputs
-from hvmctx.errors import UsageError
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
@@ -23,29 +20,16 @@ HELP = "say whether Xen would restore it, and if not, why"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("input", metavar="INPUT", nargs="?", help="as for dump")
-    parser.add_argument("--layer", choices=inputs.LAYERS, help="what the input starts with")
+    inputs.add_judged(parser)
     parser.add_argument("--release", default=NEWEST, help="which Xen, 4.0 to 4.22 or newest")
-    parser.add_argument("--vcpus", type=int, metavar="N", help="vcpus of the guest to load into")
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
-    inputs.add_vmport_profile(parser, "a Xen with the VMPORT patch (no release has it)")
-    parser.add_argument(
-        "--checkpointed", action="store_true", help="expect a checkpointed stream (Remus, COLO)"
-    )
-    parser.add_argument("--explain", metavar="RULE", help="print a rule, and nothing else")
-    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
 
 
 def run(args: Namespace) -> int:
-    if args.explain is not None:
-        from hvmctx.verify.explain import explain
-
-        sys.stdout.write(explain(args.explain))
+    if not inputs.check_judged(args, "restore"):
         return 0
-    if args.input is None:
-        raise UsageError("restore: no INPUT")
     release = Release(args.release)
     with inputs.open_input(args, keep_words=True) as image:
         verdict = _judge(args, image, release)
@@ -96,8 +80,6 @@ def _judge(args: Namespace, image: Image, release: Release) -> Verdict:
 def _host(args: Namespace, image: Image) -> Host:
     from hvmctx.restore.host import Host
 
-    if args.vcpus is not None and not 0 < args.vcpus <= inputs.MOST_VCPUS:
-        raise UsageError(f"restore: --vcpus {args.vcpus} is not a number of vcpus")
     if args.policy is None:
         host = Host.of_image(image, args.release, args.vcpus)
     else:
