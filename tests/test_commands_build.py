@@ -36,7 +36,7 @@ def memory(tmp_path: Path) -> Path:
 
 def test_of_an_image(run: Callable[..., Any], tmp_path: Path) -> None:
     status, said = run("--base", EXAMPLE)
-    assert status == 0 and said.err == "hvmctx: 1044480 pages, 8378040 bytes of stream\n"
+    assert status == 0 and said.err == "hvmctx: 6144 pages, 55128 bytes of stream\n"
     with open_image(tmp_path / "out") as image, open_image(EXAMPLE) as base:
         assert image.config == base.config and image.tsc_info == base.tsc_info
         assert image.emulators[0].payload == base.emulators[0].payload

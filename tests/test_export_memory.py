@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hvmctx.cli import main
-from hvmctx.errors import MissingRecordError, UsageError
+from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.export.memory import CONTROL, extract_memory
 from hvmctx.image import open_image
 from hvmctx.save.guests import MemoryFileSource
@@ -103,6 +103,10 @@ def test_what_has_no_memory(capfd: pytest.CaptureFixture[str]) -> None:
         extract_memory(image, io.BytesIO())
     with open_image(context_bytes()) as image, pytest.raises(MissingRecordError):
         extract_memory(image, io.BytesIO())
+    far = libxc_head() + record(16) + page_data(word(1 << 51)) + record(0)
+    for form in ("raw", "elf"):
+        with open_image(far) as image, pytest.raises(FieldError, match="beyond the memory of any"):
+            extract_memory(image, io.BytesIO(), form)
     with open_image(EXAMPLE) as image, pytest.raises(UsageError, match="raw or elf"):
         extract_memory(image, io.BytesIO(), "hex")
     assert main(["extract", str(EXAMPLE), "--what", "memory", "-o", "-"]) == 2

@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 from hvmctx.errors import InputError
 from hvmctx.image import open_image
 from hvmctx.save.engine import save
-from hvmctx.save.guests import MemoryFileSource, Runs, StillGuest, data_stretches, stretches
+from hvmctx.save.guests import (
+    ImageSource,
+    MemoryFileSource,
+    Runs,
+    StillGuest,
+    data_stretches,
+    stretches,
+)
 from hvmctx.save.sink import Sink
-from tests.samples import context_bytes
+from tests.samples import context_bytes, libxc_head, page_data, record, word
 
 PAGE = 4096
 pfn_lists = st.lists(st.integers(0, 20), max_size=12)
@@ -92,3 +99,14 @@ def test_a_guest_without_anything() -> None:
     pfns = memoryview(array("Q", [1, 2]))
     assert guest.page_types(pfns) == b"\x0f\x0f" and list(guest.pages(pfns, b"\x0f\x0f")) == []
     assert guest.fetch_dirty(bytearray(1)) == 0 and guest.pause()
+
+
+def test_a_pfn_far_away_costs_nothing() -> None:
+    data = libxc_head() + record(16) + page_data(word(2), word(3), word(1 << 27))
+    with open_image(data + record(9, context_bytes()) + record(0)) as image:
+        source = ImageSource(image)
+        out = io.BytesIO()
+        assert list(source.all_pages()) == [(2, 4), (1 << 27, (1 << 27) + 1)]
+        assert save(source, Sink(out)).passes == [3]
+        with open_image(out.getvalue()) as again:
+            assert [run.pfn for run in again.memory_map.runs] == [2, 1 << 27]

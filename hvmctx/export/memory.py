@@ -10,7 +10,7 @@ import struct
 
 from hvmctx.abi import streams
 from hvmctx.edit.splice import copy_range
-from hvmctx.errors import MissingRecordError, UsageError
+from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.stream.elf import Note, Segment, head_size, serialise_head, serialise_notes
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RAW, ELF = "raw", "elf"
 FORMS = (RAW, ELF)
 _PAGE = streams.PAGE_SIZE
+_PFN_BITS = 40
 _NT_PRSTATUS = 1
 _PRSTATUS = struct.Struct("<12xH18xI76x27Q8x")
 """elf_prstatus of x86-64 Linux, 336 bytes: pr_cursig at 12, pr_pid at 32, pr_reg at 112."""
@@ -40,10 +41,14 @@ CONTROL = struct.Struct("<I4x5Q")
 def extract_memory(image: Image, out: BinaryIO, form: str = RAW) -> int:
     """Write the memory to a seekable file that is empty. How many pages have contents.
     Raises UsageError for another form or a bare context, MissingRecordError for an image
-    without page data or, as ELF, without a context."""
+    without page data or, as ELF, without a context, FieldError for pfns that no guest has."""
     if form not in FORMS:
         raise UsageError(f"memory comes out as {' or '.join(FORMS)}, not {form!r}")
     runs = list(image.memory_map.populated())
+    if runs and runs[-1].end >> _PFN_BITS:
+        raise FieldError(
+            f"pfn {runs[-1].pfn:#x} is beyond the memory of any x86 guest ({_PFN_BITS} bits)"
+        )
     if not image.records_of("libxc", streams.LIBXC_PAGE_DATA):
         raise MissingRecordError("the image has no page data")
     return _raw(image, out, runs) if form == RAW else _elf(image, out, runs)

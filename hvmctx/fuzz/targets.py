@@ -148,6 +148,7 @@ def run_stream(data: bytes) -> set[str]:
             piped = verify(_Pipe(data), view, layer="libxc")
         except HvmctxError:
             piped = []
+        reached.update(finding.rule for finding in piped)
         same = [str(finding) for finding in found if finding.rule not in _SEEKABLE_ONLY]
         assert [str(f) for f in piped if f.rule not in _SEEKABLE_ONLY] == same
     with open_image(data, layer="libxc") as image:

@@ -66,6 +66,14 @@ class WithBlankPages:
                 kinds[at] = streams.PAGE_XALLOC
         return bytes(kinds)
 
+    def all_pages(self) -> Iterable[tuple[int, int]]:
+        """The guest's, and those needed that it does not mention."""
+        found = list(self._guest.all_pages())
+        for pfn in self._needed:
+            if not any(start <= pfn < end for start, end in found):
+                found.append((pfn, pfn + 1))
+        return sorted(found)
+
     def pages(self, pfns: memoryview, types: bytes) -> Iterable[Buffer]:
         """The guest's."""
         return self._guest.pages(pfns, types)

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
             """The contents of those pages whose type has any, in order. A buffer may hold
             several pages; it must last until the next call."""
 
+        def all_pages(self) -> Iterable[tuple[int, int]]:
+            """What a pass over everything sends: (first pfn, behind the last), ascending.
+            The genuine save sends all pfns below p2m_size, absent ones as such."""
+
         def log_dirty(self, on: bool) -> None:
             """Start or stop to track what the guest writes."""
 
@@ -257,7 +261,7 @@ class _Save:
                     self._stopped(all_of_it=not logging)
                 if verify and live:
                     sink.write(writer.record(streams.LIBXC_VERIFY))
-                    self._pass([(0, source.p2m_size)])
+                    self._pass(source.all_pages())
                 self._state()
                 if checkpoint is None:
                     break
@@ -295,7 +299,7 @@ class _Save:
     def _live(self) -> None:
         size = self._source.p2m_size
         stats = PrecopyStats(dirty_count=size)
-        ranges: Iterable[tuple[int, int]] = [(0, size)]
+        ranges = self._source.all_pages()
         passes = 0
         while True:
             decision = self._policy(stats)
@@ -322,7 +326,7 @@ class _Save:
         if not source.pause():
             raise SaveError("the domain has not been suspended")
         if all_of_it:
-            ranges: Iterable[tuple[int, int]] = [(0, source.p2m_size)]
+            ranges = source.all_pages()
         else:
             bitmap = self._bitmap()
             source.fetch_dirty(bitmap)

@@ -131,6 +131,10 @@ class StillGuest:
         """None."""
         return ()
 
+    def all_pages(self) -> Iterable[tuple[int, int]]:
+        """All below p2m_size."""
+        return [(0, self.p2m_size)]
+
     def log_dirty(self, on: bool) -> None:
         """Nothing will be."""
 
@@ -259,6 +263,16 @@ class ImageSource(StillGuest):
             for run in self._map.between(start, end):
                 if run.offset is not None:
                     yield self._image.source.read_at(run.offset, run.count * _PAGE)
+
+    def all_pages(self) -> Iterable[tuple[int, int]]:
+        """What the image mentions: a hostile pfn far away costs nothing."""
+        found: list[tuple[int, int]] = []
+        for run in self._map.runs:
+            if found and found[-1][1] == run.pfn:
+                found[-1] = found[-1][0], run.end
+            else:
+                found.append((run.pfn, run.end))
+        return found
 
     def recorded(self) -> Iterator[tuple[bytes, list[Buffer]] | None]:
         """The batches as they were sent, for `save(recorded=)`; None stands for VERIFY."""
