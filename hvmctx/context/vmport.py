@@ -170,26 +170,28 @@ class Parts:
         such an entry: nothing can be told from there on)."""
         size = 3 if jumbo else 2
         used = self.head[5 if jumbo else 4]
+        total, append = len(body), self.entries.append
         for _ in range(min(used, abi.slots_made(used, jumbo=jumbo))):
             if not left:
                 break
-            if at + size > len(body):
+            key = at + size
+            if key > total:
                 return at, 0
             key_len = body[at]
-            val_len = int.from_bytes(body[at + 1 : at + size], "little")
-            behind = left - size & _U32
-            if not key_len or behind < key_len + val_len:
+            val_len = body[at + 1] | body[at + 2] << 8 if jumbo else body[at + 1]
+            left = left - size & _U32
+            taken = key_len + val_len
+            if not key_len or left < taken:
                 self.skipped.append(at)
-                at += size
-                left = behind
+                at = key
                 continue
-            value = at + size + key_len
-            end = value + val_len
-            if end > len(body):
+            end = key + taken
+            if end > total:
                 return at, 0
-            self.entries.append(Entry(body[at + size : value], body[value:end], at, end, jumbo))
+            value = key + key_len
+            append(Entry(body[key:value], body[value:end], at, end, jumbo))
             at = end
-            left = behind - key_len - val_len
+            left -= taken
         return at, left
 
 
@@ -205,31 +207,20 @@ def unpack(
     parts = Parts(body, profile)
     state = VmportState(ping_time=parts.head[2], open_cookie=parts.head[3])
     state.origin = Origin(body)
-    at = 0
+    places = iter(parts.buffers)
     for values in parts.channels:
         active, chan_id, cookie, proto, length, index, jumbo, read, write = values[:_CONTROL]
-        lengths = (length, *values[_CONTROL::2])
-        indices = (index, *values[_CONTROL + 1 :: 2])
         buffers = []
-        for length, index, (start, there) in zip(
-            lengths, indices, parts.buffers[at : at + len(lengths)]
-        ):
-            data = body[start : start + there] if there else b""
-            buffers.append(Buffer(data, index, None if there == length else length))
-        at += len(lengths)
-        state.channels.append(
-            Channel(
-                active,
-                chan_id,
-                cookie,
-                proto,
-                jumbo,
-                read,
-                write,
-                buffers[0],
-                buffers[1:-1],
-                buffers[-1],
+        for claimed, at in ((length, index), *zip(values[_CONTROL::2], values[_CONTROL + 1 :: 2])):
+            start, there = next(places)
+            buffers.append(
+                Buffer(body[start : start + there], at)
+                if there == claimed
+                else Buffer(body[start : start + there], at, claimed)
             )
+        send, *buckets, jumbo_recv = buffers
+        state.channels.append(
+            Channel(active, chan_id, cookie, proto, jumbo, read, write, send, buckets, jumbo_recv)
         )
     for entry in parts.entries:
         (state.guestinfo_jumbo if entry.jumbo else state.guestinfo)[entry.key] = entry.value
