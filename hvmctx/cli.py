@@ -26,6 +26,7 @@ COMMANDS = (
     "get",
     "set",
     "replace",
+    "diff",
     "build",
     "convert",
     "plan",

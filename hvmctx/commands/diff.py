@@ -1,0 +1,60 @@
+"""Say what differs between two images or contexts, field by field; of two images with other
+layers around them, what is within. Exits with 0 if nothing does, 1 if something, 2 if one
+of them cannot be read."""
+
+from __future__ import annotations
+
+import sys
+
+from hvmctx.commands import inputs
+from hvmctx.errors import UsageError
+from hvmctx.stream.reader import CONTEXT, LEGACY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator
+
+    from hvmctx.diff import Difference
+    from hvmctx.image import Image
+
+HELP = "say what differs between two images or contexts, field by field"
+TROUBLE = 2
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("first", metavar="A", help="an image or a context; - is standard input")
+    parser.add_argument("second", metavar="B", help="another")
+    parser.add_argument("--memory", action="store_true", help="compare page contents too")
+    inputs.add_vmport_profile(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+
+
+def run(args: Namespace) -> int:
+    from hvmctx.edit.splice import seekable
+    from hvmctx.image import open_image
+
+    if args.first == args.second == "-":
+        raise UsageError("diff: only one of the two can be standard input")
+    names = (sys.stdin.buffer if name == "-" else name for name in (args.first, args.second))
+    one, other = (open_image(seekable(name)) for name in names)
+    with one, other:
+        found = list(_compare(one, other, args.memory))
+    if args.form == "json":
+        import json
+
+        print(json.dumps([difference.as_dict() for difference in found], indent=1))
+    else:
+        sys.stdout.writelines(f"{difference}\n" for difference in found)
+    return 1 if found else 0
+
+
+def _compare(one: Image, other: Image, memory: bool) -> Iterator[Difference]:
+    from hvmctx.diff import diff_contexts, diff_images
+
+    for image in (one, other):
+        if image.format == LEGACY:
+            raise image.problems[0]
+    if CONTEXT in (one.format, other.format):
+        return diff_contexts(one.hvm_context, other.hvm_context)
+    return diff_images(one, other, memory=memory)

@@ -1,0 +1,306 @@
+"""What differs between two contexts, or two images: field by field, with the paths that get
+and set take, and the meaning of a value where it has one.
+
+Records are paired by type, instance, and how often that pair came before. Page contents are
+compared when asked for.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hvmctx.abi import streams
+from hvmctx.abi.names import names_of
+from hvmctx.abi.releases import VARIABLE
+from hvmctx.context.vmport import Parts, as_text
+from hvmctx.errors import HvmctxError
+from hvmctx.source import CHUNK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.context.record import Record
+    from hvmctx.image import Image
+    from hvmctx.memory_map import Run
+
+_VMPORT = 21
+_LONGEST = 32
+"""Bytes of a difference that are shown."""
+
+
+class Difference:
+    """`path` names what differs; `before` and `after` say how, None where it is not there."""
+
+    __slots__ = ("after", "before", "path")
+
+    def __init__(self, path: str, before: str | None, after: str | None) -> None:
+        self.path = path
+        self.before = before
+        self.after = after
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"{self.path}: only in the second: {self.after}"
+        if self.after is None:
+            return f"{self.path}: only in the first: {self.before}"
+        return f"{self.path}: {self.before} -> {self.after}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+    def as_dict(self) -> dict[str, str | None]:
+        """For JSON."""
+        return {"path": self.path, "before": self.before, "after": self.after}
+
+
+def diff_contexts(one: HvmContext, other: HvmContext) -> Iterator[Difference]:
+    """Of two contexts, in the order of the first, then what only the second has."""
+    left, right = _keyed(one), _keyed(other)
+    for key in dict.fromkeys((*left, *right)):
+        before, after = left.get(key), right.get(key)
+        yield from _records(_name(key, before or right[key]), before, after)
+    yield from _bytes("tail", bytes(one.tail), bytes(other.tail))
+
+
+def _keyed(context: HvmContext) -> dict[tuple[int, int, int], Record]:
+    found: dict[tuple[int, int, int], Record] = {}
+    times: dict[tuple[int, int], int] = {}
+    for record in context.entries:
+        pair = record.typecode, record.instance
+        times[pair] = times.get(pair, 0) + 1
+        key = record.typecode, record.instance, times[pair]
+        found[key] = record
+    return found
+
+
+def _name(key: tuple[int, int, int], record: Record) -> str:
+    again = f" (number {key[2]} of its kind)" if key[2] > 1 else ""
+    return f"{record.name}/{record.instance}{again}"
+
+
+def _records(name: str, one: Record | None, other: Record | None) -> Iterator[Difference]:
+    if one is None or other is None:
+        there = one or other
+        size = f"{len(there.body)} bytes" if there else ""
+        yield Difference(name, size if one else None, size if other else None)
+        return
+    left, right = bytes(one.body), bytes(other.body)
+    if left == right:
+        return
+    if len(left) != len(right):
+        yield Difference(f"{name} length", str(len(left)), str(len(right)))
+    known = one.type
+    if known is None or not known.size:
+        yield from _bytes(name, left, right)
+        return
+    short, long = one.as_read(known.size), other.as_read(known.size)
+    for path in known.layout.paths():
+        slot = known.layout.locate(path)
+        before, after = slot.get(short), slot.get(long)
+        if before == after:
+            continue
+        if isinstance(before, bytes) and isinstance(after, bytes):
+            yield from _bytes(f"{name}.{path}", before, after)
+        else:
+            full = f"{name}.{path}"
+            yield Difference(full, _value(full, before), _value(full, after))
+    if known.typecode == _VMPORT:
+        yield from _guestinfo(name, left, right)
+    elif known.name in VARIABLE:
+        yield from _bytes(f"{name} rest", left[known.size :], right[known.size :])
+
+
+def _value(path: str, value: int | bytes) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    meaning = names_of(path).get(value)
+    return f"{value:#x}{f' ({meaning})' if meaning else ''}"
+
+
+def _bytes(path: str, one: bytes, other: bytes) -> Iterator[Difference]:
+    """Every stretch of bytes that differ; what only one has, as a whole."""
+    common = min(len(one), len(other))
+    at = 0
+    while at < common:
+        if one[at] == other[at]:
+            at += 1
+            continue
+        end = at + 1
+        while end < common and one[end] != other[end]:
+            end += 1
+        where = f"{path}[{at:#x}:+{end - at}]"
+        yield Difference(where, _shown(one[at:end]), _shown(other[at:end]))
+        at = end
+    if len(one) != len(other):
+        rest = one[common:], other[common:]
+        where = f"{path}[{common:#x}:+{len(rest[0]) or len(rest[1])}]"
+        yield Difference(where, *(_shown(part) if part else None for part in rest))
+
+
+def _shown(data: bytes) -> str:
+    more = f"... ({len(data)} bytes)" if len(data) > _LONGEST else ""
+    return f"{data[:_LONGEST].hex()}{more}"
+
+
+def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
+    from hvmctx.abi.vmport import used
+
+    profile = used()
+    if min(len(one), len(other)) < profile.fixed_size:
+        yield from _bytes(name, one, other)
+        return
+    left, right = (_entries(Parts(body, profile)) for body in (one, other))
+    yield from _pairs(name, left, right)
+    places = [[body[at : at + there] for at, there in Parts(body, profile).buffers]
+              for body in (one, other)]  # fmt: skip
+    for number, (before, after) in enumerate(zip(*places)):
+        channel, buffer = divmod(number, profile.MAX_BKTS + 2)
+        yield from _bytes(f"{name} channel {channel} buffer {buffer}", before, after)
+
+
+def _entries(parts: Parts) -> dict[str, str]:
+    return {
+        f".guestinfo{'_jumbo' if entry.jumbo else ''}[{as_text(entry.key)}]": as_text(entry.value)
+        for entry in parts.entries
+    }
+
+
+def _pairs(name: str, one: dict[str, str], other: dict[str, str]) -> Iterator[Difference]:
+    """Of two mappings of texts."""
+    for key in dict.fromkeys((*one, *other)):
+        if one.get(key) != other.get(key):
+            yield Difference(f"{name}{key}", one.get(key), other.get(key))
+
+
+def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[Difference]:
+    """Of two images: headers, configuration, parameters, TSC, policies, device model, memory,
+    context. Raises FormatError where one of them has a part that cannot be read."""
+    if one.format != other.format:
+        yield Difference("format", one.format, other.format)
+    yield from _pairs("", _headers(one), _headers(other))
+    yield from _pairs("config", _flat(one.config), _flat(other.config))
+    for image_part in (_params, _tsc, _cpuid, _msrs):
+        yield from _pairs("", image_part(one), image_part(other))
+    yield from _emulators(one, other)
+    yield from _memory(one, other, contents=memory)
+    contexts = [_context(image) for image in (one, other)]
+    if contexts[0] is not None and contexts[1] is not None:
+        yield from diff_contexts(contexts[0], contexts[1])
+    elif contexts[0] is not contexts[1]:
+        yield Difference(
+            "HVM_CONTEXT", *(None if context is None else "there" for context in contexts)
+        )
+
+
+def _context(image: Image) -> HvmContext | None:
+    try:
+        return image.hvm_context
+    except HvmctxError:
+        return None
+
+
+def _headers(image: Image) -> dict[str, str]:
+    return {
+        f"{header.layer} {header.name}.{name}": f"{value:#x}"
+        for header in image.headers
+        for name, value in header.fields.items()
+        if name != "optional_data_len"
+    }
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    """JSON as paths and values."""
+    if isinstance(value, dict):
+        items: Iterable[tuple[str, Any]] = ((f".{key}", part) for key, part in value.items())
+    elif isinstance(value, list):
+        items = ((f"[{number}]", part) for number, part in enumerate(value))
+    else:
+        return {} if value is None else {path: repr(value)}
+    found: dict[str, str] = {}
+    for key, part in items:
+        found.update(_flat(part, f"{path}{key}"))
+    return found
+
+
+def _params(image: Image) -> dict[str, str]:
+    names = streams.HVM_PARAMS
+    return {f"HVM_PARAMS.{names.get(i, i)}": f"{value:#x}" for i, value in image.params.items()}
+
+
+def _tsc(image: Image) -> dict[str, str]:
+    info = image.tsc_info
+    names = ("mode", "khz", "nsec", "incarnation")
+    return {} if info is None else {f"X86_TSC_INFO.{n}": str(getattr(info, n)) for n in names}
+
+
+def _cpuid(image: Image) -> dict[str, str]:
+    policy = image.cpuid_policy
+    return {
+        f"X86_CPUID_POLICY[{leaf:#x}/{subleaf:#x}]": " ".join(f"{value:08x}" for value in registers)
+        for leaf, subleaf, *registers in (policy.leaves if policy else ())
+    }
+
+
+def _msrs(image: Image) -> dict[str, str]:
+    policy = image.msr_policy
+    return {
+        f"X86_MSR_POLICY[{index:#x}]": f"{value:#x}, flags {flags:#x}"
+        for index, flags, value in (policy.msrs if policy else ())
+    }
+
+
+def _emulators(one: Image, other: Image) -> Iterator[Difference]:
+    left, right = (
+        [bytes(emulator.payload) for emulator in image.emulators] for image in (one, other)
+    )
+    for number in range(max(len(left), len(right))):
+        parts = [side[number] if number < len(side) else None for side in (left, right)]
+        if parts[0] == parts[1]:
+            continue
+        if parts[0] is None or parts[1] is None:
+            sizes = (None if part is None else f"{len(part)} bytes" for part in parts)
+            yield Difference(f"EMULATOR_CONTEXT/{number}", *sizes)
+        else:
+            yield from _bytes(f"EMULATOR_CONTEXT/{number}", parts[0], parts[1])
+
+
+def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]:
+    """Stretches of pfns whose types differ, and, where asked for, pages."""
+    left, right = one.memory_map, other.memory_map
+    borders = sorted(
+        {run.pfn for side in (left, right) for run in side.runs}
+        | {run.end for side in (left, right) for run in side.runs}
+    )
+    for start, end in pairwise(borders):
+        runs = [next(side.between(start, end), None) for side in (left, right)]
+        kinds = [_kind(run) for run in runs]
+        where = f"pfn {start:#x}" if end - start == 1 else f"pfns {start:#x} to {end - 1:#x}"
+        if kinds[0] != kinds[1]:
+            yield Difference(where, *kinds)
+        elif contents and runs[0] is not None and runs[1] is not None:
+            yield from _pages(one, other, runs[0], runs[1])
+
+
+def _kind(run: Run | None) -> str | None:
+    return None if run is None else streams.PAGE_TYPES.get(run.type, f"type {run.type}")
+
+
+def _pages(one: Image, other: Image, left: Run, right: Run) -> Iterator[Difference]:
+    if left.offset is None or right.offset is None:
+        return
+    step = CHUNK // streams.PAGE_SIZE
+    for first in range(left.pfn, left.end, step):
+        last = min(first + step, left.end)
+        size = (last - first) * streams.PAGE_SIZE
+        at = (first - left.pfn) * streams.PAGE_SIZE
+        before = bytes(one.source.read_at(left.offset + at, size))
+        after = bytes(other.source.read_at(right.offset + at, size))
+        if before == after:
+            continue
+        for pfn in range(first, last):
+            place = (pfn - first) * streams.PAGE_SIZE
+            pages = (part[place : place + streams.PAGE_SIZE] for part in (before, after))
+            yield from _bytes(f"pfn {pfn:#x}", *pages)

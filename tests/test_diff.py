@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import Buffer, VmportState, to_record
+from hvmctx.diff import diff_contexts, diff_images
+from hvmctx.image import open_image
+from tests.samples import (
+    DATA,
+    EXAMPLE,
+    IMAGES,
+    context_bytes,
+    libxc_head,
+    page_data,
+    record,
+    word,
+)
+from tests.test_context_hvm_context import streams
+from tests.test_verify_strict_context import cpu, drop, put
+
+
+def lines(one: bytes, *changes: Callable[[HvmContext], object]) -> list[str]:
+    context = HvmContext.parse(one)
+    for change in changes:
+        change(context)
+    other = HvmContext.parse(context.to_bytes())
+    return [str(difference) for difference in diff_contexts(HvmContext.parse(one), other)]
+
+
+def test_fields() -> None:
+    assert lines(context_bytes(), cpu(rip=0x1000), put("PIT/0.channels[0].rw_mode", 2)) == [
+        "CPU/0.rip: 0xb7b9 -> 0x1000", "PIT/0.channels[0].rw_mode: 0x3 (WORD) -> 0x2 (MSB)",
+    ]  # fmt: skip
+    assert lines(context_bytes(), put("LAPIC_REGS/0.data[0x20:+4]", 0x11223344)) == [
+        "LAPIC_REGS/0.data[0x20:+4]: 00000000 -> 44332211"
+    ]
+    assert lines(context_bytes()) == []
+
+
+def test_records() -> None:
+    def longer(context: HvmContext) -> None:
+        context.entries.insert(-1, Record(19, 0, bytes(8)))
+        context.records(5)[0].body = bytes(context.records(5)[0].body)[:16]
+
+    found = lines(context_bytes(), drop("PIT/0"), longer)
+    assert found == [
+        "LAPIC/0 length: 24 -> 16",
+        "PIT/0: only in the first: 56 bytes",
+        "TSC_ADJUST/0 (number 2 of its kind): only in the second: 8 bytes",
+    ]
+
+
+def test_variable_and_unknown_records() -> None:
+    base = HvmContext([Record(99, 1, b"abcdef"), Record(20, 0, bytes(24)), Record(0, 0)], b"t")
+
+    def change(context: HvmContext) -> None:
+        context.entries[0].body = b"abXYefgh"
+        context.entries[1].body = bytes(16) + b"\1" + bytes(7)
+        context.tail = b"u"
+
+    assert lines(base.to_bytes(), change) == [
+        "type 99/1 length: 6 -> 8", "type 99/1[0x2:+2]: 6364 -> 5859",
+        "type 99/1[0x6:+2]: only in the second: 6768",
+        "CPU_MSR/0 rest[0x8:+1]: 00 -> 01", "tail[0x0:+1]: 74 -> 75",
+    ]  # fmt: skip
+
+
+def test_vmport() -> None:
+    state = VmportState.empty()
+    state.guestinfo = {b"a": b"1", b"gone": b"x"}
+    base = HvmContext([to_record(state), Record(0, 0)]).to_bytes()
+    state.guestinfo = {b"a": b"2"}
+    state.guestinfo_jumbo = {b"new": b"j"}
+    state.channels[1].recv[0] = Buffer(b"abc")
+    other = HvmContext([to_record(state), Record(0, 0)])
+    found = [str(d) for d in diff_contexts(HvmContext.parse(base), other)]
+    assert 'VMPORT/0.guestinfo["a"]: "1" -> "2"' in found
+    assert 'VMPORT/0.guestinfo["gone"]: only in the first: "x"' in found
+    assert 'VMPORT/0.guestinfo_jumbo["new"]: only in the second: "j"' in found
+    assert "VMPORT/0 channel 1 buffer 1[0x0:+3]: only in the second: 616263" in found
+
+
+@given(st.binary(max_size=200) | streams, st.binary(max_size=200) | streams)
+def test_any_contexts(one: bytes, other: bytes) -> None:
+    """Nothing differs exactly where the bytes are the same; lengths that disagree with their
+    descriptors aside, which a context that was parsed has none of."""
+    found = list(diff_contexts(HvmContext.parse(one), HvmContext.parse(other)))
+    if one == other:
+        assert found == []
+    assert not [d for d in found if d.before is None and d.after is None]
+
+
+def images(one: Path | bytes, other: Path | bytes, **how: Any) -> list[str]:
+    with open_image(one) as first, open_image(other) as second:
+        return [str(difference) for difference in diff_images(first, second, **how)]
+
+
+@pytest.mark.parametrize("path", [*IMAGES, EXAMPLE], ids=lambda path: path.name)
+def test_an_image_and_itself(path: Path) -> None:
+    assert images(path, path, memory=True) == []
+
+
+def test_images() -> None:
+    found = images(EXAMPLE, next(path for path in IMAGES if path.stem == "hvm2x420"))
+    text = "\n".join(found)
+    for part in (
+        "config.c_info.name: ", "libxc domain header.xen_minor: 0x11 -> 0x14",
+        "HVM_PARAMS.VIRIDIAN: only in the second", "EMULATOR_CONTEXT/0[",
+        "CPU/0.rip: ", "X86_TSC_INFO.nsec: ",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def stream(*memory: bytes) -> bytes:
+    tail = record(9, context_bytes()) + record(0)
+    return libxc_head() + record(16) + b"".join(memory) + tail
+
+
+def test_memory() -> None:
+    one = stream(page_data(word(0), word(1), word(2), fill=1))
+    other = stream(page_data(word(0), word(1, 0xE), word(5), fill=1))
+    assert images(one, other) == [
+        "pfn 0x1: normal -> allocate-only", "pfn 0x2: only in the first: normal",
+        "pfn 0x5: only in the second: normal",
+    ]  # fmt: skip
+    other = stream(page_data(word(0), word(1), fill=1), page_data(word(2), fill=9))
+    assert images(one, other) == []
+    assert images(one, other, memory=True) == [
+        f"pfn 0x2[0x0:+4096]: {'03' * 32}... (4096 bytes) -> {'09' * 32}... (4096 bytes)"
+    ]
+
+
+def test_policies() -> None:
+    def with_policies(eax: int, spec_ctrl: int) -> bytes:
+        cpuid = struct.pack("<6I", 1, 0xFFFFFFFF, eax, 0, 0, 0)
+        msr = struct.pack("<IIQ", 0x48, 0, spec_ctrl)
+        return libxc_head() + record(17, cpuid) + record(18, msr) + record(16) + record(0)
+
+    assert images(with_policies(5, 1), with_policies(6, 2)) == [
+        "X86_CPUID_POLICY[0x1/0xffffffff]: 00000005 00000000 00000000 00000000 -> "
+        "00000006 00000000 00000000 00000000",
+        "X86_MSR_POLICY[0x48]: 0x1, flags 0x0 -> 0x2, flags 0x0",
+    ]
+
+
+def test_a_missing_context() -> None:
+    bare = libxc_head() + record(16) + record(0)
+    assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: there"]
+
+
+def test_command(run: Callable[..., Any], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert run("set", EXAMPLE, "CPU.rax=0x1234", "-o", other)[0] == 0
+    status, said = run("diff", EXAMPLE, other)
+    assert (status, said.out) == (1, "CPU/0.rax: 0x0 -> 0x1234\n")
+    assert run("diff", EXAMPLE, EXAMPLE)[0] == 0
+    status, said = run("diff", EXAMPLE, other, "--format", "json")
+    assert json.loads(said.out) == [{"path": "CPU/0.rax", "before": "0x0", "after": "0x1234"}]
+    context = DATA / "images" / "hvm1.hvmctx.bin"
+    status, said = run("diff", context, other)
+    assert status == 1 and "CPU/0.rax: 0x0 -> 0x1234" in said.out
+    assert run("diff", EXAMPLE, "/no/such/file")[0] == 2
+    assert run("diff", EXAMPLE, DATA / "streams" / "legacy_hvm_w64.in.bin")[0] == 2
+    assert run("diff", "-", "-")[0] == 2
