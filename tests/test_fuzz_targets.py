@@ -168,7 +168,7 @@ MUTANTS: dict[str, tuple[str, Any, str, Any]] = {
     "context: decode is one short": ("context", HvmContext, "decode", _one_less),
     "restore: an offset with a sign": ("context", targets, "load", _negative_offset),
     "edit: the next byte changes": ("edit", fields.Slot, "put", _next_byte_too),
-    "stream: every batch is plain": ("judge", pages, "is_plain", _always_plain),
+    "stream: every batch is plain": ("stream", pages, "is_plain", _always_plain),
     "stream: types without contents": ("judge", restore_stream, "data_pages", len),
     "stream: records end too late": ("stream", StreamReader, "feed", _ends_late),
 }

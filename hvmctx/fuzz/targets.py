@@ -25,7 +25,7 @@ from hvmctx.restore import vmport as loader
 from hvmctx.restore.context import WALK, load, rules
 from hvmctx.restore.context_rules import RULES as CONTEXT_RULES
 from hvmctx.restore.host import PVH_DEVICES, Host
-from hvmctx.restore.stream import HEADER_RULES
+from hvmctx.restore.stream import HEADER_RULES, StreamJudge
 from hvmctx.restore.stream import RULES as STREAM_RULES
 from hvmctx.verify import strict_context, strict_stream, verifier
 from hvmctx.verify.views import VIEWS, verify
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable
     from typing import Any
+
+    from hvmctx.image import Image, IndexedRecord
 
 LARGEST = 1 << 20
 """Longer inputs are not looked at: they only take longer."""
@@ -132,8 +134,8 @@ class _Pipe(io.RawIOBase):
 
 
 def run_stream(data: bytes) -> set[str]:
-    """Every view says something or raises an HvmctxError, a pipe as much as a file; what
-    comes of strip dumps the same."""
+    """Every view says something or raises an HvmctxError, a pipe as much as a file; the fast
+    way through page data judges as the rules do; strip keeps every record."""
     reached = set()
     for view in VIEWS:
         try:
@@ -151,9 +153,25 @@ def run_stream(data: bytes) -> set[str]:
         reached.update(finding.rule for finding in piped)
         same = [str(finding) for finding in found if finding.rule not in _SEEKABLE_ONLY]
         assert [str(f) for f in piped if f.rule not in _SEEKABLE_ONLY] == same
+    verdicts = []
+    for reader in (StreamJudge(_RELEASE), _Slowly(_RELEASE)):
+        with open_image(data, layer="libxc", watcher=reader) as image:
+            refusal = reader.end(image)
+            verdicts.append(None if refusal is None else refusal.as_dict())
+    assert verdicts[0] == verdicts[1]
     with open_image(data, layer="libxc") as image:
         _strip(data, image.complete)
     return reached
+
+
+_RELEASE = Release("newest")
+
+
+class _Slowly(StreamJudge):
+    """The readers rule by rule, whatever the page data."""
+
+    def _plain_pages(self, image: Image, record: IndexedRecord) -> bool:
+        return False
 
 
 _SEEKABLE_ONLY = ("verify-mismatch", "verify-unchecked")
