@@ -27,6 +27,7 @@ from hvmctx.restore.context_rules import RULES as CONTEXT_RULES
 from hvmctx.restore.host import PVH_DEVICES, Host
 from hvmctx.restore.stream import HEADER_RULES, StreamJudge
 from hvmctx.restore.stream import RULES as STREAM_RULES
+from hvmctx.stream.writer import StreamWriter
 from hvmctx.verify import strict_context, strict_stream, verifier
 from hvmctx.verify.views import VIEWS, verify
 
@@ -307,7 +308,6 @@ def _pv_stream() -> bytes:
     import struct
 
     from hvmctx.abi import streams
-    from hvmctx.stream.writer import StreamWriter
 
     writer = StreamWriter("libxc")
     out = [writer.image_header(), writer.domain_header(streams.GUEST_X86_PV, (4, 17))]
@@ -342,7 +342,11 @@ def _json_seeds(rng: random.Random) -> list[bytes]:
     from hvmctx.render.models import Document
 
     small = HvmContext(valid_context(rng).entries[-6:]).to_bytes()
-    return [Document.of_input(small, "context").to_text().encode()]
+    writer = StreamWriter("libxc")
+    image = writer.image_header() + writer.domain_header(2, (4, 17))
+    image += writer.record(8, bytes(24)) + writer.record(10, bytes(8)) + writer.record(0)
+    inputs = ((small, "context"), (image, "libxc"))
+    return [Document.of_input(data, layer).to_text().encode() for data, layer in inputs]
 
 
 def _json_mutate(data: bytes, rng: random.Random) -> bytes:
@@ -431,7 +435,7 @@ TARGETS = {
         Target("vmport", run_vmport, _VMPORT_KNOWN, _vmport_seeds,
                lambda data, rng: mutate_record(data, rng, PROFILES["XEN_4_5_V6"])
                if rng.random() < 0.9 else random_record(rng, PROFILES["XEN_4_5_V6"])),
-        Target("json", run_json, ("FieldError", "context", "bytes-only"), _json_seeds,
+        Target("json", run_json, ("FieldError", "context", "image", "bytes-only"), _json_seeds,
                _json_mutate),
         Target("edit", run_edit, ("set", "same", "FieldError", "UsageError", "MissingRecordError"),
                _edit_seeds, _edit_mutate),
