@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from hvmctx.image import Image
 
-HELP = "take out the HVM context, the device model's file, or one record"
+HELP = "take out the HVM context, the device model's file, a record, or the memory"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
