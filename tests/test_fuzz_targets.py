@@ -67,6 +67,12 @@ def test_reached_is_known() -> None:
         assert reached & target.known
 
 
+def test_what_is_compressed_is_another_matter() -> None:
+    """Found by atheris: a context that starts as gzip does."""
+    assert TARGETS["edit"].run(b"CPU.rip=1\0\x1f\x8b\x86") == set()
+    assert TARGETS["stream"].run(b"\x1f\x8b\x86") == set()
+
+
 def test_long_inputs_are_not_looked_at() -> None:
     assert TARGETS["context"].run(bytes(1 << 20 | 1)) == set()
 

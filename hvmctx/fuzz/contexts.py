@@ -151,7 +151,10 @@ def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     ]
     if not context.entries:
         return rng.randbytes(rng.randrange(40)), "noise"
-    what = [_edit(rng, context) for _ in range(rng.choice((1, 1, 1, 1, 2)))]
+    what: list[str] = []
+    for _ in range(rng.choice((1, 1, 1, 1, 2))):
+        if context.entries:  # the first edit may have dropped the only one
+            what.append(_edit(rng, context))
     made = context.to_bytes()
     if rng.random() < 0.03:
         made = made[: rng.randrange(len(made))] if made else made

@@ -27,6 +27,7 @@ from hvmctx.restore.context_rules import RULES as CONTEXT_RULES
 from hvmctx.restore.host import PVH_DEVICES, Host
 from hvmctx.restore.stream import HEADER_RULES, StreamJudge
 from hvmctx.restore.stream import RULES as STREAM_RULES
+from hvmctx.source import is_compressed
 from hvmctx.stream.writer import StreamWriter
 from hvmctx.verify import strict_context, strict_stream, verifier
 from hvmctx.verify.views import VIEWS, verify
@@ -137,6 +138,8 @@ class _Pipe(io.RawIOBase):
 def run_stream(data: bytes) -> set[str]:
     """Every view says something or raises an HvmctxError, a pipe as much as a file; the fast
     way through page data judges as the rules do; strip keeps every record."""
+    if is_compressed(data):  # something else then, and the compression's own affair
+        return set()
     reached = set()
     for view in VIEWS:
         try:
@@ -258,6 +261,8 @@ def run_edit(data: bytes) -> set[str]:
     from hvmctx.edit.paths import Editor
 
     setting, _, context = data.partition(b"\0")
+    if is_compressed(context):
+        return set()
     path, _, value = setting.decode("utf-8", "surrogateescape").partition("=")
     with open_image(context, layer="context") as image:
         editor = Editor(image)
