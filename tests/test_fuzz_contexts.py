@@ -48,3 +48,11 @@ def test_every_declared_type_is_made() -> None:
         for _ in range(10):
             record = any_record(rng, known)
             assert record.typecode == known.typecode
+
+
+def test_edits_of_edits() -> None:
+    for seed in range(40):
+        rng = random.Random(seed)
+        data = valid_context(rng).to_bytes()
+        for _ in range(20):
+            data, _ = mutate_context(data, rng)

@@ -72,6 +72,10 @@ class _Pieces:
             else:
                 self.records.append((item.layer, item.type, _body(image, item)))
 
+    @property
+    def has_records(self) -> bool:
+        return any(number >= 0 for _, number, _ in self.records)
+
     def join(self) -> bytes:
         out = []
         for _, number, body in self.records:
@@ -94,11 +98,12 @@ def mutate_stream(data: bytes, rng: random.Random, layer: str | None = None) -> 
     except Exception:  # nothing to take apart: bytes then
         return _bytes(data, rng)
     pieces = _Pieces(image)
-    if not any(number >= 0 for _, number, _ in pieces.records):
+    if not pieces.has_records:
         return _bytes(data, rng)
     what = []
     for _ in range(rng.choice((1, 1, 1, 2))):
-        what.append(rng.choice(_EDITS)(rng, pieces))
+        if pieces.has_records:  # the first edit may have made the last one into bytes
+            what.append(rng.choice(_EDITS)(rng, pieces))
     made = pieces.join()
     if rng.random() < 0.12:
         made, more = _bytes(made, rng)
@@ -208,7 +213,10 @@ def _context(rng: random.Random, pieces: _Pieces) -> str:
 
 def _head(rng: random.Random, pieces: _Pieces) -> str:
     """A byte of a header; or a header field that takes few values."""
-    at = rng.choice([at for at, (_, number, _) in enumerate(pieces.records) if number < 0])
+    heads = [at for at, (_, number, head) in enumerate(pieces.records) if number < 0 and head]
+    if not heads:
+        return "nothing"
+    at = rng.choice(heads)
     layer, number, head = pieces.records[at]
     place = rng.randrange(len(head))
     made = bytearray(head)
