@@ -31,11 +31,11 @@ the framing of the whole context, and these records, before anything is loaded: 
 
 The rules agree with what Xen 4.17 and Xen 4.20 themselves answered for the 300 contexts in
 `tests/data/real-contexts.tar.xz`, for 21,855 more that aimed at the rules (`hvmctx fuzz
-generate` and its forerunner), for 42 made by hand for each, and for 97 each loaded into a PVH guest, which has no
-emulated devices. Two rules none of these could reach, so they stand on the source alone:
-`cpu-xsave-host`, and `cpu-msr-mask` (that CPU has no address masks). `cpu-msr-cut` and
-`cpu-xsave-cut` cannot fire since 4.19, where the first pass refuses such records as
-`context-bounds`.
+generate` and its forerunner), for 42 made by hand for each, and for 97 each loaded into a
+PVH guest, which has no emulated devices. Two rules none of these could reach, so they stand
+on the source alone: `cpu-xsave-host`, and `cpu-msr-mask` (that CPU has no address masks).
+`cpu-msr-cut` and `cpu-xsave-cut` cannot fire since 4.19, where the first pass refuses such
+records as `context-bounds`.
 
 ## The walk
 
