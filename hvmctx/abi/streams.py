@@ -165,3 +165,5 @@ HVM_PARAMS = {
     37: "VM86_TSS_SIZED",
     38: "MCA_CAP",
 }
+SPECIAL_PARAMS = (1, 5, 6, 17, 27, 28, 29)
+"""Parameters that name a page (a pfn) which the toolstack makes for the guest."""

@@ -12,7 +12,6 @@ Xen loads it.
 
 from __future__ import annotations
 
-import struct
 from ctypes import sizeof
 
 from hvmctx.abi import streams
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 _PARAMS = "HVM_PARAMS"
 _VMPORT = "VMPORT"
-_PARAM = struct.Struct("<QQ")
 
 
 class Editor:

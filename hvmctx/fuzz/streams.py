@@ -10,6 +10,7 @@ from hvmctx.abi.releases import Release
 from hvmctx.fuzz.contexts import mutate_context, valid_context
 from hvmctx.fuzz.values import LENGTHS, around
 from hvmctx.image import Image, IndexedRecord, open_image
+from hvmctx.stream.libxc import HvmParams, TscInfo
 from hvmctx.stream.reader import LIBXC, Header
 from hvmctx.stream.writer import StreamWriter
 
@@ -38,11 +39,11 @@ def valid_stream(rng: random.Random, version: int = 3) -> bytes:
         count = rng.randrange(1, 5)
         out.append(writer.record(streams.LIBXC_PAGE_DATA, batch(rng, pfn, count)))
         pfn += count
-    out.append(writer.record(streams.LIBXC_X86_TSC_INFO, struct.pack("<IIQII", 0, 1, 2, 3, 0)))
+    out.append(writer.record(streams.LIBXC_X86_TSC_INFO, TscInfo(0, 1, 2, 3).serialise()))
     context = valid_context(rng, Release("4.17")).to_bytes()
     out.append(writer.record(streams.LIBXC_HVM_CONTEXT, context))
     params = [(index, rng.randrange(pfn)) for index in (1, 5, 17) if rng.random() < 0.7]
-    body = struct.pack("<II", len(params), 0) + b"".join(struct.pack("<QQ", *p) for p in params)
+    body = HvmParams(params).serialise()
     out += [writer.record(streams.LIBXC_HVM_PARAMS, body), writer.record(streams.LIBXC_END)]
     return b"".join(out)
 
@@ -75,6 +76,10 @@ class _Pieces:
     @property
     def has_records(self) -> bool:
         return any(number >= 0 for _, number, _ in self.records)
+
+    def libxc(self, number: int) -> list[int]:
+        """Where the libxc records of this type stand."""
+        return [at for at, piece in enumerate(self.records) if piece[:2] == (LIBXC, number)]
 
     def join(self) -> bytes:
         out = []
@@ -180,11 +185,8 @@ def _number(rng: random.Random, pieces: _Pieces) -> str:
 
 def _word(rng: random.Random, pieces: _Pieces) -> str:
     """A page word: its type, reserved bits, a pfn far away."""
-    batches = [
-        at
-        for at, (layer, number, body) in enumerate(pieces.records)
-        if layer == LIBXC and number == streams.LIBXC_PAGE_DATA and len(body) >= 16
-    ]
+    found = pieces.libxc(streams.LIBXC_PAGE_DATA)
+    batches = [at for at in found if len(pieces.records[at][2]) >= 16]
     if not batches:
         return "nothing"
     at = rng.choice(batches)
@@ -201,8 +203,7 @@ def _word(rng: random.Random, pieces: _Pieces) -> str:
 
 
 def _context(rng: random.Random, pieces: _Pieces) -> str:
-    found = [at for at, (layer, number, _) in enumerate(pieces.records)
-             if layer == LIBXC and number == streams.LIBXC_HVM_CONTEXT]  # fmt: skip
+    found = pieces.libxc(streams.LIBXC_HVM_CONTEXT)
     if not found:
         return "nothing"
     layer, number, body = pieces.records[found[-1]]
@@ -251,8 +252,7 @@ def _static(rng: random.Random, pieces: _Pieces) -> str:
 
 def _verify(rng: random.Random, pieces: _Pieces) -> str:
     """VERIFY, and a batch again behind it, its pages altered or not."""
-    found = [at for at, (layer, number, _) in enumerate(pieces.records)
-             if layer == LIBXC and number == streams.LIBXC_PAGE_DATA]  # fmt: skip
+    found = pieces.libxc(streams.LIBXC_PAGE_DATA)
     if not found:
         return "nothing"
     layer, number, body = pieces.records[found[-1]]

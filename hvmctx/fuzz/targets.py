@@ -302,10 +302,7 @@ def _context_seeds(rng: random.Random) -> list[bytes]:
 
 
 def _stream_seeds(rng: random.Random) -> list[bytes]:
-    return [valid_stream(rng) for _ in range(3)] + [valid_stream(rng, 2), _PV_STREAM]
-
-
-_PV_STREAM = b""
+    return [valid_stream(rng) for _ in range(3)] + [valid_stream(rng, 2), _pv_stream()]
 
 
 def _pv_stream() -> bytes:
@@ -334,9 +331,6 @@ def _pv_stream() -> bytes:
     ):
         out.append(writer.record(number, body))
     return b"".join(out)
-
-
-_PV_STREAM = _pv_stream()
 
 
 def _vmport_seeds(rng: random.Random) -> list[bytes]:

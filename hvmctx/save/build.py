@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from hvmctx.stream.writer import StreamWriter
 
 LAYERS = ("xl", "libxl", "libxc")
-SPECIAL_PARAMS = (1, 5, 6, 17, 27, 28, 29)
-"""Parameters that name a page (a pfn) which the toolstack makes for the guest."""
 DEFAULT_PARAMS = {
     1: 0xFEFFC, 5: 0xFEFFD, 6: 0xFEFFB, 27: 0xFEFF8, 28: 0xFEFF9, 29: 0xFEFFA, 17: 0xFEFFF,
     12: 0xFEFFE000,
@@ -81,7 +79,7 @@ class WithBlankPages:
 
 def special_pages(params: Iterable[tuple[int, int]]) -> set[int]:
     """The pfns that parameters name."""
-    found = {value for index, value in params if index in SPECIAL_PARAMS and value}
+    found = {value for index, value in params if index in streams.SPECIAL_PARAMS and value}
     found |= {value >> streams.PAGE_SHIFT for index, value in params if index == IDENT_PT and value}
     return found
 

@@ -8,17 +8,14 @@ and a batch of absent pages only is left out (docs/differences.md).
 
 from __future__ import annotations
 
-import struct
-
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, UsageError
-from hvmctx.source import Source, open_source
+from hvmctx.source import CHUNK, Source, open_source
 from hvmctx.stream import legacy
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
 from hvmctx.stream.legacy import LegacyReader
-from hvmctx.stream.libxc import HvmParams, PvInfo, TscInfo
+from hvmctx.stream.libxc import HvmParams, PageData, PvInfo, PvP2mFrames, PvVcpu, TscInfo
 from hvmctx.stream.libxl import EmulatorContext, EmulatorXenstoreData
-from hvmctx.stream.pages import bytes_of
 from hvmctx.stream.reader import LEGACY, LIBXC, LIBXL, XL, StreamReader
 from hvmctx.stream.writer import StreamWriter
 
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
 CONVERTED_BY = (0, 1)
 """The Xen version that says that a stream was converted: major 0, minor the converter's."""
 _UNKNOWN_EMULATOR = 0
-_P2M_HEAD = struct.Struct("<II")
-_VCPU_HEAD = struct.Struct("<II")
 
 
 class Converted:
@@ -87,7 +82,7 @@ def _xl_header(source: Source, out: BinaryIO) -> None:
     out.write(streams.XL_MAGIC + streams.XL_HEADER.serialise(fields))
     left = header.length
     while left:
-        data = source.read(min(left, 1 << 20))
+        data = source.read(min(left, CHUNK))
         if not data:
             raise FormatError(
                 "the file ends", layer=XL, offset=source.position, record="optional data",
@@ -122,7 +117,6 @@ class _Conversion:
         self._params: list[tuple[int, int]] = []
         self._pairs: list[tuple[bytes, bytes]] = []
         self._started = False
-
         self._done = Converted()
 
     def run(self) -> Converted:
@@ -159,8 +153,8 @@ class _Conversion:
         self._record(streams.LIBXC_STATIC_DATA_END)
 
     def _frames(self, item: legacy.Frames) -> None:
-        head = _P2M_HEAD.pack(0, self._reader.p2m_size - 1 & 0xFFFFFFFF)
-        self._record(streams.LIBXC_X86_PV_P2M_FRAMES, head + bytes_of(item.pfns))
+        frames = PvP2mFrames(0, self._reader.p2m_size - 1 & 0xFFFFFFFF, item.pfns)
+        self._record(streams.LIBXC_X86_PV_P2M_FRAMES, frames.serialise())
 
     def _batch(self, item: legacy.Batch) -> None:
         done = self._done
@@ -169,9 +163,9 @@ class _Conversion:
         done.absent += item.count - len(item.words)
         if not item.words:
             return
-        length = 8 + 8 * len(item.words) + len(item.pages)
-        head, _ = self._writer.record_around(streams.LIBXC_PAGE_DATA, length)
-        self._out.write(head + struct.pack("<II", len(item.words), 0) + bytes_of(item.words))
+        body = PageData(item.words).serialise()  # the pages are not joined to it, for speed
+        head, _ = self._writer.record_around(streams.LIBXC_PAGE_DATA, len(body) + len(item.pages))
+        self._out.write(head + body)
         self._out.write(item.pages)
 
     def _tsc(self, item: legacy.Tsc) -> None:
@@ -208,14 +202,14 @@ class _Conversion:
         self._out.write(item.data)
 
     def _pvvcpu(self, item: legacy.PvVcpu) -> None:
-        head = _VCPU_HEAD.pack(item.vcpu, 0)
-        self._record(streams.LIBXC_X86_PV_VCPU_BASIC, head + item.basic)
+        basic = PvVcpu(item.vcpu, item.basic)
+        self._record(streams.LIBXC_X86_PV_VCPU_BASIC, basic.serialise())
         for number, state in (
             (streams.LIBXC_X86_PV_VCPU_EXTENDED, item.extended),
             (streams.LIBXC_X86_PV_VCPU_XSAVE, item.xsave),
         ):
             if state:
-                self._record(number, head + state)
+                self._record(number, PvVcpu(item.vcpu, state).serialise())
 
     def _bytes(self, shared_info: bytes) -> None:
         self._record(streams.LIBXC_SHARED_INFO, shared_info)

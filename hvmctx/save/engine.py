@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, HvmctxError
+from hvmctx.stream.libxc import HvmParams
 from hvmctx.stream.pages import bytes_of, data_pages
 from hvmctx.stream.writer import StreamWriter
 
@@ -369,9 +370,8 @@ class _Save:
         sink.write(writer.record(streams.LIBXC_HVM_CONTEXT, context))
         params = [(index, value) for index, value in self._source.hvm_params() if value]
         if params:
-            body = struct.pack("<II", len(params), 0)
             try:
-                body += b"".join(struct.pack("<QQ", *param) for param in params)
+                body = HvmParams(params).serialise()
             except struct.error:
                 raise FieldError("a parameter does not fit 64 bits") from None
             sink.write(writer.record(streams.LIBXC_HVM_PARAMS, body))

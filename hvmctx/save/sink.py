@@ -37,9 +37,6 @@ class Sink:
                 self._file.write(buffer)
                 self.written += len(buffer)
             return
-        if len(buffers) == 1 and len(buffers[0]) < 4096:
-            self._all(self._fd, [buffers[0]])
-            return
         for first in range(0, len(buffers), _MOST_BUFFERS):
             self._all(self._fd, list(buffers[first : first + _MOST_BUFFERS]))
 

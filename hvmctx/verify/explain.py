@@ -8,8 +8,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DAMAGED = "stream-damaged"
-
 
 def explain(name: str) -> str:
     """A rule: which table's, its record, releases, errno and text; several where tables

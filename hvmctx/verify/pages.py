@@ -144,11 +144,11 @@ def _holds(image: Image, record: IndexedRecord) -> bool:
 def _differing(image: Image, before: MemoryMap, run: Run) -> Iterator[tuple[int, int]]:
     if run.offset is None:
         return
-    for known in before.runs:
-        start, end = max(run.pfn, known.pfn), min(run.end, known.end)
-        if start >= end or known.offset is None:
+    for old in before.between(run.pfn, run.end):
+        if old.offset is None:
             continue
-        old, new = known.part(start, end), run.part(start, end)
+        start, end = old.pfn, old.end
+        new = run.part(start, end)
         step = CHUNK // streams.PAGE_SIZE
         for first in range(start, end, step):
             last = min(first + step, end)

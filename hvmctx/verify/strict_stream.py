@@ -49,11 +49,6 @@ _ONCE = (
 """Records that stand once in a stream, or once in each checkpoint."""
 _MSR_FLAGS_AT, _MSR_ROW, _CPUID_ROW = 4, 16, 24
 
-_SPECIAL = {
-    1: "STORE_PFN", 5: "IOREQ_PFN", 6: "BUFIOREQ_PFN", 17: "CONSOLE_PFN", 27: "PAGING_RING_PFN",
-    28: "MONITOR_RING_PFN", 29: "SHARING_RING_PFN",
-}  # fmt: skip
-"""Parameters that are the pfn of a page which the toolstack made for the guest."""
 _EXPECTED_PARAMS = (1, 17)
 """xenstore and console, which a toolstack needs to connect to the guest again."""
 
@@ -241,9 +236,9 @@ class StrictStream(Table):
             return
         record, params = self._params
         for index, pfn in params:
-            name = _SPECIAL.get(index)
-            if name is not None and pfn and not self._pages.populated(pfn):
-                text = f"{name} is pfn {pfn:#x}, which is never sent"
+            special = index in streams.SPECIAL_PARAMS
+            if special and pfn and not self._pages.populated(pfn):
+                text = f"{streams.HVM_PARAMS[index]} is pfn {pfn:#x}, which is never sent"
                 self._say(WARNING, "param-page-missing", text, record)
 
     def _missing(self, image: Image) -> None:

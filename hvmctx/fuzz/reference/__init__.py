@@ -23,8 +23,8 @@ _QUIET = {"ASAN_OPTIONS": "detect_leaks=0:symbolize=0:print_legend=0:quarantine_
 
 class Reference:
     """The compiled loader. `query`: it asks the sanitizer before each step, instead of being
-    killed by it; the answers are the same, and a hundred times as fast. `defines` are given
-    to the compiler: `source` may be an altered copy."""
+    killed by it; the answers are the same, and a hundred times as fast. `source` may be
+    an altered copy."""
 
     def __init__(self, directory: str, *, query: bool = True, source: str = SOURCE) -> None:
         """Compile into a directory. Raises InputError where there is no compiler."""
