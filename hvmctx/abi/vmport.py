@@ -69,6 +69,7 @@ HEAD = [
 ]
 """Both arms of the union start behind it, at 32."""
 
+_HEAD = "<IIQIII4x"
 _NAMES = (
     "MAX_CHANS",
     "MAX_BKTS",
@@ -127,7 +128,7 @@ class VmportProfile:
             raise UsageError(f"VMPORT profile: a body would be longer than {_BODY_LIMIT} bytes")
         controls = "QIIIHHBBB5x" + "HH" * (MAX_BKTS + 1)
         padding = -struct.calcsize("<" + controls) % 8
-        self.fixed = struct.Struct("<IIQIII4x" + f"{controls}{padding}x" * MAX_CHANS)
+        self.fixed = struct.Struct(_HEAD + f"{controls}{padding}x" * MAX_CHANS)
         """All numbers of the body's fixed part in one call: the six of the head, and for
         each channel the nine of its control and two of each bucket's, the jumbo bucket's
         last. Says the same as `packed`, but faster."""
@@ -188,6 +189,12 @@ class VmportProfile:
     def fixed_size(self) -> int:
         """Bytes of the body before packed_data (464 by default)."""
         return self.fixed.size
+
+    @property
+    def channel_places(self) -> range:
+        """Where in the body the control of each channel starts."""
+        head = struct.calcsize(_HEAD)
+        return range(head, self.fixed_size, (self.fixed_size - head) // self.MAX_CHANS)
 
     @property
     def max_size(self) -> int:

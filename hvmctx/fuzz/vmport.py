@@ -105,9 +105,8 @@ def _head_values(body: bytearray, profile: VmportProfile) -> list[tuple[int, tup
 
 def length_places(profile: VmportProfile) -> list[tuple[int, int]]:
     """(place of its length, words of the buffer) of every buffer of a channel, of all."""
-    stride = (profile.fixed_size - _HEAD_SIZE) // profile.MAX_CHANS
     places = []
-    for start in range(_HEAD_SIZE, profile.fixed_size, stride):
+    for start in profile.channel_places:
         places.append((start + 20, profile.MAX_SEND_BUF))
         for bucket in range(profile.MAX_BKTS):
             places.append((start + 32 + 4 * bucket, profile.MAX_RECV_BUF))

@@ -435,15 +435,14 @@ def judge(
 
 def _inconsistencies(body: bytes, profile: VmportProfile) -> Iterator[tuple[str, str, int]]:
     parts = Parts(body, profile)
-    stride = (profile.fixed_size - 32) // profile.MAX_CHANS
-    for number, control in enumerate(parts.channels):
+    places = profile.channel_places
+    for number, (at, control) in enumerate(zip(places, parts.channels)):
         buckets = list(zip(control[9::2], control[10::2]))
         name = f"chans[{number}]"
-        at = 32 + number * stride
         if control[3] not in abi.PROTOCOLS:
             yield "vmport-protocol", f"{name}.proto_num is {control[3]:#x}", at + 16
         yield from _bad_padding(name, body, at + 27, at + 32)
-        yield from _bad_padding(name, body, at + 32 + 4 * len(buckets), at + stride)
+        yield from _bad_padding(name, body, at + 32 + 4 * len(buckets), at + places.step)
         sizes = [profile.MAX_RECV_BUF] * profile.MAX_BKTS + [profile.MAX_RECV_JUMBO_BUF]
         lengths = [("send", control[4], control[5], profile.MAX_SEND_BUF, at + 20)]
         lengths += [
