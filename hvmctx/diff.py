@@ -14,7 +14,7 @@ from hvmctx.abi.names import names_of
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.context.vmport import Parts, as_text
 from hvmctx.errors import HvmctxError
-from hvmctx.source import CHUNK
+from hvmctx.memory_map import differing_pages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,11 +152,10 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     if min(len(one), len(other)) < profile.fixed_size:
         yield from _bytes(name, one, other)
         return
-    left, right = (_entries(Parts(body, profile)) for body in (one, other))
-    yield from _pairs(name, left, right)
-    places = [[body[at : at + there] for at, there in Parts(body, profile).buffers]
-              for body in (one, other)]  # fmt: skip
-    for number, (before, after) in enumerate(zip(*places)):
+    bodies = (one, Parts(one, profile)), (other, Parts(other, profile))
+    yield from _pairs(name, *(_entries(parts) for _, parts in bodies))
+    buffers = ([body[at : at + there] for at, there in parts.buffers] for body, parts in bodies)
+    for number, (before, after) in enumerate(zip(*buffers)):
         channel, buffer = divmod(number, profile.MAX_BKTS + 2)
         yield from _bytes(f"{name} channel {channel} buffer {buffer}", before, after)
 
@@ -281,26 +280,10 @@ def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]
         if kinds[0] != kinds[1]:
             yield Difference(where, *kinds)
         elif contents and runs[0] is not None and runs[1] is not None:
-            yield from _pages(one, other, runs[0], runs[1])
+            pages = differing_pages(one.source, runs[0], other.source, runs[1])
+            for pfn, before, after in pages:
+                yield from _bytes(f"pfn {pfn:#x}", before, after)
 
 
 def _kind(run: Run | None) -> str | None:
     return None if run is None else streams.PAGE_TYPES.get(run.type, f"type {run.type}")
-
-
-def _pages(one: Image, other: Image, left: Run, right: Run) -> Iterator[Difference]:
-    if left.offset is None or right.offset is None:
-        return
-    step = CHUNK // streams.PAGE_SIZE
-    for first in range(left.pfn, left.end, step):
-        last = min(first + step, left.end)
-        size = (last - first) * streams.PAGE_SIZE
-        at = (first - left.pfn) * streams.PAGE_SIZE
-        before = bytes(one.source.read_at(left.offset + at, size))
-        after = bytes(other.source.read_at(right.offset + at, size))
-        if before == after:
-            continue
-        for pfn in range(first, last):
-            place = (pfn - first) * streams.PAGE_SIZE
-            pages = (part[place : place + streams.PAGE_SIZE] for part in (before, after))
-            yield from _bytes(f"pfn {pfn:#x}", *pages)

@@ -191,10 +191,17 @@ class Image:
         return data
 
     def payload(self, record: IndexedRecord) -> Any:
-        """What the body of a record means: see `stream.handlers`."""
+        """What the body of a record means, to whoever registered a handler for its type
+        first: see `stream.handlers`."""
         from hvmctx.stream import handlers
 
         return handlers.decode(record, self.body(record))
+
+    def model(self, record: IndexedRecord) -> Any:
+        """The body of a record of a type that `stream.handlers` has a model of, as that."""
+        from hvmctx.stream import handlers
+
+        return handlers.parse(record, self.body(record))
 
     @property
     def hvm_context(self) -> HvmContext:
@@ -293,35 +300,34 @@ class Image:
         """HVM parameters, index -> value, later records over earlier ones."""
         params: dict[int, int] = {}
         for record in self.records_of(LIBXC, streams.LIBXC_HVM_PARAMS):
-            params.update(self.payload(record).params)
+            params.update(self.model(record).params)
         return params
 
     @property
     def tsc_info(self) -> TscInfo | None:
-        found: TscInfo | None = self._payload_of(streams.LIBXC_X86_TSC_INFO)
+        found: TscInfo | None = self._last_model(streams.LIBXC_X86_TSC_INFO)
         return found
 
     @property
     def cpuid_policy(self) -> CpuidPolicy | None:
-        found: CpuidPolicy | None = self._payload_of(streams.LIBXC_X86_CPUID_POLICY)
+        found: CpuidPolicy | None = self._last_model(streams.LIBXC_X86_CPUID_POLICY)
         return found
 
     @property
     def msr_policy(self) -> MsrPolicy | None:
-        found: MsrPolicy | None = self._payload_of(streams.LIBXC_X86_MSR_POLICY)
+        found: MsrPolicy | None = self._last_model(streams.LIBXC_X86_MSR_POLICY)
         return found
 
-    def _payload_of(self, number: int) -> Any:
-        """The decoded last record of a libxc type, None where there is none."""
+    def _last_model(self, number: int) -> Any:
+        """The last record of a libxc type, None where there is none."""
         record = self.last(LIBXC, number)
-        return None if record is None else self.payload(record)
+        return None if record is None else self.model(record)
 
     @property
     def emulators(self) -> list[EmulatorContext]:
         """The device models' saved state, in order."""
         return [
-            self.payload(record)
-            for record in self.records_of(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
+            self.model(record) for record in self.records_of(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
         ]
 
     @property

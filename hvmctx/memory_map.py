@@ -11,6 +11,7 @@ from bisect import bisect_right
 from itertools import pairwise
 
 from hvmctx.abi import streams
+from hvmctx.source import CHUNK
 from hvmctx.stream.pages import page_size_of, words_of
 from hvmctx.stream.reader import LIBXC
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from hvmctx.image import Image, IndexedRecord
+    from hvmctx.source import Source
 
 
 class Run:
@@ -128,6 +130,28 @@ def runs_of(words: array[int], offset: int) -> Iterator[Run]:
         )
         offset += size * (end - at)
         at = end
+
+
+def differing_pages(
+    one: Source, left: Run, other: Source, right: Run
+) -> Iterator[tuple[int, bytes, bytes]]:
+    """(pfn, its page in the one, its page in the other) where these differ, for two runs of
+    the same pfns. Nothing where a run has no pages. Reads a chunk of each at a time."""
+    if left.offset is None or right.offset is None:
+        return
+    step = CHUNK // streams.PAGE_SIZE
+    for first in range(left.pfn, left.end, step):
+        last = min(first + step, left.end)
+        before, after = (
+            bytes(source.read_at(part.offset or 0, part.count * streams.PAGE_SIZE))
+            for source, part in ((one, left.part(first, last)), (other, right.part(first, last)))
+        )
+        if before == after:
+            continue
+        for number in range(last - first):
+            page = slice(number * streams.PAGE_SIZE, (number + 1) * streams.PAGE_SIZE)
+            if before[page] != after[page]:
+                yield first + number, before[page], after[page]
 
 
 def _consecutive(words: array[int], at: int) -> int:

@@ -52,6 +52,18 @@ class Source:
         self.position += moved
         return moved
 
+    def copy(self, count: int, out: BinaryIO) -> int:
+        """Write the next `count` bytes to `out`, a chunk at a time. Returns how many there
+        were."""
+        left = count
+        while left:
+            data = self.read(min(left, CHUNK))
+            if not data:
+                break
+            out.write(data)
+            left -= len(data)
+        return count - left
+
     def close(self) -> None:
         """Release what the source itself opened."""
 

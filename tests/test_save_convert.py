@@ -96,7 +96,7 @@ def test_what_is_no_legacy_stream() -> None:
     with pytest.raises(UsageError, match="libxl or libxc"):
         converted(b"", form="xl")
     wrapped = (PLACE / "legacy_hvm_w64_xl.in.bin").read_bytes()
-    with pytest.raises(FormatError, match="the file ends"):
+    with pytest.raises(FormatError, match="the input ends"):
         converted(wrapped[:50])
     with pytest.raises(TruncatedError, match="the stream ends"):
         converted(wrapped[:-3])

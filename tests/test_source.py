@@ -60,6 +60,15 @@ def test_reading_and_skipping(source: Source) -> None:
     assert source.position == len(DATA)
 
 
+def test_copying(source: Source) -> None:
+    out = io.BytesIO()
+    source.skip(3)
+    assert source.copy(10, out) == 10
+    assert source.position == 13
+    assert source.copy(1 << 60, out) == len(DATA) - 13
+    assert out.getvalue() == DATA[3:]
+
+
 def test_claimed_counts_cost_nothing(source: Source) -> None:
     assert bytes(source.read(1 << 50)) == DATA
 

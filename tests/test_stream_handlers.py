@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import strategies as st
 
 from hvmctx.abi import streams
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.errors import FormatError, UsageError
+from hvmctx.errors import FormatError, LengthError, UsageError
+from hvmctx.image import open_image
+from hvmctx.render.image_plain import image_to_plain
 from hvmctx.stream import handlers, libxc
 from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
+from tests.samples import EXAMPLE
 
 ALL = [(LIBXC, n) for n in streams.LIBXC_RECORDS] + [(LIBXL, n) for n in streams.LIBXL_RECORDS]
 
@@ -79,9 +83,14 @@ def test_entry_points(plain_registry: None, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    "entry", [FakeEntry("nonsense", len), FakeEntry("libxc:1", ImportError("gone"))]
+    "entry",
+    [
+        FakeEntry("nonsense", len),
+        FakeEntry("libxc:0x20", ImportError("gone")),
+        FakeEntry("libxc:1", len),  # which has a model
+    ],
 )
-def test_entry_points_that_do_not_load(
+def test_entry_points_that_are_refused(
     entry: FakeEntry, plain_registry: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
@@ -93,3 +102,26 @@ def test_a_handler_that_fails_is_a_format_error(plain_registry: None) -> None:
     handlers.register(LIBXC, 0x20, lambda body: 1 // 0)
     with pytest.raises(FormatError, match=r"offset 0x48: .*ZeroDivisionError"):
         handlers.decode(StreamRecord(LIBXC, 0x20, 0, 0x40), b"")
+
+
+@pytest.mark.parametrize("key", [key for key in ALL if handlers.model_of(*key) is not None])
+def test_every_model_serialises_what_it_parses(key: tuple[str, int]) -> None:
+    model = handlers.model_of(*key)
+    for size in (4096, 24, 8):  # a page, a TSC, a count of nothing
+        body = bytes(size)
+        with suppress(LengthError):
+            parsed = model.parse(body)
+            break
+    assert (parsed.to_bytes() if model is HvmContext else parsed.serialise()) == body
+
+
+def test_a_registered_handler_has_no_say_in_what_hvmctx_reads_itself(plain_registry: None) -> None:
+    data = EXAMPLE.read_bytes()
+    with open_image(data) as image:
+        before = image.params, image.tsc_info, image.emulators, image_to_plain(image)
+    for layer, number in ALL:
+        handlers.register(layer, number, lambda body: "whatever")
+    with open_image(data) as image:
+        after = image.params, image.tsc_info, image.emulators, image_to_plain(image)
+        assert {image.payload(record) for record in image.records} == {"whatever"}
+    assert before == after

@@ -156,7 +156,7 @@ def place_of(image: Image, what: str) -> Place:
         record = image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
         if record is None:
             raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
-        image.payload(record)  # which must hold its emulator's id
+        image.model(record)  # which must hold its emulator's id
         return Place(record, bytes(image.body(record)[:8]))
     kind, _, text = what.partition(":")
     if kind != "record" or not text:

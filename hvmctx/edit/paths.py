@@ -127,7 +127,7 @@ class Editor:
             if record.layer != LIBXC or record.type != streams.LIBXC_HVM_PARAMS:
                 continue
             if number not in self._params:
-                self._params[number] = self._image.payload(record)
+                self._params[number] = self._image.model(record)
             params = self._params[number].params
             for place in range(len(params) - 1, -1, -1):
                 if params[place][0] == index:

@@ -69,7 +69,7 @@ def strip(
                     _strip_pages(source, item, out, keep_holes, done)
                 else:
                     out.write(item.raw)
-                    _copy(source, item.end - item.body_offset, out)
+                    source.copy(item.end - item.body_offset, out)  # the walk misses what is not
                 _refuse_legacy_inside(item)
         while data := source.read(CHUNK):
             out.write(data)
@@ -88,16 +88,6 @@ def _refuse_legacy_inside(item: Header | StreamRecord) -> None:
             "the xl file holds a legacy stream", layer=LEGACY, offset=item.end,
             expected="a stream of Xen 4.6 or newer; convert it first",
         )  # fmt: skip
-
-
-def _copy(source: Source, count: int, out: BinaryIO) -> None:
-    """As much of the next `count` bytes as there is; the walk says when that is too little."""
-    while count:
-        data = source.read(min(count, CHUNK))
-        if not data:
-            return
-        out.write(data)
-        count -= len(data)
 
 
 def _strip_pages(

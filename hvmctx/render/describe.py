@@ -98,9 +98,9 @@ def _pv(image: Image) -> Plain | None:
     record = image.last(LIBXC, streams.LIBXC_X86_PV_INFO)
     if record is None:
         return None
-    info = image.payload(record)
+    info = image.model(record)
     vcpus = {
-        image.payload(vcpu).vcpu
+        image.model(vcpu).vcpu
         for vcpu in image.records_of(LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC)
         if vcpu.length
     }

@@ -15,7 +15,7 @@ from hvmctx.abi import streams
 from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.image import Image, IndexedRecord
 from hvmctx.render.plain import context_from_plain, context_to_plain, number, unhex
-from hvmctx.stream import handlers, libxc, libxl, xlfile
+from hvmctx.stream import handlers, xlfile
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
 
 TYPE_CHECKING = False
@@ -24,22 +24,6 @@ if TYPE_CHECKING:
 
     from hvmctx.render.plain import Plain
 
-_PAYLOADS: dict[tuple[str, int], Any] = {
-    (LIBXC, streams.LIBXC_PAGE_DATA): libxc.PageData,
-    (LIBXC, streams.LIBXC_X86_PV_INFO): libxc.PvInfo,
-    (LIBXC, streams.LIBXC_X86_PV_P2M_FRAMES): libxc.PvP2mFrames,
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC): libxc.PvVcpu,
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_EXTENDED): libxc.PvVcpu,
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_XSAVE): libxc.PvVcpu,
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_MSRS): libxc.PvVcpuMsrs,
-    (LIBXC, streams.LIBXC_X86_TSC_INFO): libxc.TscInfo,
-    (LIBXC, streams.LIBXC_HVM_PARAMS): libxc.HvmParams,
-    (LIBXC, streams.LIBXC_X86_CPUID_POLICY): libxc.CpuidPolicy,
-    (LIBXC, streams.LIBXC_X86_MSR_POLICY): libxc.MsrPolicy,
-    (LIBXL, streams.LIBXL_EMULATOR_CONTEXT): libxl.EmulatorContext,
-    (LIBXL, streams.LIBXL_EMULATOR_XENSTORE_DATA): libxl.EmulatorXenstoreData,
-    (LIBXL, streams.LIBXL_CHECKPOINT_STATE): libxl.CheckpointState,
-}
 _CONTEXT = (LIBXC, streams.LIBXC_HVM_CONTEXT)
 _HEADERS: dict[tuple[str, str], streams.HeaderLayout] = {
     (XL, "header"): streams.XL_HEADER,
@@ -153,11 +137,11 @@ def _record_to_plain(image: Image, record: IndexedRecord) -> Plain:
 def _payload_to_plain(record: IndexedRecord, body: bytes) -> Any:
     key = (record.layer, record.type)
     if key == _CONTEXT:
-        return context_to_plain(handlers.decode(record, body))
-    if key not in _PAYLOADS:
+        return context_to_plain(handlers.parse(record, body))
+    if handlers.model_of(*key) is None:
         return None
     try:
-        payload = handlers.decode(record, body)
+        payload = handlers.parse(record, body)
         plain = {f.name: _value_to_plain(getattr(payload, f.name)) for f in fields(payload)}
         return plain if _payload_bytes(key, plain) == body else None
     except HvmctxError:
@@ -165,7 +149,7 @@ def _payload_to_plain(record: IndexedRecord, body: bytes) -> Any:
 
 
 def _payload_bytes(key: tuple[str, int], plain: Plain) -> bytes:
-    kind = _PAYLOADS[key]
+    kind = handlers.model_of(*key)
     values = {f.name: _value_from_plain(plain[f.name], str(f.type)) for f in fields(kind)}
     serialised: bytes = kind(**values).serialise()
     return serialised
@@ -177,7 +161,7 @@ def _record_bytes(plain: Plain) -> bytes:
         body = unhex(plain.get("body", ""), "body")
     elif key == _CONTEXT:
         body = context_from_plain(plain["payload"]).to_bytes()
-    elif key in _PAYLOADS:
+    elif handlers.model_of(*key) is not None:
         body = _payload_bytes(key, plain["payload"])
     else:
         raise FieldError(f"records of type {key[1]:#x} have a body, not a payload")

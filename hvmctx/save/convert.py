@@ -9,8 +9,8 @@ and a batch of absent pages only is left out (docs/differences.md).
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.errors import FormatError, UsageError
-from hvmctx.source import CHUNK, Source, open_source
+from hvmctx.errors import FormatError, TruncatedError, UsageError
+from hvmctx.source import Source, open_source
 from hvmctx.stream import legacy
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
 from hvmctx.stream.legacy import LegacyReader
@@ -80,16 +80,12 @@ def _xl_header(source: Source, out: BinaryIO) -> None:
         raise _no_legacy("an xl file with a stream of Xen 4.6 or newer")
     fields["mandatory_flags"] |= streams.XL_FLAG_STREAM_V2
     out.write(streams.XL_MAGIC + streams.XL_HEADER.serialise(fields))
-    left = header.length
-    while left:
-        data = source.read(min(left, CHUNK))
-        if not data:
-            raise FormatError(
-                "the file ends", layer=XL, offset=source.position, record="optional data",
-                found="nothing more", expected=f"{left} bytes",
-            )  # fmt: skip
-        out.write(data)
-        left -= len(data)
+    copied = source.copy(header.length, out)
+    if copied < header.length:
+        raise TruncatedError(
+            "the input ends", layer=XL, offset=source.position, record="optional data",
+            found=f"{copied} bytes", expected=str(header.length),
+        )  # fmt: skip
 
 
 def _recognise(source: Source) -> tuple[int, bool]:

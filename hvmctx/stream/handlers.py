@@ -1,9 +1,11 @@
 """Where a record type meets its decoder.
 
-A handler is a callable that takes a record's body (bytes or a view) and returns what it
-means, or raises a FormatError whose offset counts from the start of the body. Handlers
-are kept by layer and record type. Other packages add theirs through the entry point group
-`hvmctx.handlers`: the entry point's name is `layer:type`, such as `libxc:0x20`.
+Record types of Xen's own have a model each: a class with `parse` and, beside it,
+`serialise`. A handler is a callable that takes a record's body (bytes or a view) and
+returns what it means, or raises a FormatError whose offset counts from the start of the
+body. `register` puts one in a model's place, or decodes a type that has none; other
+packages add theirs for such types through the entry point group `hvmctx.handlers`: the
+entry point's name is `layer:type`, such as `libxc:0x20`.
 """
 
 from __future__ import annotations
@@ -27,27 +29,37 @@ _XC = "hvmctx.stream.libxc"
 _XL = "hvmctx.stream.libxl"
 
 # Named, not imported: a dump imports one of these modules, not all.
-_handlers: dict[tuple[str, int], str | Handler] = {
-    (LIBXC, streams.LIBXC_PAGE_DATA): f"{_XC}:PageData.parse",
-    (LIBXC, streams.LIBXC_X86_PV_INFO): f"{_XC}:PvInfo.parse",
-    (LIBXC, streams.LIBXC_X86_PV_P2M_FRAMES): f"{_XC}:PvP2mFrames.parse",
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC): f"{_XC}:PvVcpu.parse",
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_EXTENDED): f"{_XC}:PvVcpu.parse",
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_XSAVE): f"{_XC}:PvVcpu.parse",
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_MSRS): f"{_XC}:PvVcpuMsrs.parse",
-    (LIBXC, streams.LIBXC_SHARED_INFO): f"{_XC}:SharedInfo.parse",
-    (LIBXC, streams.LIBXC_X86_TSC_INFO): f"{_XC}:TscInfo.parse",
-    (LIBXC, streams.LIBXC_HVM_CONTEXT): "hvmctx.context.hvm_context:HvmContext.parse",
-    (LIBXC, streams.LIBXC_HVM_PARAMS): f"{_XC}:HvmParams.parse",
-    (LIBXC, streams.LIBXC_CHECKPOINT_DIRTY_PFN_LIST): f"{_XC}:DirtyPfnList.parse",
-    (LIBXC, streams.LIBXC_X86_CPUID_POLICY): f"{_XC}:CpuidPolicy.parse",
-    (LIBXC, streams.LIBXC_X86_MSR_POLICY): f"{_XC}:MsrPolicy.parse",
-    (LIBXL, streams.LIBXL_EMULATOR_XENSTORE_DATA): f"{_XL}:EmulatorXenstoreData.parse",
-    (LIBXL, streams.LIBXL_EMULATOR_CONTEXT): f"{_XL}:EmulatorContext.parse",
-    (LIBXL, streams.LIBXL_CHECKPOINT_STATE): f"{_XL}:CheckpointState.parse",
+_MODELS: dict[tuple[str, int], str] = {
+    (LIBXC, streams.LIBXC_PAGE_DATA): f"{_XC}:PageData",
+    (LIBXC, streams.LIBXC_X86_PV_INFO): f"{_XC}:PvInfo",
+    (LIBXC, streams.LIBXC_X86_PV_P2M_FRAMES): f"{_XC}:PvP2mFrames",
+    (LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC): f"{_XC}:PvVcpu",
+    (LIBXC, streams.LIBXC_X86_PV_VCPU_EXTENDED): f"{_XC}:PvVcpu",
+    (LIBXC, streams.LIBXC_X86_PV_VCPU_XSAVE): f"{_XC}:PvVcpu",
+    (LIBXC, streams.LIBXC_X86_PV_VCPU_MSRS): f"{_XC}:PvVcpuMsrs",
+    (LIBXC, streams.LIBXC_SHARED_INFO): f"{_XC}:SharedInfo",
+    (LIBXC, streams.LIBXC_X86_TSC_INFO): f"{_XC}:TscInfo",
+    (LIBXC, streams.LIBXC_HVM_CONTEXT): "hvmctx.context.hvm_context:HvmContext",
+    (LIBXC, streams.LIBXC_HVM_PARAMS): f"{_XC}:HvmParams",
+    (LIBXC, streams.LIBXC_CHECKPOINT_DIRTY_PFN_LIST): f"{_XC}:DirtyPfnList",
+    (LIBXC, streams.LIBXC_X86_CPUID_POLICY): f"{_XC}:CpuidPolicy",
+    (LIBXC, streams.LIBXC_X86_MSR_POLICY): f"{_XC}:MsrPolicy",
+    (LIBXL, streams.LIBXL_EMULATOR_XENSTORE_DATA): f"{_XL}:EmulatorXenstoreData",
+    (LIBXL, streams.LIBXL_EMULATOR_CONTEXT): f"{_XL}:EmulatorContext",
+    (LIBXL, streams.LIBXL_CHECKPOINT_STATE): f"{_XL}:CheckpointState",
 }
+_handlers: dict[tuple[str, int], Handler] = {}
 _plugins: list[str] = []
 """What `load_plugins` has found: filled once, with the group's name first."""
+
+
+def model_of(layer: str, number: int) -> Any:
+    """The class that models the bodies of a record type, None where there is none."""
+    name = _MODELS.get((layer, number))
+    if name is None:
+        return None
+    module, _, kind = name.partition(":")
+    return getattr(importlib.import_module(module), kind)
 
 
 def register(layer: str, number: int, handler: Handler) -> None:
@@ -56,30 +68,34 @@ def register(layer: str, number: int, handler: Handler) -> None:
 
 
 def find(layer: str, number: int) -> Handler | None:
-    """The handler of a record type. Entry points are looked up once, and only when a type
-    turns up that nothing built in decodes."""
-    if (layer, number) not in _handlers and not _plugins:
-        load_plugins()
-    handler = _handlers.get((layer, number))
-    if isinstance(handler, str):
-        module, _, path = handler.partition(":")
-        found: Any = importlib.import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
-        handler = _handlers[layer, number] = found
-    return handler
+    """The handler of a record type: the one registered, its model's `parse`, or what an
+    installed package announces, for which is looked once, and only when a type turns up
+    that nothing else decodes."""
+    key = layer, number
+    if key not in _handlers:
+        model = model_of(layer, number)
+        if model is not None:
+            handler: Handler = model.parse
+            return handler
+        if not _plugins:
+            load_plugins()
+    return _handlers.get(key)
 
 
 def load_plugins() -> None:
     """Register every handler that installed packages announce. Raises UsageError for an
-    entry point that is not named `layer:type`, or cannot be loaded."""
+    entry point that is not named `layer:type`, is for a type that has a model (which
+    would count from some record on only), or cannot be loaded."""
     _plugins[:] = [ENTRY_POINT_GROUP]
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         layer, _, number = entry.name.partition(":")
         try:
-            register(layer, int(number, 0), entry.load())
+            key = layer, int(number, 0)
+            if key in _MODELS:
+                raise UsageError(f"hvmctx decodes this type itself, as {_MODELS[key]}")
+            register(*key, entry.load())
             _plugins.append(entry.name)
         except Exception as error:
             raise UsageError(
@@ -91,8 +107,16 @@ def decode(record: StreamRecord, body: bytes | memoryview) -> Any:
     """What the body of `record` means; the body itself where no handler knows. A
     FormatError's offset is given from the start of the image, like the record's own."""
     handler = find(record.layer, record.type)
-    if handler is None:
-        return body
+    return body if handler is None else _call(handler, record, body)
+
+
+def parse(record: StreamRecord, body: bytes | memoryview) -> Any:
+    """The body of `record`, of a type that has a model, as that: `serialise` gives it back,
+    and no registered handler has a say. Errors as `decode`."""
+    return _call(model_of(record.layer, record.type).parse, record, body)
+
+
+def _call(handler: Handler, record: StreamRecord, body: bytes | memoryview) -> Any:
     try:
         return handler(body)
     except FormatError as error:

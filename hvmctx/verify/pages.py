@@ -9,8 +9,7 @@ from heapq import heappop, heappush
 from itertools import pairwise
 
 from hvmctx.abi import streams
-from hvmctx.memory_map import MemoryMap, Run, runs_of, runs_of_record
-from hvmctx.source import CHUNK
+from hvmctx.memory_map import MemoryMap, differing_pages, runs_of, runs_of_record
 from hvmctx.stream.pages import data_pages, words_of
 from hvmctx.stream.reader import LIBXC
 
@@ -125,12 +124,16 @@ class PassedPages:
 def mismatches(image: Image, verify: int) -> Iterator[tuple[int, int]]:
     """(pfn, file offset of its page) of pages sent behind the VERIFY record at that offset
     which are not what was sent before. Reads the pages; the image must be seekable."""
+    source = image.source
     records = [r for r in image.records_of(LIBXC, streams.LIBXC_PAGE_DATA) if _holds(image, r)]
     before = MemoryMap.of_records(image, (r for r in records if r.offset < verify))
     for record in records:
         if record.offset > verify and record.end <= image.end:
             for run in runs_of_record(image, record):
-                yield from _differing(image, before, run)
+                for old in before.between(run.pfn, run.end):
+                    new = run.part(old.pfn, old.end)
+                    for pfn, _, _ in differing_pages(source, old, source, new):
+                        yield pfn, new.part(pfn, pfn + 1).offset or 0
 
 
 def _holds(image: Image, record: IndexedRecord) -> bool:
@@ -139,26 +142,3 @@ def _holds(image: Image, record: IndexedRecord) -> bool:
         return False
     pages = data_pages(image.words(record)[7::8])
     return record.length == 8 + record.words_size + streams.PAGE_SIZE * pages
-
-
-def _differing(image: Image, before: MemoryMap, run: Run) -> Iterator[tuple[int, int]]:
-    if run.offset is None:
-        return
-    for old in before.between(run.pfn, run.end):
-        if old.offset is None:
-            continue
-        start, end = old.pfn, old.end
-        new = run.part(start, end)
-        step = CHUNK // streams.PAGE_SIZE
-        for first in range(start, end, step):
-            last = min(first + step, end)
-            one, other = (_pages(image, part.part(first, last)) for part in (old, new))
-            if one != other:
-                for pfn in range(first, last):
-                    at = (pfn - first) * streams.PAGE_SIZE
-                    if one[at : at + streams.PAGE_SIZE] != other[at : at + streams.PAGE_SIZE]:
-                        yield pfn, (new.part(pfn, end).offset or 0)
-
-
-def _pages(image: Image, run: Run) -> bytes:
-    return bytes(image.source.read_at(run.offset or 0, run.count * streams.PAGE_SIZE))
