@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hvmctx.cli import main
-from hvmctx.errors import FormatError, TruncatedError, UsageError
+from hvmctx.errors import FormatError, TruncatedError, UnsupportedError, UsageError
 from hvmctx.image import open_image
 from hvmctx.save.convert import convert
 from hvmctx.verify.views import verify
@@ -91,7 +91,7 @@ def test_width_and_guest_as_given() -> None:
 
 def test_what_is_no_legacy_stream() -> None:
     for data in (b"", EXAMPLE.read_bytes(), b"noise" * 30):
-        with pytest.raises(FormatError, match="not a legacy stream"):
+        with pytest.raises(UnsupportedError, match="not a legacy stream"):
             converted(data)
     with pytest.raises(UsageError, match="libxl or libxc"):
         converted(b"", form="xl")

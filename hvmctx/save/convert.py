@@ -9,7 +9,7 @@ and a batch of absent pages only is left out (docs/differences.md).
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.errors import FormatError, TruncatedError, UsageError
+from hvmctx.errors import TruncatedError, UnsupportedError, UsageError
 from hvmctx.source import Source, open_source
 from hvmctx.stream import legacy
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
@@ -96,8 +96,8 @@ def _recognise(source: Source) -> tuple[int, bool]:
     return width, head[width : 2 * width] == b"\xff" * width
 
 
-def _no_legacy(found: str) -> FormatError:
-    return FormatError(
+def _no_legacy(found: str) -> UnsupportedError:
+    return UnsupportedError(
         "not a legacy stream", layer=LEGACY, offset=0, found=found,
         expected="a stream of Xen 4.5 or older",
     )  # fmt: skip
