@@ -15,6 +15,7 @@ from hvmctx.abi.releases import VARIABLE
 from hvmctx.context.vmport import Parts, as_text
 from hvmctx.errors import HvmctxError
 from hvmctx.memory_map import differing_pages
+from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +24,18 @@ if TYPE_CHECKING:
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
-    from hvmctx.image import Image
+    from hvmctx.image import Image, IndexedRecord
     from hvmctx.memory_map import Run
 
 _VMPORT = 21
+_COMPARED = {
+    (LIBXC, number)
+    for number in (
+        streams.LIBXC_PAGE_DATA, streams.LIBXC_HVM_PARAMS, streams.LIBXC_X86_TSC_INFO,
+        streams.LIBXC_X86_CPUID_POLICY, streams.LIBXC_X86_MSR_POLICY, streams.LIBXC_HVM_CONTEXT,
+    )
+}  # fmt: skip
+"""Records that are compared by what they say."""
 _LONGEST = 32
 """Bytes of a difference that are shown."""
 
@@ -175,15 +184,16 @@ def _pairs(name: str, one: dict[str, str], other: dict[str, str]) -> Iterator[Di
 
 
 def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[Difference]:
-    """Of two images: headers, configuration, parameters, TSC, policies, device model, memory,
-    context. Raises FormatError where one of them has a part that cannot be read."""
+    """Of two images: headers, configuration, parameters, TSC, policies, memory, context, and
+    all other records, byte by byte. Raises FormatError where one of them has a part that
+    cannot be read."""
     if one.format != other.format:
         yield Difference("format", one.format, other.format)
     yield from _pairs("", _headers(one), _headers(other))
     yield from _pairs("config", _flat(one.config), _flat(other.config))
     for image_part in (_params, _tsc, _cpuid, _msrs):
         yield from _pairs("", image_part(one), image_part(other))
-    yield from _emulators(one, other)
+    yield from _other_records(one, other)
     yield from _memory(one, other, contents=memory)
     contexts = [_context(image) for image in (one, other)]
     if contexts[0] is not None and contexts[1] is not None:
@@ -251,19 +261,29 @@ def _msrs(image: Image) -> dict[str, str]:
     }
 
 
-def _emulators(one: Image, other: Image) -> Iterator[Difference]:
-    left, right = (
-        [bytes(emulator.payload) for emulator in image.emulators] for image in (one, other)
-    )
-    for number in range(max(len(left), len(right))):
-        parts = [side[number] if number < len(side) else None for side in (left, right)]
-        if parts[0] == parts[1]:
-            continue
-        if parts[0] is None or parts[1] is None:
-            sizes = (None if part is None else f"{len(part)} bytes" for part in parts)
-            yield Difference(f"EMULATOR_CONTEXT/{number}", *sizes)
+def _other_records(one: Image, other: Image) -> Iterator[Difference]:
+    """Of the records that nothing else here takes apart, paired by layer, type and number."""
+    left, right = _numbered(one), _numbered(other)
+    for key in dict.fromkeys((*left, *right)):
+        record, its = left.get(key), right.get(key)
+        name = f"{(record or right[key]).name}/{key[2]}"
+        if record is not None and its is not None:
+            yield from _bytes(name, bytes(one.body(record)), bytes(other.body(its)))
         else:
-            yield from _bytes(f"EMULATOR_CONTEXT/{number}", parts[0], parts[1])
+            sizes = (None if there is None else f"{there.length} bytes" for there in (record, its))
+            yield Difference(name, *sizes)
+
+
+def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:
+    times: dict[tuple[str, int], int] = {}
+    found: dict[tuple[str, int, int], IndexedRecord] = {}
+    for record in image.records:
+        kind = record.layer, record.type
+        if kind in _COMPARED or record.end > image.end:
+            continue
+        number = times[kind] = times.get(kind, -1) + 1
+        found[record.layer, record.type, number] = record
+    return found
 
 
 def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]:

@@ -153,6 +153,18 @@ def test_policies() -> None:
     ]
 
 
+def test_records_that_are_not_taken_apart() -> None:
+    """A checkpoint more, another PV guest's shared page, a type that nobody knows."""
+    head = libxc_head() + record(16)
+    one = head + record(7, bytes(4096)) + record(0x80000055, b"abcd") + record(0)
+    page = bytes(100) + b"\1\2" + bytes(3994)
+    other = head + record(7, page) + record(0x80000055, b"abcde") + record(14) + record(0)
+    assert images(one, other) == [
+        "SHARED_INFO/0[0x64:+2]: 0000 -> 0102", "type 0x80000055/0[0x4:+1]: only in the second: 65",
+        "CHECKPOINT/0: only in the second: 0 bytes",
+    ]  # fmt: skip
+
+
 def test_a_missing_context() -> None:
     bare = libxc_head() + record(16) + record(0)
     assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: there"]
@@ -172,3 +184,7 @@ def test_command(run: Callable[..., Any], tmp_path: Path) -> None:
     assert run("diff", EXAMPLE, "/no/such/file")[0] == 2
     assert run("diff", EXAMPLE, DATA / "streams" / "legacy_hvm_w64.in.bin")[0] == 2
     assert run("diff", "-", "-")[0] == 2
+    cut = tmp_path / "cut"
+    cut.write_bytes(EXAMPLE.read_bytes()[:-9])
+    status, said = run("diff", EXAMPLE, cut)
+    assert status == 2 and said.err.count("\n") == 1 and "EMULATOR_CONTEXT" in said.err

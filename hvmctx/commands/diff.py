@@ -1,6 +1,6 @@
 """Say what differs between two images or contexts, field by field; of two images with other
 layers around them, what is within. Exits with 0 if nothing does, 1 if something, 2 if one
-of them cannot be read."""
+of them cannot be read to its end (what there is of it is compared)."""
 
 from __future__ import annotations
 
@@ -46,6 +46,10 @@ def run(args: Namespace) -> int:
         print(json.dumps([difference.as_dict() for difference in found], indent=1))
     else:
         sys.stdout.writelines(f"{difference}\n" for difference in found)
+    for image in (one, other):
+        inputs.report(image)
+    if not (one.complete and other.complete):
+        return TROUBLE
     return 1 if found else 0
 
 
