@@ -27,7 +27,8 @@ Made by tools/rules_doc.py from the tables in `hvmctx/restore/` and `hvmctx/veri
 A refusal of a record comes out with the errno below since 4.17; up to 4.16 every refusal
 is EPERM. (4.5 and 4.17 are known; in between the step is put before 4.17.) ENOTSUP is the
 name that Linux has for what Xen's source calls EOPNOTSUPP. Since 4.19 a first pass checks
-the framing of the whole context, and these records, before anything is loaded: {checked}.
+the framing of the whole context, and these records, before anything is loaded:
+{checked}.
 
 The rules agree with what Xen 4.17 and Xen 4.20 themselves answered for the 300 contexts in
 `tests/data/real-contexts.tar.xz`, for 21,855 more that aimed at the rules (`hvmctx fuzz
