@@ -9,8 +9,6 @@ there, and `problems` says what could not.
 
 from __future__ import annotations
 
-import os
-
 from hvmctx.abi import streams
 from hvmctx.errors import (
     FormatError,
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.memory_map import MemoryMap
+    from hvmctx.source import Target
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
     from hvmctx.stream.libxl import EmulatorContext
 
@@ -541,7 +540,7 @@ def _legacy(offset: int, problem: str) -> UnsupportedError:
 
 
 def open_image(
-    target: str | os.PathLike[str] | bytes | bytearray | memoryview | Any,
+    target: Target,
     *,
     layer: str | None = None,
     keep_words: bool = False,
@@ -549,8 +548,8 @@ def open_image(
 ) -> Image:
     """Open an image, stream, or bare context.
 
-    `target` is a path, a buffer (never copied), or a binary file object (read from where
-    it stands; not closed). `layer` says what it starts with instead of looking; one of
+    `target` is a path, a buffer (never copied), a binary file object (read from where it
+    stands; not closed), or a source. `layer` says what it starts with instead of looking; one of
     xl, libxl, libxc, context, legacy. `keep_words` keeps the page words of an input that
     cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher` is
     told of everything as it goes by.

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
+    Target = str | os.PathLike[str] | bytes | bytearray | memoryview | Any
+
 CHUNK = 1 << 20
 """Most bytes asked of a pipe at once, and held while discarding."""
 
@@ -32,7 +34,8 @@ class Source:
         self.size: int | None = size
 
     def read_at(self, offset: int, count: int) -> bytes | memoryview:
-        """Up to `count` bytes at `offset`; fewer only at the end. Does not move."""
+        """Up to `count` bytes at `offset`; fewer only at the end. Does not move. Raises
+        InputError where reading fails, and for a source that is not seekable."""
         raise NotImplementedError
 
     def read(self, count: int) -> bytes | memoryview:
@@ -41,14 +44,22 @@ class Source:
         self.position += len(data)
         return data
 
+    def whole_size(self) -> int:
+        """How many bytes there are. Raises InputError for a source that is not seekable."""
+        if self.size is None:
+            raise self._once()
+        return self.size
+
+    def _once(self) -> InputError:
+        return InputError(f"{self.name}: cannot be read twice")
+
     def peek(self, count: int) -> bytes:
         """The next bytes, which a later `read` gives again."""
         return bytes(self.read_at(self.position, count))
 
     def skip(self, count: int) -> int:
         """Move forwards. Returns how many bytes there were to skip."""
-        assert self.size is not None
-        moved = max(0, min(count, self.size - self.position))
+        moved = max(0, min(count, self.whole_size() - self.position))
         self.position += moved
         return moved
 
@@ -95,14 +106,17 @@ class FileSource(Source):
         self.name = name
         self._fd = fd
         self._owned = owned
-        super().__init__(os.lseek(fd, 0, os.SEEK_END))
+        try:
+            size = os.lseek(fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise InputError(f"{name}: {error.strerror}") from error
+        super().__init__(size)
 
     def fileno(self) -> int:
         return self._fd
 
     def read_at(self, offset: int, count: int) -> bytes:
-        assert self.size is not None
-        count = min(count, self.size - offset)
+        count = min(count, self.whole_size() - offset)
         if count <= 0:
             return b""
         try:
@@ -132,11 +146,13 @@ class ObjectSource(Source):
         super().__init__(file.seek(0, os.SEEK_END) - self._start)
 
     def read_at(self, offset: int, count: int) -> bytes:
-        assert self.size is not None
-        count = min(count, self.size - offset)
+        count = min(count, self.whole_size() - offset)
         if count <= 0:
             return b""
-        self._file.seek(self._start + offset)
+        try:
+            self._file.seek(self._start + offset)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.name}: {error}") from error
         return _read_up_to(self._file, count, self.name)
 
 
@@ -153,6 +169,9 @@ class PipeSource(Source):
         self._ahead = b""
         self.position = 0
         self.size = None
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        raise self._once()
 
     def peek(self, count: int) -> bytes:
         if len(self._ahead) < count:
@@ -204,9 +223,12 @@ def _read_up_to(file: Any, count: int, name: str) -> bytes:
         raise InputError(f"{name}: {error}") from error
 
 
-def open_source(target: str | os.PathLike[str] | bytes | bytearray | memoryview | Any) -> Source:
-    """A source over a path, a buffer, or a binary file object; compressed data are
-    decompressed on the way. Raises InputError."""
+def open_source(target: Target) -> Source:
+    """A source over a path, a buffer, or a binary file object (from where it stands; not
+    closed); compressed data are decompressed on the way. A source is taken as it is. Raises
+    InputError."""
+    if isinstance(target, Source):
+        return target
     if isinstance(target, (bytes, bytearray, memoryview)):
         source: Source = BufferSource(target)
     elif isinstance(target, (str, os.PathLike)):
@@ -215,12 +237,37 @@ def open_source(target: str | os.PathLike[str] | bytes | bytearray | memoryview 
         source = _open_object(target)
     else:
         raise InputError(f"cannot read from {type(target).__name__}")
-    head = source.peek(8)
-    if is_compressed(head):
-        from hvmctx.compression import decompressed
+    try:
+        head = source.peek(8)
+        if is_compressed(head):
+            from hvmctx.compression import decompressed
 
-        return decompressed(source, head)
+            return decompressed(source, head)
+    except BaseException:
+        source.close()
+        raise
     return source
+
+
+def open_seekable(target: Target) -> Source:
+    """As `open_source`, but what can be read only once is first written to a temporary
+    file that vanishes when closed. Raises InputError when that has no room, too."""
+    source = open_source(target)
+    if source.seekable:
+        return source
+    from tempfile import TemporaryFile, gettempdir
+
+    with source:
+        try:
+            with TemporaryFile() as spool:
+                while data := source.read(CHUNK):
+                    spool.write(data)
+                spool.flush()
+                return FileSource(os.dup(spool.fileno()), source.name)
+        except OSError as error:
+            raise InputError(
+                f"{source.name}: to {gettempdir()}: {error.strerror or error}"
+            ) from error
 
 
 _COMPRESSED = (b"\x1f\x8b", b"\xfd7zX", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")

@@ -17,8 +17,7 @@ from hvmctx.edit.paths import Editor
 from hvmctx.edit.splice import splice
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.image import open_image
-from tests.samples import EXAMPLE, context_bytes
-from tests.test_image import SMALL
+from tests.samples import EXAMPLE, SMALL, context_bytes
 
 KINDS = [known for known in record_types() if 0 < known.typecode <= 20]
 

@@ -23,10 +23,13 @@ from hvmctx.errors import (
 )
 from hvmctx.image import Image, open_image
 from tests.samples import (
+    CONTEXT,
     DATA,
     EXAMPLE,
     IMAGES,
+    SMALL,
     STREAMS,
+    Pipe,
     context_bytes,
     libxc_head,
     libxc_stream,
@@ -35,22 +38,9 @@ from tests.samples import (
     page_data,
     record,
     word,
-    xl_head,
 )
 
 EXPECTED = load(DATA / "streams" / "expected.json")
-CONTEXT = record(streams.LIBXC_HVM_CONTEXT, context_bytes())
-
-
-class Pipe(io.RawIOBase):
-    def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, count: int = -1) -> bytes:
-        return self._data.read(count)
 
 
 @pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
@@ -143,14 +133,6 @@ def test_a_checkpointed_libxl_stream() -> None:
 
 def truncations(data: bytes, step: int = 1) -> list[int]:
     return list(range(0, len(data), step))
-
-
-SMALL = (
-    xl_head(b"\3\0\0\0{}\0") + libxl_head() + record(1) + libxc_head() + record(16)
-    + page_data(word(1), word(2, 0xF)) + record(8, bytes(24)) + CONTEXT
-    + record(10, struct.pack("<II2Q", 1, 0, 17, 5)) + record(0)
-    + record(3, struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3\0") + record(0)
-)  # fmt: skip
 
 
 @pytest.mark.parametrize("piped", [False, True], ids=["buffer", "pipe"])

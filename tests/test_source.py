@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import threading
@@ -11,22 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.errors import InputError
-from hvmctx.source import BufferSource, PipeSource, Source, open_source
+from hvmctx.source import BufferSource, PipeSource, Source, open_seekable, open_source
+from tests.samples import Pipe
 
 DATA = bytes(range(256)) * 10
-
-
-class Trickle(io.RawIOBase):
-    """A pipe that gives a few bytes at a time."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, count: int = -1) -> bytes:
-        return self._data.read(min(count, 7))
 
 
 def file_source(path: Path) -> Source:
@@ -40,7 +29,7 @@ SOURCES: dict[str, Callable[[Path], Source]] = {
     "path": file_source,
     "string": lambda path: open_source(str(file_source(path).name)),
     "object": lambda path: open_source(io.BytesIO(DATA)),
-    "pipe": lambda path: open_source(Trickle(DATA)),
+    "pipe": lambda path: open_source(Pipe(DATA, 7)),
 }
 
 
@@ -87,7 +76,7 @@ def test_offsets(source: Source) -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 400)), max_size=20))
 def test_pipes_and_buffers_agree(steps: list[tuple[bool, int]]) -> None:
-    pipe, buffer = open_source(Trickle(DATA)), open_source(DATA)
+    pipe, buffer = open_source(Pipe(DATA, 7)), open_source(DATA)
     for read, count in steps:
         if read:
             assert bytes(pipe.read(count)) == bytes(buffer.read(count))
@@ -158,3 +147,31 @@ class Broken(io.RawIOBase):
 def test_a_pipe_that_breaks() -> None:
     with pytest.raises(InputError, match="Input/output error"):
         open_source(Broken())
+
+
+def test_what_can_be_read_once_is_spooled(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(DATA))
+    for target in (Pipe(DATA), path, Pipe(gzip.compress(DATA)), DATA):
+        with open_seekable(target) as source:
+            assert source.seekable and source.whole_size() == len(DATA)
+            assert bytes(source.read_at(5, 1 << 40)) == DATA[5:]
+
+
+def test_an_open_source_is_taken_as_it_is() -> None:
+    file = io.BytesIO(DATA)
+    assert open_source(source := open_seekable(file)) is source
+    assert bytes(source.read(4)) == DATA[:4]
+
+
+def test_pipes_have_no_offsets() -> None:
+    source = open_source(Pipe(DATA))
+    with pytest.raises(InputError, match="cannot be read twice"):
+        source.read_at(0, 1)
+    with pytest.raises(InputError, match="cannot be read twice"):
+        source.whole_size()
+
+
+def test_files_without_an_end() -> None:
+    with pytest.raises(InputError, match="/proc/self/mem: "):
+        open_source("/proc/self/mem")

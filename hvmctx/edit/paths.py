@@ -196,8 +196,7 @@ def context_edit(image: Image, context: bytes) -> Edit:
     """The edit that puts a context in the place of the image's own. Raises
     MissingRecordError when it has none."""
     if image.format == CONTEXT:
-        assert image.source.size is not None
-        return 0, image.source.size, context
+        return 0, image.source.whole_size(), context
     record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
     if record is None:
         raise MissingRecordError("the image has no HVM_CONTEXT record")

@@ -1,7 +1,7 @@
 """A guest's memory out of an image: as a raw file (pfn after pfn, absent and blank pages as
 holes), or as an ELF64 core that gdb and readelf read.
 
-Between real files the kernel copies the pages (`edit.splice.copy_range`).
+Between real files the kernel copies the pages (`copying.copy_range`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from hvmctx.abi import streams
-from hvmctx.edit.splice import copy_range
+from hvmctx.copying import copy_range
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.stream.elf import Note, Segment, head_size, serialise_head, serialise_notes
 
