@@ -92,7 +92,8 @@ class BufferSource(Source):
 
     def __init__(self, buffer: bytes | bytearray | memoryview) -> None:
         view = memoryview(buffer)
-        self._view = view if view.format == "B" and view.c_contiguous else memoryview(bytes(view))
+        plain = view.format == "B" and view.ndim == 1 and view.c_contiguous
+        self._view = view if plain else memoryview(view.tobytes())
         super().__init__(len(self._view))
 
     def read_at(self, offset: int, count: int) -> memoryview:
