@@ -20,7 +20,8 @@ def copy_range(source: Source, start: int, end: int, out: BinaryIO) -> None:
     """Bytes `start` to `end` - 1 of a seekable source to where `out` stands: what is there
     of them."""
     end = min(end, source.whole_size())
-    start = _copy_in_kernel(source, start, end, out)
+    first = source.start
+    start = _copy_in_kernel(source, first + start, first + end, out) - first
     while start < end:
         data = source.read_at(start, min(CHUNK, end - start))
         if not data:
@@ -30,8 +31,9 @@ def copy_range(source: Source, start: int, end: int, out: BinaryIO) -> None:
 
 
 def _copy_in_kernel(source: Source, start: int, end: int, out: BinaryIO) -> int:
-    """As far as the kernel copies it: how far that is. Holes are stepped over, since not
-    every file system's `copy_file_range` keeps them (ext4's writes zeroes)."""
+    """Of the source's file, as far as the kernel copies it: how far that is. Holes are
+    stepped over, since not every file system's `copy_file_range` keeps them (ext4's writes
+    zeroes)."""
     fileno = getattr(source, "fileno", None)
     if fileno is None or not hasattr(os, "copy_file_range") or end - start < CHUNK:
         return start

@@ -13,7 +13,6 @@ from itertools import pairwise
 from hvmctx.abi import streams
 from hvmctx.source import CHUNK
 from hvmctx.stream.pages import page_size_of, words_of
-from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class MemoryMap:
     def of_image(cls, image: Image) -> MemoryMap:
         """Reads the page words of every PAGE_DATA record. Raises MissingRecordError when
         they went by in a pipe."""
-        return cls.of_records(image, image.records_of(LIBXC, streams.LIBXC_PAGE_DATA))
+        return cls.of_records(image, image.batches)
 
     @classmethod
     def of_records(cls, image: Image, records: Iterable[IndexedRecord]) -> MemoryMap:

@@ -112,10 +112,10 @@ def test_damaged_images_are_dumped_as_far_as_they_go(run: Run, tmp_path: Path) -
     result = run(path)
     assert result.status == 1 and not result.out
     assert "no HVM_CONTEXT record" in result.err
-    odd = SMALL.replace(context_bytes(), context_bytes()[:-1] + b"\1")
+    odd = SMALL.replace(context_bytes(), context_bytes()[:-8] + struct.pack("<HHI", 19, 0, 1))
     path.write_bytes(odd)
     result = run(path)
-    at = odd.index(context_bytes()[:-1]) + 4112
+    at = odd.index(context_bytes()[:-8]) + 4112
     assert result.status == 1 and result.err.startswith(f"hvmctx: context: offset {at:#x}: ")
 
 

@@ -73,6 +73,7 @@ def strip(
                 _refuse_legacy_inside(item)
         while data := source.read(CHUNK):
             out.write(data)
+        source.raise_trouble()
     return done
 
 

@@ -133,6 +133,7 @@ class Document(DataClassJsonMixin):
             if not source.seekable:
                 whole = io.BytesIO()
                 source.copy(LARGEST_INPUT + 1, whole)
+                source.raise_trouble()
                 source = BufferSource(whole.getbuffer())
             if source.whole_size() > LARGEST_INPUT:
                 raise InputError(

@@ -70,7 +70,9 @@ def convert(
             _xl_header(source, out)
         found_width, found_pv = _recognise(source)
         reader = LegacyReader(source, width or found_width, found_pv if pv is None else pv)
-        return _Conversion(reader, out, form, device_model).run()
+        done = _Conversion(reader, out, form, device_model).run()
+        source.raise_trouble()
+        return done
 
 
 def _xl_header(source: Source, out: BinaryIO) -> None:
