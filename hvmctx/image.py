@@ -181,7 +181,8 @@ class Image:
         if record.kept is not None:
             return len(record.kept) >= _PAGE_HEAD + record.words_size
         size = self.source.size
-        return size is None or record.body_offset + _PAGE_HEAD + record.words_size <= size
+        words_end = record.body_offset + _PAGE_HEAD + record.words_size
+        return size is not None and words_end <= size
 
     def body(self, record: IndexedRecord) -> bytes | memoryview:
         """The body of a record. Raises TruncatedError where the input ended before it, and
@@ -383,11 +384,18 @@ class Image:
 
     @property
     def memory_map(self) -> MemoryMap:
-        """Every pfn that the stream mentions: its type, and where its page lies. Reads the
-        page words, not the pages."""
+        """Every pfn that the stream mentions: its last type, and where its page lies. Reads
+        the page words, not the pages."""
         from hvmctx.memory_map import MemoryMap
 
         return MemoryMap.of_image(self)
+
+    @property
+    def restored_memory(self) -> MemoryMap:
+        """The memory that a restore leaves the guest with."""
+        from hvmctx.memory_map import MemoryMap
+
+        return MemoryMap.restored(self)
 
 
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:

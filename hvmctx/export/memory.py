@@ -44,7 +44,7 @@ def extract_memory(image: Image, out: BinaryIO, form: str = RAW) -> int:
     without page data or, as ELF, without a context, FieldError for pfns that no guest has."""
     if form not in FORMS:
         raise UsageError(f"memory comes out as {' or '.join(FORMS)}, not {form!r}")
-    runs = list(image.memory_map.populated())
+    runs = list(image.restored_memory.populated())
     if runs and runs[-1].end >> _PFN_BITS:
         raise FieldError(
             f"pfn {runs[-1].pfn:#x} is beyond the memory of any x86 guest ({_PFN_BITS} bits)"
