@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from hvmctx.abi import x86
+from hvmctx.abi import streams, x86
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.image import open_image
@@ -45,6 +47,7 @@ def stream(version: int, *records: bytes) -> bytes:
 def test_watching_says_what_judging_says(release: str) -> None:
     cases = [data for _, _, data in altered()]
     cases += [stream(2, page_data(word(1, 5))), stream(2, record(0x80000040)), stream(3)]
+    cases += [stream(2, params(index)) for index in (36, 37, 38, 39)]
     for data in cases:
         watcher = Restoring(releases(release))
         with open_image(data, layer="libxc", watcher=watcher) as image:
@@ -54,6 +57,39 @@ def test_watching_says_what_judging_says(release: str) -> None:
             assert (found[0].rule, found[0].offset) == (expected.rule, expected.offset)
         else:
             assert all(finding.layer == "context" for finding in found)
+
+
+def params(index: int) -> bytes:
+    return record(10, struct.pack("<IIQQ", 1, 0, index, 1))
+
+
+def test_releases_share_readers_only_where_nothing_differs() -> None:
+    """All releases at once find of a stream what each of them alone does."""
+    large = streams.RECORD_HEADER.pack(9, (8 << 20) + 1)
+    cases = [data for _, _, data in altered()]
+    cases += [stream(2, params(index)) for index in (36, 37, 38, 39)]
+    cases += [stream(2), stream(2, record(17, bytes(24))), libxc_head(2) + large]
+    names = [name for name in RELEASES if Release(name).since("4.5")]
+    for data in cases:
+        alone: dict[str, list[Release]] = {}
+        for release in releases(*names):
+            with open_image(data, layer="libxc") as image:
+                verdict = judge(image, release)
+            alone.setdefault(verdict.rule if verdict else "", []).append(release)
+        found = verify(data, releases=releases(*names), layer="libxc")
+        said = {f.rule: f.text for f in found if f.layer == "libxc"}
+        said.pop("stream-damaged", None)  # which every view says itself
+        assert set(said) == set(alone) - {"", "stream-damaged"}
+        for rule, text in said.items():
+            assert text.endswith(f"; Xen {span(alone[rule])} refuses it")
+
+
+def test_parameters_of_4_9() -> None:
+    data = stream(2, params(37))
+    for names in (("4.8",), ("4.8", "4.9"), ("4.8", "4.9", "4.10")):
+        found = [f.text for f in verify(data, releases=releases(*names)) if f.layer == "libxc"]
+        assert found == ["a parameter that the hypervisor does not have; Xen 4.8 refuses it"]
+    assert not [f for f in verify(data, releases=releases("4.9")) if f.layer == "libxc"]
 
 
 def test_one_finding_for_all_releases_of_a_reason() -> None:

@@ -84,7 +84,9 @@ class Host:
     @classmethod
     def of_image(cls, image: Image, release: Release | str, vcpus: int | None = None) -> Host:
         """With the policy, the parameters and the number of vcpus of an image. A guest
-        without a device model is PVH, and has no emulated device but its LAPICs."""
+        whose configuration says that it is pvh has no emulated device but its LAPICs.
+
+        Raises FormatError for a policy, parameters or a configuration that are none."""
         policy = image.cpuid_policy
         config = image.config
         built = config.get("b_info", {}) if isinstance(config, dict) else {}

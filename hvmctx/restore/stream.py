@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from hvmctx.abi import streams
 from hvmctx.abi.releases import RELEASES, Release
-from hvmctx.image import Watcher
+from hvmctx.image import LARGEST_KEPT, Watcher
 from hvmctx.restore.context import REFUSE, Verdict
 from hvmctx.stream.pages import data_pages, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
@@ -236,7 +236,10 @@ def _not_hvm(state: State, _: IndexedRecord) -> bool:
 
 
 def _bad_xenstore(state: State, record: IndexedRecord) -> bool:
-    """Keys that do not end, are empty or absolute; values that do not end."""
+    """Keys that do not end, are empty or absolute; values that do not end. libxl reads a
+    record of any length; one beyond what is kept of an image is not looked at."""
+    if record.length > LARGEST_KEPT:
+        return False
     strings = bytes(state.image.body(record))[8:].split(b"\0")
     if strings.pop():
         return True
@@ -290,6 +293,25 @@ RULES = (
 """In the order in which they are made of a record."""
 # fmt: on
 
+_THRESHOLDS = frozenset(
+    (
+        STREAM_V2_SINCE,
+        STATIC_DATA_SINCE,
+        _LARGER_RECORDS_SINCE,
+        *(since for since, _ in _PARAMS_SINCE),
+        *(rule.since for rule in RULES),
+        *(_NEXT[rule.until] for rule in RULES if rule.until is not None),
+    )
+)
+"""The releases in which something of the readers changed."""
+
+
+def reader_kind(release: Release) -> frozenset[str]:
+    """What is the same for releases whose readers take and refuse the same streams: the
+    releases up to this one that changed something."""
+    return frozenset(since for since in _THRESHOLDS if release.since(since))
+
+
 HEADER_RULES = {
     "stream-v2": "streams version 2 are read since 4.6",
     "stream-damaged": "the stream ends, or is none any more",
@@ -318,8 +340,10 @@ class StreamJudge(Watcher):
 
     def record(self, image: Image, record: IndexedRecord, whole: bool = True) -> None:
         state = self._state
-        if self.refusal is not None or (not whole and record.length <= state.longest):
-            return  # what the reader cannot get, the damage tells
+        if self.refusal is not None:
+            return
+        if not whole and (record.layer != LIBXC or record.length <= state.longest):
+            return  # what the reader cannot get, the damage tells; libxl takes any length
         state.image = image
         if record.count > 0 and whole and self._plain_pages(image, record):
             if not state.static_end:

@@ -45,6 +45,10 @@ class Seen:
         """All of a body that is small in any image; nothing of one that no reader takes."""
         return bytes(self.image.body(self.record)) if self.length <= LARGEST_KEPT else b""
 
+    def words(self) -> bytes:
+        """The page words of a PAGE_DATA record; nothing of one that no reader takes."""
+        return self.image.words(self.record) if self.length <= LARGEST_KEPT else b""
+
     def before(self, number: int, layer: str = LIBXC) -> int:
         """How many records of a type there have been."""
         return self.counts.get((layer, number), 0)
@@ -150,7 +154,8 @@ class Table(Watcher):
 
     def plain(self, image: Image, record: IndexedRecord) -> bool:
         """Whether a record is of the most common kind, of which no check says anything."""
-        return record.count > 0 and image.plain_pages(record)
+        small = record.length <= LARGEST_KEPT
+        return record.count > 0 and small and image.plain_pages(record)
 
     def _checks_of(self, record: IndexedRecord) -> list[Check]:
         key = record.layer, record.type

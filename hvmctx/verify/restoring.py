@@ -9,7 +9,7 @@ from hvmctx.findings import ERROR, Finding
 from hvmctx.image import Watcher
 from hvmctx.restore.context import Verdict, load
 from hvmctx.restore.host import Host
-from hvmctx.restore.stream import RULES, StreamJudge
+from hvmctx.restore.stream import StreamJudge, reader_kind
 from hvmctx.stream.reader import CONTEXT, LIBXC
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ class Restoring(Watcher):
         self._kinds: dict[object, StreamJudge] = {}
         self._judge_of: dict[str, StreamJudge] = {}
         for release in asked:
-            kind = release.since("4.10"), *(rule.stands_in(release) for rule in RULES)
+            kind = reader_kind(release)
             if kind not in self._kinds:
                 self._kinds[kind] = StreamJudge(release, checkpointed=checkpointed)
             self._judge_of[str(release)] = self._kinds[kind]

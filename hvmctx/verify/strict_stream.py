@@ -183,7 +183,7 @@ class StrictStream(Table):
             elif record.type == streams.LIBXC_HVM_PARAMS:
                 self._params = record, _params(self._seen)
             elif record.count > 0:
-                self._batch(image, record)
+                self._batch(record)
 
     def _forget_once(self) -> None:
         for number, name in streams.LIBXC_RECORDS.items():
@@ -199,8 +199,8 @@ class StrictStream(Table):
             self._say(WARNING, "order", text, record)
         self._phase = max(phase, self._phase)
 
-    def _batch(self, image: Image, record: IndexedRecord) -> None:
-        for pfn in self._pages.add(image.words(record)):
+    def _batch(self, record: IndexedRecord) -> None:
+        for pfn in self._pages.add(self._seen.words()):
             self._say(WARNING, "page-twice", f"pfn {pfn:#x} is twice in one batch", record)
 
     def _say(self, severity: str, rule: str, text: str, record: IndexedRecord) -> None:
