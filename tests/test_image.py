@@ -329,3 +329,13 @@ def test_api_names() -> None:
     assert hvmctx.Image is Image
     with pytest.raises(AttributeError):
         _ = hvmctx.nothing
+
+
+def test_release() -> None:
+    with open_image(EXAMPLE) as image:
+        assert str(image.release) == "4.17"
+    with open_image(context_bytes()) as image:
+        assert str(image.release) == "newest"
+    converted = libxc_head()[:32] + bytes(4) + libxc_head()[36:]
+    with open_image(converted + record(0)) as image:
+        assert str(image.release) == "newest"

@@ -9,7 +9,7 @@ from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.image import open_image
 from hvmctx.restore.stream import judge
-from hvmctx.verify.restoring import Restoring, releases_for, span
+from hvmctx.verify.restoring import Restoring, span
 from hvmctx.verify.views import verify
 from tests.samples import DATA, EXAMPLE, IMAGES, context_bytes, libxc_head, page_data, record, word
 from tests.test_restore_stream import altered
@@ -25,17 +25,6 @@ def test_span() -> None:
     assert (
         span(releases("4.6", "4.7", "4.14", "4.22", "newest")) == "4.6 to 4.7, 4.14, 4.22 to newest"
     )
-
-
-def test_releases_for() -> None:
-    with open_image(EXAMPLE) as image:
-        assert next(str(r) for r in releases_for(image)) == "4.17"
-        assert [str(r) for r in releases_for(image)][-1] == "newest"
-    with open_image(context_bytes()) as image:
-        assert [str(r) for r in releases_for(image)] == ["newest"]
-    converted = libxc_head()[:32] + bytes(4) + libxc_head()[36:]
-    with open_image(converted + record(0)) as image:
-        assert [str(r) for r in releases_for(image)] == ["newest"]
 
 
 def stream(version: int, *records: bytes) -> bytes:

@@ -4,7 +4,7 @@ toolstack of the release reads them, then the context as the hypervisor loads it
 
 from __future__ import annotations
 
-from hvmctx.abi.releases import NEWEST, Release
+from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
@@ -21,7 +21,7 @@ HELP = "say whether Xen would restore it, and if not, why"
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_judged(parser)
-    parser.add_argument("--release", default=NEWEST, help="which Xen, 4.0 to 4.22 or newest")
+    parser.add_argument("--release", default=NEWEST, help=f"which Xen, {SPAN} or newest")
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )

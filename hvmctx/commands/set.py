@@ -58,11 +58,10 @@ def _split(setting: str) -> tuple[str, str, str]:
 
 
 def _warn(image: Image, before: bytes, after: bytes) -> None:
-    from hvmctx.abi.releases import Release
     from hvmctx.restore.context import load
     from hvmctx.restore.host import Host
 
-    release = Release.of_version(*(image.xen_version or (0, 0)))
+    release = image.release
     host = Host.of_image(image, release)
     _warn_of_vmport(before, after)
     refusal = load(after, host)

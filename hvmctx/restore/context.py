@@ -16,7 +16,7 @@ from hvmctx.abi.declare import by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.context.record import Record
 from hvmctx.restore.context_rules import CHECKED_SINCE, RULES
-from hvmctx.restore.rules import Entry, Rule
+from hvmctx.restore.rules import LoadedRecord, Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Load:
         self._host = host
         self._known = host.release.sizes()
         self._rules = {
-            name: [rule for rule in rules if rule.stands_in(host.release)]
+            name: [rule for rule in rules if host.release in rule.releases]
             for name, rules in RULES.items()
         }
         self._applied: list[str] = []
@@ -183,7 +183,7 @@ class _Load:
                 if length > len(body):
                     self._walk_refuses("context-bounds", offset, known.name, instance)
             elif checking == has_check:
-                entry = Entry(known.name, instance, length, body, self._host, _fields)
+                entry = LoadedRecord(known.name, instance, length, body, self._host, _fields)
                 self._judge(entry, offset)
                 self._applied += _changes(entry)
             offset += _DESCRIPTOR.size + length
@@ -204,7 +204,7 @@ class _Load:
             text = vmport.RULES[outcome.rule]
             self._refuse(outcome.rule, outcome.errno, text, offset, "VMPORT", 0)
 
-    def _judge(self, entry: Entry, offset: int) -> None:
+    def _judge(self, entry: LoadedRecord, offset: int) -> None:
         for rule in self._rules[entry.name]:
             if rule.fires(entry):
                 text = rule.text + _shown(rule, entry)
@@ -220,7 +220,7 @@ _SHOWN = {
 """Rules about one field: which, so that a refusal shows its value."""
 
 
-def _shown(rule: Rule, entry: Entry) -> str:
+def _shown(rule: Rule, entry: LoadedRecord) -> str:
     if rule.id.endswith("-length"):
         return f": length {entry.length}, {entry.space} bytes left"
     if rule.id.endswith(("-vcpu", "-instance")):
@@ -229,7 +229,7 @@ def _shown(rule: Rule, entry: Entry) -> str:
     return f": {name} is {entry.fields[name]:#x}" if name else ""
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
+def _fields(entry: LoadedRecord) -> dict[str, Any]:
     known = by_name(entry.name)
     body = entry.body[: entry.length]
     if entry.name not in VARIABLE:
@@ -249,7 +249,7 @@ def unfolded(arbytes: int) -> int:
     return arbytes
 
 
-def _changes(entry: Entry) -> list[str]:
+def _changes(entry: LoadedRecord) -> list[str]:
     """What an accepted load makes of a record that is not what the record says."""
     where, fields = f"{entry.name}/{entry.instance}", entry.fields
     changes = []

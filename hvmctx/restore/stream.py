@@ -9,10 +9,10 @@ Xen 4.17 fed with altered streams.
 from __future__ import annotations
 
 import struct
-from itertools import pairwise
 
 from hvmctx.abi import streams
-from hvmctx.abi.releases import RELEASES, Release
+from hvmctx.abi.releases import Release, Window
+from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
 from hvmctx.image import LARGEST_KEPT, Watcher
 from hvmctx.restore.context import REFUSE, Verdict
 from hvmctx.stream.pages import data_pages, words_of
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from hvmctx.image import Image, IndexedRecord
 
-STREAM_V2_SINCE = "4.6"
-STATIC_DATA_SINCE = "4.14"
-"""The first release that knows version 3 and its records."""
 _LARGER_RECORDS_SINCE = "4.10"
 _INVALID_TYPES = frozenset((5, 6, 7, 8))
 _PV, _HVM = streams.GUEST_X86_PV, streams.GUEST_X86_HVM
@@ -91,9 +88,10 @@ class State:
 
 
 class StreamRule:
-    """One check of a reader. `record` is a type's name, `*` for all of the layer."""
+    """One check of a reader. `record` is a type's name, `*` for all of the layer;
+    `releases` are those that make the check, out of those that know these streams."""
 
-    __slots__ = ("fires", "id", "layer", "record", "since", "text", "until")
+    __slots__ = ("fires", "id", "layer", "record", "releases", "text")
 
     def __init__(
         self,
@@ -102,32 +100,14 @@ class StreamRule:
         identifier: str,
         fires: Callable[[State, IndexedRecord], bool],
         text: str,
-        since: str = STREAM_V2_SINCE,
-        until: str | None = None,
+        since: str | None = None,
     ) -> None:
         self.layer = layer
         self.record = record
         self.id = identifier
         self.fires = fires
         self.text = text
-        self.since = since
-        self.until = until
-
-    def stands_in(self, release: Release) -> bool:
-        """Whether this release makes the check."""
-        if not release.since(self.since):
-            return False
-        return self.until is None or not release.since(_NEXT[self.until])
-
-    @property
-    def releases(self) -> str:
-        """The releases in words."""
-        if self.until is None:
-            return "every release" if self.since == STREAM_V2_SINCE else f"{self.since} and later"
-        return f"{self.since} to {self.until}"
-
-
-_NEXT = dict(pairwise(RELEASES))
+        self.releases = Window(since, oldest=STREAM_V2_SINCE)
 
 
 def _no_static_end(state: State, _: IndexedRecord) -> bool:
@@ -299,8 +279,8 @@ _THRESHOLDS = frozenset(
         STATIC_DATA_SINCE,
         _LARGER_RECORDS_SINCE,
         *(since for since, _ in _PARAMS_SINCE),
-        *(rule.since for rule in RULES),
-        *(_NEXT[rule.until] for rule in RULES if rule.until is not None),
+        *(rule.releases.since for rule in RULES),
+        *(rule.releases.behind for rule in RULES if rule.releases.behind is not None),
     )
 )
 """The releases in which something of the readers changed."""
@@ -372,7 +352,7 @@ class StreamJudge(Watcher):
             rules = self._rules[key] = [
                 rule
                 for rule in RULES
-                if rule.stands_in(self._state.release)
+                if self._state.release in rule.releases
                 and rule.layer == record.layer
                 and rule.record in ("*", record.name)
             ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hvmctx.abi import x86
 from hvmctx.abi.declare import by_name
-from hvmctx.abi.releases import NEWEST, Release
+from hvmctx.abi.releases import NEWEST, Release, emission_order
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 
@@ -61,6 +61,7 @@ def reset_context(vcpus: int, release: Release | None = None) -> HvmContext:
     for record in entries:
         record.body = bytes(record.body)[: sizes.get(record.name, 0)]
     known = [record for record in entries if record.name in sizes]
+    known.sort(key=lambda record: emission_order(record.typecode, record.instance))
     return HvmContext([*known, _record("END")])
 
 

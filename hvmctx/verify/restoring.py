@@ -21,19 +21,10 @@ if TYPE_CHECKING:
     from hvmctx.stream.reader import Header
 
 
-def releases_for(image: Image) -> list[Release]:
-    """Those that an image is meant for: the one that wrote it and all younger ones; for a
-    bare context, which does not say, the newest."""
-    version = image.xen_version
-    names = list(RELEASES)
-    if version is None or not version[0]:
-        return [Release(names[-1])]
-    return [Release(name) for name in names[Release.of_version(*version).number :]]
-
-
 class Restoring(Watcher):
     """The stream readers of every release that may be asked for, while an image is being
-    opened: as many as there are kinds of them."""
+    opened: as many as there are kinds of them. Without `releases` those that the image is
+    meant for are asked: the one that wrote it, and all younger ones."""
 
     def __init__(self, releases: Sequence[Release] | None, *, checkpointed: bool = False) -> None:
         self._releases = releases
@@ -50,7 +41,7 @@ class Restoring(Watcher):
         for judge in self._kinds.values():
             judge.header(image, header)
         if self._releases is None and header.name == "domain header":
-            self._drop(releases_for(image))
+            self._drop(image.release.and_younger())
 
     def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
         for judge in self._kinds.values():
@@ -66,7 +57,7 @@ class Restoring(Watcher):
     ) -> list[Finding]:
         """The findings, once the input has gone by."""
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
-        for release in self._releases or releases_for(image):
+        for release in self._releases or image.release.and_younger():
             verdict = self._verdict(image, release, vcpus, vmport)
             if verdict is not None:
                 key = verdict.errno, verdict.rule, verdict.offset, verdict.text

@@ -14,6 +14,7 @@ from ctypes import Array, sizeof
 from hvmctx.abi import x86
 from hvmctx.abi.declare import DOMAIN, record_types
 from hvmctx.abi.fields import fields_of
+from hvmctx.abi.releases import emission_order
 from hvmctx.findings import ERROR, NOTE, WARNING, Finding
 from hvmctx.restore.context import unfolded
 from hvmctx.stream.reader import CONTEXT
@@ -355,10 +356,10 @@ class _Judging:
                 self._say(WARNING, "reserved-field", text, record)
 
     def _order(self) -> None:
-        before = (-1, -1)
+        before = emission_order(x86.HEADER.typecode, 0)
         seen = set()
         for record in self._context.entries:
-            key = (record.typecode, record.instance)
+            key = emission_order(record.typecode, record.instance)
             if record.typecode in (x86.END.typecode, x86.HEADER.typecode):
                 continue
             if key in seen:
