@@ -22,9 +22,10 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.image import open_image
-from hvmctx.restore.context import TWO_PASSES_SINCE, WALK, Verdict, load, rules, unfolded
+from hvmctx.restore.context import TWO_PASSES_SINCE, WALK, load, rules, unfolded
 from hvmctx.restore.context_rules import CHECKED_SINCE, RULES
 from hvmctx.restore.host import PVH_DEVICES, Host
+from hvmctx.restore.verdict import Verdict
 from tests.samples import DATA, EXAMPLE, context_bytes
 
 POLICY = {"4.17": EXAMPLE, "4.20": DATA / "images" / "hvm2x420.save"}

@@ -67,8 +67,8 @@ def _warn(image: Image, before: bytes, after: bytes) -> None:
     refusal = load(after, host)
     if not refusal.accepted and load(before, host).accepted:
         print(
-            f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.record}/"
-            f"{refusal.instance}: {refusal.text} [{refusal.rule}]",
+            f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.where}: "
+            f"{refusal.text} [{refusal.rule}]",
             file=sys.stderr,
         )
 

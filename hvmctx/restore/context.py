@@ -17,6 +17,7 @@ from hvmctx.abi.releases import VARIABLE
 from hvmctx.context.record import Record
 from hvmctx.restore.context_rules import CHECKED_SINCE, RULES
 from hvmctx.restore.rules import LoadedRecord, Rule
+from hvmctx.restore.verdict import ACCEPT, REFUSE, VIOLATION, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from hvmctx.restore.host import Host
 
-ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
 _VMPORT = 21
 _DESCRIPTOR = struct.Struct("<HHI")
 ERRNO_SINCE = "4.17"
@@ -40,54 +40,6 @@ WALK = {
     "context-bounds": ("ENODATA", "the record's length is beyond the end of the context"),
 }
 """The walk's own rules: errno, text. `context-bounds` is one of the first of two passes."""
-
-
-class Verdict:
-    """What a load ends in. `verdict` is accept, refuse or violation (the loader leaves its
-    memory: only VMPORT's can); `errno`, `rule`, `layer`, `record` (name), `instance`,
-    `offset` (of the record, in the context or stream) and `text` say why. Refusals of the
-    toolstack have no errno and no instance. `applied` lists what an accepted
-    load changes, in words."""
-
-    __slots__ = (
-        "applied", "errno", "instance", "layer", "offset", "record", "rule", "text", "verdict",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        verdict: str,
-        *,
-        errno: str | None = None,
-        rule: str = "",
-        record: str = "",
-        instance: int | None = None,
-        offset: int = 0,
-        text: str = "",
-        applied: list[str] | None = None,
-        layer: str = "context",
-    ) -> None:
-        self.verdict = verdict
-        self.errno = errno
-        self.rule = rule
-        self.record = record
-        self.instance = instance
-        self.offset = offset
-        self.text = text
-        self.applied = applied or []
-        self.layer = layer
-
-    def __repr__(self) -> str:
-        return f"<{self.verdict}{f', {self.errno} [{self.rule}]' if self.errno else ''}>"
-
-    @property
-    def accepted(self) -> bool:
-        return self.verdict == ACCEPT
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {name: getattr(self, name) for name in (
-            "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
-        )}  # fmt: skip
 
 
 class _Refusal(Exception):
@@ -281,4 +233,4 @@ def rules() -> list[Rule]:
     return [rule for table in RULES.values() for rule in table]
 
 
-__all__ = ["ACCEPT", "REFUSE", "VIOLATION", "WALK", "Verdict", "load", "rules", "unfolded"]
+__all__ = ["ERRNO_SINCE", "TWO_PASSES_SINCE", "WALK", "load", "rules", "unfolded"]

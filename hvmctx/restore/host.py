@@ -82,7 +82,13 @@ class Host:
         self.vmport = vmport
 
     @classmethod
-    def of_image(cls, image: Image, release: Release | str, vcpus: int | None = None) -> Host:
+    def of_image(
+        cls,
+        image: Image,
+        release: Release | str,
+        vcpus: int | None = None,
+        vmport: VmportProfile | None = None,
+    ) -> Host:
         """With the policy, the parameters and the number of vcpus of an image. A guest
         whose configuration says that it is pvh has no emulated device but its LAPICs.
 
@@ -99,6 +105,7 @@ class Host:
             devices=PVH_DEVICES if pvh else DEVICES,
             leaves=policy.leaves if policy else (),
             nested=bool(image.params.get(24)),
+            vmport=vmport,
         )
 
     def register(self, leaf: int, subleaf: int | None, register: int) -> int:

@@ -14,7 +14,7 @@ from hvmctx.abi import streams
 from hvmctx.abi.releases import Release, Window
 from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
 from hvmctx.image import LARGEST_KEPT, Watcher
-from hvmctx.restore.context import REFUSE, Verdict
+from hvmctx.restore.verdict import REFUSE, Verdict
 from hvmctx.stream.pages import data_pages, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
 

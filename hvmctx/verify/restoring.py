@@ -3,14 +3,15 @@ releases that have it."""
 
 from __future__ import annotations
 
-from hvmctx.abi import streams
+from functools import partial
+
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.findings import ERROR, Finding
 from hvmctx.image import Watcher
-from hvmctx.restore.context import Verdict, load
 from hvmctx.restore.host import Host
+from hvmctx.restore.image import judge_image
 from hvmctx.restore.stream import StreamJudge, reader_kind
-from hvmctx.stream.reader import CONTEXT, LIBXC
+from hvmctx.restore.verdict import VIOLATION, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,44 +57,25 @@ class Restoring(Watcher):
         self, image: Image, *, vcpus: int | None = None, vmport: VmportProfile | None = None
     ) -> list[Finding]:
         """The findings, once the input has gone by."""
+        host_of = partial(Host.of_image, vcpus=vcpus, vmport=vmport)
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
         for release in self._releases or image.release.and_younger():
-            verdict = self._verdict(image, release, vcpus, vmport)
-            if verdict is not None:
+            verdict = judge_image(image, release, host_of, reader=self._judge_of[str(release)])
+            if not verdict.accepted:
                 key = verdict.errno, verdict.rule, verdict.offset, verdict.text
                 reasons.setdefault(key, (verdict, []))[1].append(release)
         return [_finding(verdict, releases) for verdict, releases in reasons.values()]
 
-    def _verdict(
-        self, image: Image, release: Release, vcpus: int | None, vmport: VmportProfile | None
-    ) -> Verdict | None:
-        if image.format == CONTEXT:
-            context, offset = image.hvm_context.to_bytes(), 0
-        else:
-            refusal = self._judge_of[str(release)].end(image)
-            if refusal is not None or image.guest_type == streams.GUEST_X86_PV:
-                return refusal
-            record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
-            context = b"" if record is None else bytes(image.body(record))
-            offset = 0 if record is None else record.body_offset
-        host = Host.of_image(image, release, vcpus)
-        host.vmport = vmport
-        verdict = load(context, host)
-        verdict.offset += offset
-        return None if verdict.accepted else verdict
-
 
 def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
-    instance = "" if verdict.instance is None else f"/{verdict.instance}"
-    errno = f"{verdict.errno}: " if verdict.errno else ""
-    verb = "leaves its memory over" if verdict.verdict == "violation" else "refuses"
+    verb = "leaves its memory over" if verdict.verdict == VIOLATION else "refuses"
     return Finding(
         ERROR,
         verdict.rule,
-        f"{errno}{verdict.text}; Xen {span(releases)} {verb} it",
+        f"{verdict.reason}; Xen {span(releases)} {verb} it",
         layer=verdict.layer,
         offset=verdict.offset,
-        record=f"{verdict.record}{instance}" if verdict.record else "",
+        record=verdict.where,
     )
 
 
