@@ -83,9 +83,9 @@ def _warn_of_vmport(before: bytes, after: bytes) -> None:
         return
     from hvmctx.abi import vmport
     from hvmctx.findings import ERROR
-    from hvmctx.restore.vmport import judge
+    from hvmctx.restore.vmport import findings_of
 
-    known, found = (judge(record.to_bytes()) for (record,) in (old, new))
+    known, found = (findings_of(record.to_bytes()) for (record,) in (old, new))
     rules = {finding.rule for finding in known}
     for finding in found:
         if finding.rule not in rules:

@@ -14,6 +14,7 @@ import struct
 from hvmctx.abi import x86
 from hvmctx.abi.declare import by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
+from hvmctx.abi.x86_bits import RFLAGS
 from hvmctx.context.record import Record
 from hvmctx.restore.context_rules import CHECKED_SINCE, RULES
 from hvmctx.restore.rules import LoadedRecord, Rule
@@ -210,7 +211,7 @@ def _changes(entry: LoadedRecord) -> list[str]:
             before = fields[f"{segment}_arbytes"]
             if unfolded(before) != before:
                 changes.append(f"{where}: {segment}_arbytes {before:#x} -> {unfolded(before):#x}")
-        if not fields["rflags"] & 2:
+        if not fields["rflags"] & RFLAGS.ONE:
             changes.append(f"{where}: rflags gets bit 1")
         if entry.length != x86.CPU.size and entry.host.release.since("4.7"):
             changes.append(f"{where}: read from {entry.length} bytes, flags forced to 1")

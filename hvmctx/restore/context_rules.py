@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from hvmctx.abi import x86
 from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
 from hvmctx.restore.host import AMD, INTEL
 from hvmctx.restore.rules import LoadedRecord, Rule
 
@@ -25,28 +26,22 @@ _CHECKED = "4.19"
 """The first release that checks PIC, PIT and PCI_LINK before it loads anything."""
 _LAPIC_CHECKED = "4.20"
 
-_CR0 = 0xE005003F
-_PE, _ET, _PG = 1, 1 << 4, 1 << 31
-_SCE, _LME, _LMA, _NXE, _SVME, _LMSLE, _FFXSE, _AIBRSE = (
-    1 << bit for bit in (0, 8, 10, 11, 12, 13, 14, 21)
-)
 _U32 = 0xFFFFFFFF
 
 # feature -> bits of cr4 that it allows, and the first release that lets it
 _CR4_FEATURES = (
-    ("VME", 1 << 0 | 1 << 1, "4.0"), ("TSC", 1 << 2, "4.0"), ("DE", 1 << 3, "4.0"),
-    ("PSE", 1 << 4, "4.0"), ("PAE", 1 << 5, "4.0"), ("MCE", 1 << 6, "4.0"),
-    ("MCA", 1 << 6, "4.0"), ("PGE", 1 << 7, "4.0"), ("FXSR", 1 << 9, "4.0"),
-    ("SSE", 1 << 10, "4.0"), ("UMIP", 1 << 11, "4.12"), ("FSGSBASE", 1 << 16, "4.0"),
-    ("PCID", 1 << 17, "4.0"), ("XSAVE", 1 << 18, "4.0"), ("SMEP", 1 << 20, "4.0"),
-    ("SMAP", 1 << 21, "4.0"), ("PKU", 1 << 22, "4.7"), ("CET_SS", 1 << 23, "4.14"),
-    ("CET_IBT", 1 << 23, "4.14"), ("PKS", 1 << 24, "4.18"), ("LASS", 1 << 27, "newest"),
+    ("VME", CR4.VME | CR4.PVI, OLDEST), ("TSC", CR4.TSD, OLDEST),
+    ("DE", CR4.DE, OLDEST), ("PSE", CR4.PSE, OLDEST), ("PAE", CR4.PAE, OLDEST),
+    ("MCE", CR4.MCE, OLDEST), ("MCA", CR4.MCE, OLDEST), ("PGE", CR4.PGE, OLDEST),
+    ("FXSR", CR4.OSFXSR, OLDEST), ("SSE", CR4.OSXMMEXCPT, OLDEST),
+    ("UMIP", CR4.UMIP, "4.12"), ("FSGSBASE", CR4.FSGSBASE, OLDEST),
+    ("PCID", CR4.PCIDE, OLDEST), ("XSAVE", CR4.OSXSAVE, OLDEST),
+    ("SMEP", CR4.SMEP, OLDEST), ("SMAP", CR4.SMAP, OLDEST),
+    ("PKU", CR4.PKE, "4.7"), ("CET_SS", CR4.CET, "4.14"),
+    ("CET_IBT", CR4.CET, "4.14"), ("PKS", CR4.PKS, "4.18"),
+    ("LASS", CR4.LASS, "newest"),
 )  # fmt: skip
-_CR4_PCE, _CR4_VMXE = 1 << 8, 1 << 13
-_X87, _SSE, _YMM, _BNDREGS, _BNDCSR = (1 << bit for bit in range(5))
-_AVX512 = 0b111 << 5
-_TILE = 0b11 << 17
-_KNOWN_STATES = 0x2FF | _TILE | 1 << 62
+_KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
 
 
 def _size(entry: LoadedRecord) -> int:
@@ -94,18 +89,18 @@ def _not_zero(name: str) -> Callable[[LoadedRecord], bool]:
 
 def _bad_cr0(entry: LoadedRecord) -> bool:
     cr0 = entry.fields["cr0"]
-    return bool(cr0 & ~_CR0) or not cr0 & _ET or (bool(cr0 & _PG) and not cr0 & _PE)
+    return bool(cr0 & ~CR0.KNOWN) or not cr0 & CR0.ET or (bool(cr0 & CR0.PG) and not cr0 & CR0.PE)
 
 
 def cr4_allowed(entry: LoadedRecord) -> int:
     """The bits of cr4 that this guest may have set."""
     host = entry.host
-    allowed = _CR4_PCE
-    for feature, bits, since in _CR4_FEATURES:
+    allowed = CR4.PCE
+    for feature, lets, since in _CR4_FEATURES:
         if host.release.since(since) and host.has(feature):
-            allowed |= bits
+            allowed |= lets
     if host.has("VMX") and (host.nested or not host.release.since("4.6")):
-        allowed |= _CR4_VMXE
+        allowed |= CR4.VMXE
     return allowed
 
 
@@ -116,22 +111,22 @@ def _bad_cr4(entry: LoadedRecord) -> bool:
 def _bad_efer(entry: LoadedRecord) -> bool:
     host, efer, cr0 = entry.host, entry.fields["msr_efer"], entry.fields["cr0"]
     old = not host.release.since("4.6")
-    known = _SCE | _LME | _LMA | _NXE | _FFXSE
+    known = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE | EFER.FFXSE
     if old:
-        known |= _LMSLE
+        known |= EFER.LMSLE
     if not old or (host.nested and host.has("SVM")):
-        known |= _SVME
+        known |= EFER.SVME
     if host.release.since("4.18"):
-        known |= _AIBRSE
+        known |= EFER.AIBRSE
     return bool(
         efer & ~known
-        or (efer & _SCE and not host.has("SYSCALL"))
-        or (not old and efer & (_LME | _LMA) and not host.has("LM"))
-        or (efer & _LMA and (not efer & _LME or (not old and not cr0 & _PG)))
-        or (efer & _NXE and not host.has("NX"))
-        or (efer & _SVME and not (host.has("SVM") and host.nested))
-        or (efer & _FFXSE and not host.has("FFXSR"))
-        or (efer & _AIBRSE and not host.has("AUTO_IBRS"))
+        or (efer & EFER.SCE and not host.has("SYSCALL"))
+        or (not old and efer & (EFER.LME | EFER.LMA) and not host.has("LM"))
+        or (efer & EFER.LMA and (not efer & EFER.LME or (not old and not cr0 & CR0.PG)))
+        or (efer & EFER.NXE and not host.has("NX"))
+        or (efer & EFER.SVME and not (host.has("SVM") and host.nested))
+        or (efer & EFER.FFXSE and not host.has("FFXSR"))
+        or (efer & EFER.AIBRSE and not host.has("AUTO_IBRS"))
     )
 
 
@@ -167,7 +162,8 @@ def _bad_pic(entry: LoadedRecord) -> bool:
 
 
 def _bad_lapic_base(entry: LoadedRecord) -> bool:
-    return bool(entry.fields["apic_base_msr"] & 0xC00 == 0x400)
+    mode = entry.fields["apic_base_msr"] & (ApicBase.EXTD | ApicBase.EN)
+    return bool(mode == ApicBase.EXTD)
 
 
 def _bad_routes(entry: LoadedRecord) -> bool:
@@ -217,15 +213,15 @@ def _states(entry: LoadedRecord) -> tuple[int, int, int, int]:
 
 
 def _valid_xcr0(states: int) -> bool:
-    if states & ~_KNOWN_STATES or not states & _X87:
+    if states & ~_KNOWN_STATES or not states & XCR0.X87:
         return False
-    if states & _YMM and not states & _SSE:
+    if states & XCR0.YMM and not states & XCR0.SSE:
         return False
-    if states & _AVX512 and (states & _AVX512 != _AVX512 or not states & _YMM):
+    if states & XCR0.AVX512 and (states & XCR0.AVX512 != XCR0.AVX512 or not states & XCR0.YMM):
         return False
-    if states & _TILE not in (0, _TILE):
+    if states & XCR0.TILE not in (0, XCR0.TILE):
         return False
-    return bool(states & _BNDREGS) == bool(states & _BNDCSR)
+    return bool(states & XCR0.BNDREGS) == bool(states & XCR0.BNDCSR)
 
 
 def _bad_states(entry: LoadedRecord) -> bool:

@@ -13,7 +13,7 @@ from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
 from hvmctx.stream.qemu import MAGIC
 from hvmctx.stream.reader import LIBXC, LIBXL
-from hvmctx.verify.checks import Check, HeaderCheck, Seen, Table
+from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
 from hvmctx.verify.pages import PassedPages, mismatches
 
 TYPE_CHECKING = False
@@ -161,7 +161,7 @@ _MOST_MISMATCHES = 16
 # fmt: on
 
 
-class StrictStream(Table):
+class StrictStream(CheckTable):
     """The table, and the rules about the whole, over an image being opened."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from hvmctx.findings import ERROR
 from hvmctx.image import LARGEST_KEPT
 from hvmctx.stream.pages import data_pages
 from hvmctx.stream.reader import LIBXC, LIBXL
-from hvmctx.verify.checks import Check, HeaderCheck, Seen, Table
+from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ CHECKS = tuple(Check(*row, ERROR) for row in (
 # fmt: on
 
 
-class Verifier(Table):
+class Verifier(CheckTable):
     """The whole table, over an image being opened."""
 
     def __init__(self) -> None:
