@@ -33,6 +33,7 @@ _CODES = {
 }
 _STRUCTS = {code: struct.Struct("<" + code) for code in _CODES.values()}
 _STRUCTURED = (ctypes.Structure, ctypes.Union)
+_RESERVED = frozenset(("pad", "res", "reserve", "reserved", "rsvd"))
 
 
 def _is_array(ctype: Any) -> bool:
@@ -76,9 +77,10 @@ class Field:
         return self.width != 8 * self.size
 
     @property
-    def is_padding(self) -> bool:
-        """Declared for exactness only: never meant to carry anything."""
-        return self.name.startswith("_")
+    def is_reserved(self) -> bool:
+        """Padding or reserved, so meant to be zero: the last word of its name says so
+        (`_pad0`, `res4`, `reserve`, `pending_reserved`, `_rsvd`)."""
+        return self.name.rpartition("_")[2].rstrip("0123456789") in _RESERVED
 
 
 def fields_of(
@@ -282,20 +284,24 @@ class Layout:
     def paths(self) -> Iterator[str]:
         """The path of every integer and byte array of the structure, unions' other
         members left out."""
+        return (path for path, _ in self.places())
+
+    def places(self) -> Iterator[tuple[str, Field]]:
+        """Those paths, each with the field that it ends in (of an element, its array)."""
         for field in self.fields:
             if not field.alternate:
-                yield from _paths(field.name, field.ctype)
+                yield from _places(field.name, field, field.ctype)
 
 
-def _paths(prefix: str, ctype: Any) -> Iterator[str]:
+def _places(prefix: str, field: Field, ctype: Any) -> Iterator[tuple[str, Field]]:
     if _is_array(ctype) and ctype._type_ is not ctypes.c_uint8:
         for index in range(ctype._length_):
-            yield from _paths(f"{prefix}[{index}]", ctype._type_)
+            yield from _places(f"{prefix}[{index}]", field, ctype._type_)
     elif issubclass(ctype, _STRUCTURED):
-        for path in Layout.of(ctype).paths():
-            yield f"{prefix}.{path}"
+        for path, inner in Layout.of(ctype).places():
+            yield f"{prefix}.{path}", inner
     else:
-        yield prefix
+        yield prefix, field
 
 
 def _encode_field(field: Field, body: bytearray, base: int, value: Any, where: str) -> None:
