@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -23,7 +24,7 @@ ALL = [(LIBXC, n) for n in streams.LIBXC_RECORDS] + [(LIBXL, n) for n in streams
 @pytest.fixture
 def plain_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "_handlers", dict(handlers._handlers))
-    monkeypatch.setattr(handlers, "_plugins", [])
+    monkeypatch.setattr(handlers, "_announced", None)
 
 
 @given(st.sampled_from(ALL), st.binary(max_size=60))
@@ -67,35 +68,48 @@ class FakeEntry:
         return self._handler
 
 
-def test_entry_points(plain_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [FakeEntry("libxc:0x20", bytes.hex)]
-    asked = []
+@pytest.fixture
+def announce(plain_registry: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    def call(*entries: FakeEntry) -> list[str]:
+        asked: list[str] = []
 
-    def entry_points(group: str) -> list[FakeEntry]:
-        asked.append(group)
-        return found
+        def entry_points(group: str) -> tuple[FakeEntry, ...]:
+            asked.append(group)
+            return entries
 
-    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-    record = StreamRecord(LIBXC, 0x20, 2, 0)
-    assert handlers.decode(record, b"ab") == "6162"
+        monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+        return asked
+
+    return call
+
+
+def test_entry_points(announce: Callable[..., list[str]]) -> None:
+    """For new types, and for those that have a model."""
+    asked = announce(FakeEntry("libxc:0x20", bytes.hex), FakeEntry("libxc:8", len))
+    assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == "6162"
     assert handlers.decode(StreamRecord(LIBXC, 0x21, 2, 0), b"ab") == b"ab"
+    assert handlers.decode(StreamRecord(LIBXC, 8, 2, 0), b"ab") == 2
+    assert isinstance(handlers.parse(StreamRecord(LIBXC, 8, 24, 0), bytes(24)), libxc.TscInfo)
     assert asked == ["hvmctx.handlers"], "looked up once"
 
 
 @pytest.mark.parametrize(
-    "entry",
-    [
-        FakeEntry("nonsense", len),
-        FakeEntry("libxc:0x20", ImportError("gone")),
-        FakeEntry("libxc:1", len),  # which has a model
-    ],
+    ("handler", "reason"), [(ImportError("gone"), "ImportError: gone"), (5, "5 cannot be called")]
 )
-def test_entry_points_that_are_refused(
-    entry: FakeEntry, plain_registry: None, monkeypatch: pytest.MonkeyPatch
+def test_an_entry_point_that_does_not_load_spoils_no_other(
+    handler: Any, reason: str, announce: Callable[..., list[str]]
 ) -> None:
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
-    with pytest.raises(UsageError, match=f"entry point '{entry.name}'"):
-        handlers.load_plugins()
+    announce(FakeEntry("libxc:0x20", handler), FakeEntry("libxc:0x21", bytes.hex))
+    for _ in range(2):  # it is said every time
+        with pytest.raises(UsageError, match=f"entry point 'libxc:0x20'.*: {reason}"):
+            handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab")
+        assert handlers.decode(StreamRecord(LIBXC, 0x21, 2, 0), b"ab") == "6162"
+
+
+def test_an_entry_point_of_an_odd_name(announce: Callable[..., list[str]]) -> None:
+    announce(FakeEntry("nonsense", len), FakeEntry("libxc:0x20", len))
+    with pytest.warns(UserWarning, match="entry point 'nonsense' .* is not named layer:type"):
+        assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == 2
 
 
 def test_a_handler_that_fails_is_a_format_error(plain_registry: None) -> None:

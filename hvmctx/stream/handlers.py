@@ -3,9 +3,10 @@
 Record types of Xen's own have a model each: a class with `parse` and, beside it,
 `serialise`. A handler is a callable that takes a record's body (bytes or a view) and
 returns what it means, or raises a FormatError whose offset counts from the start of the
-body. `register` puts one in a model's place, or decodes a type that has none; other
-packages add theirs for such types through the entry point group `hvmctx.handlers`: the
-entry point's name is `layer:type`, such as `libxc:0x20`.
+body. `register` adds one, for a type that has no model or in the model's place; other
+packages add theirs through the entry point group `hvmctx.handlers`: the entry point's name
+is `layer:type`, such as `libxc:0x20`. `Image.payload` and `info` ask the handlers; what
+hvmctx itself works with is the models.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from importlib.metadata import EntryPoint
     from typing import Any
 
     Handler = Callable[[Any], Any]
@@ -49,8 +51,8 @@ _MODELS: dict[tuple[str, int], str] = {
     (LIBXL, streams.LIBXL_CHECKPOINT_STATE): f"{_XL}:CheckpointState",
 }
 _handlers: dict[tuple[str, int], Handler] = {}
-_plugins: list[str] = []
-"""What `load_plugins` has found: filled once, with the group's name first."""
+_announced: dict[tuple[str, int], EntryPoint] | None = None
+"""Entry points by what they are for; None until somebody asks."""
 
 
 def model_of(layer: str, number: int) -> Any:
@@ -68,39 +70,51 @@ def register(layer: str, number: int, handler: Handler) -> None:
 
 
 def find(layer: str, number: int) -> Handler | None:
-    """The handler of a record type: the one registered, its model's `parse`, or what an
-    installed package announces, for which is looked once, and only when a type turns up
-    that nothing else decodes."""
+    """The handler of a record type: the one registered, else what an installed package
+    announces, else its model's `parse`. Raises UsageError for an entry point that cannot
+    be loaded."""
     key = layer, number
     if key not in _handlers:
-        model = model_of(layer, number)
-        if model is not None:
-            handler: Handler = model.parse
-            return handler
-        if not _plugins:
-            load_plugins()
-    return _handlers.get(key)
+        entry = announced().get(key)
+        if entry is None:
+            model = model_of(layer, number)
+            return None if model is None else model.parse
+        register(layer, number, _load(entry))
+    return _handlers[key]
 
 
-def load_plugins() -> None:
-    """Register every handler that installed packages announce. Raises UsageError for an
-    entry point that is not named `layer:type`, is for a type that has a model (which
-    would count from some record on only), or cannot be loaded."""
-    _plugins[:] = [ENTRY_POINT_GROUP]
-    from importlib.metadata import entry_points
+def announced() -> dict[tuple[str, int], EntryPoint]:
+    """What installed packages have handlers for; none of them is imported yet. Warns of an
+    entry point that is not named `layer:type`."""
+    global _announced  # noqa: PLW0603 - looked up once
+    if _announced is None:
+        from importlib.metadata import entry_points
 
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        layer, _, number = entry.name.partition(":")
-        try:
-            key = layer, int(number, 0)
-            if key in _MODELS:
-                raise UsageError(f"hvmctx decodes this type itself, as {_MODELS[key]}")
-            register(*key, entry.load())
-            _plugins.append(entry.name)
-        except Exception as error:
-            raise UsageError(
-                f"handler entry point {entry.name!r} ({entry.value}): {error}"
-            ) from error
+        _announced = {}
+        for entry in entry_points(group=ENTRY_POINT_GROUP):
+            layer, _, number = entry.name.partition(":")
+            try:
+                _announced[layer, int(number, 0)] = entry
+            except ValueError:
+                import warnings
+
+                warnings.warn(f"handler {_named(entry)} is not named layer:type", stacklevel=2)
+    return _announced
+
+
+def _load(entry: EntryPoint) -> Handler:
+    try:
+        handler = entry.load()
+    except Exception as error:  # whatever another package's import raises
+        raise UsageError(f"handler {_named(entry)}: {type(error).__name__}: {error}") from error
+    if not callable(handler):
+        raise UsageError(f"handler {_named(entry)}: {handler!r} cannot be called")
+    found: Handler = handler
+    return found
+
+
+def _named(entry: EntryPoint) -> str:
+    return f"entry point {entry.name!r} ({entry.value})"
 
 
 def decode(record: StreamRecord, body: bytes | memoryview) -> Any:

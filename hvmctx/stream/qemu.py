@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAGIC = b"QEVM"
-_SECTION_START, _SECTION_FULL, _VMDESCRIPTION, _CONFIGURATION = 1, 4, 6, 7
+_CONFIGURATION = 7
 _LARGEST_ID = 1 << 16
 _LARGEST_VERSION = 1 << 10
 
 _HEAD = re.compile(rb"[\x01\x04](?=\x00\x00..[\x02-\xff][!-~])", re.DOTALL)
 """Start or full section, a section id below 65536, the length of a name, its first letter."""
+_DESCRIPTION = re.compile(rb"\x06(?=.{4}\{)", re.DOTALL)
+_LARGEST_DESCRIPTION = 16 << 20
 _NAME = re.compile(rb"[!-~]+")
 
 
@@ -94,14 +96,11 @@ def _description(data: bytes, start: int) -> tuple[int, Any]:
 
     It is an object, so it is looked for where a `{` follows a length that reaches the end.
     """
-    mark = bytes((_VMDESCRIPTION,))
-    at = data.find(mark, start)
-    while at >= 0:
-        size = int.from_bytes(data[at + 1 : at + 5], "big")
-        if at + 5 + size == len(data) and data[at + 5 : at + 6] == b"{":
+    for match in _DESCRIPTION.finditer(data, max(start, len(data) - _LARGEST_DESCRIPTION)):
+        at = match.start()
+        if at + 5 + int.from_bytes(data[at + 1 : at + 5], "big") == len(data):
             try:
                 return at, json.loads(data[at + 5 :])
             except (ValueError, RecursionError):
                 return len(data), None
-        at = data.find(mark, at + 1)
     return len(data), None
