@@ -97,6 +97,53 @@ def test_selection(run: Run) -> None:
         assert result.status == 2 and result.err.count("\n") == 1
 
 
+def test_more_than_one_selection(run: Run) -> None:
+    result = run(EXAMPLE, "--record", "CPU/0", "--record", "PIC")
+    assert result.status == 0 and not result.err
+    assert [line.split()[3] for line in result.out.splitlines() if "Entry" in line] == list("233")
+    for form in ("json", "ndjson", "table"):
+        result = run(EXAMPLE, "--format", form, "--record", "CPU", "--record", "PIC/1")
+        assert "CPU" in result.out and result.out.count("PIC") == 1
+
+
+@pytest.mark.parametrize("form", ["text", "json", "ndjson", "table"])
+def test_a_selection_of_nothing_is_said(form: str, run: Run) -> None:
+    for absent in ("CPU/9", "999999", "viridian_vcpu", "VMPORT", "3/2"):
+        result = run(EXAMPLE, "--format", form, "--record", absent)
+        assert result.status == 1 and "Entry" not in result.out
+        assert result.err == f"hvmctx: the context has no {absent} record\n"
+    result = run(EXAMPLE, "--format", form, "--record", "PIC/1", "--record", "PIC/2")
+    assert result.status == 1 and result.err == "hvmctx: the context has no PIC/2 record\n"
+    assert result.out == run(EXAMPLE, "--format", form, "--record", "PIC/1").out
+
+
+def test_a_selected_record_that_is_cut_is_not_absent(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "cut"
+    path.write_bytes(context_bytes()[:2000])
+    for form in ("text", "table"):
+        result = run(path, "--record", "LAPIC_REGS/0", "--format", form)
+        assert result.status == 1 and "1024" in result.out
+        assert "the body is cut off" in result.err and result.err.count("\n") == 1
+
+
+def test_json_of_a_dump_is_taken_back(run: Run, tmp_path: Path) -> None:
+    text, again = tmp_path / "dump.json", tmp_path / "again"
+    text.write_text(run(EXAMPLE, "--format", "json").out)
+    assert run("from-json", text, "-o", again).status == 0
+    assert run("extract", EXAMPLE, "-o", tmp_path / "context").status == 0
+    assert again.read_bytes() == (tmp_path / "context").read_bytes()
+    text.write_text(json.dumps(json.loads(text.read_text())["context"]))  # what it was once
+    result = run("from-json", text, "-o", tmp_path / "no")
+    assert result.status == 1 and len(result.err) < 300 and result.err.count("\n") == 1
+
+
+def test_domids(run: Run) -> None:
+    for domid in (0, 7, 32767):
+        assert run(EXAMPLE, "--domid", domid).out.startswith(
+            f"HVM save record for domain {domid}\n"
+        )
+
+
 def test_damaged_images_are_dumped_as_far_as_they_go(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "cut"
     path.write_bytes(SMALL[:-20])
@@ -229,6 +276,9 @@ USAGE = [
     [], ["dump"], ["dump", "a", "b"], ["dump", "--bogus", "x"], ["x", "--release", "9.9"],
     ["x", "--format", "nope"], ["x", "--domid", "x"], ["extract", "x"], ["7", "--layer", "xl"],
     ["x", "--layer", "nope"], ["from-json"], ["x", "--rel", "4.17"],
+    ["x", "--domid", "-5"], ["x", "--domid", "32768"], ["x", "--domid", "99999999999999"],
+    ["x", "--format", "json", "--release", "4.5"], ["x", "--format", "ndjson", "--all"],
+    ["x", "--format", "table", "--domid", "0"], ["x", "--format", "json", "--release", "auto"],
 ]  # fmt: skip
 
 

@@ -69,6 +69,14 @@ def test_text_that_is_no_document(text: str) -> None:
         Document.from_text(text).to_bytes()
 
 
+def test_a_refusal_is_short() -> None:
+    """dataclasses-json quotes all of what has an undefined member."""
+    plain = json.loads(Document.of_input(context_bytes()).to_text())
+    with pytest.raises(FieldError, match=r"undefined.*\.\.\.$") as caught:
+        Document.from_text(json.dumps(plain["context"]))
+    assert 200 < len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize(
     ("plain", "reason"),
     [

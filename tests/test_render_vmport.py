@@ -104,7 +104,7 @@ def test_dump(context: Path, run: Callable[..., Any]) -> None:
     status, said = run(context, "--release", "4.17", "--all")
     assert "    VMPORT: version" in said.out
     status, said = run(context, "--record", "VMPORT", "--format", "json")
-    assert json.loads(said.out)["records"][0]["fields"]["used_guestinfo"] == 2
+    assert json.loads(said.out)["context"]["records"][0]["fields"]["used_guestinfo"] == 2
 
 
 def test_dump_with_another_profile(context: Path, tmp_path: Path, run: Callable[..., Any]) -> None:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from hvmctx.context.record import Record
     from hvmctx.image import Image
 
+    Wanted = Callable[[Record], bool]
+
 _VMPORT = 21
+_LAST_DOMID = 32767
+"""The genuine tool refuses negative ids; Xen's end here, those of special domains included."""
 DEFAULTS = {
     "layer": None,
     "release": None,
@@ -29,6 +33,8 @@ DEFAULTS = {
     "vmport_profile": None,
     "form": "text",
 }
+_OF_TEXT = ("release", "domid", "all")
+"""Options that say how the text is to be, which the other forms know nothing of."""
 HELP = "print the HVM context in xen-hvmctx's own text, or as JSON or a table"
 
 
@@ -36,26 +42,38 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     parser.add_argument(
         "--release",
-        help=f"whose xen-hvmctx to print like: {SPAN}, newest, or auto, the image's own "
-        "(default: newest, and VMPORT records too, which no release's tool knows)",
+        help=f"whose xen-hvmctx to print like: {SPAN}, newest, or auto, the image's own, "
+        "which is newest for a bare context and a DOMID, as these name none (default: newest, "
+        "and VMPORT records too, which no release's tool knows)",
     )
     parser.add_argument(
-        "--domid", type=int, help="the domain of the first line (default: 0, or the DOMID)"
+        "--domid",
+        type=int,
+        help=f"the domain of the first line, 0 to {_LAST_DOMID} (default: 0, or the DOMID)",
     )
     parser.add_argument(
-        "--record", metavar="TYPE[/INSTANCE]", help="only these records, such as CPU/0"
+        "--record",
+        metavar="TYPE[/INSTANCE]",
+        action="append",
+        help="only these records, such as CPU/0; may be given more than once",
     )
     parser.add_argument(
         "--all", action="store_true", help="print the records and fields too that the tool omits"
     )
     inputs.add_vmport_profile(parser)
-    parser.add_argument("--format", choices=("text", "json", "ndjson", "table"), dest="form")
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "ndjson", "table"),
+        dest="form",
+        help="text, xen-hvmctx's own (default); json, which from-json takes; ndjson, a record a "
+        "line; table, where each record is. --release, --domid and --all go with text only",
+    )
 
 
 def run(args: Namespace) -> int:
-    wanted = record_filter(args.record) if args.record else None
-    if args.release not in (None, "auto"):
-        Release(args.release)  # a release that does not exist is a usage error, whatever INPUT is
+    filters = {text: record_filter(text) for text in args.record or ()}
+    wanted = (lambda r: any(f(r) for f in filters.values())) if filters else None
+    _check(args)
     with inputs.open_input(args) as image:
         try:
             context = image.hvm_context
@@ -79,7 +97,30 @@ def run(args: Namespace) -> int:
         damage = context.damage
         if damage is not None and damage not in image.problems:
             image.problems.append(damage)
-        return inputs.report(image)
+        status = inputs.report(image)
+        for text in _unmatched(filters, context):
+            print(f"hvmctx: the context has no {text} record", file=sys.stderr)
+            status = 1
+        return status
+
+
+def _check(args: Namespace) -> None:
+    """Raises UsageError, whatever INPUT is, for values that do not exist, and for options
+    that a form would do nothing with."""
+    if args.release not in (None, "auto"):
+        Release(args.release)
+    if args.domid is not None and not 0 <= args.domid <= _LAST_DOMID:
+        raise UsageError(f"dump: --domid {args.domid}: a domain's id is 0 to {_LAST_DOMID}")
+    idle = [f"--{name}" for name in _OF_TEXT if getattr(args, name) != DEFAULTS[name]]
+    if args.form != "text" and idle:
+        raise UsageError(f"dump: --format {args.form} does nothing with {', '.join(idle)}")
+
+
+def _unmatched(filters: dict[str, Wanted], context: HvmContext) -> list[str]:
+    """The --record options that no record is one of, nor what there is of a cut one."""
+    cut = context.cut_descriptor
+    records = [*context.entries, *([] if cut is None else [cut])] if filters else []
+    return [text for text, matches in filters.items() if not any(map(matches, records))]
 
 
 def _vmport(args: Namespace, context: HvmContext) -> VmportProfile | None:
@@ -104,7 +145,7 @@ def _domid(args: Namespace) -> int:
     return int(args.input) if inputs.is_domid(args.input) else 0
 
 
-def record_filter(text: str) -> Callable[[Record], bool]:
+def record_filter(text: str) -> Wanted:
     """`CPU`, `CPU/0`, `21`, `21/0` -> whether a record is one of those. Raises UsageError."""
     from hvmctx.abi.declare import by_name
     from hvmctx.abi.fields import decimal

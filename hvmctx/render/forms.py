@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.render.plain import context_to_plain, record_to_plain
+from hvmctx.render.plain import document_of, ending_to_plain, record_to_plain
 from hvmctx.render.table import Table
 
 TYPE_CHECKING = False
@@ -25,23 +25,33 @@ def _wanted(context: HvmContext, wanted: Wanted) -> HvmContext:
 
 
 def as_json(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:
-    """The whole context as one object: see `render.plain`."""
-    yield json.dumps(context_to_plain(_wanted(context, wanted)), indent=1) + "\n"
+    """The whole context as one object that from-json takes: see `render.plain`."""
+    yield json.dumps(document_of(_wanted(context, wanted)), indent=1) + "\n"
 
 
 def as_ndjson(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:
-    """A record a line."""
-    for record in _wanted(context, wanted).entries:
+    """A record a line, and last `tail` and `damage`, if there is either."""
+    chosen = _wanted(context, wanted)
+    for record in chosen.entries:
         yield json.dumps(record_to_plain(record)) + "\n"
+    if len(chosen.tail) or chosen.damage is not None:
+        yield json.dumps(ending_to_plain(chosen)) + "\n"
 
 
 def as_table(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:
-    """A line for each record: where it is, what it is, and how long."""
-    table = Table("entry", "offset", "type", "record", "instance", "length")
-    for number, record in enumerate(context.entries):
+    """A line for each record: where it is, what it is, and how long; for one that is cut
+    off also how much of it there is."""
+    rows = [(record, "") for record in context.entries]
+    cut = context.cut_descriptor
+    if cut is not None:
+        rows.append((cut, f"cut after {len(cut.body)} bytes"))
+    notes = ("note",) if cut is not None else ()
+    table = Table("entry", "offset", "type", "record", "instance", "length", *notes)
+    for number, (record, note) in enumerate(rows):
         if wanted is None or wanted(record):
             offset = "" if record.offset is None else f"{record.offset:#x}"
-            table.add(number, offset, record.typecode, record.name, record.instance, record.length)
+            cells = (number, offset, record.typecode, record.name, record.instance, record.length)
+            table.add(*cells, *([note] if notes else []))
     yield from table.lines()
 
 

@@ -110,12 +110,12 @@ _CPU_4_12: Lines = (
 )
 
 
-def fpu_lines(area: str, xmm: str, residue: int = 416) -> Lines:
-    """The FXSAVE image in the byte array `area`; `residue` is where the six lines without
-    a label start."""
+def fpu_lines(xmm: str, residue: int = 416) -> Lines:
+    """The FXSAVE image in the byte array `#`; `residue` is where the six lines without a
+    label start."""
 
     def word(offset: int, size: int) -> str:
-        return f"{area}[{offset}:+{size}]"
+        return f"#[{offset}:+{size}]"
 
     head = (
         ("    FPU:    fcw 0x%04x fsw 0x%04x", f"{word(0, 2)} {word(2, 2)}"),
@@ -298,13 +298,16 @@ LINES: dict[str, dict[str, Lines]] = {
 is one that the tool of that release does not understand."""
 
 FPU_LINES: dict[str, Lines] = {
-    "4.0": fpu_lines("fpu_regs", XMM_ZERO_FILLED, 400),  # xmm[] was declared one too short
-    "4.2": fpu_lines("fpu_regs", XMM_ZERO_FILLED),
-    NEWEST: fpu_lines("fpu_regs", XMM_LEFT_JUSTIFIED),
+    "4.0": fpu_lines(XMM_ZERO_FILLED, 400),  # xmm[] was declared one too short
+    "4.2": fpu_lines(XMM_ZERO_FILLED),
+    NEWEST: fpu_lines(XMM_LEFT_JUSTIFIED),
 }
 """Behind the lines of a CPU record: always up to 4.11, since 4.12 only where the record's
 flags say that the FPU state is initialised."""
 FPU_CONDITIONAL_SINCE = "4.12"
+FPU_AREAS = {"CPU": "fpu_regs", "CPU_XSAVE": "save_area.fpu_sse.x"}
+"""The byte array `#` of each record that has an FXSAVE image. The tool knows the first only;
+with --all the lines stand behind EXTRA_LINES, without regard to flags."""
 
 EXTRA_LINES: dict[str, Lines] = {
     "PIT": each([2], *_PIT_CHANNEL),
@@ -313,15 +316,15 @@ EXTRA_LINES: dict[str, Lines] = {
         ("          xcr0 %#18.16x accum %#18.16x", "xcr0 xcr0_accum"),
         ("          xstate_bv %#18.16x xcomp_bv %#18.16x",
          "save_area.xsave_hdr.xstate_bv save_area.xsave_hdr.xcomp_bv"),
-        *fpu_lines("save_area.fpu_sse.x", XMM_LEFT_JUSTIFIED),
     ),
     "CPU_MSR": (("    CPU_MSR: count %u", "count"),),
 }
-"""With --all: in the tool's style, what it has no lines for. Every other field that no
-line shows is added behind these by name, so nothing needs listing here to be seen."""
+"""With --all: in the tool's style, what it has no lines for. Every other bit that no line
+tells is added behind these by name, so nothing needs listing here to be seen."""
 
 REST_LINES: dict[str, Line] = {
     "CPU_MSR": ("          msr %#10.8x val %#18.16x", "index val"),
 }
-"""With --all: one line for each element of a record's variable part."""
+"""With --all: one line for each element of a record's variable part. What it does not tell
+of the element is added to the line where it is not zero."""
 # fmt: on

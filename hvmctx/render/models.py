@@ -20,7 +20,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, InputError
 from hvmctx.image import Image, open_image
 from hvmctx.render.image_plain import image_from_plain, image_to_plain
-from hvmctx.render.plain import context_from_plain, context_to_plain, widened
+from hvmctx.render.plain import FORMAT, context_from_plain, context_to_plain, widened
 from hvmctx.source import BufferSource, open_source
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
@@ -35,8 +35,8 @@ except ImportError:
 
 LARGEST_INPUT = 1 << 30
 """JSON holds everything, page contents too, so what is larger must be stripped first."""
-FORMAT = 1
-"""Of the JSON form. A reader refuses a higher one."""
+LONGEST_REASON = 200
+"""Letters of a refusal: dataclasses-json quotes the whole text in some."""
 
 
 def _optional() -> Any:
@@ -174,4 +174,6 @@ class Document(DataClassJsonMixin):
             raise
         except Exception as error:  # dataclasses-json lets many kinds through
             reason = str(error) or type(error).__name__
+            if len(reason) > LONGEST_REASON:
+                reason = f"{reason[:LONGEST_REASON]}..."
             raise FieldError(f"not the JSON form of a context or an image: {reason}") from None

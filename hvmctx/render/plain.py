@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Plain = dict[str, Any]
 
+FORMAT = 1
+"""Of the JSON form. A reader refuses a higher one."""
 LONGEST_LIST = 16
 """Byte arrays up to this length are lists of numbers."""
 _WIDE = 1 << 32
@@ -32,11 +34,21 @@ _WIDE = 1 << 32
 def context_to_plain(context: HvmContext) -> Plain:
     """`records` and `tail` (hex: what follows END, or could not be read), and `damage` in
     words or None."""
+    records = [record_to_plain(record) for record in context.entries]
+    return {"records": records, **ending_to_plain(context)}
+
+
+def ending_to_plain(context: HvmContext) -> Plain:
+    """`tail` and `damage`: what a context has besides its records."""
     return {
-        "records": [record_to_plain(record) for record in context.entries],
         "tail": bytes(context.tail).hex(),
         "damage": None if context.damage is None else str(context.damage),
     }
+
+
+def document_of(context: HvmContext) -> Plain:
+    """What to-json writes for a bare context, and from-json reads."""
+    return {"hvmctx": FORMAT, "context": context_to_plain(context)}
 
 
 def context_from_plain(plain: Plain) -> HvmContext:

@@ -1,4 +1,5 @@
-"""A JSON Schema of what to-json writes, derived from the declared records.
+"""A JSON Schema of what to-json and dump --format json write, derived from the declared
+records. A line of --format ndjson is one of its `$defs/line`.
 
 The shipped copy, `hvmctx/data/hvmctx.schema.json`, is made by
 `python -m hvmctx.render.schema`.
@@ -14,7 +15,7 @@ from typing import Any
 
 from hvmctx.abi.declare import RecordType, record_types
 from hvmctx.abi.fields import Field, Layout
-from hvmctx.render.plain import LONGEST_LIST
+from hvmctx.render.plain import FORMAT, LONGEST_LIST
 
 PATH = Path(__file__).parent.parent / "data" / "hvmctx.schema.json"
 _HEX = {"type": "string", "pattern": "^([0-9a-f]{2})*$"}
@@ -90,6 +91,7 @@ def schema() -> dict[str, Any]:
             for known in types
         ],
     }
+    ending = {"tail": _HEX, "damage": {"type": ["string", "null"]}}
     item = {
         "type": "object",
         "properties": {
@@ -112,10 +114,10 @@ def schema() -> dict[str, Any]:
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "What hvmctx to-json writes",
+        "title": "What hvmctx to-json and dump --format json write",
         "type": "object",
         "properties": {
-            "hvmctx": {"const": 1},
+            "hvmctx": {"const": FORMAT},
             "context": {"$ref": "#/$defs/context"},
             "image": {
                 "type": "object",
@@ -135,11 +137,23 @@ def schema() -> dict[str, Any]:
                 "type": "object",
                 "properties": {
                     "records": {"type": "array", "items": {"$ref": "#/$defs/record"}},
-                    "tail": _HEX,
-                    "damage": {"type": ["string", "null"]},
+                    **ending,
                 },
                 "required": ["records"],
                 "additionalProperties": False,
+            },
+            "line": {
+                "description": "A line of dump --format ndjson: a record; or last, where there "
+                "is something to tell, what the context has besides",
+                "oneOf": [
+                    {"$ref": "#/$defs/record"},
+                    {
+                        "type": "object",
+                        "properties": ending,
+                        "required": list(ending),
+                        "additionalProperties": False,
+                    },
+                ],
             },
             "item": item,
             "record": record,

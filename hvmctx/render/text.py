@@ -8,11 +8,9 @@ the tool passes over in silence is reported by the caller (`HvmContext.damage`).
 
 from __future__ import annotations
 
-from ctypes import sizeof
-
 from hvmctx.abi import x86
 from hvmctx.abi.fields import Layout, Slot
-from hvmctx.abi.releases import NEWEST, Release
+from hvmctx.abi.releases import CPU_COMPAT_SIZE, NEWEST, Release
 from hvmctx.render import lines as tables
 from hvmctx.render.cformat import CFormat
 
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
+    from hvmctx.render.lines import Lines
 
     Getter = Callable[[bytes], "int | str"]
 
@@ -69,14 +68,16 @@ class TextDialect:
         """The text of one record; `number` counts the records before it."""
         head = _entry_line(number, record) + self._skipping(record)
         known = record.type
-        if known is None or not self._understands(known):
+        if known is None:
+            return head + "".join(_hex(bytes(record.body), 0)) if self.show_all else head
+        if not self._understands(known):
             return head
         if record.typecode == _VMPORT:
             return head + self._vmport_lines(record)
         body = record.as_read()
         text = [line(body) for line in self._lines(known)]
         if self.show_all:
-            text += _rest_lines(known, record)
+            text += [*_rest_lines(known, record), *_read_otherwise(record, body)]
         return head + "".join(text)
 
     def _skipping(self, record: Record) -> str:
@@ -96,33 +97,48 @@ class TextDialect:
         return self.show_all or _pick(tables.LINES.get(known.name, {}), self.release) is not None
 
     def _lines(self, known: RecordType) -> list[Callable[[bytes], str]]:
-        if known.name not in self._compiled:
-            self._compiled[known.name] = self._compile(known)
-        lines = self._compiled[known.name]
-        if known is x86.CPU:
-            lines = [*lines, self._fpu_block]
+        lines = self._compiled.get(known.name)
+        if lines is None:
+            compiled = self._compile_all(known) if self.show_all else self._compile(known)
+            lines = self._compiled[known.name] = compiled
         return lines
 
     def _compile(self, known: RecordType) -> list[Callable[[bytes], str]]:
-        shown = list(_pick(tables.LINES.get(known.name, {}), self.release) or ())
-        if self.show_all:
-            shown += tables.EXTRA_LINES.get(known.name, ())
-            shown += _forgotten(known, shown)
-        lines: list[Callable[[bytes], str]] = [
-            _Line(text, fields, known.layout) for text, fields in shown
-        ]
-        if self.show_all:
-            lines += [_Reserved(slot) for slot in _reserved(known)]
+        shown = _pick(tables.LINES.get(known.name, {}), self.release) or ()
+        lines: list[Callable[[bytes], str]] = _lines_of(shown, known.layout)
+        if known is x86.CPU:
+            lines.append(self._fpu_block)
         return lines
+
+    def _compile_all(self, known: RecordType) -> list[Callable[[bytes], str]]:
+        """The tool's lines, or the first that any release had; behind them whatever these
+        leave of the record."""
+        by_release = tables.LINES.get(known.name, {})
+        shown = _pick(by_release, self.release) or next(iter(by_release.values()), ())
+        shown += tables.EXTRA_LINES.get(known.name, ())
+        fpu = self._fpu_lines(known)
+        named = _unshown(known.layout, shown + fpu)
+        return [
+            *_lines_of(shown, known.layout),
+            *[line for line in named if not line.silent],
+            *_lines_of(fpu, known.layout),
+            *[line for line in named if line.silent],
+        ]
+
+    def _fpu_lines(self, known: RecordType) -> Lines:
+        area = tables.FPU_AREAS.get(known.name)
+        if area is None:
+            return ()
+        lines: Lines = _pick(tables.FPU_LINES, self.release)
+        return tuple((text, args.replace("#", area)) for text, args in lines)
 
     def _fpu_block(self, body: bytes) -> str:
         flags = int.from_bytes(body[_FLAGS : _FLAGS + 4], "little")
-        conditional = self.release.since(tables.FPU_CONDITIONAL_SINCE) and not self.show_all
+        conditional = self.release.since(tables.FPU_CONDITIONAL_SINCE)
         if conditional and not flags & x86.XEN_X86_FPU_INITIALISED:
             return ""
         if self._fpu is None:
-            shown = _pick(tables.FPU_LINES, self.release) or ()
-            self._fpu = [_Line(text, args, x86.CPU.layout) for text, args in shown]
+            self._fpu = _lines_of(self._fpu_lines(x86.CPU), x86.CPU.layout)
         return "".join([line(body) for line in self._fpu])
 
 
@@ -159,19 +175,36 @@ class _Line:
         return self._format(tuple([get(body) for get in self._getters]))
 
 
-class _Reserved:
-    """A field that should be zero: a line only where it is not."""
+def _lines_of(shown: Lines, layout: Layout) -> list[Any]:
+    return [_Line(text, args, layout) for text, args in shown]
 
-    __slots__ = ("_slot",)
 
-    def __init__(self, slot: Slot) -> None:
-        self._slot = slot
+class _Named:
+    """A line of a field's path and value, left out for a value that is one of `silent`."""
+
+    __slots__ = ("silent", "slot")
+
+    def __init__(self, slot: Slot, silent: tuple[int, ...] = ()) -> None:
+        self.slot = slot
+        self.silent = silent
+
+    def words(self, body: bytes) -> str:
+        value = self.slot.get(body)
+        if isinstance(value, bytes):
+            return f"{self.slot.path} {value.hex()}" if any(value) or not self.silent else ""
+        if value in self.silent:
+            return ""
+        return f"{self.slot.path} {(_DECIMAL if self.slot.signed else _HEX)((value,))}"
 
     def __call__(self, body: bytes) -> str:
-        value = self._slot.get(body)
-        if isinstance(value, bytes):
-            return f"          {self._slot.path} {value.hex()}\n" if any(value) else ""
-        return f"          {self._slot.path} {value:#x}\n" if value else ""
+        words = self.words(body)
+        return f"          {words}\n" if words else ""
+
+
+_DECIMAL, _HEX = CFormat("%i"), CFormat("%#x")
+_NOTHING, _WORDS = (0,), (0, 1)
+"""Values that a line need not say: of a field that should be zero; and of one that another
+line has in words, `off` or `on`, which is as much as it says of any other value."""
 
 
 def _getter(arg: str, layout: Layout) -> Getter:
@@ -186,35 +219,50 @@ def _getter(arg: str, layout: Layout) -> Getter:
     return slot.get
 
 
-def _reserved(known: RecordType) -> list[Slot]:
-    layout = known.layout
-    return [layout.locate(path) for path, field in layout.places() if field.is_reserved]
-
-
-def _forgotten(known: RecordType, shown: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Lines for the fields that no line shows. What is shown under another name of a union
-    counts, and so does an array of which words are shown."""
-    layout = known.layout
-    shown_paths = {arg.partition("?")[0] for _, args in shown for arg in args.split()}
-    shown_paths = {path for path in shown_paths if not path.startswith("=")}
-    in_words = {path.partition("[")[0] for path in shown_paths if ":+" in path}
-    if known is x86.CPU:
-        in_words.add("fpu_regs")  # shown by lines of its own
-    covered = {_place(layout.locate(path)) for path in shown_paths}
+def _unshown(layout: Layout, shown: Lines) -> list[_Named]:
+    """Lines for every bit of a structure that the lines `shown` do not tell. Fields that no
+    line shows are always printed, but for reserved ones; what is left of an array of which
+    parts are shown, only where it is not zero."""
+    told = in_words = 0
+    for arg in " ".join([args for _, args in shown]).split():
+        path, choice, _ = arg.partition("?")
+        if not path.startswith("="):
+            bits = _bits(layout.locate(path))
+            told, in_words = (told, in_words | bits) if choice else (told | bits, in_words)
     lines = []
     for path, field in layout.places():
         slot = layout.locate(path)
-        if path in in_words or _place(slot) in covered or field.is_reserved:
+        bits = _bits(slot)
+        untold = bits & ~told
+        if not untold:
             continue
-        if not slot.is_bytes:
-            lines.append((f"          {path} {'%i' if slot.signed else '%#x'}", path))
-        elif (slot.offset, 1, 0) not in covered:
-            lines += [(f"          {path}[{i}] %#x", f"{path}[{i}]") for i in range(slot.size)]
+        if not untold & ~in_words:
+            lines.append(_Named(slot, _WORDS))
+        elif untold == bits and not field.is_reserved:
+            lines.append(_Named(slot))
+        elif untold == bits or not slot.is_bytes:
+            lines.append(_Named(slot, _NOTHING))
+        else:
+            lines += [_Named(layout.locate(part), _NOTHING) for part in _windows(slot, untold)]
     return lines
 
 
-def _place(slot: Slot) -> tuple[int, int, int]:
-    return slot.offset, slot.size, slot.shift
+def _bits(slot: Slot) -> int:
+    """A mask of the bits of the structure that a slot holds."""
+    return (1 << slot.width) - 1 << 8 * slot.offset + slot.shift
+
+
+def _windows(slot: Slot, bits: int) -> Iterator[str]:
+    """Paths of all bytes of an array of which there are `bits`, in as few aligned words as
+    these make."""
+    at = 0
+    while at < slot.size:
+        for size in (8, 4, 2, 1):
+            whole = (1 << 8 * size) - 1
+            if at % size == 0 and bits >> 8 * (slot.offset + at) & whole == whole:
+                yield f"{slot.path}[{at:#x}:+{size}]"
+                break
+        at += size
 
 
 def _rest_lines(known: RecordType, record: Record) -> list[str]:
@@ -222,14 +270,35 @@ def _rest_lines(known: RecordType, record: Record) -> list[str]:
     rest = record.rest
     if not rest:
         return []
-    if known.name in tables.REST_LINES and known.rest is not None:
-        element = known.rest[1]
-        size = sizeof(element)
-        line = _Line(*tables.REST_LINES[known.name], Layout.of(element))
-        whole = len(rest) // size * size
-        return [line(rest[at : at + size]) for at in range(0, whole, size)] + _hex(rest[whole:])
-    return _hex(rest)
+    if known.name not in tables.REST_LINES or known.rest is None:
+        return _hex(rest, known.size)
+    layout = Layout.of(known.rest[1])
+    shown = tables.REST_LINES[known.name]
+    line = _Line(*shown, layout)
+    others = [_Named(other.slot, _NOTHING) for other in _unshown(layout, (shown,))]
+    lines = []
+    whole = len(rest) // layout.size * layout.size
+    for at in range(0, whole, layout.size):
+        element = rest[at : at + layout.size]
+        words = [line(element)[:-1], *[other.words(element) for other in others]]
+        lines.append(" ".join(filter(None, words)) + "\n")
+    return lines + _hex(rest[whole:], known.size + whole)
 
 
-def _hex(data: bytes) -> list[str]:
-    return [f"          0x{at:04x}: {data[at : at + 32].hex()}\n" for at in range(0, len(data), 32)]
+def _read_otherwise(record: Record, read: bytes) -> list[str]:
+    """Bytes of the body that a loader does not look at, as it reads other values there: the
+    flags of a CPU record that is not as long as its structure."""
+    body = bytes(record.body)[: len(read)]
+    if body == read[: len(body)] or len(body) == CPU_COMPAT_SIZE:  # of which all is read, moved
+        return []
+    at = [offset for offset, byte in enumerate(body) if byte != read[offset]]
+    part = slice(at[0], at[-1] + 1)
+    return [f"          0x{at[0]:04x}: {body[part].hex()} (read as {read[part].hex()})\n"]
+
+
+def _hex(data: bytes, start: int) -> list[str]:
+    """Bytes without a name; `start` is their offset in the body."""
+    return [
+        f"          0x{start + at:04x}: {data[at : at + 32].hex()}\n"
+        for at in range(0, len(data), 32)
+    ]
