@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.releases import NEWEST, Release
 from hvmctx.commands import inputs
 from hvmctx.errors import MissingRecordError, UsageError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from hvmctx.context.record import Record
     from hvmctx.image import Image
 
-_VMPORT = 21
 DEFAULTS = {
     "layer": None,
     "release": None,
@@ -85,7 +85,7 @@ def run(args: Namespace) -> int:
 def _vmport(args: Namespace, context: HvmContext) -> VmportProfile | None:
     """The profile to print VMPORT records with: none in the dialect of a release, and none
     needed where there is no such record."""
-    if args.release is not None or not context.records(_VMPORT):
+    if args.release is not None or not context.records(VMPORT_TYPECODE):
         return None
     from hvmctx.abi import vmport
 

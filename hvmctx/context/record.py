@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-DESCRIPTOR_SIZE = 8
+DESCRIPTOR_SIZE = x86.DESCRIPTOR.size
 
 _TSC = x86.hvm_hw_cpu.tsc.offset
 _TSC_COMPAT = x86.hvm_hw_cpu_compat.tsc.offset

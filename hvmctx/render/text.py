@@ -11,6 +11,7 @@ from __future__ import annotations
 from ctypes import sizeof
 
 from hvmctx.abi import x86
+from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, Slot
 from hvmctx.abi.releases import NEWEST, Release
 from hvmctx.render import lines as tables
@@ -71,7 +72,7 @@ class TextDialect:
         known = record.type
         if known is None or not self._understands(known):
             return head
-        if record.typecode == _VMPORT:
+        if record.typecode == VMPORT_TYPECODE:
             return head + self._vmport_lines(record)
         body = record.as_read()
         text = [line(body) for line in self._lines(known)]
@@ -91,7 +92,7 @@ class TextDialect:
         return "".join(vmport_lines(bytes(record.body), self.vmport))
 
     def _understands(self, known: RecordType) -> bool:
-        if known.typecode == _VMPORT:
+        if known.typecode == VMPORT_TYPECODE:
             return self.show_all or self.vmport is not None
         return self.show_all or _pick(tables.LINES.get(known.name, {}), self.release) is not None
 
@@ -126,7 +127,6 @@ class TextDialect:
         return "".join([line(body) for line in self._fpu])
 
 
-_VMPORT = 21  # not imported: few contexts have one
 _FLAGS = x86.hvm_hw_cpu.flags.offset
 
 
