@@ -42,10 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     trouble = FAILED
+    _make_streams_ready()
     try:
+        if sys.stdout is None:
+            raise InputError("standard output is closed")
         if not arguments or arguments[0] in ("-h", "--help", "--version"):
             return _overview(arguments)
-        name = arguments.pop(0) if arguments[0] in COMMANDS else "dump"
+        if arguments[0] in COMMANDS:
+            name = arguments.pop(0)
+        else:
+            _refuse_misspelt(arguments[0])
+            name = "dump"
         command = _command(name)
         trouble = getattr(command, "TROUBLE", FAILED)
         status = _run(command, _parse(command, name, arguments))
@@ -64,6 +71,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(InputError(f"{where}{error.strerror or error}"), trouble)
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _make_streams_ready() -> None:
+    """Whatever an input says can be printed, in whatever encoding; and errors can be said
+    into nothing."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+
+
+def _refuse_misspelt(word: str) -> None:
+    """Raises UsageError for what is no file, but nearly a command."""
+    if word.startswith("-") or os.path.lexists(word):
+        return
+    from difflib import get_close_matches
+
+    for command in get_close_matches(word, COMMANDS, 1):
+        raise UsageError(f"no command and no file is called {word}; did you mean {command}?")
 
 
 def _run(command: Any, args: Any) -> int:
@@ -85,7 +112,8 @@ def _command(name: str) -> Any:
 
 
 def _complain(error: HvmctxError, status: int) -> int:
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     print(f"hvmctx: {error}", file=sys.stderr)
     return status
 
@@ -108,7 +136,7 @@ def _parse(command: Any, name: str, arguments: list[str]) -> Any:
             raise UsageError(f"{self.prog.removeprefix('hvmctx ')}: {message}")
 
     parser = Parser(prog=f"hvmctx {name}", description=command.__doc__, allow_abbrev=False)
-    parser.set_defaults(**(defaults or {}))
+    parser.set_defaults(command=name, **(defaults or {}))
     command.add_arguments(parser)
     return parser.parse_args(arguments)
 

@@ -1,7 +1,8 @@
 """gzip and xz from the standard library, zstd and lz4 with the extra, over any source.
 
 Decompression is forward only, bounded in memory (a window of at most 256 MiB is accepted
-of xz and zstd), and its errors are `FormatError`s of the layer gzip, xz, zstd or lz4.
+of xz and zstd), and what is damaged ends the source: its `trouble` is then a `FormatError`
+of the layer gzip, xz, zstd or lz4.
 """
 
 from __future__ import annotations
@@ -108,8 +109,18 @@ class _Decompressor:
         self._inner = make()
         self._input = b""
         self._at_start = False
+        self.trouble: FormatError | None = None
 
     def read(self, count: int) -> bytes:
+        """Nothing more where the data are damaged: `trouble` then says how."""
+        if self.trouble is None:
+            try:
+                return self._decompress(count)
+            except FormatError as error:
+                self.trouble = error
+        return b""
+
+    def _decompress(self, count: int) -> bytes:
         while True:
             if self._inner.eof and not self._next_member():
                 return b""
@@ -129,8 +140,10 @@ class _Decompressor:
                 return out
 
     def _next_member(self) -> bool:
-        rest = (self._inner.unused_data or b"").lstrip(b"\0")
-        self._input = rest or bytes(self._source.read(_CHUNK))
+        rest = (self._inner.unused_data or b"").lstrip(b"\0")  # tapes and disks are padded
+        while not rest and (more := bytes(self._source.read(_CHUNK))):
+            rest = more.lstrip(b"\0")
+        self._input = rest
         self._inner = self._make()
         self._at_start = True
         return bool(self._input)
@@ -142,6 +155,17 @@ class _Decompressor:
         self._source.close()
 
 
+class _DecompressedSource(PipeSource):
+    def __init__(self, reader: _Decompressor, name: str, compression: str) -> None:
+        super().__init__(reader, name, owned=True)
+        self.compression = compression
+        self._reader = reader
+
+    @property
+    def trouble(self) -> FormatError | None:
+        return self._reader.trouble
+
+
 def decompressed(source: Source, head: bytes) -> PipeSource:
     """The contents of a compressed source, whose first bytes are `head`."""
     name, make = _FORMATS[head[:2]]
@@ -151,6 +175,4 @@ def decompressed(source: Source, head: bytes) -> PipeSource:
         raise InputError(
             f"{source.name}: compressed with {name}, which needs `pip install hvmctx[compression]`"
         ) from None
-    pipe = PipeSource(reader, source.name, owned=True)
-    pipe.compression = name
-    return pipe
+    return _DecompressedSource(reader, source.name, name)

@@ -288,7 +288,7 @@ def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:
 
 def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]:
     """Stretches of pfns whose types differ, and, where asked for, pages."""
-    left, right = one.memory_map, other.memory_map
+    left, right = one.restored_memory, other.restored_memory
     borders = sorted(
         {run.pfn for side in (left, right) for run in side.runs}
         | {run.end for side in (left, right) for run in side.runs}

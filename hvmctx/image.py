@@ -9,8 +9,6 @@ there, and `problems` says what could not.
 
 from __future__ import annotations
 
-import os
-
 from hvmctx.abi import streams
 from hvmctx.errors import (
     FormatError,
@@ -21,7 +19,7 @@ from hvmctx.errors import (
     UnsupportedError,
     UsageError,
 )
-from hvmctx.source import Source, open_source
+from hvmctx.source import CHUNK, Source, open_source
 from hvmctx.stream import detect
 from hvmctx.stream.reader import (
     CONTEXT,
@@ -41,11 +39,14 @@ if TYPE_CHECKING:
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.memory_map import MemoryMap
+    from hvmctx.source import Target
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
     from hvmctx.stream.libxl import EmulatorContext
 
 LARGEST_KEPT = 128 << 20
 """Bodies beyond this are not read: the most that a libxc reader takes (4.10+)."""
+MOST_KEPT = 256 << 20
+"""Of all bodies of an input that cannot be read again."""
 LARGEST_CONTEXT = 256 << 20
 """A bare context is read whole; no domain's comes near this."""
 LARGEST_CONFIG = 16 << 20
@@ -108,6 +109,7 @@ class Image:
         self.complete = False
         self.end = 0
         self._context: HvmContext | None = None
+        self._settled: dict[str, int | None] | None = None
         self._kept_config: bytes | memoryview = b""
         self._page_types: list[int] | None = None
         self._words_of: tuple[IndexedRecord | None, bytes, bool] = (None, b"", False)
@@ -139,10 +141,48 @@ class Image:
         """All records of one type, in order."""
         return [r for r in self.records if r.type == number and r.layer == layer]
 
+    def restored(self, layer: str, number: int) -> list[IndexedRecord]:
+        """Those of one type that a restore acts on: where a checkpointed stream breaks off,
+        none of the checkpoint that was under way (a secondary goes on from the last whole
+        one)."""
+        if self._settled is None:
+            self._settled = self._last_checkpoints()
+        end = self._settled[layer]
+        return [r for r in self.records_of(layer, number) if end is None or r.offset < end]
+
     def last(self, layer: str, number: int) -> IndexedRecord | None:
-        """The last record of one type: a restore lets later ones replace earlier ones."""
-        found = self.records_of(layer, number)
+        """The last record of one type that a restore acts on: later ones replace earlier."""
+        found = self.restored(layer, number)
         return found[-1] if found else None
+
+    def _last_checkpoints(self) -> dict[str, int | None]:
+        """Layer -> where its last whole checkpoint ends, None where all records count."""
+        ends: dict[str, int | None] = dict.fromkeys((XL, LIBXL, LIBXC))
+        if not self.complete:
+            for layer, number in (
+                (LIBXC, streams.LIBXC_CHECKPOINT), (LIBXL, streams.LIBXL_CHECKPOINT_END),
+            ):  # fmt: skip
+                marks = self.records_of(layer, number)
+                ends[layer] = marks[-1].offset if marks else None
+        return ends
+
+    @property
+    def batches(self) -> list[IndexedRecord]:
+        """The PAGE_DATA records that a restore acts on, as far as their words are there."""
+        return [
+            record
+            for record in self.restored(LIBXC, streams.LIBXC_PAGE_DATA)
+            if record.count > 0 and self._has_words(record)
+        ]
+
+    def _has_words(self, record: IndexedRecord) -> bool:
+        if record.end <= self.end:
+            return True
+        if record.kept is not None:
+            return len(record.kept) >= _PAGE_HEAD + record.words_size
+        size = self.source.size
+        words_end = record.body_offset + _PAGE_HEAD + record.words_size
+        return size is not None and words_end <= size
 
     def body(self, record: IndexedRecord) -> bytes | memoryview:
         """The body of a record. Raises TruncatedError where the input ended before it, and
@@ -299,7 +339,7 @@ class Image:
     def params(self) -> dict[int, int]:
         """HVM parameters, index -> value, later records over earlier ones."""
         params: dict[int, int] = {}
-        for record in self.records_of(LIBXC, streams.LIBXC_HVM_PARAMS):
+        for record in self.restored(LIBXC, streams.LIBXC_HVM_PARAMS):
             params.update(self.model(record).params)
         return params
 
@@ -327,7 +367,7 @@ class Image:
     def emulators(self) -> list[EmulatorContext]:
         """The device models' saved state, in order."""
         return [
-            self.model(record) for record in self.records_of(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
+            self.model(record) for record in self.restored(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
         ]
 
     @property
@@ -338,18 +378,24 @@ class Image:
             from hvmctx.stream.pages import count_types
 
             self._page_types = [0] * 16
-            for record in self.records_of(LIBXC, streams.LIBXC_PAGE_DATA):
-                if record.count > 0:
-                    count_types(bytes(self.words(record))[7::8], self._page_types)
+            for record in self.batches:
+                count_types(bytes(self.words(record))[7::8], self._page_types)
         return self._page_types
 
     @property
     def memory_map(self) -> MemoryMap:
-        """Every pfn that the stream mentions: its type, and where its page lies. Reads the
-        page words, not the pages."""
+        """Every pfn that the stream mentions: its last type, and where its page lies. Reads
+        the page words, not the pages."""
         from hvmctx.memory_map import MemoryMap
 
         return MemoryMap.of_image(self)
+
+    @property
+    def restored_memory(self) -> MemoryMap:
+        """The memory that a restore leaves the guest with."""
+        from hvmctx.memory_map import MemoryMap
+
+        return MemoryMap.restored(self)
 
 
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
@@ -406,6 +452,7 @@ class _Indexer:
         self._source = image.source
         self._keep_words = keep_words
         self._watcher = watcher
+        self._room = MOST_KEPT
         self._going_by: IndexedRecord | None = None
 
     def run(self) -> None:
@@ -475,8 +522,9 @@ class _Indexer:
         if record.type == streams.LIBXC_PAGE_DATA and record.layer == LIBXC:
             self._page_data(record)
         elif not source.seekable:
-            whole = record.length <= LARGEST_KEPT
-            record.kept = source.read(record.length if whole else _LARGEST_HEAD)
+            room = min(LARGEST_KEPT, self._room)
+            record.kept = source.read(record.length if record.length <= room else _LARGEST_HEAD)
+            self._room -= len(record.kept)
         if not record.known:
             self._unknown(record)
         if record.padding:
@@ -490,14 +538,24 @@ class _Indexer:
                 self._words_go_by(record, bytes(head))
 
     def _words_go_by(self, record: IndexedRecord, head: bytes) -> None:
+        """Of a pipe: the words are counted, and kept where somebody will ask for them."""
         from hvmctx.stream.pages import count_types
 
-        words = bytes(self._source.read(record.words_size))
-        if self._image._page_types is None:
-            self._image._page_types = [0] * 16
-        count_types(words[7::8], self._image._page_types)
-        if self._keep_words or self._watcher is not None:
-            record.kept = head + words
+        counts, pieces = [0] * 16, [head]
+        keep = self._keep_words or self._watcher is not None
+        left = record.words_size
+        while left:
+            words = bytes(self._source.read(min(left, CHUNK)))
+            if not words:
+                return  # the walk says so
+            left -= len(words)
+            count_types(words[7::8], counts)
+            if keep and record.words_size <= LARGEST_KEPT:
+                pieces.append(words)
+        image = self._image
+        image._page_types = [a + b for a, b in zip(image._page_types or [0] * 16, counts)]
+        if keep and record.words_size <= LARGEST_KEPT:
+            record.kept = b"".join(pieces)
 
     def _unknown(self, record: IndexedRecord) -> None:
         if record.optional and record.layer == LIBXC:
@@ -541,7 +599,7 @@ def _legacy(offset: int, problem: str) -> UnsupportedError:
 
 
 def open_image(
-    target: str | os.PathLike[str] | bytes | bytearray | memoryview | Any,
+    target: Target,
     *,
     layer: str | None = None,
     keep_words: bool = False,
@@ -549,8 +607,8 @@ def open_image(
 ) -> Image:
     """Open an image, stream, or bare context.
 
-    `target` is a path, a buffer (never copied), or a binary file object (read from where
-    it stands; not closed). `layer` says what it starts with instead of looking; one of
+    `target` is a path, a buffer (never copied), a binary file object (read from where it
+    stands; not closed), or a source. `layer` says what it starts with instead of looking; one of
     xl, libxl, libxc, context, legacy. `keep_words` keeps the page words of an input that
     cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher` is
     told of everything as it goes by.
@@ -562,6 +620,8 @@ def open_image(
     try:
         if layer is None:
             head = source.peek(detect.ENOUGH)
+            if not head:
+                source.raise_trouble()
             layer = detect.detect(head)
             if layer is None:
                 raise FormatError(
@@ -577,6 +637,8 @@ def open_image(
             _index_context(image)
         else:
             _Indexer(image, keep_words, watcher).run()
+        if source.trouble is not None:
+            image.problems.append(source.trouble)
         return image
     except BaseException:
         source.close()

@@ -1,7 +1,11 @@
 """What a stream says of a guest's memory: the type of every pfn, and where its page lies.
 
 Kept as runs, so that a guest of gigabytes takes some entries for each batch and not for
-each page. Where a pfn was sent more than once the last word counts, as for a restore.
+each page. Where a pfn was sent more than once, `MemoryMap.of_image` has its last word.
+What a restore leaves in the guest is another matter, `MemoryMap.restored`: a page that it
+was given stays, with its contents, whatever is said of the pfn later, and pages that follow
+a VERIFY record are only compared (but made, where there is none). Source:
+tools/libs/guest/xg_sr_restore.c, `populate_pfns` and `process_page_data`, 4.6 to c447b730.
 """
 
 from __future__ import annotations
@@ -44,6 +48,10 @@ class Run:
         """The first pfn behind the run."""
         return self.pfn + self.count
 
+    def blank(self) -> Run:
+        """Pages for the same pfns, with nothing in them."""
+        return Run(self.pfn, self.count, streams.PAGE_XALLOC, None)
+
     def part(self, start: int, end: int) -> Run:
         """What of the run lies in start..end-1."""
         offset = self.offset
@@ -63,7 +71,22 @@ class MemoryMap:
     def of_image(cls, image: Image) -> MemoryMap:
         """Reads the page words of every PAGE_DATA record. Raises MissingRecordError when
         they went by in a pipe."""
-        return cls.of_records(image, image.records_of(LIBXC, streams.LIBXC_PAGE_DATA))
+        return cls.of_records(image, image.batches)
+
+    @classmethod
+    def restored(cls, image: Image) -> MemoryMap:
+        """As `of_image`, but of each pfn the last page that was sent, and where there was
+        none the last word."""
+        verify = image.records_of(LIBXC, streams.LIBXC_VERIFY)
+        sent: list[Run] = []
+        for record in image.batches:
+            runs = runs_of_record(image, record)
+            if verify and record.offset > verify[0].offset:
+                runs = (run if run.offset is None else run.blank() for run in runs)
+            sent.extend(runs)
+        if not _disjoint(sent):
+            sent.sort(key=_precedence)
+        return cls(_last_wins(sent))
 
     @classmethod
     def of_records(cls, image: Image, records: Iterable[IndexedRecord]) -> MemoryMap:
@@ -95,9 +118,8 @@ class MemoryMap:
                 yield run.part(max(start, run.pfn), min(end, run.end))
 
     def populated(self) -> Iterator[Run]:
-        """The runs that a restore gives memory to: data pages and allocate-only ones."""
-        absent = (streams.PAGE_BROKEN, streams.PAGE_XTAB)
-        return (run for run in self.runs if run.type not in absent)
+        """The runs of types that a restore gives memory to: data pages, allocate-only ones."""
+        return (run for run in self.runs if run.type in streams.PAGE_TYPES_WITH_MEMORY)
 
     def counts(self) -> dict[int, int]:
         """Page type -> pfns."""
@@ -170,9 +192,18 @@ def _consecutive(words: array[int], at: int) -> int:
     return count
 
 
+def _precedence(run: Run) -> int:
+    """What a page that a restore has made gives way to: nothing but another page."""
+    return (run.type in streams.PAGE_TYPES_WITH_MEMORY) + (run.offset is not None)
+
+
+def _disjoint(sent: list[Run]) -> bool:
+    return all(one.end <= other.pfn for one, other in pairwise(sent))
+
+
 def _last_wins(sent: list[Run]) -> list[Run]:
     """Disjoint runs by ascending pfn. Of overlapping ones the later covers the earlier."""
-    if all(one.end <= other.pfn for one, other in pairwise(sent)):
+    if _disjoint(sent):
         return sent
     # A sweep over the borders: `live` holds, for each pfn, which runs cover it; the one
     # sent last is on top.

@@ -4,6 +4,7 @@ final one, and renamed when all is well."""
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from contextlib import contextmanager
 
@@ -20,33 +21,57 @@ STDOUT = "-"
 @contextmanager
 def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
     """A binary file that becomes `path` when the block ends, and vanishes when it raises.
-    `-` is standard output. Raises InputError: when `path` exists and not `force`, or for
-    what the system says of it."""
+    `-` is standard output; a device or a FIFO is written to as it is, and where a link
+    points to is what is replaced. Raises InputError: when `path` exists and not `force`,
+    or for what the system says of it."""
     if path == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if not force:
-        _refuse_existing(path)
     if os.path.isdir(path):
         raise InputError(f"{path}: is a directory")
+    if not force and not _swallows(path):
+        _refuse_existing(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        with _said_of(path), open(path, "wb") as stream:
+            yield stream
+        return
+    if os.path.islink(path):
+        path = os.path.realpath(path)
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         file = os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "w+b")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     try:
-        with file:
-            yield file
-            file.flush()
-        _rename(temporary, path, force)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        with _said_of(path):
+            with file:
+                yield file
+                file.flush()
+            _rename(temporary, path, force)
     finally:
         if os.path.lexists(temporary):
             os.unlink(temporary)
+
+
+@contextmanager
+def _said_of(path: str) -> Iterator[None]:
+    """What the system refuses, as an InputError that names the file."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
+def _swallows(path: str) -> bool:
+    """Whether writing there replaces nothing: a terminal, /dev/null, a FIFO."""
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISCHR(kind) or stat.S_ISFIFO(kind)
 
 
 def _refuse_existing(path: str) -> None:

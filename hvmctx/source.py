@@ -7,6 +7,7 @@ is not allocated.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 
@@ -15,6 +16,10 @@ from hvmctx.errors import HvmctxError, InputError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
+
+    from hvmctx.errors import FormatError
+
+    Target = str | os.PathLike[str] | bytes | bytearray | memoryview | Any
 
 CHUNK = 1 << 20
 """Most bytes asked of a pipe at once, and held while discarding."""
@@ -26,13 +31,16 @@ class Source:
     seekable = True
     name = "input"
     compression = ""
+    start = 0
+    """Where in its file the source begins."""
 
     def __init__(self, size: int) -> None:
         self.position = 0
         self.size: int | None = size
 
     def read_at(self, offset: int, count: int) -> bytes | memoryview:
-        """Up to `count` bytes at `offset`; fewer only at the end. Does not move."""
+        """Up to `count` bytes at `offset`; fewer only at the end. Does not move. Raises
+        InputError where reading fails, and for a source that is not seekable."""
         raise NotImplementedError
 
     def read(self, count: int) -> bytes | memoryview:
@@ -41,14 +49,34 @@ class Source:
         self.position += len(data)
         return data
 
+    def whole_size(self) -> int:
+        """How many bytes there are. Raises InputError for a source that is not seekable."""
+        if self.size is None:
+            raise self._once()
+        return self.size
+
+    def _once(self) -> InputError:
+        return InputError(f"{self.name}: cannot be read twice")
+
+    @property
+    def trouble(self) -> FormatError | None:
+        """What ended the source early: of compressed data that are damaged, what comes
+        before the damage is read as if that were all."""
+        return None
+
+    def raise_trouble(self) -> None:
+        """Raise it, where somebody wants all or nothing. Looks whether there is more."""
+        self.peek(1)
+        if self.trouble is not None:
+            raise self.trouble
+
     def peek(self, count: int) -> bytes:
         """The next bytes, which a later `read` gives again."""
         return bytes(self.read_at(self.position, count))
 
     def skip(self, count: int) -> int:
         """Move forwards. Returns how many bytes there were to skip."""
-        assert self.size is not None
-        moved = max(0, min(count, self.size - self.position))
+        moved = max(0, min(count, self.whole_size() - self.position))
         self.position += moved
         return moved
 
@@ -81,7 +109,8 @@ class BufferSource(Source):
 
     def __init__(self, buffer: bytes | bytearray | memoryview) -> None:
         view = memoryview(buffer)
-        self._view = view if view.format == "B" and view.c_contiguous else memoryview(bytes(view))
+        plain = view.format == "B" and view.ndim == 1 and view.c_contiguous
+        self._view = view if plain else memoryview(view.tobytes())
         super().__init__(len(self._view))
 
     def read_at(self, offset: int, count: int) -> memoryview:
@@ -89,26 +118,32 @@ class BufferSource(Source):
 
 
 class FileSource(Source):
-    """A regular file or block device, by offset."""
+    """A regular file or block device, by offset, from `start` on."""
 
-    def __init__(self, fd: int, name: str, *, owned: bool = True) -> None:
+    def __init__(self, fd: int, name: str, *, start: int = 0, owned: bool = True) -> None:
         self.name = name
+        self.start = start
         self._fd = fd
         self._owned = owned
-        super().__init__(os.lseek(fd, 0, os.SEEK_END))
+        try:
+            status = os.fstat(fd)
+            regular = stat.S_ISREG(status.st_mode)
+            size = status.st_size if regular else os.lseek(fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise InputError(f"{name}: {error.strerror}") from error
+        super().__init__(max(0, size - start))
 
     def fileno(self) -> int:
         return self._fd
 
     def read_at(self, offset: int, count: int) -> bytes:
-        assert self.size is not None
-        count = min(count, self.size - offset)
+        count = min(count, self.whole_size() - offset)
         if count <= 0:
             return b""
         try:
-            data = os.pread(self._fd, count, offset)
+            data = os.pread(self._fd, count, self.start + offset)
             while len(data) < count:  # the kernel gives at most 2 GiB at once
-                more = os.pread(self._fd, count - len(data), offset + len(data))
+                more = os.pread(self._fd, count - len(data), self.start + offset + len(data))
                 if not more:
                     break
                 data += more
@@ -123,7 +158,7 @@ class FileSource(Source):
 
 
 class ObjectSource(Source):
-    """A seekable file object, from where it stood when it was given."""
+    """A seekable object that only acts like a file, from where it stood when given."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -132,11 +167,13 @@ class ObjectSource(Source):
         super().__init__(file.seek(0, os.SEEK_END) - self._start)
 
     def read_at(self, offset: int, count: int) -> bytes:
-        assert self.size is not None
-        count = min(count, self.size - offset)
+        count = min(count, self.whole_size() - offset)
         if count <= 0:
             return b""
-        self._file.seek(self._start + offset)
+        try:
+            self._file.seek(self._start + offset)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.name}: {error}") from error
         return _read_up_to(self._file, count, self.name)
 
 
@@ -153,6 +190,9 @@ class PipeSource(Source):
         self._ahead = b""
         self.position = 0
         self.size = None
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        raise self._once()
 
     def peek(self, count: int) -> bytes:
         if len(self._ahead) < count:
@@ -183,19 +223,22 @@ class PipeSource(Source):
 def _read_up_to(file: Any, count: int, name: str) -> bytes:
     """`count` bytes, fewer at the end of the file; pieces of at most CHUNK, so that a
     claimed count costs nothing."""
+    pieces: list[bytes] = []
+    have = 0
     try:
-        data: bytes = file.read(min(count, CHUNK))
-        if len(data) == count or not data:
-            return data or b""
-        pieces = [data]
-        have = len(data)
         while have < count:
-            data = file.read(min(count - have, CHUNK))
+            want = min(count - have, CHUNK)
+            data = file.read(want)
+            if data is None:  # a descriptor that does not block has nothing yet
+                _wait_for(file)
+                continue
+            if len(data) > want:
+                raise InputError(f"{name}: gave {len(data)} bytes, asked for {want}")
             if not data:
                 break
             pieces.append(data)
             have += len(data)
-        return b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     except HvmctxError:
         raise
     except OSError as error:
@@ -204,23 +247,68 @@ def _read_up_to(file: Any, count: int, name: str) -> bytes:
         raise InputError(f"{name}: {error}") from error
 
 
-def open_source(target: str | os.PathLike[str] | bytes | bytearray | memoryview | Any) -> Source:
-    """A source over a path, a buffer, or a binary file object; compressed data are
-    decompressed on the way. Raises InputError."""
-    if isinstance(target, (bytes, bytearray, memoryview)):
-        source: Source = BufferSource(target)
-    elif isinstance(target, (str, os.PathLike)):
-        source = _open_path(os.fspath(target))
-    elif hasattr(target, "read"):
-        source = _open_object(target)
-    else:
-        raise InputError(f"cannot read from {type(target).__name__}")
-    head = source.peek(8)
-    if is_compressed(head):
-        from hvmctx.compression import decompressed
+def _wait_for(file: Any) -> None:
+    from select import select
 
-        return decompressed(source, head)
+    select([file], [], [])
+
+
+def open_source(target: Target) -> Source:
+    """A source over a path, a buffer (an mmap from where it stands), or a binary file object
+    (from where it stands; not closed); compressed data are decompressed on the way. A source
+    is taken as it is. Raises InputError."""
+    if isinstance(target, Source):
+        return target
+    if isinstance(target, (str, os.PathLike)):
+        source = _open_path(os.fspath(target))
+    else:
+        buffer = _buffer(target)
+        if buffer is not None:
+            source = BufferSource(buffer)
+        elif hasattr(target, "read"):
+            source = _open_object(target)
+        else:
+            raise InputError(f"cannot read from {type(target).__name__}")
+    try:
+        head = source.peek(8)
+        if is_compressed(head):
+            from hvmctx.compression import decompressed
+
+            return decompressed(source, head)
+    except BaseException:
+        source.close()
+        raise
     return source
+
+
+def open_seekable(target: Target) -> Source:
+    """As `open_source`, but what can be read only once is first written to a temporary
+    file that vanishes when closed. Raises InputError when that has no room, too."""
+    source = open_source(target)
+    if source.seekable:
+        return source
+    from tempfile import TemporaryFile, gettempdir
+
+    with source:
+        try:
+            with TemporaryFile() as spool:
+                while data := source.read(CHUNK):
+                    spool.write(data)
+                source.raise_trouble()
+                spool.flush()
+                return FileSource(os.dup(spool.fileno()), source.name)
+        except OSError as error:
+            raise InputError(
+                f"{source.name}: to {gettempdir()}: {error.strerror or error}"
+            ) from error
+
+
+def _buffer(target: Any) -> memoryview | None:
+    try:
+        view = memoryview(target)
+    except (TypeError, ValueError):  # no buffer, or a closed one
+        return None
+    return view[target.tell() :] if hasattr(target, "tell") else view
 
 
 _COMPRESSED = (b"\x1f\x8b", b"\xfd7zX", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
@@ -255,6 +343,9 @@ def _open_path(path: str) -> Source:
 def _open_object(file: Any) -> Source:
     name = str(getattr(file, "name", "file object"))
     try:
+        source = _by_descriptor(file, name)
+        if source is not None:
+            return source
         seekable = bool(file.seekable()) if hasattr(file, "seekable") else False
         source = ObjectSource(file) if seekable else PipeSource(file, name)
         probe = file.read(0)
@@ -263,3 +354,14 @@ def _open_object(file: Any) -> Source:
     if not isinstance(probe, bytes):
         raise InputError(f"{name}: opened as text, expected a binary file")
     return source
+
+
+def _by_descriptor(file: Any, name: str) -> Source | None:
+    """A regular file that Python has opened: its descriptor takes offsets, and reads no
+    more than it is asked for, unlike a buffered object."""
+    if not isinstance(file, (io.FileIO, io.BufferedReader, io.BufferedRandom)):
+        return None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode) or not file.readable():
+        return None
+    file.flush()
+    return FileSource(file.fileno(), name, start=file.tell(), owned=False)

@@ -5,6 +5,7 @@ Where they come from is in tests/data/README.md.
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from pathlib import Path
@@ -98,3 +99,27 @@ def libxc_stream(*records: bytes, end: bool = True) -> bytes:
 def context_bytes() -> bytes:
     """A genuine context of one vcpu: 4112 bytes, 18 records."""
     return (DATA / "images" / "hvm1.hvmctx.bin").read_bytes()
+
+
+class Pipe(io.RawIOBase):
+    """Bytes that can be read once, at most `most` at a time."""
+
+    def __init__(self, data: bytes, most: int = 1 << 60) -> None:
+        self._data = io.BytesIO(data)
+        self._most = most
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, count: int = -1) -> bytes:
+        return self._data.read(min(count, self._most))
+
+
+CONTEXT = record(streams.LIBXC_HVM_CONTEXT, context_bytes())
+SMALL = (
+    xl_head(b"\3\0\0\0{}\0") + libxl_head() + record(1) + libxc_head() + record(16)
+    + page_data(word(1), word(2, 0xF)) + record(8, bytes(24)) + CONTEXT
+    + record(10, struct.pack("<II2Q", 1, 0, 17, 5)) + record(0)
+    + record(3, struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3\0") + record(0)
+)  # fmt: skip
+"""An xl file with a little of everything."""

@@ -21,8 +21,10 @@ def test_registry() -> None:
 
 
 def test_struct_for() -> None:
-    assert x86.CPU_MSR.struct_for(8) is x86.hvm_msr
-    assert x86.CPU_MSR.struct_for(0) is x86.hvm_msr
+    assert x86.CPU.struct_for(2000) is x86.hvm_hw_cpu
+    for length in (0, 8, 23):  # where the array has no element it is still there
+        assert sizeof(x86.CPU_MSR.struct_for(length)) == 8
+        assert len(x86.CPU_MSR.struct_for(length)().msr) == 0
     three = x86.CPU_MSR.struct_for(8 + 3 * 16 + 5)
     assert sizeof(three) == 8 + 3 * 16
     assert len(three().msr) == 3

@@ -18,12 +18,12 @@ from tests.samples import (
     CONTEXTS,
     DATA,
     EXAMPLE,
+    SMALL,
     context_bytes,
     domid_of,
     expected_text,
     release_of,
 )
-from tests.test_image import SMALL
 
 ROOT = Path(__file__).parent.parent
 TOOL = str(ROOT / "tools" / "xen-hvmctx.py")
@@ -112,10 +112,10 @@ def test_damaged_images_are_dumped_as_far_as_they_go(run: Run, tmp_path: Path) -
     result = run(path)
     assert result.status == 1 and not result.out
     assert "no HVM_CONTEXT record" in result.err
-    odd = SMALL.replace(context_bytes(), context_bytes()[:-1] + b"\1")
+    odd = SMALL.replace(context_bytes(), context_bytes()[:-8] + struct.pack("<HHI", 19, 0, 1))
     path.write_bytes(odd)
     result = run(path)
-    at = odd.index(context_bytes()[:-1]) + 4112
+    at = odd.index(context_bytes()[:-8]) + 4112
     assert result.status == 1 and result.err.startswith(f"hvmctx: context: offset {at:#x}: ")
 
 
@@ -333,3 +333,65 @@ def test_module_and_script() -> None:
     )
     assert done.stdout == bare(EXAMPLE).stdout
     assert os.access(TOOL, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["to-json", "-", "-o", "-"],
+        ["set", "-", "CPU/0.rip=0x1", "-o", "-"],
+        ["diff", "-", EXAMPLE],
+        ["get", "-", "CPU/0.rip"],
+        ["strip", "-", "-o", "-"],
+        ["info", "-", "--format", "json"],
+    ],
+)
+def test_a_file_as_standard_input_is_like_its_name(arguments: list[str], run: Run) -> None:
+    """It is seekable, and has been looked at before it is read."""
+    with open(EXAMPLE, "rb") as file:
+        done = subprocess.run(
+            [sys.executable, TOOL, *map(str, arguments)], stdin=file, capture_output=True,
+            check=False,
+        )  # fmt: skip
+    named = [str(EXAMPLE) if word == "-" and at == 1 else word for at, word in enumerate(arguments)]
+    same = subprocess.run(
+        [sys.executable, TOOL, *map(str, named)], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (same.returncode, same.stderr)
+    assert done.stdout.replace(b"<stdin>", str(EXAMPLE).encode()) == same.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("arguments", ["dump -", "info {}", "get {} CPU/0.rip", "dump {} --all"])
+def test_closed_streams(closed: str, arguments: str) -> None:
+    command = f"{sys.executable} {TOOL} {arguments.format(EXAMPLE)} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    unreadable = ">&-" in closed.split() or ("<&-" in closed and arguments == "dump -")
+    reads_nothing = arguments == "dump -" and "<&-" not in closed
+    assert done.returncode == (1 if unreadable or reads_nothing else 0), done.stderr
+    if closed == ">&-" and not reads_nothing:
+        assert done.stderr == "hvmctx: standard output is closed\n"
+
+
+def test_a_misspelt_command(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("verfy", EXAMPLE, "--as", "strict")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == "hvmctx: no command and no file is called verfy; did you mean verify?\n"
+    result = run("no.save")
+    assert (result.status, result.err) == (1, "hvmctx: no.save: No such file or directory\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inf").write_bytes(EXAMPLE.read_bytes())
+    assert run("inf").status == 0
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff\xfe.save"
+    with open(path, "wb") as file:
+        file.write(EXAMPLE.read_bytes())
+    done = subprocess.run(
+        [sys.executable, TOOL, "info", path], capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\udcff\\udcfe.save: xl" in done.stdout

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hvmctx.edit.strip import strip
 from hvmctx.errors import FormatError, HvmctxError, InputError
 from hvmctx.image import open_image
-from hvmctx.source import open_source
+from hvmctx.render.models import Document
+from hvmctx.save.convert import convert
+from hvmctx.source import open_seekable, open_source
+from tests.samples import DATA as SAMPLES
 from tests.samples import EXAMPLE, context_bytes
 
 DATA = bytes(range(256)) * 4000
+LEGACY = SAMPLES / "streams" / "legacy_hvm_w64.in.bin"
 
 
 def zstd(data: bytes) -> bytes:
@@ -60,20 +66,74 @@ def test_members_may_follow_one_another(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PACKERS)
+def test_members_may_be_padded(name: str) -> None:
+    with open_source(PACKERS[name](DATA) + bytes(200_000)) as source:
+        assert source.read(len(DATA) + 100) == DATA
+        assert source.trouble is None
+
+
+@pytest.mark.parametrize("name", PACKERS)
 def test_every_truncation_of_a_packed_context(name: str) -> None:
+    """What there is of it is read as if that were all; the first problem or the last says
+    why there is no more."""
     packed = PACKERS[name](context_bytes())
-    for cut in range(8, len(packed) - 1, 7):
-        with pytest.raises(FormatError) as caught, open_image(packed[:cut]) as image:
-            image.hvm_context.to_bytes()
-        assert caught.value.layer == name
+    for cut in range(8, len(packed), 7):
+        try:
+            image = open_image(packed[:cut])
+        except FormatError as error:  # nothing came out at all
+            assert error.layer == name
+            continue
+        with image:
+            assert image.problems[-1].layer == name
+            there = image.hvm_context.to_bytes()
+            assert context_bytes().startswith(there)
+
+
+@pytest.mark.parametrize(
+    ("name", "behind"), [*((name, True) for name in PACKERS), ("gzip", False), ("xz", False)]
+)
+def test_an_image_that_is_all_there_in_damaged_data(name: str, behind: bool) -> None:
+    """With something else behind it, or without the checksum's last byte."""
+    packed = PACKERS[name](EXAMPLE.read_bytes())
+    with open_image(packed + b"\xff" * 99 if behind else packed[:-1]) as image:
+        assert image.complete and [problem.layer for problem in image.problems] == [name]
+        assert image.hvm_context.damage is None
+        with open_image(EXAMPLE) as plain:
+            assert image.hvm_context.to_bytes() == plain.hvm_context.to_bytes()
+            assert image.end == plain.end
+
+
+@pytest.mark.parametrize("name", ["gzip", "xz"])
+def test_an_image_that_is_cut_off(name: str) -> None:
+    """As much is read of it as of the plain file that there is of it."""
+    data = EXAMPLE.read_bytes()
+    packed = PACKERS[name](data)
+    for cut in (len(packed) // 2, len(packed) - 1500):
+        with open_source(packed[:cut]) as source:
+            there = bytes(source.read(len(data)))
+        with open_image(packed[:cut]) as image, open_image(there) as plain:
+            *found, last = map(str, image.problems)
+            assert found == list(map(str, plain.problems)) and last.startswith(f"{name}: ")
+            assert (image.end, len(image.records)) == (plain.end, len(plain.records))
+
+
+@pytest.mark.parametrize("work", [strip, convert, lambda data, out: Document.of_input(data)])
+def test_those_who_want_all_of_it_refuse(work: Callable[[bytes, io.BytesIO], object]) -> None:
+    packed = gzip.compress(LEGACY.read_bytes() if work is convert else EXAMPLE.read_bytes())
+    with pytest.raises(FormatError, match="gzip: "):
+        work(packed[:-1], io.BytesIO())
+    with pytest.raises(FormatError, match="gzip: "):
+        open_seekable(packed[:-1])
 
 
 @pytest.mark.parametrize("name", PACKERS)
 def test_damaged_data(name: str) -> None:
     packed = bytearray(PACKERS[name](DATA))
     packed[len(packed) // 2 :] = b"\xff" * (len(packed) - len(packed) // 2)
-    with pytest.raises(FormatError, match=f"{name}: offset"), open_source(bytes(packed)) as source:
-        source.read(len(DATA))
+    with open_source(bytes(packed)) as source:
+        assert len(source.read(len(DATA))) < len(DATA)
+        with pytest.raises(FormatError, match=f"{name}: offset"):
+            source.raise_trouble()
 
 
 @pytest.mark.parametrize(
@@ -96,11 +156,8 @@ def test_windows_are_bounded() -> None:
 
     header = packed[12 : 12 + (packed[12] + 1) * 4 - 4]
     packed[12 + len(header) : 16 + len(header)] = struct.pack("<I", zlib.crc32(header))
-    with (
-        pytest.raises(FormatError, match=r"xz: offset .*emory"),
-        open_source(bytes(packed)) as source,
-    ):
-        source.read(200)
+    with pytest.raises(FormatError, match=r"xz: offset .*emory"):
+        open_image(bytes(packed))
 
 
 def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import struct
+from array import array
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +14,7 @@ from hypothesis import strategies as st
 from hvmctx.abi import x86
 from hvmctx.abi.declare import RecordType, record_types
 from hvmctx.context.record import Record, pack_descriptor
-from hvmctx.errors import FieldError, UnknownRecordError
+from hvmctx.errors import FieldError, UnknownRecordError, UsageError
 
 TYPES = [known for known in record_types() if known.size]
 lengths = st.sampled_from(TYPES).flatmap(
@@ -46,6 +51,11 @@ def test_writing_to_the_structure_writes_to_the_record(
     record = Record(known, 0, body)
     before = bytes(record.struct)
     setattr(record.struct, slot.path, ~slot.get(before))
+    try:
+        _ = record.body
+    except FieldError as error:
+        assert "lies beyond the record's" in str(error) and len(body) < slot.offset + slot.size
+        return
     after = bytes(record.body)
     assert len(after) == len(body)
     if known is x86.CPU and len(body) != x86.CPU.size:
@@ -122,3 +132,67 @@ def test_replacing_the_body_drops_the_structure() -> None:
 def test_descriptors_that_cannot_be(numbers: tuple[int, int, int]) -> None:
     with pytest.raises(FieldError, match="-bit field"):
         pack_descriptor(*numbers)
+
+
+@pytest.mark.parametrize(
+    ("known", "size", "field"),
+    [(x86.LAPIC, 16, "tdt_msr"), (x86.CPU, 1024, "flags"), (x86.CPU, 1016, "msr_tsc_aux"),
+     (x86.RTC, 16, "rtc_offset"), (x86.CPU, 1028, "flags")],
+)  # fmt: skip
+def test_what_a_short_record_cannot_hold_is_refused(
+    known: RecordType, size: int, field: str
+) -> None:
+    record = Record(known, 0, bytes(size))
+    setattr(record.struct, field, 5)
+    with pytest.raises(FieldError, match=f"{field} lies beyond the record's {size} bytes"):
+        record.to_bytes()
+
+
+@pytest.mark.parametrize("size", [1025, 1028, 1031])
+def test_writing_to_an_odd_cpu_record_leaves_its_flags_alone(size: int) -> None:
+    body = numbered(size)
+    record = Record(x86.CPU, 0, body)
+    record.struct.rax = 0x1122
+    assert [at for at in range(size) if record.body[at] != body[at]][-1] < 520
+
+
+def test_names_that_are_no_fields_are_refused() -> None:
+    record = Record(x86.CPU, 0, bytes(1032))
+    with pytest.raises(AttributeError, match="hvm_hw_cpu has no field 'rpi'"):
+        record.struct.rpi = 5
+    with pytest.raises(AttributeError):
+        Record(x86.IOAPIC, 0, bytes(400)).struct.redirtbl[0].bit = 1
+    with pytest.raises(AttributeError):
+        Record(x86.CPU_MSR, 0, bytes(8 + 16)).struct.msrs = 1
+
+
+@pytest.mark.parametrize("what", [2, x86.CPU, "cpu", "CPU", x86.hvm_hw_cpu])
+def test_a_type_however_it_is_named(what: Any) -> None:
+    assert Record(what, 0).typecode == 2
+
+
+@pytest.mark.parametrize("what", ["XYZ", None, 2.0, int, x86.hvm_save_descriptor])
+def test_what_is_no_type(what: Any) -> None:
+    with pytest.raises(UsageError, match="record type"):
+        Record(what, 0)
+
+
+def test_bodies_of_other_shapes() -> None:
+    words = memoryview(array("I", [1, 2]))
+    assert Record(x86.TSC_ADJUST, 0, words).to_bytes() == struct.pack("<HHIII", 19, 0, 8, 1, 2)
+    square = memoryview(bytes(range(16))).cast("B", [4, 4])
+    record = Record(x86.TSC_ADJUST, 0)
+    record.body = square
+    assert bytes(record.body) == bytes(range(16)) and record.length == 16
+
+
+@pytest.mark.parametrize(
+    "remade", [copy.copy, copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))]
+)
+def test_copies(remade: Callable[[Record], Record]) -> None:
+    record = Record(x86.CPU, 3, memoryview(numbered(1032)), offset=40, length=9)
+    record.struct.rax = 77
+    again = remade(record)
+    assert (again.to_bytes(), again.offset, again.length) == (record.to_bytes(), 40, 9)
+    again.struct.rax = 1
+    assert record.struct.rax == 77

@@ -17,8 +17,7 @@ from hvmctx.edit.paths import Editor
 from hvmctx.edit.splice import splice
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.image import open_image
-from tests.samples import EXAMPLE, context_bytes
-from tests.test_image import SMALL
+from tests.samples import EXAMPLE, SMALL, context_bytes
 
 KINDS = [known for known in record_types() if 0 < known.typecode <= 20]
 
@@ -159,8 +158,35 @@ def test_elements_that_are_not_there(path: str) -> None:
 def test_short_records() -> None:
     context = HvmContext([Record(x86.LAPIC, 0, bytes(24)), Record(0, 0)]).to_bytes()
     assert got(context, "LAPIC.pending_esr") == 0
-    with pytest.raises(UsageError, match="lies beyond the record's 24 bytes"):
+    with pytest.raises(FieldError, match="pending_esr lies beyond the record's 24 bytes"):
         edited(context, ("LAPIC.pending_esr", "1"))
+
+
+@pytest.mark.parametrize("size", [1016, 1020, 1024, 1028, 1031, 1032, 1040])
+def test_what_is_set_in_old_cpu_records_is_what_is_got(size: int) -> None:
+    """The 1016 bytes of before 3.4 have their last fields elsewhere."""
+    body = bytes(at * 7 & 0xFF for at in range(size))
+    context = HvmContext([Record(x86.CPU, 0, body), Record(0, 0)]).to_bytes()
+    held = 0
+    for path in x86.CPU.layout.paths():
+        before = got(context, f"CPU.{path}")
+        other = ("00" if before[0] else "01") * len(before) if isinstance(before, bytes) else (
+            str(before ^ 1)
+        )  # fmt: skip
+        try:
+            changed = edited(context, (f"CPU.{path}", other))
+        except FieldError:
+            slot = x86.CPU.layout.locate(path)
+            assert path in ("msr_tsc_aux", "flags", "pad0") or slot.offset + slot.size > size
+            continue
+        held += 1
+        found = got(changed, f"CPU.{path}")
+        assert (found.hex() if isinstance(found, bytes) else str(found)) == other
+        changes = sum(a != b for a, b in zip(changed, context))
+        assert len(changed) == len(context) and 0 < changes <= (
+            len(before) if isinstance(before, bytes) else 1
+        )
+    assert held > 70
 
 
 @given(st.text(max_size=20), st.text(max_size=6))

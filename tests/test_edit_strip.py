@@ -14,14 +14,15 @@ from hvmctx.image import open_image
 from tests.samples import (
     DATA,
     EXAMPLE,
+    SMALL,
     STREAMS,
+    Pipe,
     context_bytes,
     libxc_stream,
     page_data,
     record,
     word,
 )
-from tests.test_image import SMALL, Pipe
 
 
 def stripped(data: bytes | io.RawIOBase, keep_holes: bool = False) -> bytes:

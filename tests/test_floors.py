@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "hvmctx"
 FLOORS = {
     1: ("errors", "findings", "abi"),
-    2: ("source", "output", "compression", "context", "stream"),
+    2: ("source", "copying", "output", "compression", "context", "stream"),
     3: ("image", "memory_map", "live", "restore", "verify", "save"),
     4: ("render", "edit", "export", "fuzz", "diff"),
     5: ("commands", "cli", "__main__", "__init__"),
@@ -21,7 +21,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 OUTSIDE = {
     "dataclasses_json": ("context/vmport_json.py", "render/models.py"),
     "hypothesis": ("fuzz/strategies.py",),
-    "rich": ("render/table.py", "render/describe.py", "render/forms.py"),
+    "rich": ("render/table.py",),
 }
 """What else is imported, and where: everything else is imported by name when it is used."""
 MODULES = sorted(PACKAGE.rglob("*.py"))

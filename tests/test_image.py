@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import streams, x86
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import (
     FormatError,
     HvmctxError,
@@ -23,10 +24,13 @@ from hvmctx.errors import (
 )
 from hvmctx.image import Image, open_image
 from tests.samples import (
+    CONTEXT,
     DATA,
     EXAMPLE,
     IMAGES,
+    SMALL,
     STREAMS,
+    Pipe,
     context_bytes,
     libxc_head,
     libxc_stream,
@@ -35,22 +39,9 @@ from tests.samples import (
     page_data,
     record,
     word,
-    xl_head,
 )
 
 EXPECTED = load(DATA / "streams" / "expected.json")
-CONTEXT = record(streams.LIBXC_HVM_CONTEXT, context_bytes())
-
-
-class Pipe(io.RawIOBase):
-    def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, count: int = -1) -> bytes:
-        return self._data.read(count)
 
 
 @pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
@@ -143,14 +134,6 @@ def test_a_checkpointed_libxl_stream() -> None:
 
 def truncations(data: bytes, step: int = 1) -> list[int]:
     return list(range(0, len(data), step))
-
-
-SMALL = (
-    xl_head(b"\3\0\0\0{}\0") + libxl_head() + record(1) + libxc_head() + record(16)
-    + page_data(word(1), word(2, 0xF)) + record(8, bytes(24)) + CONTEXT
-    + record(10, struct.pack("<II2Q", 1, 0, 17, 5)) + record(0)
-    + record(3, struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3\0") + record(0)
-)  # fmt: skip
 
 
 @pytest.mark.parametrize("piped", [False, True], ids=["buffer", "pipe"])
@@ -329,3 +312,67 @@ def test_api_names() -> None:
     assert hvmctx.Image is Image
     with pytest.raises(AttributeError):
         _ = hvmctx.nothing
+
+
+def checkpointed(number: int) -> bytes:
+    """What one checkpoint sends: a page, a context whose rip is its number, a parameter."""
+    context = HvmContext.parse(context_bytes())
+    context.vcpus[0].cpu.rip = number
+    return (
+        page_data(word(1), fill=number) + record(9, context.to_bytes())
+        + record(10, struct.pack("<II2Q", 1, 0, 17, number)) + record(14)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_checkpoint_that_breaks_off_does_not_count(piped: bool, wrapped: bool) -> None:
+    """As in the genuine restore (--remus): the state is that of the last whole one."""
+    head = (libxl_head() + record(1) if wrapped else b"") + libxc_head() + record(16)
+
+    def emulator(number: int) -> bytes:
+        return record(3, struct.pack("<II", 2, 0) + bytes([number]) * 8) + record(4)
+
+    one, two = (checkpointed(n) + (emulator(n) if wrapped else b"") for n in (1, 2))
+    end = record(0) + (record(0) if wrapped else b"")
+    for cut in range(8, len(two) - 8, 40):
+        data = head + one + two[:cut]
+        with open_image(Pipe(data) if piped else data, keep_words=True) as image:
+            assert not image.complete
+            inner = not wrapped or cut < len(checkpointed(2))
+            number = 1 if inner else 2
+            assert (image.hvm_context.vcpus[0].cpu.rip, image.params) == (number, {17: number})
+            if wrapped:
+                assert [bytes(e.payload)[0] for e in image.emulators] == [1]
+            if not piped:
+                found = image.memory_map.lookup(1)
+                assert found is not None and data[found[1] or 0] == number
+    with open_image(head + one + two + end) as image:
+        assert image.complete and image.params == {17: 2}
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_cut_within_page_words(piped: bool) -> None:
+    """What was whole before it still counts, in a file as in a pipe."""
+    data = libxc_stream(page_data(word(1), word(2)), page_data(*map(word, range(3, 103))))
+    start = data.index(struct.pack("<2Q", word(3), word(4)))
+    for cut in (start + 9, start + 799):
+        with open_image(Pipe(data[:cut]) if piped else data[:cut], keep_words=True) as image:
+            assert sum(image.page_types) == 2
+            assert len(image.memory_map) == 2
+    with open_image(Pipe(data[: start + 5000]) if piped else data[: start + 5000]) as image:
+        assert sum(image.page_types) == 102  # the words are there, though not all pages
+
+
+def test_what_is_kept_of_a_pipe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvmctx.image.MOST_KEPT", 300_000)
+    monkeypatch.setattr("hvmctx.image.LARGEST_KEPT", 200_000)
+    bodies = [record(0x80000055, bytes(100_000))] * 5
+    words = page_data(*(word(n, 0xF) for n in range(50_000)))
+    with open_image(Pipe(libxc_stream(*bodies, words)), keep_words=True) as image:
+        assert image.complete
+        kept = [len(r.kept or b"") for r in image.records if r.type == 0x80000055]
+        assert kept == [100_000, 100_000, 100_000, 4096, 4096]
+        assert image.page_types[0xF] == 50_000
+        with pytest.raises(MissingRecordError, match="went by"):
+            image.body([r for r in image.records if r.type == 0x80000055][-1])

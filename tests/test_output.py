@@ -42,6 +42,38 @@ def test_existing_files_are_safe(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new"
 
 
+def test_links_stay_links(tmp_path: Path) -> None:
+    path, link = tmp_path / "out", tmp_path / "link"
+    path.write_bytes(b"old")
+    link.symlink_to(path)
+    with pytest.raises(InputError, match="exists"), replacing(str(link)):
+        raise AssertionError("not reached")
+    with replacing(str(link), force=True) as out:
+        out.write(b"new")
+    assert link.is_symlink() and path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_devices_and_fifos_are_written_to(force: bool, tmp_path: Path) -> None:
+    """A renamed file in the place of /dev/null would be the end of many programs."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(str(fifo), force=force) as out:
+        out.write(b"contents")
+    assert os.read(reader, 100) == b"contents"
+    os.close(reader)
+    with replacing("/dev/null", force=force) as out:
+        out.write(b"contents")
+    assert Path("/dev/null").is_char_device()
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+def test_a_full_device(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="/dev/full: No space left"), replacing("/dev/full") as out:
+        out.write(b"contents")
+
+
 def test_a_file_that_appears_meanwhile_is_safe(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with pytest.raises(InputError, match="exists"), replacing(str(path)) as out:

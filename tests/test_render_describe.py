@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from hvmctx.image import open_image
 from hvmctx.render.describe import describe, print_description
-from tests.samples import DATA, EXAMPLE, context_bytes, libxc_stream, record
-from tests.test_image import SMALL
+from tests.samples import DATA, EXAMPLE, SMALL, context_bytes, libxc_stream, record
 
 GOLDEN = """\
 INPUT: xl, 62469 bytes

@@ -11,8 +11,17 @@ from hypothesis import strategies as st
 from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.image import open_image
 from hvmctx.render.image_plain import image_from_plain, image_to_plain
-from tests.samples import DATA, EXAMPLE, IMAGES, STREAMS, libxc_stream, page_data, record, word
-from tests.test_image import SMALL
+from tests.samples import (
+    DATA,
+    EXAMPLE,
+    IMAGES,
+    SMALL,
+    STREAMS,
+    libxc_stream,
+    page_data,
+    record,
+    word,
+)
 
 HAND_BUILT = sorted((DATA / "streams" / "handbuilt").glob("*.bin"))
 WRAPPED = [DATA / "streams" / "plain.xl", DATA / "streams" / "with-xenstore.libxl"]

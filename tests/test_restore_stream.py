@@ -21,7 +21,9 @@ from tests.samples import (
     DATA,
     EXAMPLE,
     IMAGES,
+    SMALL,
     STREAMS,
+    Pipe,
     context_bytes,
     libxc_head,
     libxl_head,
@@ -30,7 +32,6 @@ from tests.samples import (
     word,
     xl_head,
 )
-from tests.test_image import SMALL, Pipe
 
 SINCE_4_6 = [name for name in RELEASES if Release(name).since("4.6")]
 

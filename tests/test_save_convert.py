@@ -14,8 +14,7 @@ from hvmctx.image import open_image
 from hvmctx.save.convert import convert
 from hvmctx.verify.views import verify
 from tests.legacy_samples import hvm, longs, pv
-from tests.samples import DATA, EXAMPLE
-from tests.test_image import Pipe
+from tests.samples import DATA, EXAMPLE, Pipe
 
 PLACE = DATA / "streams"
 

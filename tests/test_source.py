@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import gzip
 import io
+import mmap
 import os
+import struct
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,22 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.errors import InputError
-from hvmctx.source import BufferSource, PipeSource, Source, open_source
+from hvmctx.source import BufferSource, FileSource, PipeSource, Source, open_seekable, open_source
+from tests.samples import Pipe
 
 DATA = bytes(range(256)) * 10
-
-
-class Trickle(io.RawIOBase):
-    """A pipe that gives a few bytes at a time."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, count: int = -1) -> bytes:
-        return self._data.read(min(count, 7))
 
 
 def file_source(path: Path) -> Source:
@@ -40,7 +32,7 @@ SOURCES: dict[str, Callable[[Path], Source]] = {
     "path": file_source,
     "string": lambda path: open_source(str(file_source(path).name)),
     "object": lambda path: open_source(io.BytesIO(DATA)),
-    "pipe": lambda path: open_source(Trickle(DATA)),
+    "pipe": lambda path: open_source(Pipe(DATA, 7)),
 }
 
 
@@ -87,7 +79,7 @@ def test_offsets(source: Source) -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 400)), max_size=20))
 def test_pipes_and_buffers_agree(steps: list[tuple[bool, int]]) -> None:
-    pipe, buffer = open_source(Trickle(DATA)), open_source(DATA)
+    pipe, buffer = open_source(Pipe(DATA, 7)), open_source(DATA)
     for read, count in steps:
         if read:
             assert bytes(pipe.read(count)) == bytes(buffer.read(count))
@@ -158,3 +150,81 @@ class Broken(io.RawIOBase):
 def test_a_pipe_that_breaks() -> None:
     with pytest.raises(InputError, match="Input/output error"):
         open_source(Broken())
+
+
+def test_what_can_be_read_once_is_spooled(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(DATA))
+    for target in (Pipe(DATA), path, Pipe(gzip.compress(DATA)), DATA):
+        with open_seekable(target) as source:
+            assert source.seekable and source.whole_size() == len(DATA)
+            assert bytes(source.read_at(5, 1 << 40)) == DATA[5:]
+
+
+def test_an_open_source_is_taken_as_it_is() -> None:
+    file = io.BytesIO(DATA)
+    assert open_source(source := open_seekable(file)) is source
+    assert bytes(source.read(4)) == DATA[:4]
+
+
+def test_pipes_have_no_offsets() -> None:
+    source = open_source(Pipe(DATA))
+    with pytest.raises(InputError, match="cannot be read twice"):
+        source.read_at(0, 1)
+    with pytest.raises(InputError, match="cannot be read twice"):
+        source.whole_size()
+
+
+def test_descriptors_take_offsets(tmp_path: Path) -> None:
+    """A file that Python has opened is read by offset, from where it stands, and no more
+    of it than is asked for."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before" + DATA)
+    for buffering in (0, -1):
+        with open(path, "rb", buffering) as file:
+            file.seek(6)
+            source = open_source(file)
+            assert isinstance(source, FileSource) and source.whole_size() == len(DATA)
+            assert bytes(source.read_at(3, 5)) == DATA[3:8] and file.tell() == 6
+            source.close()
+            assert not file.closed
+    with open(path, "w+b") as file:
+        file.write(DATA)
+        file.seek(100)
+        assert open_source(file).read(1 << 40) == DATA[100:]
+
+
+def test_mapped_files(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        mapped.seek(7)
+        source = open_source(mapped)
+        assert source.seekable and source.read(5) == DATA[7:12]
+        del source
+
+
+def test_arrays() -> None:
+    assert open_source(array("I", [1, 2])).read(99) == struct.pack("<II", 1, 2)
+
+
+def test_descriptors_that_do_not_block() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    pipe = os.fdopen(writing, "wb")
+    pipe.write(DATA)
+    writer = threading.Timer(0.1, pipe.close)
+    writer.start()
+    with os.fdopen(reading, "rb", 0) as file, open_source(file) as source:
+        assert source.read(1 << 30) == DATA
+    writer.join()
+
+
+class Generous(Pipe):
+    def read(self, count: int = -1) -> bytes:
+        return super().read(count + 1) if count else b""
+
+
+def test_objects_that_give_too_much() -> None:
+    with pytest.raises(InputError, match="gave 9 bytes, asked for 8"):
+        open_source(Generous(DATA))

@@ -4,6 +4,9 @@ import struct
 
 import pytest
 
+from hvmctx.abi.declare import RecordType, record_types
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
 from tests.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes, libxl_head
 
@@ -56,3 +59,24 @@ def test_legacy_widths() -> None:
     assert legacy_width(struct.pack("<Qi4Q", 0x10000, 4, 0, 1, 2, 0x10000)) == 0
     assert legacy_width(bytes(64)) == 0
     assert legacy_width(b"") == 0
+
+
+@pytest.mark.parametrize("instance", [0, 1, 3, 0x1234])
+@pytest.mark.parametrize("known", [k for k in record_types() if k.size], ids=lambda k: k.name)
+def test_a_context_need_not_start_with_its_header(known: RecordType, instance: int) -> None:
+    """Of 8 bytes or more of zeros, which are no pfns that a batch could have."""
+    for size in {known.size, max(8, known.size - 8)}:
+        context = HvmContext([Record(known, instance, bytes(size)), Record(0, 0)])
+        assert detect(context.to_bytes()[:ENOUGH]) == "context"
+
+
+def test_a_vmport_record_with_any_length() -> None:
+    for length in (0, 1, 8, 15, 0x7FFFFFFF, 0xFFFFFFF8, 0xFFFFFFFF):
+        assert detect(struct.pack("<HHI", 21, 0, length) + bytes(56)) == "context"
+
+
+def test_pfns_of_a_batch_ascend() -> None:
+    absent = 0xF0000000
+    assert legacy_width(struct.pack("<Qi4Q", 0x10000, 4, 0, absent, absent, 3)) == 8
+    assert legacy_width(struct.pack("<Qi4Q", 0x10000, 4, 0, 2, 2, 3)) == 0
+    assert legacy_width(struct.pack("<Qi4Q", 0x10000, 2, 0, 1, 0, 0)) == 8  # a batch of two

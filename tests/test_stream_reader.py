@@ -142,3 +142,19 @@ def test_any_bytes_are_read_or_refused(layer: str, data: bytes) -> None:
             assert item.offset == before and reader.offset == item.end > before
     except FormatError as error:
         assert error.offset == reader.offset
+
+
+def test_colo_says_between_checkpoints_that_one_begins() -> None:
+    """libxl's record 5 of 4 bytes; libxc's 5, of 8 bytes or more, is a PV vcpu's."""
+    new = record(streams.LIBXL_CHECKPOINT_STATE, bytes(4))
+    data = (
+        libxl_head() + record(1) + libxc_head() + record(16) + record(14) + record(4)
+        + new + new + record(1, bytes(8)) + record(5, bytes(4)) + record(14) + record(4)
+        + record(5, bytes(8)) + record(0) + record(0)
+    )  # fmt: skip
+    assert names(read_all(data, LIBXL))[4:] == [
+        "libxc STATIC_DATA_END", "libxc CHECKPOINT", "libxl CHECKPOINT_END",
+        "libxl CHECKPOINT_STATE", "libxl CHECKPOINT_STATE", "libxc PAGE_DATA",
+        "libxc X86_PV_VCPU_EXTENDED", "libxc CHECKPOINT", "libxl CHECKPOINT_END",
+        "libxc X86_PV_VCPU_EXTENDED", "libxc END", "libxl END",
+    ]  # fmt: skip

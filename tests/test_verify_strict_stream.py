@@ -14,6 +14,7 @@ from tests.samples import (
     EXAMPLE,
     IMAGES,
     STREAMS,
+    Pipe,
     context_bytes,
     libxc_head,
     libxl_head,
@@ -22,7 +23,6 @@ from tests.samples import (
     word,
     xl_head,
 )
-from tests.test_image import Pipe
 
 
 def rules_of(data: bytes | Path, *, piped: bool = False) -> list[str]:

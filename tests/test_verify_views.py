@@ -19,13 +19,14 @@ from tests.samples import (
     DATA,
     EXAMPLE,
     IMAGES,
+    SMALL,
+    Pipe,
     context_bytes,
     libxc_head,
     page_data,
     record,
     word,
 )
-from tests.test_image import SMALL, Pipe
 from tests.test_verify_strict_stream import GOOD, libxl
 
 SAMPLES = [*IMAGES, EXAMPLE]

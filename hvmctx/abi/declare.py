@@ -6,7 +6,7 @@ edit paths and checks all derive from them.
 
 from __future__ import annotations
 
-from ctypes import sizeof
+from ctypes import LittleEndianStructure, Union, sizeof
 
 from hvmctx.abi.fields import Layout
 from hvmctx.errors import UsageError
@@ -23,6 +23,25 @@ DOMAIN = "domain"
 """Instance 0, or 0 and 1 for the two PICs."""
 VCPU = "vcpu"
 """Instance is the vcpu id."""
+
+
+class _FieldsOnly:
+    """Refuses names that are no fields: plain ctypes takes `cpu.rpi = 1` and forgets it."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not hasattr(type(self), name):
+            raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+        super().__setattr__(name, value)
+
+
+class SaveStructure(_FieldsOnly, LittleEndianStructure):
+    """Base of all that a save record consists of. Little-endian."""
+
+
+class SaveUnion(_FieldsOnly, Union):
+    """As `SaveStructure`."""
 
 
 class RecordType:
@@ -67,17 +86,21 @@ class RecordType:
     def struct_for(self, length: int) -> type[ctypes.Structure]:
         """The structure for a body of `length` bytes: with as many whole elements of
         `rest` as it has room for."""
-        if self.rest is None or length <= self.size:
+        if self.rest is None:
             return self.struct
         name, element = self.rest
-        count = (length - self.size) // sizeof(element)
+        count = max(0, length - self.size) // sizeof(element)
         if count not in self._sized:
             if len(self._sized) > 64:  # lengths come from the input: do not collect classes
                 self._sized.clear()
             self._sized[count] = type(
                 self.struct.__name__,
                 (self.struct,),
-                {"_fields_": [(name, element * count)], "__doc__": self.struct.__doc__},
+                {
+                    "__slots__": (),
+                    "_fields_": [(name, element * count)],
+                    "__doc__": self.struct.__doc__,
+                },
             )
         return self._sized[count]
 
@@ -146,6 +169,21 @@ def by_name(name: str) -> RecordType:
         raise UsageError(
             f"no record type is called {name!r}; known: {', '.join(_by_name)}"
         ) from None
+
+
+def typecode_of(what: object) -> int:
+    """The typecode of a record type however it is named: by number, as `x86.CPU`, as "cpu",
+    or by its structure. Raises UsageError for anything else."""
+    if isinstance(what, int):
+        return what
+    if isinstance(what, RecordType):
+        return what.typecode
+    if isinstance(what, str):
+        return by_name(what).typecode
+    for known in record_types():
+        if known.struct is what:
+            return known.typecode
+    raise UsageError(f"{what!r} is no record type")
 
 
 def record_types() -> Iterator[RecordType]:

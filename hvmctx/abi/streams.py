@@ -126,6 +126,8 @@ PAGE_TYPES = {
 """Nibbles 5 to 8 are invalid."""
 PAGE_BROKEN, PAGE_XALLOC, PAGE_XTAB = 0xD, 0xE, 0xF
 PAGE_TYPES_WITH_DATA = frozenset((0x0, 0x1, 0x2, 0x3, 0x4, 0x9, 0xA, 0xB, 0xC))
+PAGE_TYPES_WITH_MEMORY = PAGE_TYPES_WITH_DATA | {PAGE_XALLOC}
+"""What a restore gives the guest a page for."""
 
 HVM_PARAMS = {
     0: "CALLBACK_IRQ",

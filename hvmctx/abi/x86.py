@@ -10,14 +10,13 @@ declared (`_pad...`), so that a structure always holds every byte of its record.
 from __future__ import annotations
 
 import struct
-from ctypes import LittleEndianStructure, Union
 from ctypes import c_int64 as s64
 from ctypes import c_uint8 as u8
 from ctypes import c_uint16 as u16
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
 
-from hvmctx.abi.declare import DOMAIN, MARKER, VCPU, declare
+from hvmctx.abi.declare import DOMAIN, MARKER, VCPU, SaveStructure, SaveUnion, declare
 from hvmctx.abi.fields import Layout
 
 TYPE_CHECKING = False
@@ -34,7 +33,7 @@ HPET_TIMER_NUM = 3
 RTC_CMOS_SIZE = 14
 
 
-class hvm_save_descriptor(LittleEndianStructure):
+class hvm_save_descriptor(SaveStructure):
     """Precedes every record. `length` counts the body only."""
 
     _fields_ = [("typecode", u16), ("instance", u16), ("length", u32)]
@@ -44,11 +43,11 @@ DESCRIPTOR = struct.Struct(Layout.of(hvm_save_descriptor).format)
 """Its three numbers in one call, for whoever walks many."""
 
 
-class hvm_save_end(LittleEndianStructure):
+class hvm_save_end(SaveStructure):
     _fields_ = []
 
 
-class hvm_save_header(LittleEndianStructure):
+class hvm_save_header(SaveStructure):
     """`changeset` is all ones when unknown; `cpuid` is leaf 1 EAX of the saving host."""
 
     _fields_ = [
@@ -60,7 +59,7 @@ class hvm_save_header(LittleEndianStructure):
     ]
 
 
-class _pending_event_bits(LittleEndianStructure):
+class _pending_event_bits(SaveStructure):
     _fields_ = [
         ("pending_vector", u32, 8),
         ("pending_type", u32, 3),
@@ -70,7 +69,7 @@ class _pending_event_bits(LittleEndianStructure):
     ]
 
 
-class _pending_event(Union):
+class _pending_event(SaveUnion):
     _anonymous_ = ("_bits",)
     _fields_ = [("pending_event", u32), ("_bits", _pending_event_bits)]
 
@@ -103,7 +102,7 @@ _CPU_UP_TO_EFER: list[tuple[str, Any]] = [
 # fmt: on
 
 
-class hvm_hw_cpu(LittleEndianStructure):
+class hvm_hw_cpu(SaveStructure):
     """1032 bytes since 4.7; 1024 (no `flags`, `pad0`) in 4.0 to 4.6."""
 
     _anonymous_ = ("_pending",)
@@ -118,7 +117,7 @@ class hvm_hw_cpu(LittleEndianStructure):
     ]
 
 
-class hvm_hw_cpu_compat(LittleEndianStructure):
+class hvm_hw_cpu_compat(SaveStructure):
     """The 1016 bytes of Xen before 3.4: no `msr_tsc_aux`, so all behind it lies 8 lower."""
 
     _anonymous_ = ("_pending",)
@@ -130,7 +129,7 @@ class hvm_hw_cpu_compat(LittleEndianStructure):
     ]
 
 
-class hvm_hw_vpic(LittleEndianStructure):
+class hvm_hw_vpic(SaveStructure):
     _fields_ = [
         ("irr", u8),
         ("imr", u8),
@@ -151,7 +150,7 @@ class hvm_hw_vpic(LittleEndianStructure):
     ]
 
 
-class _vioapic_redir_fields(LittleEndianStructure):
+class _vioapic_redir_fields(SaveStructure):
     _fields_ = [
         ("vector", u8),
         ("delivery_mode", u8, 3),
@@ -167,11 +166,11 @@ class _vioapic_redir_fields(LittleEndianStructure):
     ]
 
 
-class vioapic_redir_entry(Union):
+class vioapic_redir_entry(SaveUnion):
     _fields_ = [("bits", u64), ("fields", _vioapic_redir_fields)]
 
 
-class hvm_hw_vioapic(LittleEndianStructure):
+class hvm_hw_vioapic(SaveStructure):
     _fields_ = [
         ("base_address", u64),
         ("ioregsel", u32),
@@ -180,7 +179,7 @@ class hvm_hw_vioapic(LittleEndianStructure):
     ]
 
 
-class hvm_hw_lapic(LittleEndianStructure):
+class hvm_hw_lapic(SaveStructure):
     """16 bytes in 4.0, 24 from 4.1, 32 with `pending_esr` (see `releases`)."""
 
     _fields_ = [
@@ -193,35 +192,35 @@ class hvm_hw_lapic(LittleEndianStructure):
     ]
 
 
-class hvm_hw_lapic_regs(LittleEndianStructure):
+class hvm_hw_lapic_regs(SaveStructure):
     """The first 0x400 bytes of the register page: 32-bit registers, one every 16 bytes."""
 
     _fields_ = [("data", u8 * 1024)]
 
 
-class _pci_irq_words(Union):
+class _pci_irq_words(SaveUnion):
     _fields_ = [("i", u64 * 2), ("pad", u64 * 2)]
 
 
-class hvm_hw_pci_irqs(LittleEndianStructure):
+class hvm_hw_pci_irqs(SaveStructure):
     _anonymous_ = ("_words",)
     _fields_ = [("_words", _pci_irq_words)]
 
 
-class _isa_irq_words(Union):
+class _isa_irq_words(SaveUnion):
     _fields_ = [("i", u64 * 1), ("pad", u64 * 1)]
 
 
-class hvm_hw_isa_irqs(LittleEndianStructure):
+class hvm_hw_isa_irqs(SaveStructure):
     _anonymous_ = ("_words",)
     _fields_ = [("_words", _isa_irq_words)]
 
 
-class hvm_hw_pci_link(LittleEndianStructure):
+class hvm_hw_pci_link(SaveStructure):
     _fields_ = [("route", u8 * 4), ("pad0", u8 * 4)]
 
 
-class hvm_hw_pit_channel(LittleEndianStructure):
+class hvm_hw_pit_channel(SaveStructure):
     _fields_ = [
         ("count", u32),
         ("latched_count", u16),
@@ -238,7 +237,7 @@ class hvm_hw_pit_channel(LittleEndianStructure):
     ]
 
 
-class hvm_hw_pit(LittleEndianStructure):
+class hvm_hw_pit(SaveStructure):
     _fields_ = [
         ("channels", hvm_hw_pit_channel * 3),
         ("speaker_data_on", u32),
@@ -246,7 +245,7 @@ class hvm_hw_pit(LittleEndianStructure):
     ]
 
 
-class hvm_hw_rtc(LittleEndianStructure):
+class hvm_hw_rtc(SaveStructure):
     """16 bytes up to 4.13; `rtc_offset` (seconds, signed) since 4.14."""
 
     _fields_ = [
@@ -257,11 +256,11 @@ class hvm_hw_rtc(LittleEndianStructure):
     ]
 
 
-class hvm_hw_hpet_timer(LittleEndianStructure):
+class hvm_hw_hpet_timer(SaveStructure):
     _fields_ = [("config", u64), ("cmp", u64), ("fsb", u64), ("res4", u64)]
 
 
-class hvm_hw_hpet(LittleEndianStructure):
+class hvm_hw_hpet(SaveStructure):
     _fields_ = [
         ("capability", u64),
         ("res0", u64),
@@ -277,11 +276,11 @@ class hvm_hw_hpet(LittleEndianStructure):
     ]
 
 
-class hvm_hw_pmtimer(LittleEndianStructure):
+class hvm_hw_pmtimer(SaveStructure):
     _fields_ = [("tmr_val", u32), ("pm1a_sts", u16), ("pm1a_en", u16)]
 
 
-class hvm_hw_mtrr(LittleEndianStructure):
+class hvm_hw_mtrr(SaveStructure):
     """`msr_mtrr_var` holds base and mask of each of the eight ranges in turn."""
 
     _fields_ = [
@@ -293,7 +292,7 @@ class hvm_hw_mtrr(LittleEndianStructure):
     ]
 
 
-class hvm_viridian_domain_context(LittleEndianStructure):
+class hvm_viridian_domain_context(SaveStructure):
     """16 bytes up to 4.4 (called VIRIDIAN in 4.0 and 4.1), 24 in 4.5, 32 since 4.6."""
 
     _fields_ = [
@@ -304,21 +303,21 @@ class hvm_viridian_domain_context(LittleEndianStructure):
     ]
 
 
-class _xsave_fpu_sse(LittleEndianStructure):
+class _xsave_fpu_sse(SaveStructure):
     _fields_ = [("x", u8 * 512)]
 
 
-class _xsave_hdr(LittleEndianStructure):
+class _xsave_hdr(SaveStructure):
     """Up to 4.6 `xcomp_bv` was part of the reserved words."""
 
     _fields_ = [("xstate_bv", u64), ("xcomp_bv", u64), ("reserved", u64 * 6)]
 
 
-class _xsave_area(LittleEndianStructure):
+class _xsave_area(SaveStructure):
     _fields_ = [("fpu_sse", _xsave_fpu_sse), ("xsave_hdr", _xsave_hdr)]
 
 
-class hvm_hw_cpu_xsave(LittleEndianStructure):
+class hvm_hw_cpu_xsave(SaveStructure):
     """The least that a loader takes; the components beyond x87 and SSE follow, in the
     uncompressed layout for `xcr0_accum`."""
 
@@ -330,7 +329,7 @@ class hvm_hw_cpu_xsave(LittleEndianStructure):
     ]
 
 
-class hvm_viridian_vcpu_context(LittleEndianStructure):
+class hvm_viridian_vcpu_context(SaveStructure):
     """8 bytes up to 4.6, 16 in 4.7 to 4.12, 216 since 4.13. The first two fields were
     renamed on the way: apic_assist, apic_assist_msr, vp_assist_msr; apic_assist_vector,
     vp_assist_vector, vp_assist_pending, apic_assist_pending."""
@@ -346,7 +345,7 @@ class hvm_viridian_vcpu_context(LittleEndianStructure):
     ]
 
 
-class hvm_vmce_vcpu(LittleEndianStructure):
+class hvm_vmce_vcpu(SaveStructure):
     """8 bytes in 4.2, 24 in 4.3 to 4.9, 32 since 4.10."""
 
     _fields_ = [
@@ -357,15 +356,15 @@ class hvm_vmce_vcpu(LittleEndianStructure):
     ]
 
 
-class hvm_tsc_adjust(LittleEndianStructure):
+class hvm_tsc_adjust(SaveStructure):
     _fields_ = [("tsc_adjust", u64)]
 
 
-class hvm_one_msr(LittleEndianStructure):
+class hvm_one_msr(SaveStructure):
     _fields_ = [("index", u32), ("_rsvd", u32), ("val", u64)]
 
 
-class hvm_msr(LittleEndianStructure):
+class hvm_msr(SaveStructure):
     """Followed by `count` of `hvm_one_msr`."""
 
     _fields_ = [("count", u32), ("_pad0", u32)]

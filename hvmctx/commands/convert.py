@@ -7,7 +7,6 @@ from __future__ import annotations
 import sys
 
 from hvmctx.commands import inputs
-from hvmctx.errors import UsageError
 from hvmctx.output import replacing
 
 TYPE_CHECKING = False
@@ -34,9 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.save.convert import convert
 
-    if inputs.is_domid(args.input):
-        raise UsageError("convert takes a file, not a DOMID; ./NAME for a file of digits")
-    target = sys.stdin.buffer if args.input == "-" else args.input
+    target = inputs.no_domid(args)
     with replacing(args.output, force=args.force) as out:
         done = convert(
             target, out, form=args.form, width=int(args.width) // 8 if args.width else None,

@@ -31,13 +31,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.edit.splice import seekable
     from hvmctx.image import open_image
+    from hvmctx.source import open_seekable
 
     if args.first == args.second == "-":
         raise UsageError("diff: only one of the two can be standard input")
-    names = (sys.stdin.buffer if name == "-" else name for name in (args.first, args.second))
-    one, other = (open_image(seekable(name)) for name in names)
+    one, other = (
+        open_image(open_seekable(inputs.file_of(name))) for name in (args.first, args.second)
+    )
     with one, other:
         found = list(_compare(one, other, args.memory))
     if args.form == "json":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from hvmctx.commands import inputs
 from hvmctx.output import replacing
 
@@ -23,13 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.render.models import Document
 
-    document = Document.from_text(_read(args.input))
+    document = Document.from_text(inputs.read_file(args.input))
     with replacing(args.output, force=args.force) as out:
         out.write(document.to_bytes())
     return 0
-
-
-def _read(path: str) -> bytes:
-    if path == "-":
-        return sys.stdin.buffer.read()
-    return inputs.read_file(path)

@@ -100,7 +100,7 @@ def _run(args: Namespace) -> int:
     """Exits with 1 at the first finding, as engines want it."""
     target = _target(args.target)
     for path in args.files:
-        data = sys.stdin.buffer.read() if path == "-" else inputs.read_file(path)
+        data = inputs.read_file(path)
         try:
             target.run(data)
         except Exception:

@@ -62,7 +62,9 @@ def profile_of(name: str) -> VmportProfile:
 
 
 def read_file(path: str) -> bytes:
-    """All of a file. Raises InputError."""
+    """All of a file, or of standard input. Raises InputError."""
+    if path == "-":
+        return bytes(file_of(path).read())
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -104,6 +106,23 @@ def is_domid(text: str) -> bool:
     return decimal(text) is not None
 
 
+def file_of(path: str) -> Any:
+    """What `open_source` takes for a path, or `-`. Raises InputError for a standard input
+    that is closed."""
+    if path != "-":
+        return path
+    if sys.stdin is None:
+        raise InputError("standard input is closed")
+    return sys.stdin.buffer
+
+
+def no_domid(args: Namespace) -> Any:
+    """What `open_source` takes for an INPUT that must be a file. Raises UsageError."""
+    if is_domid(args.input):
+        raise UsageError(f"{args.command} takes a file, not a DOMID; ./NAME for a file of digits")
+    return file_of(args.input)
+
+
 def open_input(args: Namespace, **how: Any) -> Image:
     """The image that INPUT names; a live domain's context counts as one."""
     target, layer = target_of(args)
@@ -113,7 +132,7 @@ def open_input(args: Namespace, **how: Any) -> Image:
 def target_of(args: Namespace) -> tuple[Any, str | None]:
     """What `open_image` takes for INPUT: the target, and the layer if it is known."""
     if not is_domid(args.input):
-        return sys.stdin.buffer if args.input == "-" else args.input, args.layer
+        return file_of(args.input), args.layer
     if args.layer not in (None, "context"):
         raise UsageError("a running domain gives a context: --layer does not go with DOMID")
     from hvmctx.live import domain_context
@@ -124,12 +143,10 @@ def target_of(args: Namespace) -> tuple[Any, str | None]:
 def open_seekable(args: Namespace) -> Image:
     """The image that INPUT names, by offset: pipes and compressed files go through a
     temporary file."""
-    from hvmctx.edit.splice import seekable
+    from hvmctx.source import open_seekable
 
-    if is_domid(args.input):
-        return open_input(args)
-    target = sys.stdin.buffer if args.input == "-" else args.input
-    return open_image(seekable(target), layer=args.layer)
+    target, layer = target_of(args)
+    return open_image(open_seekable(target), layer=layer)
 
 
 def add_what(parser: ArgumentParser) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 
 from hvmctx.commands import inputs
-from hvmctx.errors import UsageError
 from hvmctx.output import replacing
 
 TYPE_CHECKING = False
@@ -27,9 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.edit.strip import strip
 
-    if inputs.is_domid(args.input):
-        raise UsageError("strip takes a file, not a DOMID; ./NAME for a file of digits")
-    target = sys.stdin.buffer if args.input == "-" else args.input
+    target = inputs.no_domid(args)
     with replacing(args.output, force=args.force) as out:
         done = strip(target, out, layer=args.layer, keep_holes=args.keep_holes)
     print(

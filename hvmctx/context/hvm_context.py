@@ -8,14 +8,16 @@ it was compiled with, and is). Source: `xen/common/hvm/save.c`, 4.0 to c447b730.
 from __future__ import annotations
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import VCPU, RecordType, by_name, by_typecode, typecodes_of
-from hvmctx.context.record import DESCRIPTOR_SIZE, Record, pack_descriptor
+from hvmctx.abi.declare import VCPU, RecordType, by_name, by_typecode, typecode_of, typecodes_of
+from hvmctx.context.record import DESCRIPTOR_SIZE, Record, flat, pack_descriptor
 from hvmctx.errors import FormatError, MissingRecordError, TruncatedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
+
+    from hvmctx.context.record import AnyType
 
     _Found = tuple[int, int, int, int]
     """typecode, instance, offset of the descriptor, end of the body"""
@@ -28,6 +30,8 @@ class Vcpu:
     `cpu_xsave`, `viridian_vcpu`, `vmce_vcpu`, `tsc_adjust`, `cpu_msr`. Each is the
     record's structure; where a type repeats, the last, as Xen loads it."""
 
+    __slots__ = ("_context", "id")
+
     def __init__(self, context: HvmContext, number: int) -> None:
         self._context = context
         self.id = number
@@ -38,7 +42,10 @@ class Vcpu:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self._context.record(_type_named(name), self.id).struct
+        known = _type_named(name)
+        if known.scope != VCPU:
+            raise AttributeError(f"{name} is the domain's: ctx.{name}")
+        return self._context.record(known, self.id).struct
 
     def records(self) -> list[Record]:
         """All records of this vcpu, in the context's order."""
@@ -55,6 +62,8 @@ class HvmContext:
     error that says so (also for a missing END), else None.
     """
 
+    __slots__ = ("_entries", "_found", "_made", "_view", "cut_descriptor", "damage", "tail")
+
     def __init__(
         self,
         entries: Iterable[Record] = (),
@@ -69,6 +78,9 @@ class HvmContext:
         self.damage = damage
         self.cut_descriptor: Record | None = None
         """The whole descriptor of a record whose body is not all there, with that part."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HvmContext.parse, (self.to_bytes(),)
 
     def __repr__(self) -> str:
         return f"<HvmContext of {len(self.entries)} records>"
@@ -90,14 +102,17 @@ class HvmContext:
     def _make(self, found: _Found) -> Record:
         typecode, instance, offset, end = found
         body = self._view[offset + DESCRIPTOR_SIZE : end]
+        if typecode == 0:
+            length = _unpack_descriptor(self._view, offset)[2]
+            if length != len(body):
+                return Record(0, instance, body, offset=offset, length=length)
         return Record.parsed(typecode, instance, body, offset)
 
     @classmethod
     def parse(cls, buffer: bytes | bytearray | memoryview) -> HvmContext:
-        """Take a context apart, without copying. Never raises: see `damage`."""
-        view = memoryview(buffer)
-        if view.format != "B" or not view.c_contiguous:
-            view = memoryview(view.tobytes())
+        """Take a context apart, without copying. Never raises: see `damage`. END is one
+        whatever its length says, since Xen stops there and does not look at it."""
+        view = memoryview(flat(memoryview(buffer)))
         context = cls()
         context._view = view
         # Records are made of these when they are asked for: most callers want a few.
@@ -108,14 +123,14 @@ class HvmContext:
         while offset <= last_descriptor:
             typecode, instance, length = _unpack_descriptor(view, offset)
             end = offset + DESCRIPTOR_SIZE + length
-            if end > size:
+            if end > size and typecode:
                 body = view[offset + DESCRIPTOR_SIZE :]
                 context.cut_descriptor = Record(
                     typecode, instance, body, offset=offset, length=length
                 )
                 break
-            found.append((typecode, instance, offset, end))
-            offset = end
+            offset, start = min(end, size), offset
+            found.append((typecode, instance, start, offset))
             if typecode == 0:
                 context.tail = view[offset:]
                 return context
@@ -158,10 +173,11 @@ class HvmContext:
         return b"".join((*pieces, self.tail))
 
     def records(
-        self, record_type: int | RecordType | None = None, instance: int | None = None
+        self, record_type: AnyType | None = None, instance: int | None = None
     ) -> list[Record]:
-        """The records of one type (or all), of one instance (or all), in order."""
-        typecode = record_type.typecode if isinstance(record_type, RecordType) else record_type
+        """The records of one type (or all; `x86.CPU`, "CPU", or 2), of one instance (or all),
+        in order. Raises UsageError for what is no type."""
+        typecode = None if record_type is None else typecode_of(record_type)
         return [
             record
             for record in self.entries
@@ -169,14 +185,14 @@ class HvmContext:
             and (instance is None or record.instance == instance)
         ]
 
-    def record(self, record_type: int | RecordType, instance: int = 0) -> Record:
+    def record(self, record_type: AnyType, instance: int = 0) -> Record:
         """The record of that type and instance, the last where it repeats. Raises
-        MissingRecordError."""
-        typecode = record_type if isinstance(record_type, int) else record_type.typecode
+        MissingRecordError, UsageError for what is no type."""
+        typecode = typecode_of(record_type)
         found = self._last(typecode, instance)
         if found is None:
-            known = record_type if isinstance(record_type, RecordType) else by_typecode(record_type)
-            name = known.name if known else f"type {record_type}"
+            known = by_typecode(typecode)
+            name = known.name if known else f"type {typecode}"
             raise MissingRecordError(f"the context has no {name}/{instance} record")
         return found
 
@@ -185,12 +201,27 @@ class HvmContext:
             found = self.records(typecode, instance)
             return found[-1] if found else None
         for place in reversed(self._found):
-            if place[0] == typecode and place[1] == instance:
-                record = self._made.get(place)
-                if record is None:
-                    record = self._made[place] = self._make(place)
+            record = self._made.get(place) if self._made else None
+            if record is not None:  # which may have become another since
+                if record.typecode == typecode and record.instance == instance:
+                    return record
+            elif place[0] == typecode and place[1] == instance:
+                record = self._made[place] = self._make(place)
                 return record
         return None
+
+    def add(self, record: Record) -> None:
+        """Put a record where Xen would write it: behind those of lower typecodes and of its
+        own up to its instance, before END."""
+        entries = self.entries
+        key = record.typecode, record.instance
+        at = len(entries)
+        while at and (
+            entries[at - 1].typecode == x86.END.typecode
+            or (entries[at - 1].typecode, entries[at - 1].instance) > key
+        ):
+            at -= 1
+        entries.insert(at, record)
 
     def __getattr__(self, name: str) -> Any:
         """`header`, `ioapic`, `rtc` ...: the structure of instance 0 of that type."""
@@ -205,10 +236,10 @@ class HvmContext:
     def vcpus(self) -> dict[int, Vcpu]:
         """vcpu id -> its records, for every id that a per-vcpu record names."""
         codes = typecodes_of(VCPU)
-        if self._found is not None:
+        if self._found is not None and not self._made:
             numbers = {instance for code, instance, _, _ in self._found if code in codes}
         else:
-            numbers = {record.instance for record in self._entries if record.typecode in codes}
+            numbers = {record.instance for record in self.entries if record.typecode in codes}
         return {number: Vcpu(self, number) for number in sorted(numbers)}
 
     @property

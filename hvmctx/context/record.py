@@ -5,13 +5,16 @@ from __future__ import annotations
 from ctypes import sizeof
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import RecordType, by_typecode
+from hvmctx.abi.declare import RecordType, by_typecode, typecode_of
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.errors import FieldError, UnknownRecordError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ctypes
     from typing import Any
+
+    AnyType = int | str | RecordType | type[ctypes.Structure]
 
 DESCRIPTOR_SIZE = x86.DESCRIPTOR.size
 
@@ -32,7 +35,7 @@ def _cpu_as_read(body: bytes) -> bytes:
 
 
 class Record:
-    """A record of a context.
+    """A record of a context, of a type given as `abi.declare.typecode_of` takes it.
 
     `typecode` and `instance` are those of its descriptor, `body` the bytes behind it, for
     a parsed record a view of the buffer that was parsed. `offset` is where the descriptor
@@ -44,17 +47,17 @@ class Record:
 
     def __init__(
         self,
-        record_type: int | RecordType,
+        record_type: AnyType,
         instance: int,
         body: bytes | bytearray | memoryview = b"",
         *,
         offset: int | None = None,
         length: int | None = None,
     ) -> None:
-        self.typecode = record_type if isinstance(record_type, int) else record_type.typecode
+        self.typecode = typecode_of(record_type)
         self.instance = instance
         self.offset = offset
-        self._body = body
+        self._body = flat(body)
         self._length = length
         self._struct: Any = None
         self._written = b""
@@ -70,6 +73,9 @@ class Record:
         record._length = None
         record._struct = None
         return record
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copied, (self.typecode, self.instance, bytes(self.body), self.offset, self._length)
 
     def __repr__(self) -> str:
         return f"<{self.name}/{self.instance}, {self.length} bytes>"
@@ -87,7 +93,8 @@ class Record:
 
     @property
     def body(self) -> bytes | bytearray | memoryview:
-        """The bytes behind the descriptor, changes made through `struct` included."""
+        """The bytes behind the descriptor, changes made through `struct` included. Raises
+        FieldError where what was set lies beyond a body that is shorter than the structure."""
         if self._struct is not None:
             now = bytes(self._struct)
             if now != self._written:
@@ -97,7 +104,7 @@ class Record:
 
     @body.setter
     def body(self, body: bytes | bytearray | memoryview) -> None:
-        self._body = body
+        self._body = flat(body)
         self._struct = None
 
     @property
@@ -141,11 +148,32 @@ class Record:
 
     def rewritten(self, struct: bytes, rest: bytes = b"") -> bytes:
         """The body that reads as `struct` (see `as_read`), of this record's own length, or
-        followed by `rest` where it is long enough for the whole structure."""
+        followed by `rest` where it is long enough for the whole structure. Raises FieldError
+        where none of that length reads so."""
         size = len(self._body)
-        if self.typecode == x86.CPU.typecode and size == CPU_COMPAT_SIZE:
-            return struct[:_TSC_COMPAT] + struct[_TSC : _TSC + size - _TSC_COMPAT]
-        return struct[:size] + rest
+        if size >= len(struct):
+            return struct + rest
+        if self.typecode != x86.CPU.typecode:
+            body = struct[:size]
+        elif size == CPU_COMPAT_SIZE:
+            body = struct[:_TSC_COMPAT] + struct[_TSC : _TSC + size - _TSC_COMPAT]
+        else:  # whatever there is of the flags is not read, so it stays
+            flags = bytes(self._body[_FLAGS : _FLAGS + 4])
+            body = (struct[:_FLAGS] + flags + struct[_FLAGS + 4 :])[:size]
+        read = Record(self.typecode, 0, body).as_read(len(struct))
+        if read != struct:
+            at = next(at for at in range(len(struct)) if read[at] != struct[at])
+            raise FieldError(
+                f"{self.name}/{self.instance}: {self._field_at(at)} lies beyond the record's "
+                f"{size} bytes"
+            )
+        return body
+
+    def _field_at(self, offset: int) -> str:
+        for field in self._known().layout.fields:
+            if field.offset <= offset < field.offset + field.size:
+                return field.name
+        return f"offset {offset}"
 
     def to_bytes(self) -> bytes:
         """Descriptor and body."""
@@ -162,6 +190,21 @@ class Record:
                 record=f"{self.name}/{self.instance}",
             )
         return known
+
+
+def _copied(
+    typecode: int, instance: int, body: bytes, offset: int | None, length: int | None
+) -> Record:
+    return Record(typecode, instance, body, offset=offset, length=length)
+
+
+def flat(buffer: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
+    """The buffer as one row of bytes: a copy of a view that is none."""
+    if isinstance(buffer, memoryview) and not (
+        buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
+    ):
+        return buffer.tobytes()
+    return buffer
 
 
 def pack_descriptor(typecode: int, instance: int, length: int) -> bytes:

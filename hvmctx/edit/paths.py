@@ -89,12 +89,12 @@ class Editor:
             record.body = set_path(bytes(record.body), field, what)
             return
         slot, base = _locate(known, field)
-        body = bytearray(record.body)
+        body = bytearray(record.as_read(max(known.size, len(record.body))))
         _within(slot, base, body, path)
         part = body[base:]
         slot.put(part, _bytes_of(text, path) if slot.is_bytes else value_of(text, path))
         body[base:] = part
-        record.body = bytes(body)
+        record.body = record.rewritten(bytes(body[: known.size]), bytes(body[known.size :]))
 
     def edits(self) -> list[Edit]:
         """What to replace in the image, no more than what has changed."""
@@ -196,8 +196,7 @@ def context_edit(image: Image, context: bytes) -> Edit:
     """The edit that puts a context in the place of the image's own. Raises
     MissingRecordError when it has none."""
     if image.format == CONTEXT:
-        assert image.source.size is not None
-        return 0, image.source.size, context
+        return 0, image.source.whole_size(), context
     record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
     if record is None:
         raise MissingRecordError("the image has no HVM_CONTEXT record")

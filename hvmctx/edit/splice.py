@@ -1,110 +1,26 @@
-"""A file with some of its bytes replaced, all others as they were.
-
-Between real files the kernel copies what stays (`copy_file_range`), and holes stay holes:
-page data never come into this process.
-"""
+"""A file with some of its bytes replaced, all others as they were."""
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
-
-from hvmctx.errors import InputError
-from hvmctx.source import CHUNK, Source, open_source
+from hvmctx.copying import copy_range
+from hvmctx.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
 
 Edit = tuple[int, int, bytes]
 """Start and end of the bytes to replace, and what to put there."""
 
 
 def splice(source: Source, out: BinaryIO, edits: Iterable[Edit]) -> None:
-    """Write a seekable source to `out` with the edits made. They must not overlap."""
-    assert source.size is not None
+    """Write a seekable source to `out` with the edits made. They must not overlap. Raises
+    InputError for a source that is not seekable."""
+    size = source.whole_size()
     at = 0
     for start, end, data in sorted(edits):
         copy_range(source, at, start, out)
         out.write(data)
         at = end
-    copy_range(source, at, source.size, out)
-
-
-def copy_range(source: Source, start: int, end: int, out: BinaryIO) -> None:
-    """Bytes `start` to `end` - 1 of a seekable source to where `out` stands: what is there
-    of them."""
-    start = _copy_in_kernel(source, start, end, out)
-    while start < end:
-        data = source.read_at(start, min(CHUNK, end - start))
-        if not data:
-            return
-        out.write(data)
-        start += len(data)
-
-
-def _copy_in_kernel(source: Source, start: int, end: int, out: BinaryIO) -> int:
-    """As far as the kernel copies it: how far that is. Holes are stepped over, since not
-    every file system's `copy_file_range` keeps them (ext4's writes zeroes)."""
-    fileno = getattr(source, "fileno", None)
-    if fileno is None or not hasattr(os, "copy_file_range") or end - start < CHUNK:
-        return start
-    try:
-        out.flush()
-        to = out.fileno()
-        place = os.lseek(to, 0, os.SEEK_CUR)
-        if os.fstat(to).st_size > place:  # stepping over would leave what is there
-            return start
-        os.copy_file_range(fileno(), to, 0, start)  # refuses pipes and files that append
-        try:
-            while start < end:
-                data, hole = _next_data(fileno(), start, end)
-                place = os.lseek(to, data - start, os.SEEK_CUR)
-                start = data
-                while start < hole:
-                    done = os.copy_file_range(fileno(), to, hole - start, start)
-                    if not done:
-                        return start
-                    start += done
-        finally:
-            place = os.lseek(to, 0, os.SEEK_CUR)
-            if os.fstat(to).st_size < place:
-                os.ftruncate(to, place)
-            out.seek(place)
-    except OSError:  # other file systems, pipes, old kernels: copied by hand
-        pass
-    return start
-
-
-def _next_data(fd: int, start: int, end: int) -> tuple[int, int]:
-    """Start and end of the next run of data in a file, both at most `end`."""
-    if not hasattr(os, "SEEK_DATA"):
-        return start, end
-    try:
-        data = min(os.lseek(fd, start, os.SEEK_DATA), end)
-        return data, min(os.lseek(fd, data, os.SEEK_HOLE), end)
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # nothing but a hole up to the file's end
-            return end, end
-        return start, end
-
-
-def seekable(target: Any) -> Any:
-    """The target itself where it can be read twice, else its contents in a temporary file
-    that vanishes when closed."""
-    source = open_source(target)
-    if source.seekable:
-        source.close()
-        return target
-    with source:
-        try:
-            spool = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked closes it
-            while data := source.read(CHUNK):
-                spool.write(data)
-            spool.seek(0)
-        except OSError as error:
-            where = tempfile.gettempdir()
-            raise InputError(f"{source.name}: to {where}: {error.strerror or error}") from error
-    return spool
+    copy_range(source, at, size, out)

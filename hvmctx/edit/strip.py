@@ -7,8 +7,6 @@ restore needs; they go too. All else stays as it is, byte for byte.
 
 from __future__ import annotations
 
-import os
-
 from hvmctx.abi import streams
 from hvmctx.errors import LengthError, UnsupportedError, UsageError
 from hvmctx.image import LARGEST_KEPT, walk
@@ -20,7 +18,9 @@ from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, Header, StreamReader, S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
+
+    from hvmctx.source import Target
 
 _ALLOCATE_ONLY = bytes(
     streams.PAGE_XALLOC << 4 | top & 0xF if top >> 4 in streams.PAGE_TYPES_WITH_DATA else top
@@ -41,7 +41,7 @@ class Stripped:
 
 
 def strip(
-    target: str | os.PathLike[str] | bytes | bytearray | memoryview | Any,
+    target: Target,
     out: BinaryIO,
     *,
     layer: str | None = None,
@@ -73,6 +73,7 @@ def strip(
                 _refuse_legacy_inside(item)
         while data := source.read(CHUNK):
             out.write(data)
+        source.raise_trouble()
     return done
 
 

@@ -1,7 +1,7 @@
 """A guest's memory out of an image: as a raw file (pfn after pfn, absent and blank pages as
 holes), or as an ELF64 core that gdb and readelf read.
 
-Between real files the kernel copies the pages (`edit.splice.copy_range`).
+Between real files the kernel copies the pages (`copying.copy_range`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from hvmctx.abi import streams
-from hvmctx.edit.splice import copy_range
+from hvmctx.copying import copy_range
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.stream.elf import Note, Segment, head_size, serialise_head, serialise_notes
 
@@ -44,7 +44,7 @@ def extract_memory(image: Image, out: BinaryIO, form: str = RAW) -> int:
     without page data or, as ELF, without a context, FieldError for pfns that no guest has."""
     if form not in FORMS:
         raise UsageError(f"memory comes out as {' or '.join(FORMS)}, not {form!r}")
-    runs = list(image.memory_map.populated())
+    runs = list(image.restored_memory.populated())
     if runs and runs[-1].end >> _PFN_BITS:
         raise FieldError(
             f"pfn {runs[-1].pfn:#x} is beyond the memory of any x86 guest ({_PFN_BITS} bits)"

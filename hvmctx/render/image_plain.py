@@ -34,12 +34,13 @@ _HEADERS: dict[tuple[str, str], streams.HeaderLayout] = {
 
 
 def image_to_plain(image: Image) -> Plain:
-    """`format`, `items` (headers and records), `tail` (hex). The image must be seekable."""
+    """`format`, `items` (headers and records), `tail` (hex). Raises InputError for one that
+    is not seekable."""
     whole = [record for record in image.records if record.end <= image.end]
     items: list[Any] = sorted([*image.headers, *whole], key=lambda item: item.offset)
     items = [item for item in items if item.end <= image.end]
     source = image.source
-    assert source.size is not None
+    size = source.whole_size()
     return {
         "format": image.format,
         "items": [
@@ -48,7 +49,7 @@ def image_to_plain(image: Image) -> Plain:
             else _record_to_plain(image, item)
             for item in items
         ],
-        "tail": bytes(source.read_at(image.end, source.size - image.end)).hex(),
+        "tail": bytes(source.read_at(image.end, size - image.end)).hex(),
     }
 
 

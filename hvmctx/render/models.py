@@ -21,7 +21,7 @@ from hvmctx.errors import FieldError, InputError
 from hvmctx.image import Image, open_image
 from hvmctx.render.image_plain import image_from_plain, image_to_plain
 from hvmctx.render.plain import context_from_plain, context_to_plain, widened
-from hvmctx.source import CHUNK, open_source
+from hvmctx.source import BufferSource, open_source
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
 try:
@@ -128,19 +128,19 @@ class Document(DataClassJsonMixin):
     def of_input(cls, target: Any, layer: str | None = None) -> Document:
         """Of anything that `open_image` opens. What can be read only once is read into
         memory; a legacy stream, or an input that is nothing of Xen's, raises FormatError."""
-        with open_source(target) as source:
+        with open_source(target) as opened:
+            source = opened
             if not source.seekable:
                 whole = io.BytesIO()
-                while (data := source.read(CHUNK)) and whole.tell() <= LARGEST_INPUT:
-                    whole.write(data)
-                target = whole.getvalue()
-            size = len(target) if source.size is None else source.size
-            if size > LARGEST_INPUT:
+                source.copy(LARGEST_INPUT + 1, whole)
+                source.raise_trouble()
+                source = BufferSource(whole.getbuffer())
+            if source.whole_size() > LARGEST_INPUT:
                 raise InputError(
-                    f"{source.name}: more than {LARGEST_INPUT >> 20} MiB, too much for JSON; "
+                    f"{opened.name}: more than {LARGEST_INPUT >> 20} MiB, too much for JSON; "
                     "strip it first"
                 )
-        with open_image(target, layer=layer) as image:
+            image = open_image(source, layer=layer)
             if image.format == LEGACY:
                 raise image.problems[0]
             if image.format == CONTEXT:

@@ -8,8 +8,10 @@ any input.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ctypes import sizeof
 
+from hvmctx.abi import x86
 from hvmctx.abi.declare import RecordType, by_typecode
 from hvmctx.abi.fields import Layout
 from hvmctx.context.hvm_context import HvmContext
@@ -62,8 +64,9 @@ def record_to_plain(record: Record) -> Plain:
         rest = _rest_to_plain(known, body[known.size :], plain["fields"])
         if rest:
             plain["rest"] = rest.hex()
-        if _body_of(known, plain) == body:
-            return plain
+        with suppress(FieldError):
+            if _body_of(known, plain) == body:
+                return plain
         plain = {key: plain[key] for key in ("name", "typecode", "instance", "length", "offset")}
     plain["body"] = body.hex()
     return plain
@@ -77,7 +80,10 @@ def record_from_plain(plain: Plain) -> Record:
     instance = number(plain.get("instance", 0), "instance", 16)
     known = by_typecode(typecode)
     if "body" in plain or known is None or not known.size:
-        return Record(typecode, instance, unhex(plain.get("body", ""), "body"))
+        body = unhex(plain.get("body", ""), "body")
+        claimed = number(plain.get("length", len(body)), "length", 32)
+        lies = typecode == x86.END.typecode and claimed > len(body)  # see HvmContext.parse
+        return Record(typecode, instance, body, length=claimed if lies else None)
     return Record(typecode, instance, _body_of(known, plain))
 
 

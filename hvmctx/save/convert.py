@@ -21,8 +21,9 @@ from hvmctx.stream.writer import StreamWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
+
+    from hvmctx.source import Target
 
 CONVERTED_BY = (0, 1)
 """The Xen version that says that a stream was converted: major 0, minor the converter's."""
@@ -41,7 +42,7 @@ class Converted:
 
 
 def convert(
-    target: str | os.PathLike[str] | bytes | bytearray | memoryview | Any,
+    target: Target,
     out: BinaryIO,
     *,
     form: str = LIBXL,
@@ -69,7 +70,9 @@ def convert(
             _xl_header(source, out)
         found_width, found_pv = _recognise(source)
         reader = LegacyReader(source, width or found_width, found_pv if pv is None else pv)
-        return _Conversion(reader, out, form, device_model).run()
+        done = _Conversion(reader, out, form, device_model).run()
+        source.raise_trouble()
+        return done
 
 
 def _xl_header(source: Source, out: BinaryIO) -> None:

@@ -250,7 +250,7 @@ class ImageSource(StillGuest):
         own = image_state(image, with_context="context" not in state)
         super().__init__(**{**own, **state})
         self._image = image
-        self._map = image.memory_map
+        self._map = image.restored_memory
         runs = self._map.runs
         self._runs = Runs((run.pfn, run.end, run.type) for run in runs)
         self.p2m_size = self._runs.end

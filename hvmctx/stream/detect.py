@@ -12,7 +12,9 @@ ENOUGH = 64
 
 _XL_WORDS = streams.XL_MAGIC[:16]
 _LIBXC_ID = streams.LIBXC_ID.to_bytes(4, "big")
-_LARGEST_P2M = 1 << 36
+_LARGEST_P2M = 1 << 32
+"""Pages of 16 TiB. As a descriptor, more has a length."""
+_ABSENT = 0xF0000000
 _LEGACY_CHUNKS = frozenset((-1, -2, -3, -4, -7, -8, -9, -10, -11, -14, -15, -16, -17, -18, -19,
                             -20, -21))  # fmt: skip
 _LARGEST_TYPECODE = 34
@@ -55,7 +57,7 @@ def legacy_width(head: bytes) -> int:
         if len(head) < width + 8:
             continue
         p2m_size = int.from_bytes(head[:width], "little")
-        if not 0 < p2m_size < _LARGEST_P2M or (width == 4 and p2m_size < 16):
+        if not _LARGEST_TYPECODE < p2m_size < _LARGEST_P2M:
             continue
         if head[width : 2 * width] == b"\xff" * width:
             (total,) = (
@@ -66,15 +68,21 @@ def legacy_width(head: bytes) -> int:
         (chunk,) = struct.unpack_from("<i", head, width)
         if chunk in _LEGACY_CHUNKS:
             return width
-        if 0 < chunk <= 1024 and _plausible_batch(head[width + 4 :], width, p2m_size):
+        if 0 < chunk <= 1024 and _plausible_batch(head[width + 4 :], chunk, width, p2m_size):
             return width
     return 0
 
 
-def _plausible_batch(words: bytes, width: int, p2m_size: int) -> bool:
-    """Whether a page batch starts with pfns that the guest has."""
-    for start in range(0, min(len(words) // width, 4) * width, width):
+def _plausible_batch(words: bytes, count: int, width: int, p2m_size: int) -> bool:
+    """Whether a page batch starts with pfns that the guest has, each behind the last. (The
+    zeros of a record's body do not.)"""
+    last = -1
+    for start in range(0, min(len(words) // width, count, 4) * width, width):
         word = int.from_bytes(words[start : start + width], "little")
-        if word >> 32 or ((word & 0x0FFFFFFF) >= p2m_size and word != 0xF0000000):
+        if word == _ABSENT:
+            continue
+        pfn = word & 0x0FFFFFFF
+        if word >> 32 or not last < pfn < p2m_size:
             return False
+        last = pfn
     return len(words) >= width

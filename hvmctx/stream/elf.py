@@ -67,7 +67,7 @@ class Core:
     @classmethod
     def parse(cls, source: Source) -> Core:
         """Of a seekable source; segments' contents are not read. Raises FormatError."""
-        assert source.size is not None
+        whole = source.whole_size()
         head = bytes(source.read_at(0, _HEADER.size))
         if len(head) < _HEADER.size:
             raise TruncatedError(
@@ -93,11 +93,11 @@ class Core:
                 "program headers of an odd size", layer=LAYER, offset=54, record="header",
                 found=f"{each} bytes", expected=str(_PROGRAM.size),
             )  # fmt: skip
-        if count > min(_MOST_SEGMENTS, source.size // _PROGRAM.size):
+        if count > min(_MOST_SEGMENTS, whole // _PROGRAM.size):
             raise LengthError(
                 "more program headers than the file can hold", layer=LAYER, offset=56,
                 record="header", found=str(count),
-                expected=f"{source.size // _PROGRAM.size} at most",
+                expected=f"{whole // _PROGRAM.size} at most",
             )  # fmt: skip
         data = _exactly(source, table, count * _PROGRAM.size, "program headers")
         segments: list[Segment] = []
@@ -121,11 +121,11 @@ def _exactly(source: Source, offset: int, count: int, what: str) -> bytes:
 
 
 def _segment(source: Source, address: int, offset: int, in_file: int, size: int) -> Segment:
-    assert source.size is not None
-    if offset + in_file > source.size or in_file > size:
+    whole = source.whole_size()
+    if offset + in_file > whole or in_file > size:
         raise TruncatedError(
             "the file ends within a segment", layer=LAYER, offset=offset, record="segment",
-            found=f"{max(0, source.size - offset)} bytes", expected=f"{in_file}, {size} at most",
+            found=f"{max(0, whole - offset)} bytes", expected=f"{in_file}, {size} at most",
         )  # fmt: skip
     return Segment(address, offset, in_file, size)
 

@@ -226,8 +226,16 @@ class StreamReader:
         elif record.type == streams.LIBXL_LIBXC_CONTEXT:
             self._expect("image_header")
         elif record.type == streams.LIBXL_CHECKPOINT_END and self._in_libxc:
-            self._expect("libxc_record")
+            self._expect("next_checkpoint")
         return record
+
+    def _next_checkpoint(self, data: bytes) -> StreamRecord:
+        """Between checkpoints a COLO primary says in libxl's words that a new one begins
+        (libxl_colo_save.c); all else is libxc's. That number is also X86_PV_VCPU_EXTENDED's,
+        whose body has a head of 8 bytes."""
+        if streams.RECORD_HEADER.unpack(data) == (streams.LIBXL_CHECKPOINT_STATE, 4):
+            return self._libxl_record(data)
+        return self._libxc_record(data)
 
     def _libxc_record(self, data: bytes) -> StreamRecord:
         number, length = streams.RECORD_HEADER.unpack(data)
@@ -237,6 +245,8 @@ class StreamReader:
             self._expect("libxl_record" if self._wrapped else "end")
         elif record.type == streams.LIBXC_CHECKPOINT and self._wrapped:
             self._expect("libxl_record")
+        else:
+            self._expect("libxc_record")
         return record
 
 
@@ -250,5 +260,6 @@ _STATES = {
     "domain_header": (LIBXC, "domain header", streams.DOMAIN_HEADER.size),
     "libxl_record": (LIBXL, "record header", streams.RECORD_HEADER.size),
     "libxc_record": (LIBXC, "record header", streams.RECORD_HEADER.size),
+    "next_checkpoint": (LIBXC, "record header", streams.RECORD_HEADER.size),
 }
 """State -> layer, what it expects in words, bytes of it."""
