@@ -274,6 +274,8 @@ def test_records() -> None:
     assert again.vmport.version == abi.XEN_4_5_V6.SAVE_VERSION
     again.vmport.chans[3].cookie = 5
     assert unpack(again.records(21)[0].body).channels[3].cookie == 5
+    with pytest.raises(AttributeError, match="vmport_packed_channel has no field 'cooky'"):
+        again.vmport.chans[3].cooky = 5
 
 
 def test_a_channel_starts_with_the_numbers_of_its_control() -> None:

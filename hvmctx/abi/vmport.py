@@ -14,15 +14,22 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from ctypes import LittleEndianStructure, Union, sizeof
 from ctypes import c_uint8 as u8
 from ctypes import c_uint16 as u16
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
+from ctypes import sizeof
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from hvmctx.abi.declare import DOMAIN, VMPORT_TYPECODE, RecordType, declare
+from hvmctx.abi.declare import (
+    DOMAIN,
+    VMPORT_TYPECODE,
+    RecordType,
+    SaveStructure,
+    SaveUnion,
+    declare,
+)
 from hvmctx.abi.fields import Layout
 from hvmctx.errors import UsageError
 
@@ -31,7 +38,7 @@ PROTOCOLS = {PROTO_CLOSED: "closed", PROTO_RPCI: "RPCI", PROTO_TCLO: "TCLO"}
 """RPCI carries requests from the guest, TCLO to the guest."""
 
 
-class vmport_head(LittleEndianStructure):
+class vmport_head(SaveStructure):
     """What a body starts with: 32 bytes, behind which both arms of the union stand.
     `used_guestsize` counts the bytes of all guestinfo entries, jumbo ones too, with their
     heads; the other two used counts are of entries. Source: the patch."""
@@ -47,7 +54,7 @@ class vmport_head(LittleEndianStructure):
     ]
 
 
-class vmport_bucket_control(LittleEndianStructure):
+class vmport_bucket_control(SaveStructure):
     """What stands in the fixed part of a receive bucket, the jumbo one too: 4 bytes.
     `recv_len` is the bytes in it, also where the writer keeps fewer of them; `recv_idx` how
     far they have been consumed. Source: the patch."""
@@ -55,7 +62,7 @@ class vmport_bucket_control(LittleEndianStructure):
     _fields_ = [("recv_len", u16), ("recv_idx", u16)]
 
 
-class vmport_channel_control(LittleEndianStructure):
+class vmport_channel_control(SaveStructure):
     """What stands in the fixed part of a channel itself: 32 bytes, its buckets' controls
     behind it. `proto_num` is one of `PROTOCOLS`; `send_len` and `send_idx` are the send
     buffer's, as those of a bucket. Source: the patch."""
@@ -286,7 +293,7 @@ def _constants() -> tuple[Any, ...]:
 
 
 def _structure(name: str, fields: list[Any], *bases: type) -> Any:
-    return type(name, bases or (LittleEndianStructure,), {"_fields_": fields})
+    return type(name, bases or (SaveStructure,), {"_fields_": fields})
 
 
 def _packed_arm(profile: VmportProfile) -> Any:
@@ -342,7 +349,7 @@ def _full_arm(profile: VmportProfile) -> Any:
             ("guestinfo_jumbo", jumbo * profile.MAX_NUM_JUMBO_KEY),
         ],
     )
-    union = _structure("vmport_union", [("full", arm)], Union)
+    union = _structure("vmport_union", [("full", arm)], SaveUnion)
     return _structure("hvm_save_vmport", [*vmport_head._fields_, ("u", union)])
 
 
