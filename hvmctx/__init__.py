@@ -18,8 +18,10 @@ _WHERE = {
     "Image": "hvmctx.image",
     "open_image": "hvmctx.image",
     "Release": "hvmctx.abi.releases",
+    "judge_image": "hvmctx.restore.image",
     "HvmctxError": "hvmctx.errors",
     "FormatError": "hvmctx.errors",
+    "RestoreRefused": "hvmctx.errors",
 }
 __all__ = [
     "FormatError",
@@ -28,6 +30,8 @@ __all__ = [
     "Image",
     "Record",
     "Release",
+    "RestoreRefused",
+    "judge_image",
     "open_image",
 ]
 

@@ -30,8 +30,9 @@ class FieldError(HvmctxError, ValueError):
 class FormatError(HvmctxError):
     """Bytes that are not what the format says.
 
-    Attributes: `layer` (xl, libxl, libxc, context, qemu ...), `offset` (bytes from the
-    start of the input, or of the buffer that was parsed), `record` (type and instance
+    Attributes: `layer` (xl, libxl, libxc, context, legacy, elf; gzip, xz, zstd or lz4 for
+    what is around an input; input for one that is nothing of these), `offset` (bytes from
+    the start of the input, or of the buffer that was parsed), `record` (type and instance
     in words, empty outside a record), `found` and `expected` (in words).
     """
 
@@ -87,8 +88,11 @@ class UnsupportedError(FormatError):
 
 
 class RestoreRefused(HvmctxError):
-    """Xen would refuse this. `errno` is its name, such as EINVAL."""
+    """Xen would refuse this, or leave its memory over it. `errno` is the name of the
+    hypervisor's answer, such as EINVAL; None where the toolstack refuses. `rule` is the id
+    that `hvmctx restore --explain` takes."""
 
-    def __init__(self, message: str, *, errno: str) -> None:
+    def __init__(self, message: str, *, errno: str | None, rule: str = "") -> None:
         self.errno = errno
+        self.rule = rule
         super().__init__(message)

@@ -11,8 +11,9 @@ class Finding:
     """What is wrong, where, and by which rule.
 
     `offset` counts bytes from the start of the input; `layer` is xl, libxl, libxc,
-    context or qemu; `record` names type and instance, empty outside a record; `rule` is
-    the id that `--explain` takes; `text` says it in words, without a full stop.
+    context or legacy, or gzip, xz, zstd or lz4 for what is around it; `record` names type
+    and instance, empty outside a record; `rule` is the id that `--explain` takes; `text`
+    says it in words, without a full stop.
     """
 
     __slots__ = ("layer", "offset", "record", "rule", "severity", "text")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from hvmctx.abi.releases import Release
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.memory_map import MemoryMap
     from hvmctx.source import Target
@@ -304,6 +305,14 @@ class Image:
         """(major, minor) of the Xen that wrote the stream; (0, n) is the converter."""
         header = self.header(LIBXC, "domain header")
         return (header.fields["xen_major"], header.fields["xen_minor"]) if header else None
+
+    @property
+    def release(self) -> Release:
+        """The release that wrote the stream; the newest where none is named (a bare context,
+        the converter's) or it is not in the table."""
+        from hvmctx.abi.releases import Release
+
+        return Release.of_version(*(self.xen_version or (0, 0)))
 
     @property
     def config(self) -> Any:

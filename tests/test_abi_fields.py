@@ -90,7 +90,7 @@ def test_format_gives_the_values_of_the_slots(case: tuple[RecordType, bytes]) ->
         form = struct.Struct(known.layout.format)
         assert form.size == known.size
         assert list(form.unpack(body)) == [slot.get(body) for slot in slots]
-    places = [*slots, *known.layout.padding()]
+    places = [*slots, *known.layout.reserved()]
     assert {slot.path for slot in places} == set(known.layout.paths())
 
 

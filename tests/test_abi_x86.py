@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -77,5 +78,28 @@ def test_no_member_is_ours_alone() -> None:
         theirs = {
             m["name"].partition("[")[0].partition(".")[0] for m in RECORDS[known.name]["members"]
         }
-        ours = {f.name for f in known.layout.fields if not f.is_padding or f.name == "_pad"}
-        assert ours <= theirs, known
+        ours = {f.name for f in known.layout.fields}
+        assert {n for n in ours - theirs if not n.startswith("_")} == set(), known
+
+
+def test_reserved_fields() -> None:
+    """All that text and the strict view take for reserved."""
+
+    def walk(ctype: Any, prefix: str) -> Iterator[str]:
+        for field in fields_of(ctype):
+            element = getattr(field.ctype, "_type_", field.ctype)
+            if field.is_reserved:
+                yield prefix + field.name
+            elif hasattr(element, "_fields_"):
+                yield from walk(element, f"{prefix}{field.name}.")
+
+    found = [name for known in record_types() for name in walk(known.struct, f"{known.name}.")]
+    found += list(walk(x86.CPU_MSR.rest[1], "CPU_MSR.rest.")) if x86.CPU_MSR.rest else []
+    expected = """
+        CPU.pad0 CPU.pending_reserved PIC._pad0 IOAPIC.redirtbl.fields.reserve
+        IOAPIC.redirtbl.fields.reserved LAPIC._pad0 PCI_IRQ.pad ISA_IRQ.pad PCI_LINK.pad0
+        PIT.pad0 RTC.pad0 HPET.res0 HPET.res1 HPET.res2 HPET.res3 HPET.timers.res4 HPET.res5
+        CPU_XSAVE.save_area.xsave_hdr.reserved VIRIDIAN_VCPU._pad CPU_MSR._pad0
+        CPU_MSR.rest._rsvd VMPORT._pad0 VMPORT.chans._pad0 VMPORT.chans._pad1
+    """
+    assert sorted(found) == sorted(expected.split())

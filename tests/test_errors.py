@@ -29,5 +29,5 @@ def test_one_tree() -> None:
 
 def test_refusals_carry_their_errno() -> None:
     with pytest.raises(errors.RestoreRefused, match="no") as caught:
-        raise errors.RestoreRefused("no", errno="EINVAL")
-    assert caught.value.errno == "EINVAL"
+        raise errors.RestoreRefused("no", errno="EINVAL", rule="cpu-cr0")
+    assert (caught.value.errno, caught.value.rule) == ("EINVAL", "cpu-cr0")

@@ -13,7 +13,7 @@ from hvmctx.image import open_image
 from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.restore.stream import judge
-from hvmctx.restore.vmport import judge as judge_vmport
+from hvmctx.restore.vmport import findings_of
 from tests.vmport_samples import OTHER
 
 FEW = settings(max_examples=15)
@@ -56,14 +56,14 @@ def test_records(name: str, data: st.DataObject) -> None:
 @given(xen.vmport_states(OTHER), xen.vmport_records(valid=True))
 def test_vmport(state: VmportState, record: bytes) -> None:
     assert unpack(pack(state, OTHER), OTHER) == state
-    assert not [f for f in judge_vmport(record) if f.rule == "vmport-size"]
+    assert not [f for f in findings_of(record) if f.rule == "vmport-size"]
 
 
 @FEW
 @given(xen.vmport_records(), xen.mutations(b"\x15\0\0\0\4\0\0\0abcd", "vmport"))
 def test_vmport_that_is_not_valid(record: bytes, other: bytes) -> None:
-    judge_vmport(record)
-    judge_vmport(other)
+    findings_of(record)
+    findings_of(other)
 
 
 @pytest.mark.parametrize("version", [2, 3])

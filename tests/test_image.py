@@ -376,3 +376,13 @@ def test_what_is_kept_of_a_pipe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         assert image.page_types[0xF] == 50_000
         with pytest.raises(MissingRecordError, match="went by"):
             image.body([r for r in image.records if r.type == 0x80000055][-1])
+
+
+def test_release() -> None:
+    with open_image(EXAMPLE) as image:
+        assert str(image.release) == "4.17"
+    with open_image(context_bytes()) as image:
+        assert str(image.release) == "newest"
+    converted = libxc_head()[:32] + bytes(4) + libxc_head()[36:]
+    with open_image(converted + record(0)) as image:
+        assert str(image.release) == "newest"

@@ -26,7 +26,7 @@ from hvmctx.restore.vmport import (
     Refused,
     Restored,
     Violation,
-    judge,
+    findings_of,
     restore,
     restore_fixed,
 )
@@ -105,13 +105,13 @@ def test_any_bytes(data: bytes, framed: bool, profile: VmportProfile) -> None:
         data = struct.pack("<HHII", 21, 0, len(data) + 4, profile.SAVE_VERSION) + data
     restore(data, profile)
     restore_fixed(data, profile)
-    judge(data, profile)
+    findings_of(data, profile)
 
 
 def assert_consistent(record: bytes, profile: VmportProfile) -> None:
     """What must hold between the three views of a record."""
     outcome, fixed = restore(record, profile), restore_fixed(record, profile)
-    findings = judge(record, profile, 1000)
+    findings = findings_of(record, profile, 1000)
     errors = [finding for finding in findings if finding.severity == ERROR]
     for finding in findings:
         assert finding.rule in RULES and finding.offset >= 1000
@@ -265,8 +265,8 @@ CASES["vmport-protocol"] = (with_channel(proto_num=5), with_channel(proto_num=0x
 def test_every_rule(case: str) -> None:
     rule = case.partition("#")[0]
     fires, misses = CASES[case]
-    assert rule in [finding.rule for finding in judge(fires)]
-    assert rule not in [finding.rule for finding in judge(misses)]
+    assert rule in [finding.rule for finding in findings_of(fires)]
+    assert rule not in [finding.rule for finding in findings_of(misses)]
     assert_consistent(fires, XEN_4_5_V6)
     assert_consistent(misses, XEN_4_5_V6)
 

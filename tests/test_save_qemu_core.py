@@ -18,7 +18,7 @@ from hvmctx.save.qemu_core import CoreSource, cpu_record, cpu_states, packed_att
 from hvmctx.save.reset import reset_context
 from hvmctx.save.sink import Sink
 from hvmctx.stream.elf import Core, Note
-from hvmctx.verify.strict_context import judge
+from hvmctx.verify.strict_context import findings_of
 from tests.samples import DATA, context_bytes
 from tests.test_stream_elf import core_of
 
@@ -54,7 +54,7 @@ def test_they_load_into_every_release(qemus_own: Path) -> None:
         release = Release(name)
         context = with_cpus(reset_context(2, release), [*cpus])
         assert load(context.to_bytes(), Host(name, vcpus=2)).accepted
-        assert judge(HvmContext.parse(context.to_bytes())) == []
+        assert findings_of(HvmContext.parse(context.to_bytes())) == []
 
 
 def test_packed_attributes() -> None:

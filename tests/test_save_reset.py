@@ -7,7 +7,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.save.reset import reset_context
-from hvmctx.verify.strict_context import judge
+from hvmctx.verify.strict_context import findings_of
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -15,7 +15,7 @@ def test_every_release_takes_it(release: str) -> None:
     for vcpus in (1, 3, 128):
         context = reset_context(vcpus, Release(release)).to_bytes()
         assert load(context, Host(release, vcpus=vcpus)).accepted
-        assert judge(HvmContext.parse(context)) == []
+        assert findings_of(HvmContext.parse(context)) == []
 
 
 def test_the_newest_by_default() -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from hvmctx.abi import x86
+from hvmctx.abi import streams, x86
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.image import open_image
 from hvmctx.restore.stream import judge
-from hvmctx.verify.restoring import Restoring, releases_for, span
+from hvmctx.verify.restoring import Restoring, span
 from hvmctx.verify.views import verify
 from tests.samples import DATA, EXAMPLE, IMAGES, context_bytes, libxc_head, page_data, record, word
 from tests.test_restore_stream import altered
@@ -25,17 +27,6 @@ def test_span() -> None:
     )
 
 
-def test_releases_for() -> None:
-    with open_image(EXAMPLE) as image:
-        assert next(str(r) for r in releases_for(image)) == "4.17"
-        assert [str(r) for r in releases_for(image)][-1] == "newest"
-    with open_image(context_bytes()) as image:
-        assert [str(r) for r in releases_for(image)] == ["newest"]
-    converted = libxc_head()[:32] + bytes(4) + libxc_head()[36:]
-    with open_image(converted + record(0)) as image:
-        assert [str(r) for r in releases_for(image)] == ["newest"]
-
-
 def stream(version: int, *records: bytes) -> bytes:
     static = record(16) if version == 3 else b""
     return libxc_head(version) + static + b"".join(records) + record(9, context_bytes()) + record(0)
@@ -45,6 +36,7 @@ def stream(version: int, *records: bytes) -> bytes:
 def test_watching_says_what_judging_says(release: str) -> None:
     cases = [data for _, _, data in altered()]
     cases += [stream(2, page_data(word(1, 5))), stream(2, record(0x80000040)), stream(3)]
+    cases += [stream(2, params(index)) for index in (36, 37, 38, 39)]
     for data in cases:
         watcher = Restoring(releases(release))
         with open_image(data, layer="libxc", watcher=watcher) as image:
@@ -54,6 +46,39 @@ def test_watching_says_what_judging_says(release: str) -> None:
             assert (found[0].rule, found[0].offset) == (expected.rule, expected.offset)
         else:
             assert all(finding.layer == "context" for finding in found)
+
+
+def params(index: int) -> bytes:
+    return record(10, struct.pack("<IIQQ", 1, 0, index, 1))
+
+
+def test_releases_share_readers_only_where_nothing_differs() -> None:
+    """All releases at once find of a stream what each of them alone does."""
+    large = streams.RECORD_HEADER.pack(9, (8 << 20) + 1)
+    cases = [data for _, _, data in altered()]
+    cases += [stream(2, params(index)) for index in (36, 37, 38, 39)]
+    cases += [stream(2), stream(2, record(17, bytes(24))), libxc_head(2) + large]
+    names = [name for name in RELEASES if Release(name).since("4.5")]
+    for data in cases:
+        alone: dict[str, list[Release]] = {}
+        for release in releases(*names):
+            with open_image(data, layer="libxc") as image:
+                verdict = judge(image, release)
+            alone.setdefault(verdict.rule if verdict else "", []).append(release)
+        found = verify(data, releases=releases(*names), layer="libxc")
+        said = {f.rule: f.text for f in found if f.layer == "libxc"}
+        said.pop("stream-damaged", None)  # which every view says itself
+        assert set(said) == set(alone) - {"", "stream-damaged"}
+        for rule, text in said.items():
+            assert text.endswith(f"; Xen {span(alone[rule])} refuses it")
+
+
+def test_parameters_of_4_9() -> None:
+    data = stream(2, params(37))
+    for names in (("4.8",), ("4.8", "4.9"), ("4.8", "4.9", "4.10")):
+        found = [f.text for f in verify(data, releases=releases(*names)) if f.layer == "libxc"]
+        assert found == ["a parameter that the hypervisor does not have; Xen 4.8 refuses it"]
+    assert not [f for f in verify(data, releases=releases("4.9")) if f.layer == "libxc"]
 
 
 def test_one_finding_for_all_releases_of_a_reason() -> None:

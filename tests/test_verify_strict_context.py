@@ -14,7 +14,7 @@ from hvmctx.abi import x86
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
-from hvmctx.verify.strict_context import CHECKS, WHOLE, judge
+from hvmctx.verify.strict_context import CHECKS, WHOLE, findings_of
 from tests.samples import DATA, context_bytes
 from tests.test_context_hvm_context import streams
 
@@ -25,7 +25,7 @@ def rules_of(*changes: Change) -> list[str]:
     context = HvmContext.parse(context_bytes())
     for change in changes:
         change(context)
-    return [finding.rule for finding in judge(HvmContext.parse(context.to_bytes()))]
+    return [finding.rule for finding in findings_of(HvmContext.parse(context.to_bytes()))]
 
 
 def put(*pairs: Any) -> Change:
@@ -176,14 +176,14 @@ def test_states_that_a_cpu_can_hold(state: dict[str, int]) -> None:
 
 def test_genuine_contexts() -> None:
     for path in sorted((DATA / "images").glob("*.hvmctx.bin")):
-        found = {f.rule for f in judge(HvmContext.parse(path.read_bytes()))}
+        found = {f.rule for f in findings_of(HvmContext.parse(path.read_bytes()))}
         assert found <= {"vcpu-offline"}, path
 
 
 def test_offsets_are_the_inputs() -> None:
     context = HvmContext.parse(context_bytes())
     cpu(rflags=8)(context)
-    (finding,) = judge(HvmContext.parse(context.to_bytes()), 1000)
+    (finding,) = findings_of(HvmContext.parse(context.to_bytes()), 1000)
     assert (finding.offset, finding.record) == (1032, "CPU/0")
     assert str(finding) == (
         "error: context: offset 0x408: CPU/0: reserved bits of rflags are set: 0x8 [cpu-rflags]"
@@ -203,11 +203,11 @@ def test_old_attributes_are_unfolded_first() -> None:
 
 @given(st.binary(max_size=300) | streams)
 def test_any_bytes(data: bytes) -> None:
-    for finding in judge(HvmContext.parse(data)):
+    for finding in findings_of(HvmContext.parse(data)):
         assert 0 <= finding.offset <= len(data)
 
 
 def test_many_records_take_time_in_proportion() -> None:
     lapic = Record(x86.LAPIC_REGS, 5, bytes(1024))
     context = HvmContext([lapic] * 3000)
-    assert len(judge(HvmContext.parse(context.to_bytes()))) >= 2999
+    assert len(findings_of(HvmContext.parse(context.to_bytes()))) >= 2999

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.context.hvm_context import HvmContext
@@ -14,6 +16,7 @@ from hvmctx.context.vmport import Buffer, VmportState, to_record
 from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.findings import SEVERITIES
 from hvmctx.image import open_image
+from hvmctx.restore.stream import judge
 from hvmctx.verify.views import VIEWS, verify
 from tests.samples import (
     DATA,
@@ -23,6 +26,7 @@ from tests.samples import (
     Pipe,
     context_bytes,
     libxc_head,
+    libxl_head,
     page_data,
     record,
     word,
@@ -40,6 +44,84 @@ def lines(target: object, view: str) -> list[str]:
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_genuine_images(path: Path, view: str) -> None:
     assert all(line.startswith("note: ") for line in lines(path, view))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("kind", [2, 3, 0x77])
+def test_a_libxl_record_that_the_input_ends_in(kind: int, view: str) -> None:
+    """However long it says it is: what was found before is told, and that the input ends."""
+    data = libxl_head() + record(1) + libxc_head(2) + record(8, bytes(16)) + record(0)
+    data += streams.RECORD_HEADER.pack(kind, 0xF0000000) + b"a"
+    for target in (data, Pipe(data)):
+        rules = {finding.rule for finding in verify(target, view)}
+        assert {"tsc-length"} <= rules
+        assert view == "restore" or "stream-damaged" in rules
+    with open_image(data) as image:
+        verdict = judge(image, Release("newest"))
+    assert verdict is not None and verdict.rule == "tsc-length"
+    last = libxl_head() + record(1) + libxc_head(2) + record(0) + data[-9:]
+    assert "stream-damaged" in {finding.rule for finding in verify(last, view)}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(
+    ("layer", "kind", "start"),
+    [
+        ("libxl", 2, b""),
+        ("libxl", 3, b""),
+        ("libxc", 1, struct.pack("<I", (1 << 25) - 1)),
+        ("libxc", 1, b"\xff" * 4),
+        ("libxc", 10, b""),
+        ("libxc", 17, b""),
+    ],
+)
+def test_a_whole_record_that_no_reader_takes(
+    layer: str, kind: int, start: bytes, view: str, tmp_path: Path
+) -> None:
+    """It is not read, and what stands behind it is judged."""
+    head = libxl_head() + record(1) + libxc_head()
+    if layer == "libxl":
+        head += record(0)
+    size = 160 << 20
+    path = tmp_path / "sparse"
+    with open(path, "wb") as file:
+        file.write(head + streams.RECORD_HEADER.pack(kind, size) + start)
+        file.seek(len(head) + 8 + size)
+        file.write(record(0x77) + record(0) + (record(0) if layer == "libxc" else b""))
+    rules = {finding.rule for finding in verify(path, view)}
+    assert "stream-damaged" not in rules
+    if view == "restore":
+        assert rules & {"libxl-unknown", "libxc-length"}
+    else:
+        assert "record-type" in rules
+        assert not rules & {"libxl-xenstore-end", "page-data-length"}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, 2, 3, 4, 5, 9, 10, 0x80000001]),
+            st.binary(max_size=20),
+            st.sampled_from([None, None, 0, 7, 1 << 23, (1 << 27) + 1, 0xFFFFFFF8, 0xFFFFFFFF]),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from([streams.GUEST_X86_PV, streams.GUEST_X86_HVM]),
+    st.booleans(),
+)
+def test_nothing_raises_behind_the_first_header(
+    records: list[tuple[int, bytes, int | None]], guest: int, checkpointed: bool
+) -> None:
+    data = libxl_head() + record(1) + libxc_head(guest=guest) + record(0)
+    data += b"".join(record(kind, body, length=length) for kind, body, length in records)
+    for view in VIEWS:
+        found = verify(data, view, checkpointed=checkpointed)
+        assert [str(f) for f in found] == [
+            str(f) for f in verify(Pipe(data), view, checkpointed=checkpointed)
+        ]
+    for release in ("4.5", "4.6", "4.13", "newest"):
+        with open_image(data) as image:
+            judge(image, Release(release), checkpointed=checkpointed)
 
 
 @pytest.mark.parametrize("view", VIEWS)

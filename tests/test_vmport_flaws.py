@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hvmctx.restore.vmport import SITES, Restored, Violation, judge, restore, restore_fixed
+from hvmctx.restore.vmport import SITES, Restored, Violation, findings_of, restore, restore_fixed
 from tools import vmport_flaws
 
 
@@ -18,7 +18,7 @@ def test_each_flaw(site: str) -> None:
     record = vmport_flaws.record(site)
     outcome = restore(record)
     assert isinstance(outcome, Violation) and outcome.site == site
-    assert judge(record)[0].rule == outcome.rule
+    assert findings_of(record)[0].rule == outcome.rule
     fixed = restore_fixed(record)
     assert isinstance(fixed, Restored) == (outcome.kind == "index")
 

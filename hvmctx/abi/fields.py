@@ -34,6 +34,7 @@ _CODES = {
 }
 _STRUCTS = {code: struct.Struct("<" + code) for code in _CODES.values()}
 _STRUCTURED = (ctypes.Structure, ctypes.Union)
+_RESERVED = frozenset(("pad", "res", "reserve", "reserved", "rsvd"))
 
 
 def _is_array(ctype: Any) -> bool:
@@ -77,9 +78,10 @@ class Field:
         return self.width != 8 * self.size
 
     @property
-    def is_padding(self) -> bool:
-        """Declared for exactness only: never meant to carry anything."""
-        return self.name.startswith("_")
+    def is_reserved(self) -> bool:
+        """Padding or reserved, so meant to be zero: the last word of its name says so
+        (`_pad0`, `res4`, `reserve`, `pending_reserved`, `_rsvd`)."""
+        return self.name.rpartition("_")[2].rstrip("0123456789") in _RESERVED
 
 
 def fields_of(
@@ -215,16 +217,16 @@ class Layout:
     def format(self) -> str:
         """The `struct` format of all numbers and byte arrays in order, those of nested
         structures and of arrays' elements too: the values of `slots`, in one call. Little-
-        endian; padding is skipped. Of a structure without bit fields."""
+        endian; what is reserved is skipped. Of a structure without bit fields."""
         return "<" + _format(self.ctype)
 
     def slots(self) -> Iterator[Slot]:
         """The slot of each value that `format` gives, in its order."""
-        return (self.locate(path) for path in self.paths() if not _is_padding(path))
+        return (self.locate(path) for path, field in self.places() if not field.is_reserved)
 
-    def padding(self) -> Iterator[Slot]:
+    def reserved(self) -> Iterator[Slot]:
         """The slots of what `format` skips."""
-        return (self.locate(path) for path in self.paths() if _is_padding(path))
+        return (self.locate(path) for path, field in self.places() if field.is_reserved)
 
     def decode(self, body: Any) -> dict[str, Any]:
         """All fields of exactly `size` bytes, by name, in declared order."""
@@ -298,24 +300,24 @@ class Layout:
     def paths(self) -> Iterator[str]:
         """The path of every integer and byte array of the structure, unions' other
         members left out."""
+        return (path for path, _ in self.places())
+
+    def places(self) -> Iterator[tuple[str, Field]]:
+        """Those paths, each with the field that it ends in (of an element, its array)."""
         for field in self.fields:
             if not field.alternate:
-                yield from _paths(field.name, field.ctype)
+                yield from _places(field.name, field, field.ctype)
 
 
-def _paths(prefix: str, ctype: Any) -> Iterator[str]:
+def _places(prefix: str, field: Field, ctype: Any) -> Iterator[tuple[str, Field]]:
     if _is_array(ctype) and ctype._type_ is not ctypes.c_uint8:
         for index in range(ctype._length_):
-            yield from _paths(f"{prefix}[{index}]", ctype._type_)
+            yield from _places(f"{prefix}[{index}]", field, ctype._type_)
     elif issubclass(ctype, _STRUCTURED):
-        for path in Layout.of(ctype).paths():
-            yield f"{prefix}.{path}"
+        for path, inner in Layout.of(ctype).places():
+            yield f"{prefix}.{path}", inner
     else:
-        yield prefix
-
-
-def _is_padding(path: str) -> bool:
-    return any(name.startswith("_") for name in path.split("."))
+        yield prefix, field
 
 
 def _format(ctype: Any) -> str:
@@ -328,7 +330,7 @@ def _format(ctype: Any) -> str:
     for field in Layout.of(ctype).fields:
         if not field.alternate:
             assert field.offset == end and not field.is_bits
-            form += f"{field.size}x" if field.is_padding else _format(field.ctype)
+            form += f"{field.size}x" if field.is_reserved else _format(field.ctype)
             end += field.size
     rest = ctypes.sizeof(ctype) - end  # of a union whose first member is not the largest
     return f"{form}{rest}x" if rest else form

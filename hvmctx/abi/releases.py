@@ -1,6 +1,7 @@
 """Which Xen release knows which save record, and how long it is there.
 
-To add a release, add a row to `RELEASES`: only what changed against the row above it.
+To add a release, add a row to `RELEASES`: only what changed against the row above it. All
+that names releases or spans of them follows from the table.
 Source: the public headers of every release tag from 4.0.0 to 4.22.0 and the tip of
 August 2026 (c447b730).
 """
@@ -67,11 +68,14 @@ VARIABLE = ("CPU_XSAVE", "CPU_MSR")
 CPU_COMPAT_SIZE = 1016
 """The CPU record of Xen before 3.4, still taken except by 4.0.0, 4.0.1 and 4.1.0."""
 CPU_COMPAT_REFUSED = ("4.0.0", "4.0.1", "4.1.0")
-
-EMISSION_ORDER = "HEADER, then ascending typecode, within it ascending instance, then END"
 # fmt: on
 
-_ORDER = {name: number for number, name in enumerate(RELEASES)}
+_NAMES = tuple(RELEASES)
+_ORDER = {name: number for number, name in enumerate(_NAMES)}
+OLDEST, LATEST = _NAMES[0], _NAMES[-2]
+"""The first release, and the last that is out: behind it stands the newest tree."""
+SPAN = f"{OLDEST} to {LATEST}"
+"""All numbered releases, in words."""
 _ALIASES = {"HEAD": NEWEST, "staging": NEWEST, "unstable": NEWEST}
 
 
@@ -94,9 +98,7 @@ class Release:
             else:
                 point = int(tail[:6])
         if branch not in _ORDER:
-            raise UsageError(
-                f"no Xen release {name!r} in the table: 4.0 to {list(RELEASES)[-2]}, or {NEWEST}"
-            )
+            raise UsageError(f"no Xen release {name!r} in the table: {SPAN}, or {NEWEST}")
         self.branch = branch
         self.point = point
         self.number = _ORDER[branch]
@@ -124,8 +126,17 @@ class Release:
         return self.number >= _ORDER[branch]
 
     @property
-    def is_newest(self) -> bool:
-        return self.branch == NEWEST
+    def version(self) -> tuple[int, int]:
+        """What a domain header says: (major, minor), the inverse of `of_version`. Of the
+        newest, which has no number yet, that of the last release."""
+        name = LATEST if self.branch == NEWEST else self.branch
+        major, _, minor = name.partition(".")
+        return int(major), int(minor)
+
+    def and_younger(self) -> list[Release]:
+        """The branches from this release's own on: what an image of it may be restored by.
+        A point release stays what it is."""
+        return [self, *(Release(name) for name in _NAMES[self.number + 1 :])]
 
     def sizes(self) -> dict[str, int]:
         """Record name -> bytes, of all records that this release knows."""
@@ -147,3 +158,41 @@ class Release:
         """Whether this release's loader takes shorter records of this type."""
         since = ZERO_EXTEND_SINCE.get(record if isinstance(record, str) else record.name)
         return since is not None and self.since(since)
+
+
+class Window:
+    """The releases from `since` on, up to and including `until`. `oldest` is the first in
+    question, where a window starts that does not say since when."""
+
+    __slots__ = ("oldest", "since", "until")
+
+    def __init__(
+        self, since: str | None = None, until: str | None = None, *, oldest: str = OLDEST
+    ) -> None:
+        self.since = since or oldest
+        self.until = until
+        self.oldest = oldest
+
+    def __contains__(self, release: Release) -> bool:
+        closed = self.behind
+        return release.since(self.since) and (closed is None or not release.since(closed))
+
+    def __str__(self) -> str:
+        first = self.since == self.oldest
+        if self.until is None:
+            return "every release" if first else f"{self.since} and later"
+        return f"up to {self.until}" if first else f"{self.since} to {self.until}"
+
+    @property
+    def behind(self) -> str | None:
+        """The first branch behind it; None where it is open."""
+        return None if self.until is None else _NAMES[_ORDER[self.until] + 1]
+
+
+def emission_order(typecode: int, instance: int) -> tuple[bool, int, int]:
+    """A key that sorts records as every release writes them: HEADER, then by rising typecode,
+    within it by rising instance, then END. Source: xen/common/hvm/save.c."""
+    return typecode == _END, typecode, instance
+
+
+_END = 0

@@ -48,6 +48,10 @@ LIBXC_MARKER = 0xFFFFFFFFFFFFFFFF
 LIBXC_ID = 0x58454E46
 """`XENF`, big-endian."""
 LIBXC_VERSIONS = (2, 3)
+STREAM_V2_SINCE = "4.6"
+"""The first release that reads and writes these streams."""
+STATIC_DATA_SINCE = "4.14"
+"""The first release that reads and writes version 3 and its records."""
 LIBXC_OPTION_BIG_ENDIAN = 1
 IMAGE_HEADER = HeaderLayout(">QIIHHI", "marker id version options reserved1 reserved2")
 DOMAIN_HEADER = HeaderLayout("<IHHII", "type page_shift reserved xen_major xen_minor")

@@ -279,7 +279,7 @@ class VmportProfile:
         body's offsets of its start and its end."""
         return tuple(
             (slot.path.rpartition(".")[0] or "the head", slot.offset, slot.offset + slot.size)
-            for slot in Layout.of(self.packed).padding()
+            for slot in Layout.of(self.packed).reserved()
         )
 
     @cached_property

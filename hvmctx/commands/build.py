@@ -88,8 +88,11 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
 
 
 def _version(base: Image | None, release: Release | None) -> int:
+    """Of the libxc stream."""
     if release is not None:
-        return 3 if release.since("4.14") else 2
+        from hvmctx.abi import streams
+
+        return 3 if release.since(streams.STATIC_DATA_SINCE) else 2
     header = base.header("libxc", "image header") if base else None
     return header.fields["version"] if header else 3
 
@@ -100,7 +103,7 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
 
     state: dict[str, Any] = {}
     if release is not None:
-        state["xen_version"] = _version_of(release)
+        state["xen_version"] = release.version
     guest: StillGuest
     if args.core:
         from hvmctx.save.qemu_core import MISSING, CoreSource
@@ -131,15 +134,6 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
     if args.tsc:
         guest.tsc = _tsc(args.tsc)
     return guest
-
-
-def _version_of(release: Release) -> tuple[int, int]:
-    name = str(release).split(".")
-    if len(name) < 2:
-        from hvmctx.abi.releases import RELEASES
-
-        name = list(RELEASES)[-2].split(".")
-    return int(name[0]), int(name[1])
 
 
 def _state_of(image: Image, *, with_context: bool) -> dict[str, Any]:

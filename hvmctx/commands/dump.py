@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 from hvmctx.abi.declare import VMPORT_TYPECODE
-from hvmctx.abi.releases import NEWEST, Release
+from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
 from hvmctx.errors import MissingRecordError, UsageError
 
@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     parser.add_argument(
         "--release",
-        help="whose xen-hvmctx to print like: 4.0 to 4.22, newest, or auto, the image's own "
+        help=f"whose xen-hvmctx to print like: {SPAN}, newest, or auto, the image's own "
         "(default: newest, and VMPORT records too, which no release's tool knows)",
     )
     parser.add_argument(
@@ -95,8 +95,7 @@ def _vmport(args: Namespace, context: HvmContext) -> VmportProfile | None:
 def _release(name: str | None, image: Image) -> Release:
     if name != "auto":
         return Release(name or NEWEST)
-    version = image.xen_version
-    return Release.of_version(*version) if version and version[0] else Release(NEWEST)
+    return image.release
 
 
 def _domid(args: Namespace) -> int:

@@ -4,16 +4,16 @@ toolstack of the release reads them, then the context as the hypervisor loads it
 
 from __future__ import annotations
 
-from hvmctx.abi.releases import NEWEST, Release
+from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
-from hvmctx.stream.reader import CONTEXT, LEGACY
+from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
 
     from hvmctx.image import Image
-    from hvmctx.restore.context import Verdict
     from hvmctx.restore.host import Host
 
 HELP = "say whether Xen would restore it, and if not, why"
@@ -21,7 +21,7 @@ HELP = "say whether Xen would restore it, and if not, why"
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_judged(parser)
-    parser.add_argument("--release", default=NEWEST, help="which Xen, 4.0 to 4.22 or newest")
+    parser.add_argument("--release", default=NEWEST, help=f"which Xen, {SPAN} or newest")
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
@@ -31,8 +31,10 @@ def run(args: Namespace) -> int:
     if not inputs.check_judged(args, "restore"):
         return 0
     release = Release(args.release)
+    from hvmctx.restore.image import judge_image
+
     with inputs.open_input(args, keep_words=True) as image:
-        verdict = _judge(args, image, release)
+        verdict = judge_image(image, release, _host_of(args), checkpointed=args.checkpointed)
     if args.form == "json":
         import json
 
@@ -43,52 +45,29 @@ def run(args: Namespace) -> int:
         for change in verdict.applied:
             print(f"  {change}")
     else:
-        instance = "" if verdict.instance is None else f"/{verdict.instance}"
-        where = f"{verdict.record}{instance}: " if verdict.record else ""
-        errno = f"{verdict.errno}: " if verdict.errno else ""
-        print(
-            f"{verdict.verdict}: Xen {args.release}: {errno}{verdict.layer}: "
-            f"offset {verdict.offset:#x}: {where}{verdict.text} [{verdict.rule}]"
-        )
+        print(f"{verdict.verdict}: Xen {args.release}: {verdict.why}")
     return 0 if verdict.accepted else 1
 
 
-def _judge(args: Namespace, image: Image, release: Release) -> Verdict:
-    """Streams first, then the context; a PV guest has none."""
-    from hvmctx.abi import streams
-    from hvmctx.restore.context import ACCEPT, Verdict, load
+def _host_of(args: Namespace) -> Callable[[Image, Release], Host]:
+    """What the load depends on: of --policy's image, or of the one to restore."""
+    from functools import partial
 
-    if image.format == LEGACY:
-        raise image.problems[0]
-    if image.format == CONTEXT:
-        return load(image.hvm_context.to_bytes(), _host(args, image))
-    from hvmctx.restore.stream import judge
-
-    refusal = judge(image, release, checkpointed=args.checkpointed)
-    if refusal is not None:
-        return refusal
-    if image.guest_type == streams.GUEST_X86_PV:
-        return Verdict(ACCEPT)
-    record = image.last("libxc", streams.LIBXC_HVM_CONTEXT)
-    if record is None:  # the hypervisor is then asked to load nothing
-        return load(b"", _host(args, image))
-    verdict = load(image.body(record), _host(args, image))
-    verdict.offset += record.body_offset
-    return verdict
-
-
-def _host(args: Namespace, image: Image) -> Host:
     from hvmctx.restore.host import Host
 
-    if args.policy is None:
-        host = Host.of_image(image, args.release, args.vcpus)
-    else:
-        from hvmctx.image import open_image
-
-        with open_image(args.policy) as other:
-            host = Host.of_image(other, args.release, args.vcpus)
+    profile = None
     if args.vmport_profile is not None:
         from hvmctx.abi import vmport
 
-        host.vmport = vmport.used()
-    return host
+        profile = vmport.used()
+    host_of = partial(Host.of_image, vcpus=args.vcpus, vmport=profile)
+    if args.policy is None:
+        return host_of
+
+    def of_policy(_: Image, release: Release) -> Host:
+        from hvmctx.image import open_image
+
+        with open_image(args.policy) as other:
+            return host_of(other, release)
+
+    return of_policy

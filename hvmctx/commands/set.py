@@ -59,18 +59,17 @@ def _split(setting: str) -> tuple[str, str, str]:
 
 
 def _warn(image: Image, before: bytes, after: bytes) -> None:
-    from hvmctx.abi.releases import Release
     from hvmctx.restore.context import load
     from hvmctx.restore.host import Host
 
-    release = Release.of_version(*(image.xen_version or (0, 0)))
+    release = image.release
     host = Host.of_image(image, release)
     _warn_of_vmport(before, after)
     refusal = load(after, host)
     if not refusal.accepted and load(before, host).accepted:
         print(
-            f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.record}/"
-            f"{refusal.instance}: {refusal.text} [{refusal.rule}]",
+            f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.where}: "
+            f"{refusal.text} [{refusal.rule}]",
             file=sys.stderr,
         )
 
@@ -85,9 +84,9 @@ def _warn_of_vmport(before: bytes, after: bytes) -> None:
         return
     from hvmctx.abi import vmport
     from hvmctx.findings import ERROR
-    from hvmctx.restore.vmport import judge
+    from hvmctx.restore.vmport import findings_of
 
-    known, found = (judge(record.to_bytes()) for (record,) in (old, new))
+    known, found = (findings_of(record.to_bytes()) for (record,) in (old, new))
     rules = {finding.rule for finding in known}
     for finding in found:
         if finding.rule not in rules:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx.abi.releases import SPAN
 from hvmctx.commands import inputs
 from hvmctx.findings import ERROR, SEVERITIES
 
@@ -24,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--as", choices=("verifier", "restore", "strict"), default="restore", dest="view"
     )
-    parser.add_argument("--release", help="only this Xen, 4.0 to 4.22 or newest")
+    parser.add_argument("--release", help=f"only this Xen, {SPAN} or newest")
     parser.add_argument(
         "--fail-on", choices=SEVERITIES, default=ERROR,
         help="exit with 1 for findings of this severity and above (default: error)",

@@ -6,15 +6,17 @@ from __future__ import annotations
 import json
 import os
 
+from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
-from hvmctx.errors import InputError, UsageError
+from hvmctx.errors import HvmctxError, InputError, UsageError
 from hvmctx.fuzz.contexts import mutate_context
 from hvmctx.fuzz.streams import mutate_stream
 from hvmctx.image import open_image
 from hvmctx.output import replacing
-from hvmctx.restore.context import ACCEPT, load
+from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
-from hvmctx.restore.stream import judge
+from hvmctx.restore.image import judge_image
+from hvmctx.restore.verdict import ACCEPT, REFUSE, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +35,11 @@ _MOST_TRIES = 1000
 
 def context_verdicts(data: bytes, hosts: dict[str, Host]) -> Verdicts:
     """Release -> verdict, errno and rule of a load."""
-    found = {}
-    for name, host in hosts.items():
-        verdict = load(data, host)
-        found[name] = {"verdict": verdict.verdict, "errno": verdict.errno, "rule": verdict.rule}
-    return found
+    return {name: _told(load(data, host)) for name, host in hosts.items()}
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    return {"verdict": verdict.verdict, "errno": verdict.errno, "rule": verdict.rule}
 
 
 def stream_verdicts(data: bytes, hosts: dict[str, Host], layer: str | None = None) -> Verdicts:
@@ -46,14 +48,12 @@ def stream_verdicts(data: bytes, hosts: dict[str, Host], layer: str | None = Non
     for name, host in hosts.items():
         try:
             with open_image(data, layer=layer) as image:
-                refusal = judge(image, host.release, guest=2)
-                if refusal is None:
-                    record = image.last("libxc", 9)
-                    refusal = load(b"" if record is None else bytes(image.body(record)), host)
-        except Exception as error:  # nothing that is a stream at all
-            found[name] = {"verdict": "refuse", "errno": None, "rule": type(error).__name__}
-            continue
-        found[name] = {"verdict": refusal.verdict, "errno": refusal.errno, "rule": refusal.rule}
+                verdict = judge_image(
+                    image, host.release, lambda *_, host=host: host, guest=streams.GUEST_X86_HVM
+                )
+        except HvmctxError as error:  # nothing that is a stream at all
+            verdict = Verdict(REFUSE, rule=type(error).__name__)
+        found[name] = _told(verdict)
     return found
 
 

@@ -125,7 +125,7 @@ def simpler_vmport(profile: VmportProfile) -> Callable[[bytes], Iterator[bytes]]
             yield _framed(bytes(made))
         yield _framed(body[: parts.rest])
         layout = Layout.of(profile.packed)
-        for slot in (*layout.slots(), *layout.padding()):
+        for slot in (*layout.slots(), *layout.reserved()):
             end = slot.offset + slot.size
             if slot.path not in _KEPT and any(body[slot.offset : end]):
                 yield _framed(body[: slot.offset] + bytes(slot.size) + body[end:])

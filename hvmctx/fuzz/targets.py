@@ -109,7 +109,7 @@ def run_context(data: bytes) -> set[str]:
         reached.add(verdict.rule or f"accept-{name}")
     host = HOSTS["4.17"]
     assert load(bytearray(data), host).as_dict() == load(data, host).as_dict()
-    for finding in strict_context.judge(context):
+    for finding in strict_context.findings_of(context):
         assert 0 <= finding.offset <= len(data)
     return reached
 
@@ -209,7 +209,7 @@ def run_vmport(data: bytes, profile: VmportProfile = PROFILES["XEN_4_5_V6"]) -> 
     """The loader and its judge agree; what it restores safely, nothing is wrong with; the
     fixed loader never leaves its memory; a record unpacked and packed is itself."""
     outcome = loader.restore(data, profile)
-    found = loader.judge(data, profile)
+    found = loader.findings_of(data, profile)
     errors = [finding.rule for finding in found if finding.severity == ERROR]
     fixed = loader.restore_fixed(data, profile)
     if isinstance(outcome, loader.Refused):
@@ -229,7 +229,7 @@ def run_vmport(data: bytes, profile: VmportProfile = PROFILES["XEN_4_5_V6"]) -> 
             body = pack(outcome.state, profile)
             again = loader.restore(descriptor(body) + body, profile)
             assert isinstance(again, loader.Restored) and again.state == outcome.state
-            assert not loader.judge(descriptor(body) + body, profile)
+            assert not loader.findings_of(descriptor(body) + body, profile)
     reached.update(finding.rule for finding in found)
     body = data[8:]
     state = unpack(body, profile)

@@ -187,7 +187,8 @@ def _getter(arg: str, layout: Layout) -> Getter:
 
 
 def _reserved(known: RecordType) -> list[Slot]:
-    return [known.layout.locate(path) for path in known.layout.paths() if _is_reserved(path)]
+    layout = known.layout
+    return [layout.locate(path) for path, field in layout.places() if field.is_reserved]
 
 
 def _forgotten(known: RecordType, shown: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -201,9 +202,9 @@ def _forgotten(known: RecordType, shown: list[tuple[str, str]]) -> list[tuple[st
         in_words.add("fpu_regs")  # shown by lines of its own
     covered = {_place(layout.locate(path)) for path in shown_paths}
     lines = []
-    for path in layout.paths():
+    for path, field in layout.places():
         slot = layout.locate(path)
-        if path in in_words or _place(slot) in covered or _is_reserved(path):
+        if path in in_words or _place(slot) in covered or field.is_reserved:
             continue
         if not slot.is_bytes:
             lines.append((f"          {path} {'%i' if slot.signed else '%#x'}", path))
@@ -214,11 +215,6 @@ def _forgotten(known: RecordType, shown: list[tuple[str, str]]) -> list[tuple[st
 
 def _place(slot: Slot) -> tuple[int, int, int]:
     return slot.offset, slot.size, slot.shift
-
-
-def _is_reserved(path: str) -> bool:
-    name = path.rpartition(".")[2].partition("[")[0]
-    return name.strip("_0123456789") in ("pad", "res", "reserved")
 
 
 def _rest_lines(known: RecordType, record: Record) -> list[str]:

@@ -12,9 +12,11 @@ from __future__ import annotations
 from hvmctx.abi import x86
 from hvmctx.abi.declare import VMPORT_TYPECODE, by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
+from hvmctx.abi.x86_bits import RFLAGS
 from hvmctx.context.record import Record
 from hvmctx.restore.context_rules import CHECKED_SINCE, RULES
-from hvmctx.restore.rules import Entry, Rule
+from hvmctx.restore.rules import LoadedRecord, Rule
+from hvmctx.restore.verdict import ACCEPT, REFUSE, VIOLATION, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from hvmctx.restore.host import Host
 
-ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
 _DESCRIPTOR = x86.DESCRIPTOR
 ERRNO_SINCE = "4.17"
 """The first release that passes a handler's errno on."""
@@ -37,54 +38,6 @@ WALK = {
     "context-bounds": ("ENODATA", "the record's length is beyond the end of the context"),
 }
 """The walk's own rules: errno, text. `context-bounds` is one of the first of two passes."""
-
-
-class Verdict:
-    """What a load ends in. `verdict` is accept, refuse or violation (the loader leaves its
-    memory: only VMPORT's can); `errno`, `rule`, `layer`, `record` (name), `instance`,
-    `offset` (of the record, in the context or stream) and `text` say why. Refusals of the
-    toolstack have no errno and no instance. `applied` lists what an accepted
-    load changes, in words."""
-
-    __slots__ = (
-        "applied", "errno", "instance", "layer", "offset", "record", "rule", "text", "verdict",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        verdict: str,
-        *,
-        errno: str | None = None,
-        rule: str = "",
-        record: str = "",
-        instance: int | None = None,
-        offset: int = 0,
-        text: str = "",
-        applied: list[str] | None = None,
-        layer: str = "context",
-    ) -> None:
-        self.verdict = verdict
-        self.errno = errno
-        self.rule = rule
-        self.record = record
-        self.instance = instance
-        self.offset = offset
-        self.text = text
-        self.applied = applied or []
-        self.layer = layer
-
-    def __repr__(self) -> str:
-        return f"<{self.verdict}{f', {self.errno} [{self.rule}]' if self.errno else ''}>"
-
-    @property
-    def accepted(self) -> bool:
-        return self.verdict == ACCEPT
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {name: getattr(self, name) for name in (
-            "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
-        )}  # fmt: skip
 
 
 class _Refusal(Exception):
@@ -105,7 +58,7 @@ class _Load:
         self._host = host
         self._known = host.release.sizes()
         self._rules = {
-            name: [rule for rule in rules if rule.stands_in(host.release)]
+            name: [rule for rule in rules if host.release in rule.releases]
             for name, rules in RULES.items()
         }
         self._applied: list[str] = []
@@ -180,7 +133,7 @@ class _Load:
                 if length > len(body):
                     self._walk_refuses("context-bounds", offset, known.name, instance)
             elif checking == has_check:
-                entry = Entry(known.name, instance, length, body, self._host, _fields)
+                entry = LoadedRecord(known.name, instance, length, body, self._host, _fields)
                 self._judge(entry, offset)
                 self._applied += _changes(entry)
             offset += _DESCRIPTOR.size + length
@@ -201,7 +154,7 @@ class _Load:
             text = vmport.RULES[outcome.rule]
             self._refuse(outcome.rule, outcome.errno, text, offset, "VMPORT", 0)
 
-    def _judge(self, entry: Entry, offset: int) -> None:
+    def _judge(self, entry: LoadedRecord, offset: int) -> None:
         for rule in self._rules[entry.name]:
             if rule.fires(entry):
                 text = rule.text + _shown(rule, entry)
@@ -217,7 +170,7 @@ _SHOWN = {
 """Rules about one field: which, so that a refusal shows its value."""
 
 
-def _shown(rule: Rule, entry: Entry) -> str:
+def _shown(rule: Rule, entry: LoadedRecord) -> str:
     if rule.id.endswith("-length"):
         return f": length {entry.length}, {entry.space} bytes left"
     if rule.id.endswith(("-vcpu", "-instance")):
@@ -226,7 +179,7 @@ def _shown(rule: Rule, entry: Entry) -> str:
     return f": {name} is {entry.fields[name]:#x}" if name else ""
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
+def _fields(entry: LoadedRecord) -> dict[str, Any]:
     known = by_name(entry.name)
     body = entry.body[: entry.length]
     if entry.name not in VARIABLE:
@@ -246,7 +199,7 @@ def unfolded(arbytes: int) -> int:
     return arbytes
 
 
-def _changes(entry: Entry) -> list[str]:
+def _changes(entry: LoadedRecord) -> list[str]:
     """What an accepted load makes of a record that is not what the record says."""
     where, fields = f"{entry.name}/{entry.instance}", entry.fields
     changes = []
@@ -255,7 +208,7 @@ def _changes(entry: Entry) -> list[str]:
             before = fields[f"{segment}_arbytes"]
             if unfolded(before) != before:
                 changes.append(f"{where}: {segment}_arbytes {before:#x} -> {unfolded(before):#x}")
-        if not fields["rflags"] & 2:
+        if not fields["rflags"] & RFLAGS.ONE:
             changes.append(f"{where}: rflags gets bit 1")
         if entry.length != x86.CPU.size and entry.host.release.since("4.7"):
             changes.append(f"{where}: read from {entry.length} bytes, flags forced to 1")
@@ -278,4 +231,4 @@ def rules() -> list[Rule]:
     return [rule for table in RULES.values() for rule in table]
 
 
-__all__ = ["ACCEPT", "REFUSE", "VIOLATION", "WALK", "Verdict", "load", "rules", "unfolded"]
+__all__ = ["ERRNO_SINCE", "TWO_PASSES_SINCE", "WALK", "load", "rules", "unfolded"]

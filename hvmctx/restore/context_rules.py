@@ -10,13 +10,15 @@ one.
 from __future__ import annotations
 
 from hvmctx.abi import x86
-from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE
+from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
 from hvmctx.restore.host import AMD, INTEL
-from hvmctx.restore.rules import Entry, Rule
+from hvmctx.restore.rules import LoadedRecord, Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _SINGLE_PASS = "4.18"
 """The last release that loads in a single pass."""
@@ -24,55 +26,48 @@ _CHECKED = "4.19"
 """The first release that checks PIC, PIT and PCI_LINK before it loads anything."""
 _LAPIC_CHECKED = "4.20"
 
-_CR0 = 0xE005003F
-_PE, _ET, _PG = 1, 1 << 4, 1 << 31
-_SCE, _LME, _LMA, _NXE, _SVME, _LMSLE, _FFXSE, _AIBRSE = (
-    1 << bit for bit in (0, 8, 10, 11, 12, 13, 14, 21)
-)
 _U32 = 0xFFFFFFFF
 
 # feature -> bits of cr4 that it allows, and the first release that lets it
 _CR4_FEATURES = (
-    ("VME", 1 << 0 | 1 << 1, "4.0"), ("TSC", 1 << 2, "4.0"), ("DE", 1 << 3, "4.0"),
-    ("PSE", 1 << 4, "4.0"), ("PAE", 1 << 5, "4.0"), ("MCE", 1 << 6, "4.0"),
-    ("MCA", 1 << 6, "4.0"), ("PGE", 1 << 7, "4.0"), ("FXSR", 1 << 9, "4.0"),
-    ("SSE", 1 << 10, "4.0"), ("UMIP", 1 << 11, "4.12"), ("FSGSBASE", 1 << 16, "4.0"),
-    ("PCID", 1 << 17, "4.0"), ("XSAVE", 1 << 18, "4.0"), ("SMEP", 1 << 20, "4.0"),
-    ("SMAP", 1 << 21, "4.0"), ("PKU", 1 << 22, "4.7"), ("CET_SS", 1 << 23, "4.14"),
-    ("CET_IBT", 1 << 23, "4.14"), ("PKS", 1 << 24, "4.18"), ("LASS", 1 << 27, "newest"),
+    ("VME", CR4.VME | CR4.PVI, OLDEST), ("TSC", CR4.TSD, OLDEST),
+    ("DE", CR4.DE, OLDEST), ("PSE", CR4.PSE, OLDEST), ("PAE", CR4.PAE, OLDEST),
+    ("MCE", CR4.MCE, OLDEST), ("MCA", CR4.MCE, OLDEST), ("PGE", CR4.PGE, OLDEST),
+    ("FXSR", CR4.OSFXSR, OLDEST), ("SSE", CR4.OSXMMEXCPT, OLDEST),
+    ("UMIP", CR4.UMIP, "4.12"), ("FSGSBASE", CR4.FSGSBASE, OLDEST),
+    ("PCID", CR4.PCIDE, OLDEST), ("XSAVE", CR4.OSXSAVE, OLDEST),
+    ("SMEP", CR4.SMEP, OLDEST), ("SMAP", CR4.SMAP, OLDEST),
+    ("PKU", CR4.PKE, "4.7"), ("CET_SS", CR4.CET, "4.14"),
+    ("CET_IBT", CR4.CET, "4.14"), ("PKS", CR4.PKS, "4.18"),
+    ("LASS", CR4.LASS, "newest"),
 )  # fmt: skip
-_CR4_PCE, _CR4_VMXE = 1 << 8, 1 << 13
-_X87, _SSE, _YMM, _BNDREGS, _BNDCSR = (1 << bit for bit in range(5))
-_AVX512 = 0b111 << 5
-_TILE = 0b11 << 17
-_KNOWN_STATES = 0x2FF | _TILE | 1 << 62
-_COMPACT = 1 << 63
+_KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
 
 
-def _size(entry: Entry) -> int:
+def _size(entry: LoadedRecord) -> int:
     size = entry.host.release.size_of(entry.name)
     assert size is not None
     return size
 
 
-def _no_vcpu(entry: Entry) -> bool:
+def _no_vcpu(entry: LoadedRecord) -> bool:
     return entry.instance >= entry.host.vcpus
 
 
-def _strict(entry: Entry) -> bool:
+def _strict(entry: LoadedRecord) -> bool:
     return entry.length != _size(entry) or entry.length > entry.space
 
 
-def _extends(entry: Entry) -> bool:
+def _extends(entry: LoadedRecord) -> bool:
     return entry.length > _size(entry) or entry.length > entry.space
 
 
-def _by_release(entry: Entry) -> bool:
+def _by_release(entry: LoadedRecord) -> bool:
     """Strict or zero-extending, as the release takes this type."""
     return _extends(entry) if entry.host.release.zero_extends(entry.name) else _strict(entry)
 
 
-def _cpu_length(entry: Entry) -> bool:
+def _cpu_length(entry: LoadedRecord) -> bool:
     release = entry.host.release
     if release.zero_extends("CPU"):
         return _extends(entry)
@@ -80,83 +75,83 @@ def _cpu_length(entry: Entry) -> bool:
     return (not compat and entry.length != _size(entry)) or entry.length > entry.space
 
 
-def _without(device: str) -> Callable[[Entry], bool]:
+def _without(device: str) -> Callable[[LoadedRecord], bool]:
     return lambda entry: device not in entry.host.devices
 
 
-def _bits_beyond(name: str, width: int) -> Callable[[Entry], bool]:
+def _bits_beyond(name: str, width: int) -> Callable[[LoadedRecord], bool]:
     return lambda entry: bool(entry.fields[name] >> width)
 
 
-def _not_zero(name: str) -> Callable[[Entry], bool]:
+def _not_zero(name: str) -> Callable[[LoadedRecord], bool]:
     return lambda entry: any(v) if isinstance(v := entry.fields[name], bytes) else bool(v)
 
 
-def _bad_cr0(entry: Entry) -> bool:
+def _bad_cr0(entry: LoadedRecord) -> bool:
     cr0 = entry.fields["cr0"]
-    return bool(cr0 & ~_CR0) or not cr0 & _ET or (bool(cr0 & _PG) and not cr0 & _PE)
+    return bool(cr0 & ~CR0.KNOWN) or not cr0 & CR0.ET or (bool(cr0 & CR0.PG) and not cr0 & CR0.PE)
 
 
-def cr4_allowed(entry: Entry) -> int:
+def cr4_allowed(entry: LoadedRecord) -> int:
     """The bits of cr4 that this guest may have set."""
     host = entry.host
-    allowed = _CR4_PCE
-    for feature, bits, since in _CR4_FEATURES:
+    allowed = CR4.PCE
+    for feature, lets, since in _CR4_FEATURES:
         if host.release.since(since) and host.has(feature):
-            allowed |= bits
+            allowed |= lets
     if host.has("VMX") and (host.nested or not host.release.since("4.6")):
-        allowed |= _CR4_VMXE
+        allowed |= CR4.VMXE
     return allowed
 
 
-def _bad_cr4(entry: Entry) -> bool:
+def _bad_cr4(entry: LoadedRecord) -> bool:
     return bool(entry.fields["cr4"] & ~cr4_allowed(entry))
 
 
-def _bad_efer(entry: Entry) -> bool:
+def _bad_efer(entry: LoadedRecord) -> bool:
     host, efer, cr0 = entry.host, entry.fields["msr_efer"], entry.fields["cr0"]
     old = not host.release.since("4.6")
-    known = _SCE | _LME | _LMA | _NXE | _FFXSE
+    known = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE | EFER.FFXSE
     if old:
-        known |= _LMSLE
+        known |= EFER.LMSLE
     if not old or (host.nested and host.has("SVM")):
-        known |= _SVME
+        known |= EFER.SVME
     if host.release.since("4.18"):
-        known |= _AIBRSE
+        known |= EFER.AIBRSE
     return bool(
         efer & ~known
-        or (efer & _SCE and not host.has("SYSCALL"))
-        or (not old and efer & (_LME | _LMA) and not host.has("LM"))
-        or (efer & _LMA and (not efer & _LME or (not old and not cr0 & _PG)))
-        or (efer & _NXE and not host.has("NX"))
-        or (efer & _SVME and not (host.has("SVM") and host.nested))
-        or (efer & _FFXSE and not host.has("FFXSR"))
-        or (efer & _AIBRSE and not host.has("AUTO_IBRS"))
+        or (efer & EFER.SCE and not host.has("SYSCALL"))
+        or (not old and efer & (EFER.LME | EFER.LMA) and not host.has("LM"))
+        or (efer & EFER.LMA and (not efer & EFER.LME or (not old and not cr0 & CR0.PG)))
+        or (efer & EFER.NXE and not host.has("NX"))
+        or (efer & EFER.SVME and not (host.has("SVM") and host.nested))
+        or (efer & EFER.FFXSE and not host.has("FFXSR"))
+        or (efer & EFER.AIBRSE and not host.has("AUTO_IBRS"))
     )
 
 
-def _event(entry: Entry) -> tuple[bool, int, bool, int]:
+def _event(entry: LoadedRecord) -> tuple[bool, int, bool, int]:
     """(valid, type, with an error code, reserved) of the pending event."""
     word = entry.fields["pending_event"]
     return bool(word >> 31), word >> 8 & 7, bool(word >> 11 & 1), word >> 12 & 0x7FFFF
 
 
-def _bad_event(entry: Entry) -> bool:
+def _bad_event(entry: LoadedRecord) -> bool:
     valid, kind, _, reserved = _event(entry)
     highest = 4 if entry.host.vendor == AMD and entry.host.release.since("4.17") else 6
     return valid and (kind == 1 or kind > highest or reserved != 0)
 
 
-def _bad_error_code(entry: Entry) -> bool:
+def _bad_error_code(entry: LoadedRecord) -> bool:
     valid, _, with_error, _ = _event(entry)
     return valid and with_error and entry.fields["error_code"] >> 16 != 0
 
 
-def _pic_master(entry: Entry) -> bool:
+def _pic_master(entry: LoadedRecord) -> bool:
     return bool(entry.fields["is_master"])
 
 
-def _bad_pic(entry: Entry) -> bool:
+def _bad_pic(entry: LoadedRecord) -> bool:
     fields = entry.fields
     allowed = 0xF8 | 0x04 if _pic_master(entry) else 0xDE
     return (
@@ -166,20 +161,21 @@ def _bad_pic(entry: Entry) -> bool:
     )
 
 
-def _bad_lapic_base(entry: Entry) -> bool:
-    return bool(entry.fields["apic_base_msr"] & 0xC00 == 0x400)
+def _bad_lapic_base(entry: LoadedRecord) -> bool:
+    mode = entry.fields["apic_base_msr"] & (ApicBase.EXTD | ApicBase.EN)
+    return bool(mode == ApicBase.EXTD)
 
 
-def _bad_routes(entry: Entry) -> bool:
+def _bad_routes(entry: LoadedRecord) -> bool:
     return any(route > 15 for route in entry.fields["route"])
 
 
-def _pit_domain(entry: Entry) -> bool:
+def _pit_domain(entry: LoadedRecord) -> bool:
     fields = entry.fields
     return fields["speaker_data_on"] > 1 or fields["pad0"] != 0 or _pit_channels(entry) == "EDOM"
 
 
-def _pit_channels(entry: Entry) -> str | None:
+def _pit_channels(entry: LoadedRecord) -> str | None:
     """The errno of the first channel that is refused: all its ranges come before its gate."""
     for number, channel in enumerate(entry.fields["channels"]):
         if (
@@ -197,19 +193,19 @@ def _pit_channels(entry: Entry) -> str | None:
     return None
 
 
-def _pit_gate(entry: Entry) -> bool:
+def _pit_gate(entry: LoadedRecord) -> bool:
     return _pit_channels(entry) == "EINVAL"
 
 
-def _too_many_ranges(entry: Entry) -> bool:
+def _too_many_ranges(entry: LoadedRecord) -> bool:
     return bool(entry.fields["msr_mtrr_cap"] & 0xFF > x86.MTRR_VCNT)
 
 
-def _cut_off(entry: Entry) -> bool:
+def _cut_off(entry: LoadedRecord) -> bool:
     return entry.length > entry.space
 
 
-def _states(entry: Entry) -> tuple[int, int, int, int]:
+def _states(entry: LoadedRecord) -> tuple[int, int, int, int]:
     """xcr0, xcr0_accum, xstate_bv, xcomp_bv."""
     header = entry.fields["save_area"]["xsave_hdr"]
     fields = entry.fields
@@ -217,18 +213,18 @@ def _states(entry: Entry) -> tuple[int, int, int, int]:
 
 
 def _valid_xcr0(states: int) -> bool:
-    if states & ~_KNOWN_STATES or not states & _X87:
+    if states & ~_KNOWN_STATES or not states & XCR0.X87:
         return False
-    if states & _YMM and not states & _SSE:
+    if states & XCR0.YMM and not states & XCR0.SSE:
         return False
-    if states & _AVX512 and (states & _AVX512 != _AVX512 or not states & _YMM):
+    if states & XCR0.AVX512 and (states & XCR0.AVX512 != XCR0.AVX512 or not states & XCR0.YMM):
         return False
-    if states & _TILE not in (0, _TILE):
+    if states & XCR0.TILE not in (0, XCR0.TILE):
         return False
-    return bool(states & _BNDREGS) == bool(states & _BNDCSR)
+    return bool(states & XCR0.BNDREGS) == bool(states & XCR0.BNDCSR)
 
 
-def _bad_states(entry: Entry) -> bool:
+def _bad_states(entry: LoadedRecord) -> bool:
     xcr0, accum, present, _ = _states(entry)
     beyond = accum & ~entry.host.xcr0_max if entry.host.release.since("4.17") else 0
     return bool(
@@ -237,28 +233,28 @@ def _bad_states(entry: Entry) -> bool:
     )  # fmt: skip
 
 
-def _compacted(entry: Entry) -> bool:
+def _compacted(entry: LoadedRecord) -> bool:
     accum, compact = _states(entry)[1], _states(entry)[3]
     return bool(accum & ~entry.host.xcr0_max or compact)
 
 
-def _reserved_xsave(entry: Entry) -> bool:
+def _reserved_xsave(entry: LoadedRecord) -> bool:
     return any(entry.fields["save_area"]["xsave_hdr"]["reserved"])
 
 
-def _xsave_size(entry: Entry) -> int:
+def _xsave_size(entry: LoadedRecord) -> int:
     return 24 + entry.host.xsave_size(_states(entry)[1])
 
 
-def _xsave_excess(entry: Entry) -> bool:
+def _xsave_excess(entry: LoadedRecord) -> bool:
     return any(entry.body[_xsave_size(entry) : entry.length])
 
 
-def _xsave_short(entry: Entry) -> bool:
+def _xsave_short(entry: LoadedRecord) -> bool:
     return entry.length < _xsave_size(entry)
 
 
-def _msrs(entry: Entry) -> list[tuple[int, int, int]]:
+def _msrs(entry: LoadedRecord) -> list[tuple[int, int, int]]:
     """(index, reserved, value) of each element."""
     body = entry.body
     return [
@@ -271,11 +267,11 @@ def _msrs(entry: Entry) -> list[tuple[int, int, int]]:
     ]
 
 
-def _bad_msr_count(entry: Entry) -> bool:
+def _bad_msr_count(entry: LoadedRecord) -> bool:
     return entry.length != 8 + 16 * int.from_bytes(entry.body[:4], "little")
 
 
-def _first_msr_errno(entry: Entry) -> str | None:
+def _first_msr_errno(entry: LoadedRecord) -> str | None:
     """MSRs are taken one by one: the errno of the first that is refused."""
     for index, _, value in _msrs(entry):
         if not entry.host.takes_msr(index):
@@ -286,7 +282,7 @@ def _first_msr_errno(entry: Entry) -> str | None:
     return None
 
 
-def _msr_refused(entry: Entry, index: int, value: int) -> str | None:
+def _msr_refused(entry: LoadedRecord, index: int, value: int) -> str | None:
     host = entry.host
     if index in (0xC0011027, 0xC0011019, 0xC001101A, 0xC001101B):
         if host.vendor != AMD or not host.has("DBEXT"):
@@ -303,23 +299,18 @@ def _msr_refused(entry: Entry, index: int, value: int) -> str | None:
     return None
 
 
-def _caps(entry: Entry) -> bool:
+def _caps(entry: LoadedRecord) -> bool:
     intel = 0x09000DFF if entry.host.release.since("4.10") else 0x01000DFF
     return bool(entry.fields["caps"] & ~(intel if entry.host.vendor == INTEL else 0x1FF))
 
 
-def _rows(record: str, *rows: tuple[object, ...]) -> tuple[Rule, ...]:
+def _rows(record: str, *rows: tuple[Any, ...]) -> tuple[Rule, ...]:
     """(id, errno, predicate, text, since, until) -> rules; since and until may be left out."""
-    rules = []
-    for identifier, errno, fires, text, *window in rows:
-        since, until = (*window, None, None)[:2] if len(window) < 2 else window
-        rules.append(
-            Rule(
-                record, f"{record.lower().replace('_', '-')}-{identifier}", str(errno), fires,  # type: ignore[arg-type]
-                str(text), since=str(since or "4.0"), until=until and str(until),  # type: ignore[arg-type]
-            )
-        )  # fmt: skip
-    return tuple(rules)
+    prefix = record.lower().replace("_", "-")
+    return tuple(
+        Rule(record, f"{prefix}-{identifier}", errno, fires, text, Window(*window))
+        for identifier, errno, fires, text, *window in rows
+    )
 
 
 _VCPU = ("vcpu", "EINVAL", _no_vcpu, "the guest has no vcpu of that number")
@@ -344,7 +335,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "PIC": _rows("PIC",
         ("device", "ENODEV", _without("vpic"), "the guest has no PIC", "4.12"),
         ("instance", "ENOENT", lambda e: e.instance >= 2, "there are two PICs"),
-        ("length", "EINVAL", _strict, "the length is not that of the record", "4.0", _SINGLE_PASS),
+        ("length", "EINVAL", _strict, "the length is not that of the record", OLDEST, _SINGLE_PASS),
         ("length", "ENODATA", _strict, "the length is not that of the record", _CHECKED),
         ("int-output", "EDOM", lambda e: e.fields["int_output"] > 1, "int_output is neither 0 nor 1", _CHECKED),
         ("state", "EINVAL", _bad_pic, "is_master does not go with the instance, int_output with init_state, or elcr with the pins", _CHECKED),
@@ -356,20 +347,20 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "LAPIC": _rows("LAPIC",
         ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.12"),
         _VCPU,
-        ("length", "EINVAL", _by_release, "the length is not one that this release takes", "4.0", "4.19"),
+        ("length", "EINVAL", _by_release, "the length is not one that this release takes", OLDEST, "4.19"),
         ("length", "ENODATA", _by_release, "the length is not one that this release takes", _LAPIC_CHECKED),
         ("base", "EINVAL", _bad_lapic_base, "apic_base_msr has EXTD without EN"),
     ),
     "LAPIC_REGS": _rows("LAPIC_REGS",
         ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.12"),
         _VCPU,
-        ("length", "EINVAL", _strict, "the length is not that of the record", "4.0", "4.19"),
+        ("length", "EINVAL", _strict, "the length is not that of the record", OLDEST, "4.19"),
         ("length", "ENODATA", _strict, "the length is not that of the record", _LAPIC_CHECKED),
     ),
     "PCI_IRQ": _rows("PCI_IRQ", _LENGTH),
     "ISA_IRQ": _rows("ISA_IRQ", _LENGTH),
     "PCI_LINK": _rows("PCI_LINK",
-        ("length", "EINVAL", _strict, "the length is not that of the record", "4.0", _SINGLE_PASS),
+        ("length", "EINVAL", _strict, "the length is not that of the record", OLDEST, _SINGLE_PASS),
         ("length", "ENODATA", _strict, "the length is not that of the record", _CHECKED),
         ("pad0", "EINVAL", _not_zero("pad0"), "pad0 is not zero", _CHECKED),
         ("route", "EINVAL", _bad_routes, "a link is routed to an IRQ above 15"),

@@ -82,9 +82,17 @@ class Host:
         self.vmport = vmport
 
     @classmethod
-    def of_image(cls, image: Image, release: Release | str, vcpus: int | None = None) -> Host:
+    def of_image(
+        cls,
+        image: Image,
+        release: Release | str,
+        vcpus: int | None = None,
+        vmport: VmportProfile | None = None,
+    ) -> Host:
         """With the policy, the parameters and the number of vcpus of an image. A guest
-        without a device model is PVH, and has no emulated device but its LAPICs."""
+        whose configuration says that it is pvh has no emulated device but its LAPICs.
+
+        Raises FormatError for a policy, parameters or a configuration that are none."""
         policy = image.cpuid_policy
         config = image.config
         built = config.get("b_info", {}) if isinstance(config, dict) else {}
@@ -97,6 +105,7 @@ class Host:
             devices=PVH_DEVICES if pvh else DEVICES,
             leaves=policy.leaves if policy else (),
             nested=bool(image.params.get(24)),
+            vmport=vmport,
         )
 
     def register(self, leaf: int, subleaf: int | None, register: int) -> int:

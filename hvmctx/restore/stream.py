@@ -9,12 +9,12 @@ Xen 4.17 fed with altered streams.
 from __future__ import annotations
 
 import struct
-from itertools import pairwise
 
 from hvmctx.abi import streams
-from hvmctx.abi.releases import RELEASES, Release
-from hvmctx.image import Watcher
-from hvmctx.restore.context import REFUSE, Verdict
+from hvmctx.abi.releases import Release, Window
+from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
+from hvmctx.image import LARGEST_KEPT, Watcher
+from hvmctx.restore.verdict import REFUSE, Verdict
 from hvmctx.stream.pages import data_pages, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from hvmctx.image import Image, IndexedRecord
 
-STREAM_V2_SINCE = "4.6"
-STATIC_DATA_SINCE = "4.14"
-"""The first release that knows version 3 and its records."""
 _LARGER_RECORDS_SINCE = "4.10"
 _INVALID_TYPES = frozenset((5, 6, 7, 8))
 _PV, _HVM = streams.GUEST_X86_PV, streams.GUEST_X86_HVM
@@ -91,9 +88,10 @@ class State:
 
 
 class StreamRule:
-    """One check of a reader. `record` is a type's name, `*` for all of the layer."""
+    """One check of a reader. `record` is a type's name, `*` for all of the layer;
+    `releases` are those that make the check, out of those that know these streams."""
 
-    __slots__ = ("fires", "id", "layer", "record", "since", "text", "until")
+    __slots__ = ("fires", "id", "layer", "record", "releases", "text")
 
     def __init__(
         self,
@@ -102,32 +100,14 @@ class StreamRule:
         identifier: str,
         fires: Callable[[State, IndexedRecord], bool],
         text: str,
-        since: str = STREAM_V2_SINCE,
-        until: str | None = None,
+        since: str | None = None,
     ) -> None:
         self.layer = layer
         self.record = record
         self.id = identifier
         self.fires = fires
         self.text = text
-        self.since = since
-        self.until = until
-
-    def stands_in(self, release: Release) -> bool:
-        """Whether this release makes the check."""
-        if not release.since(self.since):
-            return False
-        return self.until is None or not release.since(_NEXT[self.until])
-
-    @property
-    def releases(self) -> str:
-        """The releases in words."""
-        if self.until is None:
-            return "every release" if self.since == STREAM_V2_SINCE else f"{self.since} and later"
-        return f"{self.since} to {self.until}"
-
-
-_NEXT = dict(pairwise(RELEASES))
+        self.releases = Window(since, oldest=STREAM_V2_SINCE)
 
 
 def _no_static_end(state: State, _: IndexedRecord) -> bool:
@@ -236,7 +216,10 @@ def _not_hvm(state: State, _: IndexedRecord) -> bool:
 
 
 def _bad_xenstore(state: State, record: IndexedRecord) -> bool:
-    """Keys that do not end, are empty or absolute; values that do not end."""
+    """Keys that do not end, are empty or absolute; values that do not end. libxl reads a
+    record of any length; one beyond what is kept of an image is not looked at."""
+    if record.length > LARGEST_KEPT:
+        return False
     strings = bytes(state.image.body(record))[8:].split(b"\0")
     if strings.pop():
         return True
@@ -290,6 +273,25 @@ RULES = (
 """In the order in which they are made of a record."""
 # fmt: on
 
+_THRESHOLDS = frozenset(
+    (
+        STREAM_V2_SINCE,
+        STATIC_DATA_SINCE,
+        _LARGER_RECORDS_SINCE,
+        *(since for since, _ in _PARAMS_SINCE),
+        *(rule.releases.since for rule in RULES),
+        *(rule.releases.behind for rule in RULES if rule.releases.behind is not None),
+    )
+)
+"""The releases in which something of the readers changed."""
+
+
+def reader_kind(release: Release) -> frozenset[str]:
+    """What is the same for releases whose readers take and refuse the same streams: the
+    releases up to this one that changed something."""
+    return frozenset(since for since in _THRESHOLDS if release.since(since))
+
+
 HEADER_RULES = {
     "stream-v2": "streams version 2 are read since 4.6",
     "stream-damaged": "the stream ends, or is none any more",
@@ -318,8 +320,10 @@ class StreamJudge(Watcher):
 
     def record(self, image: Image, record: IndexedRecord, whole: bool = True) -> None:
         state = self._state
-        if self.refusal is not None or (not whole and record.length <= state.longest):
-            return  # what the reader cannot get, the damage tells
+        if self.refusal is not None:
+            return
+        if not whole and (record.layer != LIBXC or record.length <= state.longest):
+            return  # what the reader cannot get, the damage tells; libxl takes any length
         state.image = image
         if record.count > 0 and whole and self._plain_pages(image, record):
             if not state.static_end:
@@ -348,7 +352,7 @@ class StreamJudge(Watcher):
             rules = self._rules[key] = [
                 rule
                 for rule in RULES
-                if rule.stands_in(self._state.release)
+                if self._state.release in rule.releases
                 and rule.layer == record.layer
                 and rule.record in ("*", record.name)
             ]

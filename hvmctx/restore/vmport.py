@@ -2,7 +2,7 @@
 
 `restore` is that loader as a pure function, step by step in its order, with its u32
 arithmetic. It ends in an errno, in a restored state, or at the first step that would leave
-the memory it may touch. `judge` says everything that is wrong with a record, not only the
+the memory it may touch. `findings_of` says everything that is wrong with a record, not only the
 first; `restore_fixed` is the loader with the checks that it lacks.
 
 Source: as `abi.vmport`. The loader checks that a descriptor and a body are there, the
@@ -361,7 +361,7 @@ def _fix_of(site: str) -> str:
     return "vmport-entry" if site.startswith("guestinfo") else "vmport-buffer"
 
 
-def judge(
+def findings_of(
     record: bytes | memoryview, profile: VmportProfile | None = None, base_offset: int = 0
 ) -> list[Finding]:
     """Everything that is wrong with a record: refusals and violations as errors, in the
@@ -452,6 +452,6 @@ def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
 
 
 __all__ = [
-    "FIXES", "RULES", "SITES", "Refused", "Restored", "Violation", "check", "judge", "restore",
-    "restore_fixed",
+    "FIXES", "RULES", "SITES", "Refused", "Restored", "Violation", "check", "findings_of",
+    "restore", "restore_fixed",
 ]  # fmt: skip

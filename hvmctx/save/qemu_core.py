@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from hvmctx.abi import streams, x86
 from hvmctx.abi.qemu_cpu import OWNER, TYPE, VERSION, QEMUCPUSegment, QEMUCPUState
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FormatError, InputError, LengthError, MissingRecordError, UnsupportedError
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from hvmctx.save.sink import Buffer
 
 _PAGE = streams.PAGE_SIZE
-_ET, _PG, _PAE = 1 << 4, 1 << 31, 1 << 5
-_SCE, _LME, _LMA, _NXE = 1, 1 << 8, 1 << 10, 1 << 11
 _LONG_CODE = 1 << 21
 _AT_LEAST = QEMUCPUState.kernel_gs_base.offset
 _GENERAL = (
@@ -55,8 +54,9 @@ def cpu_record(state: Any, vcpu: int) -> Record:
     cpu = record.struct
     for name in _GENERAL:
         setattr(cpu, name, getattr(state, name))
-    cpu.rflags = state.rflags | 2
-    cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4 = state.cr[0] | _ET, state.cr[2], state.cr[3], state.cr[4]
+    cpu.rflags = state.rflags | RFLAGS.ONE
+    cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4 = state.cr[0], state.cr[2], state.cr[3], state.cr[4]
+    cpu.cr0 |= CR0.ET
     cpu.dr6, cpu.dr7 = 0xFFFF0FF0, 0x400
     for name, other in _SEGMENTS.items():
         segment: QEMUCPUSegment = getattr(state, other)
@@ -68,14 +68,14 @@ def cpu_record(state: Any, vcpu: int) -> Record:
     cpu.idtr_base, cpu.idtr_limit = state.idt.base, state.idt.limit
     cpu.shadow_gs = state.kernel_gs_base
     if _is_long(state):
-        cpu.msr_efer = _SCE | _LME | _LMA | _NXE
+        cpu.msr_efer = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE
     return Record(x86.CPU, vcpu, bytes(cpu))
 
 
 def _is_long(state: Any) -> bool:
     """Long mode has paging and PAE; that it is not PAE alone, 64-bit code shows, or a table
     that lies beyond 4 GiB."""
-    if not (state.cr[0] & _PG and state.cr[4] & _PAE):
+    if not (state.cr[0] & CR0.PG and state.cr[4] & CR4.PAE):
         return False
     bases = (state.gdt.base, state.idt.base, state.tr.base, state.kernel_gs_base, state.rip)
     return bool(state.cs.flags & _LONG_CODE) or any(base >> 32 for base in bases)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from hvmctx.abi import x86
 from hvmctx.abi.declare import by_name
-from hvmctx.abi.releases import NEWEST, Release
+from hvmctx.abi.releases import NEWEST, Release, emission_order
+from hvmctx.abi.x86_bits import CR0, RFLAGS, ApicBase
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 
@@ -17,8 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_ET = 0x10
-_APIC_EN, _APIC_BSP, _APIC_BASE = 1 << 11, 1 << 8, 0xFEE00000
+_APIC_BASE = ApicBase.ADDRESS | ApicBase.EN
 _MASKED = 0x10000
 _SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")
 
@@ -41,7 +41,7 @@ def reset_context(vcpus: int, release: Release | None = None) -> HvmContext:
                 **{f"redirtbl[{pin}].bits": _MASKED for pin in range(x86.VIOAPIC_NUM_PINS)})
     )  # fmt: skip
     entries += [
-        _record("LAPIC", vcpu, apic_base_msr=_APIC_BASE | _APIC_EN | (0 if vcpu else _APIC_BSP))
+        _record("LAPIC", vcpu, apic_base_msr=_APIC_BASE if vcpu else _APIC_BASE | ApicBase.BSP)
         for vcpu in range(vcpus)
     ]
     entries += [_lapic_regs(vcpu) for vcpu in range(vcpus)]
@@ -61,6 +61,7 @@ def reset_context(vcpus: int, release: Release | None = None) -> HvmContext:
     for record in entries:
         record.body = bytes(record.body)[: sizes.get(record.name, 0)]
     known = [record for record in entries if record.name in sizes]
+    known.sort(key=lambda record: emission_order(record.typecode, record.instance))
     return HvmContext([*known, _record("END")])
 
 
@@ -85,9 +86,9 @@ def _cpu(vcpu: int) -> Record:
         segments[f"{name}_limit"] = 0xFFFF
         segments[f"{name}_arbytes"] = 0x9B if name == "cs" else 0x93
     return _record(
-        "CPU", vcpu, **segments, rip=0xFFF0, rflags=2, cr0=_ET, dr6=0xFFFF0FF0, dr7=0x400,
-        cs_sel=0xF000, cs_base=0xFFFF0000, tr_limit=0xFFFF, tr_arbytes=0x8B, ldtr_limit=0xFFFF,
-        ldtr_arbytes=0x82, idtr_limit=0xFFFF, gdtr_limit=0xFFFF,
+        "CPU", vcpu, **segments, rip=0xFFF0, rflags=RFLAGS.ONE, cr0=CR0.ET, dr6=0xFFFF0FF0,
+        dr7=0x400, cs_sel=0xF000, cs_base=0xFFFF0000, tr_limit=0xFFFF, tr_arbytes=0x8B,
+        ldtr_limit=0xFFFF, ldtr_arbytes=0x82, idtr_limit=0xFFFF, gdtr_limit=0xFFFF,
     )  # fmt: skip
 
 

@@ -45,6 +45,10 @@ class Seen:
         """All of a body that is small in any image; nothing of one that no reader takes."""
         return bytes(self.image.body(self.record)) if self.length <= LARGEST_KEPT else b""
 
+    def words(self) -> bytes:
+        """The page words of a PAGE_DATA record; nothing of one that no reader takes."""
+        return self.image.words(self.record) if self.length <= LARGEST_KEPT else b""
+
     def before(self, number: int, layer: str = LIBXC) -> int:
         """How many records of a type there have been."""
         return self.counts.get((layer, number), 0)
@@ -73,7 +77,7 @@ class Check:
         self.text = text
         self.severity = severity
 
-    def judge(self, seen: Seen) -> list[Finding]:
+    def findings_of(self, seen: Seen) -> list[Finding]:
         """The findings about the record at hand."""
         found = self.finds(seen)
         if found is False:
@@ -107,7 +111,7 @@ class HeaderCheck:
         self.text = text
         self.severity = severity
 
-    def judge(self, header: Header) -> list[Finding]:
+    def findings_of(self, header: Header) -> list[Finding]:
         """The finding about a header, if there is one."""
         value = header.fields[self.field]
         if value & self.mask in self.values:
@@ -120,7 +124,7 @@ class HeaderCheck:
         ]  # fmt: skip
 
 
-class Table(Watcher):
+class CheckTable(Watcher):
     """Watches an image being opened, and judges everything by a table."""
 
     def __init__(self, header_checks: Sequence[HeaderCheck], checks: Sequence[Check]) -> None:
@@ -133,7 +137,7 @@ class Table(Watcher):
     def header(self, image: Image, header: Header) -> None:
         for check in self._header_checks:
             if (check.layer, check.name) == (header.layer, header.name):
-                self.findings += check.judge(header)
+                self.findings += check.findings_of(header)
         if header.name == "image header":
             self._seen.version = header.fields["version"]
         elif header.name == "domain header":
@@ -144,13 +148,14 @@ class Table(Watcher):
         seen.image, seen.record = image, record
         if whole and not self.plain(image, record):
             for check in self._checks_of(record):
-                self.findings += check.judge(seen)
+                self.findings += check.findings_of(seen)
         key = record.layer, record.type
         seen.counts[key] = seen.counts.get(key, 0) + 1
 
     def plain(self, image: Image, record: IndexedRecord) -> bool:
         """Whether a record is of the most common kind, of which no check says anything."""
-        return record.count > 0 and image.plain_pages(record)
+        small = record.length <= LARGEST_KEPT
+        return record.count > 0 and small and image.plain_pages(record)
 
     def _checks_of(self, record: IndexedRecord) -> list[Check]:
         key = record.layer, record.type

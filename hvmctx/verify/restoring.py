@@ -3,14 +3,15 @@ releases that have it."""
 
 from __future__ import annotations
 
-from hvmctx.abi import streams
+from functools import partial
+
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.findings import ERROR, Finding
 from hvmctx.image import Watcher
-from hvmctx.restore.context import Verdict, load
 from hvmctx.restore.host import Host
-from hvmctx.restore.stream import RULES, StreamJudge
-from hvmctx.stream.reader import CONTEXT, LIBXC
+from hvmctx.restore.image import judge_image
+from hvmctx.restore.stream import StreamJudge, reader_kind
+from hvmctx.restore.verdict import VIOLATION, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,19 +22,10 @@ if TYPE_CHECKING:
     from hvmctx.stream.reader import Header
 
 
-def releases_for(image: Image) -> list[Release]:
-    """Those that an image is meant for: the one that wrote it and all younger ones; for a
-    bare context, which does not say, the newest."""
-    version = image.xen_version
-    names = list(RELEASES)
-    if version is None or not version[0]:
-        return [Release(names[-1])]
-    return [Release(name) for name in names[Release.of_version(*version).number :]]
-
-
 class Restoring(Watcher):
     """The stream readers of every release that may be asked for, while an image is being
-    opened: as many as there are kinds of them."""
+    opened: as many as there are kinds of them. Without `releases` those that the image is
+    meant for are asked: the one that wrote it, and all younger ones."""
 
     def __init__(self, releases: Sequence[Release] | None, *, checkpointed: bool = False) -> None:
         self._releases = releases
@@ -41,7 +33,7 @@ class Restoring(Watcher):
         self._kinds: dict[object, StreamJudge] = {}
         self._judge_of: dict[str, StreamJudge] = {}
         for release in asked:
-            kind = release.since("4.10"), *(rule.stands_in(release) for rule in RULES)
+            kind = reader_kind(release)
             if kind not in self._kinds:
                 self._kinds[kind] = StreamJudge(release, checkpointed=checkpointed)
             self._judge_of[str(release)] = self._kinds[kind]
@@ -50,7 +42,7 @@ class Restoring(Watcher):
         for judge in self._kinds.values():
             judge.header(image, header)
         if self._releases is None and header.name == "domain header":
-            self._drop(releases_for(image))
+            self._drop(image.release.and_younger())
 
     def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
         for judge in self._kinds.values():
@@ -65,44 +57,25 @@ class Restoring(Watcher):
         self, image: Image, *, vcpus: int | None = None, vmport: VmportProfile | None = None
     ) -> list[Finding]:
         """The findings, once the input has gone by."""
+        host_of = partial(Host.of_image, vcpus=vcpus, vmport=vmport)
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
-        for release in self._releases or releases_for(image):
-            verdict = self._verdict(image, release, vcpus, vmport)
-            if verdict is not None:
+        for release in self._releases or image.release.and_younger():
+            verdict = judge_image(image, release, host_of, reader=self._judge_of[str(release)])
+            if not verdict.accepted:
                 key = verdict.errno, verdict.rule, verdict.offset, verdict.text
                 reasons.setdefault(key, (verdict, []))[1].append(release)
         return [_finding(verdict, releases) for verdict, releases in reasons.values()]
 
-    def _verdict(
-        self, image: Image, release: Release, vcpus: int | None, vmport: VmportProfile | None
-    ) -> Verdict | None:
-        if image.format == CONTEXT:
-            context, offset = image.hvm_context.to_bytes(), 0
-        else:
-            refusal = self._judge_of[str(release)].end(image)
-            if refusal is not None or image.guest_type == streams.GUEST_X86_PV:
-                return refusal
-            record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
-            context = b"" if record is None else bytes(image.body(record))
-            offset = 0 if record is None else record.body_offset
-        host = Host.of_image(image, release, vcpus)
-        host.vmport = vmport
-        verdict = load(context, host)
-        verdict.offset += offset
-        return None if verdict.accepted else verdict
-
 
 def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
-    instance = "" if verdict.instance is None else f"/{verdict.instance}"
-    errno = f"{verdict.errno}: " if verdict.errno else ""
-    verb = "leaves its memory over" if verdict.verdict == "violation" else "refuses"
+    verb = "leaves its memory over" if verdict.verdict == VIOLATION else "refuses"
     return Finding(
         ERROR,
         verdict.rule,
-        f"{errno}{verdict.text}; Xen {span(releases)} {verb} it",
+        f"{verdict.reason}; Xen {span(releases)} {verb} it",
         layer=verdict.layer,
         offset=verdict.offset,
-        record=f"{verdict.record}{instance}" if verdict.record else "",
+        record=verdict.where,
     )
 
 

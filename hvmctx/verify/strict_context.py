@@ -8,12 +8,13 @@ what a CPU cannot enter a guest with.
 
 from __future__ import annotations
 
-import re
 from ctypes import Array, sizeof
 
 from hvmctx.abi import x86
 from hvmctx.abi.declare import DOMAIN, record_types
 from hvmctx.abi.fields import fields_of
+from hvmctx.abi.releases import emission_order
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase
 from hvmctx.findings import ERROR, NOTE, WARNING, Finding
 from hvmctx.restore.context import unfolded
 from hvmctx.stream.reader import CONTEXT
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 
     Fields = dict[str, Any]
 
-_PE, _ET, _WP, _NW, _CD, _PG = 1, 1 << 4, 1 << 16, 1 << 29, 1 << 30, 1 << 31
-_PAE, _LA57, _PCIDE, _CET = 1 << 5, 1 << 12, 1 << 17, 1 << 23
-_LME, _LMA = 1 << 8, 1 << 10
-_VM = 1 << 17
-_RFLAGS = 0x3F7FD7
 _MXCSR_AT, _MXCSR = 24, 0xFFFF
 _DATA, _SYSTEM = ("ds", "es", "fs", "gs", "ss"), ("tr", "ldtr")
 _SEGMENTS = ("cs", *_DATA, *_SYSTEM)
@@ -42,8 +38,6 @@ _ALWAYS_CANONICAL = (
     "shadow_gs", "msr_lstar", "msr_cstar",
 )  # fmt: skip
 _MEMORY_TYPES, _PAT_TYPES = (0, 1, 4, 5, 6), (0, 1, 4, 5, 6, 7)
-_APIC_BSP, _APIC_X2, _APIC_EN = 1 << 8, 1 << 10, 1 << 11
-_APIC_BASE, _APIC_RESERVED = 0xFEE00000, 0x2FF
 _APIC_ID_AT = 0x20
 
 
@@ -69,20 +63,20 @@ class _Segment:
 
 
 def _is_long(fields: Fields) -> bool:
-    return bool(fields["msr_efer"] & _LMA)
+    return bool(fields["msr_efer"] & EFER.LMA)
 
 
 def _is_v86(fields: Fields) -> bool:
-    return bool(fields["cr0"] & _PE and fields["rflags"] & _VM) and not _is_long(fields)
+    return bool(fields["cr0"] & CR0.PE and fields["rflags"] & RFLAGS.VM) and not _is_long(fields)
 
 
 def _protected(fields: Fields) -> bool:
-    return bool(fields["cr0"] & _PE) and not _is_v86(fields)
+    return bool(fields["cr0"] & CR0.PE) and not _is_v86(fields)
 
 
 def _canonical(value: int, fields: Fields) -> bool:
-    bits = 57 if fields["cr4"] & _LA57 else 48
-    return value >> bits - 1 in (0, (1 << 65 - bits) - 1)
+    width = 57 if fields["cr4"] & CR4.LA57 else 48
+    return value >> width - 1 in (0, (1 << 65 - width) - 1)
 
 
 def _non_canonical(fields: Fields) -> Iterator[str]:
@@ -101,29 +95,29 @@ def _rip_beyond(fields: Fields) -> Iterator[str]:
 
 def _cr0(fields: Fields) -> Iterator[str]:
     cr0 = fields["cr0"]
-    if cr0 & _PG and not cr0 & _PE:
+    if cr0 & CR0.PG and not cr0 & CR0.PE:
         yield "paging without protection"
-    if cr0 & _NW and not cr0 & _CD:
+    if cr0 & CR0.NW and not cr0 & CR0.CD:
         yield "NW without CD"
-    if fields["cr4"] & _CET and not cr0 & _WP:
+    if fields["cr4"] & CR4.CET and not cr0 & CR0.WP:
         yield "CET without WP"
 
 
 def _long_mode(fields: Fields) -> Iterator[str]:
     efer = fields["msr_efer"]
-    active = bool(efer & _LME) and bool(fields["cr0"] & _PG)
-    if bool(efer & _LMA) != active:
+    active = bool(efer & EFER.LME) and bool(fields["cr0"] & CR0.PG)
+    if bool(efer & EFER.LMA) != active:
         yield f"LMA is {efer >> 10 & 1}, LME and paging say {int(active)}"
-    if not efer & _LMA and fields["cr4"] & _PCIDE:
+    if not efer & EFER.LMA and fields["cr4"] & CR4.PCIDE:
         yield "PCIDE outside of long mode"
-    if efer & _LMA and not fields["cr4"] & _PAE:
+    if efer & EFER.LMA and not fields["cr4"] & CR4.PAE:
         yield "long mode without PAE"
-    if efer & _LMA and fields["rflags"] & _VM:
+    if efer & EFER.LMA and fields["rflags"] & RFLAGS.VM:
         yield "virtual-8086 mode within long mode"
 
 
 def _rflags(fields: Fields) -> Iterator[str]:
-    if fields["rflags"] & ~_RFLAGS:
+    if fields["rflags"] & ~RFLAGS.KNOWN:
         yield f"{fields['rflags']:#x}"
 
 
@@ -207,7 +201,7 @@ def _privilege(fields: Fields) -> bool:
 
 def _apic_base(fields: Fields) -> bool | list[str]:
     base = fields["apic_base_msr"]
-    wrong = base & _APIC_RESERVED or base & ~0xFFF != _APIC_BASE
+    wrong = base & ApicBase.RESERVED or base & ~0xFFF != ApicBase.ADDRESS
     return [f"{base:#x}"] if wrong else False
 
 
@@ -228,9 +222,9 @@ def _mtrr_types(fields: Fields) -> list[str]:
 
 def _redirections(fields: Fields) -> Iterator[str]:
     for pin, entry in enumerate(fields["redirtbl"]):
-        bits = entry["bits"]
-        if bits & 0x00FFFFFFFFFE0000:
-            yield f"pin {pin} is {bits:#x}"
+        word = entry["bits"]
+        if word & 0x00FFFFFFFFFE0000:
+            yield f"pin {pin} is {word:#x}"
 
 
 class ContextCheck:
@@ -301,10 +295,9 @@ _PLATFORM = tuple(known.name for known in record_types() if known.scope == DOMAI
                   not in ("VIRIDIAN_DOMAIN", "VMPORT"))  # fmt: skip
 _PVH = ("PCI_IRQ", "ISA_IRQ", "PCI_LINK")
 """What a guest without emulated devices has of them."""
-_RESERVED = re.compile(r"_\w*|pad\d*|res\d+|reserved?|pending_reserved")
 
 
-def judge(
+def findings_of(
     context: HvmContext, base_offset: int = 0, vmport: VmportProfile | None = None
 ) -> list[Finding]:
     """All findings about a context whose first byte lies at `base_offset`; `vmport` is the
@@ -338,9 +331,9 @@ class _Judging:
 
     def _record(self, record: Record) -> None:
         if record.name == "VMPORT":
-            from hvmctx.restore.vmport import judge as judge_vmport
+            from hvmctx.restore import vmport
 
-            self.findings += judge_vmport(
+            self.findings += vmport.findings_of(
                 record.to_bytes(), self._vmport, self._base + (record.offset or 0)
             )
             return
@@ -360,10 +353,10 @@ class _Judging:
                 self._say(WARNING, "reserved-field", text, record)
 
     def _order(self) -> None:
-        before = (-1, -1)
+        before = emission_order(x86.HEADER.typecode, 0)
         seen = set()
         for record in self._context.entries:
-            key = (record.typecode, record.instance)
+            key = emission_order(record.typecode, record.instance)
             if record.typecode in (x86.END.typecode, x86.HEADER.typecode):
                 continue
             if key in seen:
@@ -409,7 +402,7 @@ class _Judging:
         modes: dict[int, int] = {}
         for record in self._context.records(x86.LAPIC):
             base = modes[record.instance] = record.fields()["apic_base_msr"]
-            if bool(base & _APIC_BSP) != (record.instance == 0):
+            if bool(base & ApicBase.BSP) != (record.instance == 0):
                 text = f"vcpu {record.instance}: apic_base_msr is {base:#x}"
                 self._say(WARNING, "lapic-bsp", text, record)
         ids: dict[int, int] = {}
@@ -417,7 +410,7 @@ class _Judging:
             vcpu = record.instance
             data = bytes(record.as_read(x86.LAPIC_REGS.size))
             number = int.from_bytes(data[_APIC_ID_AT : _APIC_ID_AT + 4], "little")
-            if not modes.get(vcpu, 0) & _APIC_X2:
+            if not modes.get(vcpu, 0) & ApicBase.EXTD:
                 number >>= 24
             if ids.get(number, vcpu) != vcpu:
                 text = f"id {number}, as of vcpu {ids[number]}"
@@ -441,8 +434,7 @@ def _reserved(struct: Any) -> list[tuple[str, int, int, int]]:
 def _reserved_of(struct: Any, prefix: str, base: int) -> Iterator[tuple[str, int, int, int]]:
     for field in fields_of(struct):
         path, offset = f"{prefix}{field.name}", base + field.offset
-        reserved = _RESERVED.fullmatch(field.name) is not None
-        if reserved and (not field.alternate or field.is_bits):
+        if field.is_reserved and (not field.alternate or field.is_bits):
             mask = ((1 << field.width) - 1) << field.shift if field.is_bits else -1
             yield path, offset, field.size, mask
         elif field.alternate or field.is_bits:

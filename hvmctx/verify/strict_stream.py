@@ -13,7 +13,7 @@ from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
 from hvmctx.stream.qemu import MAGIC
 from hvmctx.stream.reader import LIBXC, LIBXL
-from hvmctx.verify.checks import Check, HeaderCheck, Seen, Table
+from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
 from hvmctx.verify.pages import PassedPages, mismatches
 
 TYPE_CHECKING = False
@@ -161,7 +161,7 @@ _MOST_MISMATCHES = 16
 # fmt: on
 
 
-class StrictStream(Table):
+class StrictStream(CheckTable):
     """The table, and the rules about the whole, over an image being opened."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class StrictStream(Table):
             elif record.type == streams.LIBXC_HVM_PARAMS:
                 self._params = record, _params(self._seen)
             elif record.count > 0:
-                self._batch(image, record)
+                self._batch(record)
 
     def _forget_once(self) -> None:
         for number, name in streams.LIBXC_RECORDS.items():
@@ -199,8 +199,8 @@ class StrictStream(Table):
             self._say(WARNING, "order", text, record)
         self._phase = max(phase, self._phase)
 
-    def _batch(self, image: Image, record: IndexedRecord) -> None:
-        for pfn in self._pages.add(image.words(record)):
+    def _batch(self, record: IndexedRecord) -> None:
+        for pfn in self._pages.add(self._seen.words()):
             self._say(WARNING, "page-twice", f"pfn {pfn:#x} is twice in one batch", record)
 
     def _say(self, severity: str, rule: str, text: str, record: IndexedRecord) -> None:

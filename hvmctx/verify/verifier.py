@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.findings import ERROR
+from hvmctx.image import LARGEST_KEPT
 from hvmctx.stream.pages import data_pages
 from hvmctx.stream.reader import LIBXC, LIBXL
-from hvmctx.verify.checks import Check, HeaderCheck, Seen, Table
+from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def _words_missing(seen: Seen) -> bool:
 
 
 def _words(seen: Seen) -> bytes:
-    """The page words, nothing where they are not all there."""
-    return b"" if seen.length <= 8 or _words_missing(seen) else seen.image.words(seen.record)
+    """The page words, nothing where they are not all there, or too many to be read."""
+    return b"" if seen.length <= 8 or _words_missing(seen) else seen.words()
 
 
 def _reserved_bits(seen: Seen) -> bool | list[str]:
@@ -81,6 +82,8 @@ def _page_length(seen: Seen) -> bool | list[str]:
     if seen.length <= 8 or _words_missing(seen):
         return False
     words = _words(seen)
+    if len(words) < 8 * seen.record.count:
+        return False
     expected = 8 + len(words) + streams.PAGE_SIZE * data_pages(words[7::8])
     return [f"{seen.length} bytes, expected {expected}"] if seen.length != expected else False
 
@@ -99,7 +102,7 @@ def _emulator_id(seen: Seen) -> bool:
 
 
 def _xenstore_end(seen: Seen) -> bool:
-    return seen.length > 8 and not seen.body().endswith(b"\0")
+    return 8 < seen.length <= LARGEST_KEPT and not seen.body().endswith(b"\0")
 
 
 def _xenstore_odd(seen: Seen) -> bool:
@@ -156,7 +159,7 @@ CHECKS = tuple(Check(*row, ERROR) for row in (
 # fmt: on
 
 
-class Verifier(Table):
+class Verifier(CheckTable):
     """The whole table, over an image being opened."""
 
     def __init__(self) -> None:

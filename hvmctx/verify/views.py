@@ -111,7 +111,7 @@ def _of_error(error: FormatError) -> Finding:
 def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
     from hvmctx.abi import streams
     from hvmctx.stream.reader import LIBXC
-    from hvmctx.verify.strict_context import judge
+    from hvmctx.verify.strict_context import findings_of
 
     record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
     if image.format != CONTEXT and record is None:
@@ -120,7 +120,7 @@ def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
         context = image.hvm_context
     except HvmctxError:  # longer than any reader takes: the tables have said so
         return []
-    findings = judge(context, 0 if record is None else record.body_offset, vmport)
+    findings = findings_of(context, 0 if record is None else record.body_offset, vmport)
     if context.damage is not None and context.damage not in image.problems:
         findings.append(_of_error(context.damage))
     return findings

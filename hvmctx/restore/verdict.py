@@ -1,0 +1,100 @@
+"""What a restore ends in: `Verdict`."""
+
+from __future__ import annotations
+
+from hvmctx.errors import RestoreRefused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
+
+
+class Verdict:
+    """What a restore or a load ends in, and why.
+
+    `verdict` is accept, refuse or violation (the loader leaves its memory: only VMPORT's
+    can). `rule` is the id that `--explain` takes, `text` says it in words; `errno` is the
+    name of the hypervisor's answer; `layer`, `record` (name), `instance` and `offset` (of
+    the record's descriptor, in bytes from the start of what was judged) say where. Refusals
+    of the toolstack have no errno and no instance. `applied` lists what an accepted load
+    changes, in words.
+    """
+
+    __slots__ = (
+        "applied", "errno", "instance", "layer", "offset", "record", "rule", "text", "verdict",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        verdict: str,
+        *,
+        errno: str | None = None,
+        rule: str = "",
+        record: str = "",
+        instance: int | None = None,
+        offset: int = 0,
+        text: str = "",
+        applied: list[str] | None = None,
+        layer: str = "context",
+    ) -> None:
+        self.verdict = verdict
+        self.errno = errno
+        self.rule = rule
+        self.record = record
+        self.instance = instance
+        self.offset = offset
+        self.text = text
+        self.applied = applied or []
+        self.layer = layer
+
+    def __str__(self) -> str:
+        return self.verdict if self.accepted else f"{self.verdict}: {self.why}"
+
+    def __repr__(self) -> str:
+        errno = f", {self.errno}" if self.errno else ""
+        return f"<{self.verdict}{errno}{f' [{self.rule}]' if self.rule else ''}>"
+
+    @property
+    def accepted(self) -> bool:
+        return self.verdict == ACCEPT
+
+    @property
+    def where(self) -> str:
+        """`CPU/0`, `PAGE_DATA`, or nothing outside of a record."""
+        if not self.record or self.instance is None:
+            return self.record
+        return f"{self.record}/{self.instance}"
+
+    @property
+    def reason(self) -> str:
+        """The errno, if there is one, and the text."""
+        return f"{self.errno}: {self.text}" if self.errno else self.text
+
+    @property
+    def why(self) -> str:
+        """All that speaks against it, in a line: errno, layer, offset, record, text, rule."""
+        errno = f"{self.errno}: " if self.errno else ""
+        where = f"{self.where}: " if self.where else ""
+        place = f"{self.layer}: offset {self.offset:#x}: {where}"
+        return f"{errno}{place}{self.text} [{self.rule}]"
+
+    def moved(self, delta: int) -> Verdict:
+        """The same verdict seen from an outer layer: its offset grows by `delta`."""
+        self.offset += delta
+        return self
+
+    def raise_for_refusal(self) -> None:
+        """Raise RestoreRefused, with the errno and the rule, unless it is accepted."""
+        if not self.accepted:
+            raise RestoreRefused(str(self), errno=self.errno, rule=self.rule)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: getattr(self, name) for name in (
+            "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
+        )}  # fmt: skip
+
+
+__all__ = ["ACCEPT", "REFUSE", "VIOLATION", "Verdict"]
