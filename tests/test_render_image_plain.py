@@ -91,7 +91,7 @@ def test_what_cannot_be_taken_apart_is_hex() -> None:
         ({"layer": "libxc", "type": 1, "payload": {"words": [1 << 64]}}, "64-bit field"),
         (
             {"layer": "libxc", "type": 10, "payload": {"params": [[1]], "reserved": 0}},
-            "not the form",
+            "HVM_PARAMS: ",
         ),
         ({"layer": "libxc", "type": 99, "body": "xyz"}, "hex digits"),
     ],

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.errors import FormatError, LengthError, TruncatedError
+from hvmctx.abi import pv
+from hvmctx.errors import FieldError, FormatError, LengthError, TruncatedError, UnsupportedError
 from hvmctx.stream import libxc
 from tests.samples import word
 
 KINDS: list[Any] = [
-    libxc.PageData, libxc.PvInfo, libxc.PvP2mFrames, libxc.PvVcpu, libxc.PvVcpuMsrs,
+    libxc.PageData, libxc.PvInfo, libxc.PvP2mFrames, libxc.PvVcpuBasic,
+    libxc.PvVcpuExtended, libxc.PvVcpuXsave, libxc.PvVcpuMsrs,
     libxc.SharedInfo, libxc.TscInfo, libxc.HvmParams, libxc.DirtyPfnList, libxc.CpuidPolicy,
     libxc.MsrPolicy,
 ]  # fmt: skip
@@ -33,7 +36,7 @@ def test_any_body_round_trips_or_is_refused(kind: Any, body: bytes) -> None:
     [
         (libxc.PvInfo, b"\x08\x04" + bytes(6)),
         (libxc.PvP2mFrames, struct.pack("<II2Q", 0, 600, 7, 8)),
-        (libxc.PvVcpu, struct.pack("<II", 1, 0) + b"state"),
+        (libxc.PvVcpuBasic, struct.pack("<II", 1, 0) + b"state"),
         (libxc.PvVcpuMsrs, struct.pack("<IIIIQ", 1, 0, 0x48, 0, 5)),
         (libxc.SharedInfo, b"s" * 4096),
         (libxc.TscInfo, struct.pack("<IIQII", 2, 2600000, 12345, 1, 9)),
@@ -81,3 +84,50 @@ def test_page_data_must_match_the_words() -> None:
         libxc.PageData.parse(body)
     with pytest.raises(LengthError, match="expected 16"):
         libxc.PageData.parse(struct.pack("<IIQ", 1, 0, word(5, 0xE)) + bytes(4096))
+
+
+@pytest.mark.parametrize("width", [8, 4])
+def test_what_pv_records_hold(width: int) -> None:
+    kind = pv.VCPU_CONTEXTS[width]
+    context = kind(flags=5)
+    context.ctrlreg[3] = 0x1000
+    basic = libxc.PvVcpuBasic.parse(struct.pack("<II", 2, 0) + bytes(context) + b"more")
+    assert (basic.vcpu, basic.context(width).flags) == (2, 5)
+    assert basic.context(width).ctrlreg[3] == 0x1000
+    head = pv.SHARED_INFOS[width](max_pfn=0x3FF)
+    shared = libxc.SharedInfo.parse(bytes(head).ljust(4096, b"s"))
+    assert shared.head(width).max_pfn == 0x3FF
+    for refused in (basic.context, shared.head):
+        with pytest.raises(UnsupportedError, match="found 5 bytes, expected 4 or 8"):
+            refused(5)
+    with pytest.raises(TruncatedError, match="X86_PV_VCPU_BASIC: too short"):
+        libxc.PvVcpuBasic.parse(bytes(2800)).context(width)
+
+
+def test_extended_and_xsave_states() -> None:
+    state = pv.xen_domctl_ext_vcpucontext(vcpu=1, size=64, sysenter_callback_cs=0xE033)
+    extended = libxc.PvVcpuExtended.parse(struct.pack("<II", 1, 0) + bytes(state))
+    assert extended.context().sysenter_callback_cs == 0xE033
+    xsave = libxc.PvVcpuXsave.parse(struct.pack("<IIQQ", 1, 0, 7, 3) + bytes(576))
+    assert (xsave.xcr0, xsave.xcr0_accum, len(xsave.area)) == (7, 3, 576)
+    for short in (
+        libxc.PvVcpuExtended.parse(bytes(71)).context,
+        lambda: libxc.PvVcpuXsave.parse(bytes(23)).xcr0,
+    ):
+        with pytest.raises(TruncatedError, match="too short"):
+            short()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        libxc.PvInfo(256, 4), libxc.PvP2mFrames(1 << 32, 0, array("Q")),
+        libxc.PvVcpuBasic(-1, b""), libxc.PvVcpuMsrs(0, [(1 << 32, 0, 0)]),
+        libxc.TscInfo(0, 1 << 32, 0, 0), libxc.HvmParams([(0, 1 << 64)]),
+        libxc.CpuidPolicy([(0, 0, 0, 0, 0, -1)]), libxc.MsrPolicy([(0, 0, 1 << 64)]),
+        libxc.PageData(array("Q"), reserved=1 << 32),
+    ],
+)  # fmt: skip
+def test_numbers_that_do_not_fit(payload: Any) -> None:
+    with pytest.raises(FieldError, match=r"^(X86|HVM|PAGE)_"):
+        payload.serialise()

@@ -9,6 +9,16 @@ from __future__ import annotations
 
 import struct
 
+from hvmctx.errors import FieldError
+
+
+def pack(what: str, form: str, *values: int) -> bytes:
+    """`struct.pack`, but raises FieldError, naming `what`, for what does not fit."""
+    try:
+        return struct.pack(form, *values)
+    except struct.error as error:
+        raise FieldError(f"{what}: {error}") from None
+
 
 class HeaderLayout:
     """A fixed header: a `struct` format and the names of its fields, in order."""
@@ -25,7 +35,11 @@ class HeaderLayout:
         return dict(zip(self.names, self._struct.unpack(data)))
 
     def serialise(self, fields: dict[str, int]) -> bytes:
-        return self._struct.pack(*(fields[name] for name in self.names))
+        """`size` bytes. Raises FieldError for a field that is missing or does not fit."""
+        try:
+            return self._struct.pack(*(fields[name] for name in self.names))
+        except (KeyError, struct.error):
+            raise FieldError(f"a header cannot hold {fields}") from None
 
 
 XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"

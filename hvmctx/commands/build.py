@@ -216,7 +216,7 @@ def _tsc(text: str) -> TscInfo:
         info.serialise()
         if len(numbers) > 4:
             raise ValueError
-    except Exception:  # ValueError, struct.error: whatever does not fit
+    except (ValueError, FieldError):
         raise UsageError(f"build: --tsc {text}: expected MODE,KHZ[,NSEC[,INCARNATION]]") from None
     return info
 

@@ -7,12 +7,11 @@ genuine xc_domain_save of 4.17 over scripted guests. Little-endian; pages are of
 
 from __future__ import annotations
 
-import struct
 from array import array
 from dataclasses import dataclass, field
 
 from hvmctx.abi import streams
-from hvmctx.errors import FieldError, HvmctxError
+from hvmctx.errors import HvmctxError
 from hvmctx.stream.libxc import HvmParams
 from hvmctx.stream.pages import bytes_of, data_pages
 from hvmctx.stream.writer import StreamWriter
@@ -370,10 +369,7 @@ class _Save:
         sink.write(writer.record(streams.LIBXC_HVM_CONTEXT, context))
         params = [(index, value) for index, value in self._source.hvm_params() if value]
         if params:
-            try:
-                body = HvmParams(params).serialise()
-            except struct.error:
-                raise FieldError("a parameter does not fit 64 bits") from None
+            body = HvmParams(params).serialise()
             sink.write(writer.record(streams.LIBXC_HVM_PARAMS, body))
 
 

@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import struct
 from array import array
+from ctypes import sizeof
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from hvmctx.abi import streams
-from hvmctx.errors import LengthError, TruncatedError
+from hvmctx.errors import LengthError, TruncatedError, UnsupportedError
 from hvmctx.stream.pages import bytes_of, data_pages, words_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
 LAYER = "libxc"
+_Vcpu = TypeVar("_Vcpu", bound="PvVcpu")
 
 
 def _need(body: bytes | memoryview, size: int, record: str) -> None:
@@ -26,6 +33,10 @@ def _need(body: bytes | memoryview, size: int, record: str) -> None:
             "too short", layer=LAYER, offset=0, record=record,
             found=f"{len(body)} bytes", expected=f"{size} at least",
         )  # fmt: skip
+
+
+def _rows(record: str, form: str, rows: Iterable[tuple[int, ...]]) -> bytes:
+    return b"".join([streams.pack(record, form, *row) for row in rows])
 
 
 def _multiple(body: bytes | memoryview, size: int, record: str, start: int = 0) -> None:
@@ -82,7 +93,11 @@ class PageData:
 
     def serialise(self) -> bytes:
         return b"".join(
-            (_PAGE_HEAD.pack(len(self.words), self.reserved), bytes_of(self.words), self.pages)
+            (
+                streams.pack("PAGE_DATA", "<II", len(self.words), self.reserved),
+                bytes_of(self.words),
+                self.pages,
+            )
         )
 
 
@@ -100,7 +115,7 @@ class PvInfo:
         return cls(body[0], body[1], bytes(body[2:]))
 
     def serialise(self) -> bytes:
-        return bytes((self.guest_width, self.pt_levels)) + self.reserved
+        return streams.pack("X86_PV_INFO", "<BB", self.guest_width, self.pt_levels) + self.reserved
 
 
 @dataclass
@@ -119,25 +134,99 @@ class PvP2mFrames:
         return cls(start_pfn, end_pfn, words_of(body[8:]))
 
     def serialise(self) -> bytes:
-        return struct.pack("<II", self.start_pfn, self.end_pfn) + bytes_of(self.frames)
+        return streams.pack("X86_PV_P2M_FRAMES", "<II", self.start_pfn, self.end_pfn) + bytes_of(
+            self.frames
+        )
+
+
+def _as_struct(kind: Any, data: bytes | memoryview, record: str) -> Any:
+    _need(data, sizeof(kind), record)
+    return kind.from_buffer_copy(data)
+
+
+def _of_width(kinds: dict[int, Any], guest_width: int, record: str) -> Any:
+    if guest_width not in kinds:
+        raise UnsupportedError(
+            "no width that a guest has", layer=LAYER, offset=0, record=record,
+            found=f"{guest_width} bytes", expected="4 or 8",
+        )  # fmt: skip
+    return kinds[guest_width]
 
 
 @dataclass
 class PvVcpu:
-    """X86_PV_VCPU_BASIC, _EXTENDED, _XSAVE: a vcpu's opaque state."""
+    """What the records of a PV vcpu have in common: u32 vcpu, u32 reserved, then `state`."""
 
     vcpu: int
     state: bytes | memoryview = field(repr=False)
     reserved: int = 0
 
+    RECORD: ClassVar[str] = "X86_PV_VCPU"
+
     @classmethod
-    def parse(cls, body: bytes | memoryview) -> PvVcpu:
-        _need(body, 8, "X86_PV_VCPU")
+    def parse(cls: type[_Vcpu], body: bytes | memoryview) -> _Vcpu:
+        """Raises TruncatedError below 8 bytes; the state is not looked at."""
+        _need(body, 8, cls.RECORD)
         vcpu, reserved = struct.unpack_from("<II", body)
         return cls(vcpu, body[8:], reserved)
 
     def serialise(self) -> bytes:
-        return struct.pack("<II", self.vcpu, self.reserved) + self.state
+        """The body. Raises FieldError for a number of more than 32 bits."""
+        return streams.pack(self.RECORD, "<II", self.vcpu, self.reserved) + self.state
+
+
+@dataclass
+class PvVcpuBasic(PvVcpu):
+    """X86_PV_VCPU_BASIC: registers and tables."""
+
+    RECORD: ClassVar[str] = "X86_PV_VCPU_BASIC"
+
+    def context(self, guest_width: int) -> Any:
+        """The state as `abi.pv.VCPU_CONTEXTS` has it, for a guest with words of 4 or 8
+        bytes (`PvInfo.guest_width`): a copy. Raises TruncatedError for a state that is too
+        short, UnsupportedError for another width."""
+        from hvmctx.abi import pv
+
+        kind = _of_width(pv.VCPU_CONTEXTS, guest_width, self.RECORD)
+        return _as_struct(kind, self.state, self.RECORD)
+
+
+@dataclass
+class PvVcpuExtended(PvVcpu):
+    """X86_PV_VCPU_EXTENDED: callbacks of 32-bit system calls, machine check banks."""
+
+    RECORD: ClassVar[str] = "X86_PV_VCPU_EXTENDED"
+
+    def context(self) -> Any:
+        """The state as `abi.pv.xen_domctl_ext_vcpucontext`: a copy. Raises TruncatedError."""
+        from hvmctx.abi.pv import xen_domctl_ext_vcpucontext
+
+        return _as_struct(xen_domctl_ext_vcpucontext, self.state, self.RECORD)
+
+
+@dataclass
+class PvVcpuXsave(PvVcpu):
+    """X86_PV_VCPU_XSAVE: u64 xcr0, u64 xcr0_accum, and an xsave image, uncompressed (none,
+    or 576 bytes and more)."""
+
+    RECORD: ClassVar[str] = "X86_PV_VCPU_XSAVE"
+
+    @property
+    def xcr0(self) -> int:
+        """Raises TruncatedError, as the other two."""
+        return self._parts()[0]
+
+    @property
+    def xcr0_accum(self) -> int:
+        return self._parts()[1]
+
+    @property
+    def area(self) -> bytes | memoryview:
+        return self._parts()[2]
+
+    def _parts(self) -> tuple[int, int, bytes | memoryview]:
+        _need(self.state, 16, self.RECORD)
+        return *struct.unpack_from("<QQ", self.state), self.state[16:]
 
 
 @dataclass
@@ -156,8 +245,8 @@ class PvVcpuMsrs:
         return cls(vcpu, list(struct.iter_unpack("<IIQ", body[8:])), reserved)
 
     def serialise(self) -> bytes:
-        head = struct.pack("<II", self.vcpu, self.reserved)
-        return head + b"".join(struct.pack("<IIQ", *msr) for msr in self.msrs)
+        head = streams.pack("X86_PV_VCPU_MSRS", "<II", self.vcpu, self.reserved)
+        return head + _rows("X86_PV_VCPU_MSRS", "<IIQ", self.msrs)
 
 
 @dataclass
@@ -177,6 +266,14 @@ class SharedInfo:
 
     def serialise(self) -> bytes:
         return bytes(self.page)
+
+    def head(self, guest_width: int) -> Any:
+        """What Xen and the guest agree on, as `abi.pv.SHARED_INFOS` has it: a copy. Raises
+        UnsupportedError for a width that is neither 4 nor 8."""
+        from hvmctx.abi import pv
+
+        kind = _of_width(pv.SHARED_INFOS, guest_width, "SHARED_INFO")
+        return _as_struct(kind, self.page, "SHARED_INFO")
 
 
 @dataclass
@@ -202,7 +299,10 @@ class TscInfo:
         return cls(*cls.FORMAT.unpack(body))
 
     def serialise(self) -> bytes:
-        return self.FORMAT.pack(self.mode, self.khz, self.nsec, self.incarnation, self.reserved)
+        return streams.pack(
+            "X86_TSC_INFO", "<IIQII",
+            self.mode, self.khz, self.nsec, self.incarnation, self.reserved,
+        )  # fmt: skip
 
 
 @dataclass
@@ -224,8 +324,8 @@ class HvmParams:
         return cls(list(struct.iter_unpack("<QQ", body[8:])), reserved)
 
     def serialise(self) -> bytes:
-        head = struct.pack("<II", len(self.params), self.reserved)
-        return head + b"".join(struct.pack("<QQ", *param) for param in self.params)
+        head = streams.pack("HVM_PARAMS", "<II", len(self.params), self.reserved)
+        return head + _rows("HVM_PARAMS", "<QQ", self.params)
 
 
 @dataclass
@@ -258,7 +358,7 @@ class CpuidPolicy:
         return cls(list(struct.iter_unpack("<6I", body)))
 
     def serialise(self) -> bytes:
-        return b"".join(struct.pack("<6I", *leaf) for leaf in self.leaves)
+        return _rows("X86_CPUID_POLICY", "<6I", self.leaves)
 
 
 @dataclass
@@ -273,4 +373,4 @@ class MsrPolicy:
         return cls(list(struct.iter_unpack("<IIQ", body)))
 
     def serialise(self) -> bytes:
-        return b"".join(struct.pack("<IIQ", *msr) for msr in self.msrs)
+        return _rows("X86_MSR_POLICY", "<IIQ", self.msrs)

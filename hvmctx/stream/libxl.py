@@ -48,7 +48,8 @@ class EmulatorContext:
         return cls(*head, body[_EMULATOR.size :])
 
     def serialise(self) -> bytes:
-        return _EMULATOR.pack(self.emulator_id, self.index) + self.payload
+        """The body. Raises FieldError for a number of more than 32 bits."""
+        return streams.pack("EMULATOR_CONTEXT", "<II", self.emulator_id, self.index) + self.payload
 
     @property
     def emulator(self) -> str:
@@ -82,8 +83,10 @@ class EmulatorXenstoreData:
         return cls(*head, list(zip(strings[::2], strings[1::2])))
 
     def serialise(self) -> bytes:
+        """The body. Raises FieldError for a number of more than 32 bits."""
         strings = b"".join(key + b"\0" + value + b"\0" for key, value in self.pairs)
-        return _EMULATOR.pack(self.emulator_id, self.index) + strings
+        head = streams.pack("EMULATOR_XENSTORE_DATA", "<II", self.emulator_id, self.index)
+        return head + strings
 
 
 @dataclass
@@ -95,6 +98,7 @@ class CheckpointState:
 
     @classmethod
     def parse(cls, body: bytes | memoryview) -> CheckpointState:
+        """Raises TruncatedError below 4 bytes."""
         if len(body) < 4:
             raise TruncatedError(
                 "too short", layer=LAYER, offset=0, record="CHECKPOINT_STATE",
@@ -103,7 +107,8 @@ class CheckpointState:
         return cls(int.from_bytes(body[:4], "little"), bytes(body[4:]))
 
     def serialise(self) -> bytes:
-        return self.id.to_bytes(4, "little") + self.rest
+        """The body. Raises FieldError for a number of more than 32 bits."""
+        return streams.pack("CHECKPOINT_STATE", "<I", self.id) + self.rest
 
     @property
     def state(self) -> str:

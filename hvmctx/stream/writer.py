@@ -59,8 +59,7 @@ class StreamWriter:
             flags = streams.XL_FLAG_STREAM_V2
             if any(optional_data[:4]):
                 flags |= streams.XL_FLAG_JSON_CONFIG
-        head = _packed(
-            streams.XL_HEADER,
+        head = streams.XL_HEADER.serialise(
             {
                 "byteorder": streams.XL_BYTEORDER,
                 "mandatory_flags": flags,
@@ -75,7 +74,7 @@ class StreamWriter:
         """Version 2, big-endian itself, records little-endian."""
         self._turn(_LIBXL)
         fields = {"ident": streams.LIBXL_IDENT, "version": streams.LIBXL_VERSION}
-        head = _packed(streams.LIBXL_HEADER, {**fields, "options": options})
+        head = streams.LIBXL_HEADER.serialise({**fields, "options": options})
         self._advance()
         return head
 
@@ -86,7 +85,7 @@ class StreamWriter:
             raise FieldError(f"libxc stream version {version}, expected 2 or 3")
         fields = {"marker": streams.LIBXC_MARKER, "id": streams.LIBXC_ID, "version": version}
         rest = {"options": 0, "reserved1": 0, "reserved2": 0}
-        head = _packed(streams.IMAGE_HEADER, {**fields, **rest})
+        head = streams.IMAGE_HEADER.serialise({**fields, **rest})
         self._advance()
         return head
 
@@ -95,7 +94,7 @@ class StreamWriter:
         self._turn(_DOMAIN)
         fields = {"type": guest_type, "page_shift": streams.PAGE_SHIFT, "reserved": 0}
         version = {"xen_major": xen_version[0], "xen_minor": xen_version[1]}
-        head = _packed(streams.DOMAIN_HEADER, {**fields, **version})
+        head = streams.DOMAIN_HEADER.serialise({**fields, **version})
         self._advance()
         self._in_libxc = True
         return head
@@ -124,10 +123,7 @@ class StreamWriter:
             raise FieldError(
                 f"{record_name(layer, number)}: {length} bytes, at most {largest} fit a record"
             )
-        try:
-            head = streams.RECORD_HEADER.pack(number, length)
-        except Exception:
-            raise FieldError(f"{number!r} is no record type") from None
+        head = streams.pack(f"record type {number!r}", "<II", number, length)
         self._behind(layer, number)
         return head, bytes(padding)
 
@@ -151,10 +147,3 @@ class StreamWriter:
 
     def _advance(self) -> None:
         self.expecting = _NEXT[self.expecting]
-
-
-def _packed(layout: streams.HeaderLayout, fields: dict[str, int]) -> bytes:
-    try:
-        return layout.serialise(fields)
-    except Exception:
-        raise FieldError(f"a header cannot hold {fields}") from None
