@@ -98,9 +98,10 @@ def _run(command: Any, args: Any) -> int:
     if getattr(args, "vmport_profile", None) is None:
         status = command.run(args)
     else:
-        from hvmctx.abi import vmport
+        from hvmctx.abi.vmport import using
+        from hvmctx.commands.inputs import profile_of
 
-        with vmport.using(vmport.profile_of(args.vmport_profile)):
+        with using(profile_of(args.vmport_profile)):
             status = command.run(args)
     return status
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from hvmctx.abi import streams
+from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import names_of
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.context.vmport import Parts, as_text
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from hvmctx.image import Image, IndexedRecord
     from hvmctx.memory_map import Run
 
-_VMPORT = 21
 _COMPARED = {
     (LIBXC, number)
     for number in (
@@ -116,7 +116,7 @@ def _records(name: str, one: Record | None, other: Record | None) -> Iterator[Di
         else:
             full = f"{name}.{path}"
             yield Difference(full, _value(full, before), _value(full, after))
-    if known.typecode == _VMPORT:
+    if known.typecode == VMPORT_TYPECODE:
         yield from _guestinfo(name, left, right)
     elif known.name in VARIABLE:
         yield from _bytes(f"{name} rest", left[known.size :], right[known.size :])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from ctypes import LittleEndianStructure, c_int64, c_uint8, c_uint16, c_uint32, sizeof
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from hvmctx.abi.declare import RecordType, record_types
 from hvmctx.abi.fields import Layout, Slot
+from hvmctx.abi.x86 import hvm_save_descriptor
 from hvmctx.errors import FieldError, UsageError
 
 TYPES = [known for known in record_types() if known.size]
@@ -78,6 +80,26 @@ def test_put_changes_its_bits_only(case: tuple[RecordType, bytes], data: st.Data
     assert slot.get(changed) == value
     slot.put(changed, slot.get(body))
     assert changed == body
+
+
+@given(bodies)
+def test_format_gives_the_values_of_the_slots(case: tuple[RecordType, bytes]) -> None:
+    known, body = case
+    slots = list(known.layout.slots())
+    if not any(slot.width != 8 * slot.size for slot in slots):
+        form = struct.Struct(known.layout.format)
+        assert form.size == known.size
+        assert list(form.unpack(body)) == [slot.get(body) for slot in slots]
+    places = [*slots, *known.layout.reserved()]
+    assert {slot.path for slot in places} == set(known.layout.paths())
+
+
+def test_format() -> None:
+    class plain(LittleEndianStructure):
+        _fields_ = [("a", c_uint8), ("_pad", c_uint8 * 3), ("descriptors", hvm_save_descriptor * 2),
+                    ("bytes", c_uint8 * 8)]  # fmt: skip
+
+    assert Layout.of(plain).format == "<B3xHHIHHI8s"
 
 
 def test_paths() -> None:

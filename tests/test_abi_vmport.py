@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from ctypes import sizeof
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 
 from hvmctx.abi import vmport
 from hvmctx.abi.declare import by_name, by_typecode
-from hvmctx.abi.fields import Layout
-from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile, profile_of
+from hvmctx.abi.fields import Layout, Slot
+from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
+from hvmctx.commands.inputs import profile_of
 from hvmctx.errors import UsageError
 from tests.vmport_samples import PROFILES
 
@@ -44,7 +46,6 @@ def test_default_profile() -> None:
 @pytest.mark.parametrize("profile", PROFILES, ids=str)
 def test_any_profile(profile: VmportProfile) -> None:
     assert profile.fixed_size == sizeof(profile.packed) < profile.max_size == sizeof(profile.full)
-    assert profile.max_size <= profile.full_size_bound()
     layout = Layout.of(profile.packed)
     body = bytes(i % 251 for i in range(profile.fixed_size))
     assert layout.encode(layout.decode(body)) == body
@@ -76,6 +77,81 @@ def test_unknown_profile(tmp_path: Path) -> None:
     for name in ("XEN_9", str(tmp_path)):
         with pytest.raises(UsageError, match="neither XEN_4_5_V6 nor a file"):
             profile_of(name)
+
+
+def test_profiles_are_values() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        XEN_4_5_V6.MAX_CHANS = 7  # type: ignore[misc]
+    fewer = dataclasses.replace(XEN_4_5_V6, MAX_CHANS=4)
+    assert fewer != XEN_4_5_V6 and fewer.fixed_size == 32 + 4 * 72
+    assert fewer == VmportProfile("of another name", MAX_CHANS=4)
+    assert repr(XEN_4_5_V6) == "<VMPORT profile XEN_4_5_V6>"
+    assert VmportProfile().constants() == {
+        "MAX_CHANS": 6, "MAX_BKTS": 8, "MAX_KEY_LEN": 30, "MAX_VAL_LEN": 128,
+        "MAX_VAL_JUMBO_LEN": 4096, "MAX_NUM_KEY": 64, "MAX_NUM_JUMBO_KEY": 2,
+        "SAVE_VERSION": 0xABCD0001,
+    }  # fmt: skip
+
+
+def test_largest_profile() -> None:
+    assert VmportProfile(MAX_CHANS=3000).max_size < 1 << 24
+    with pytest.raises(UsageError, match="would be longer than 16777216"):
+        VmportProfile(MAX_CHANS=3100)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_buffers(profile: VmportProfile) -> None:
+    """Their places are those of the ctypes structures."""
+    body = bytes(i * 7 % 251 for i in range(profile.fixed_size))
+    values, packed = profile.fixed.unpack_from(body), profile.packed.from_buffer_copy(body)
+    assert [(place.channel, place.name) for place in profile.buffers] == [
+        (channel, name)
+        for channel in range(profile.MAX_CHANS)
+        for name in ("send", *(f"recv[{n}]" for n in range(profile.MAX_BKTS)), "jumbo_recv")
+    ]
+    full = profile.full().u.full
+    for place in profile.buffers:
+        channel, arrays = packed.chans[place.channel], full.chans[place.channel]
+        if place.name == "send":
+            length, index, array = channel.send_len, channel.send_idx, arrays.send_buf
+        else:
+            if place.name == "jumbo_recv":
+                control, bucket = channel.jumbo_recv_bkt, arrays.jumbo_recv_bkt
+            else:
+                number = int(place.name[5:-1])
+                control, bucket = channel.recv_bkt[number], arrays.recv_bkt[number]
+            length, index, array = control.recv_len, control.recv_idx, bucket.recv_buf
+        assert int.from_bytes(body[place.offset : place.offset + 2], "little") == length
+        assert (values[place.length_at], values[place.index_at]) == (length, index)
+        assert place.room == sizeof(array) == place.kept + 4
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_padding(profile: VmportProfile) -> None:
+    """What `fixed` does not give: all of it, and nothing else."""
+    ones = bytearray(profile.fixed.pack(*[(1 << slot.width) - 1 for slot in slots(profile)]))
+    for _, start, end in profile.padding:
+        assert not any(ones[start:end])
+        ones[start:end] = b"\xff" * (end - start)
+    assert ones == b"\xff" * profile.fixed_size
+    names = {name for name, _, _ in profile.padding}
+    assert names == {"the head", *(f"chans[{n}]" for n in range(profile.MAX_CHANS))}
+
+
+def slots(profile: VmportProfile) -> list[Slot]:
+    return list(Layout.of(profile.packed).slots())
+
+
+def test_numbers_of_the_fixed_part() -> None:
+    """The order of the patch's structures: head, then channel by channel."""
+    paths = [slot.path for slot in slots(XEN_4_5_V6)]
+    assert paths[:6] == [*vmport.HEAD_NUMBERS] == [
+        "version", "used_guestsize", "ping_time", "open_cookie", "used_guestinfo",
+        "used_guestinfo_jumbo",
+    ]  # fmt: skip
+    first = XEN_4_5_V6.channel_numbers[2]
+    assert paths[first : first + 9] == [f"chans[2].{name}" for name in vmport.CONTROL_NUMBERS]
+    assert len(paths) == XEN_4_5_V6.channel_numbers.stop == 6 + 6 * (9 + 2 * 9)
 
 
 def test_declared_when_it_turns_up() -> None:

@@ -18,6 +18,7 @@ MEMBERS = [(name, member) for name, record in RECORDS.items() for member in reco
 
 
 def test_descriptor() -> None:
+    assert x86.DESCRIPTOR.pack(0x102, 3, 0x4050607).hex() == "0201030007060504"
     found = {f.name: (f.offset, f.size) for f in fields_of(x86.hvm_save_descriptor)}
     assert found == {m["name"]: (m["offset"], m["size"]) for m in LAYOUTS["descriptor"]}
 

@@ -374,6 +374,7 @@ def test_a_dump_imports_nothing_heavy(arguments: list[Path]) -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hvmctx.render.text" in imported
     assert not imported & HEAVY
+    assert "hvmctx.abi.vmport" not in imported
 
 
 def test_module_and_script() -> None:

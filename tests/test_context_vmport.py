@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import (
+    CHANNEL_NUMBERS,
     Buffer,
+    Channel,
     VmportState,
     as_text,
     from_text,
@@ -146,8 +149,8 @@ def test_strict_refuses_a_body_of_no_writer(body: bytes) -> None:
     [
         (broken(channels=[]), "0 channels, expected 6"),
         (broken(ping_time=1 << 64), "ping_time is a 64-bit field"),
-        (with_send(Buffer(b"", 1 << 16)), r"chans\[1\].send index is a 16-bit field"),
-        (with_send(Buffer(b"", 0, -1)), r"chans\[1\].send length is a 16-bit field: -1"),
+        (with_send(Buffer(b"", 1 << 16)), r"chans\[1\].send_idx is a 16-bit field"),
+        (with_send(Buffer(b"", 0, -1)), r"chans\[1\].send_len is a 16-bit field: -1"),
         (broken(guestinfo={b"k": b"v" * 256}), "do not fit a guestinfo entry"),
         (broken(guestinfo_jumbo={b"k" * 256: b""}), "do not fit a jumbo guestinfo entry"),
     ],
@@ -271,6 +274,14 @@ def test_records() -> None:
     assert again.vmport.version == abi.XEN_4_5_V6.SAVE_VERSION
     again.vmport.chans[3].cookie = 5
     assert unpack(again.records(21)[0].body).channels[3].cookie == 5
+    with pytest.raises(AttributeError, match="vmport_packed_channel has no field 'cooky'"):
+        again.vmport.chans[3].cooky = 5
+
+
+def test_a_channel_starts_with_the_numbers_of_its_control() -> None:
+    members = [member.name for member in fields(Channel)]
+    assert tuple(members[: len(CHANNEL_NUMBERS)]) == CHANNEL_NUMBERS
+    assert members[len(CHANNEL_NUMBERS) :] == ["send", "recv", "jumbo_recv"]
 
 
 def test_small_profile_has_padding_where_c_has() -> None:

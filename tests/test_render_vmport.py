@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import vmport
+from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, XEN_4_5_V6
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
@@ -112,7 +113,7 @@ def test_dump_with_another_profile(context: Path, tmp_path: Path, run: Callable[
     path.write_text(OTHER.to_json())
     other = VmportState.empty(OTHER)
     other.guestinfo[b"k"] = b"other"
-    made = Record(vmport.TYPECODE, 0, pack(other, OTHER))
+    made = Record(VMPORT_TYPECODE, 0, pack(other, OTHER))
     context.write_bytes(HvmContext([made, Record(0, 0)]).to_bytes())
     status, said = run(context, "--vmport-profile", path)
     assert status == 0 and 'guestinfo "k" = "other"' in said.out

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
-from hvmctx.abi.vmport import XEN_4_5_V6
+from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.vmport import Buffer, VmportState, to_record
 from hvmctx.errors import HvmctxError, UsageError
@@ -188,6 +188,21 @@ def test_vmport() -> None:
     (finding,) = verify(data, "restore", releases=releases, vmport=XEN_4_5_V6)
     assert finding.rule == "vmport-guestinfo-slot"
     assert finding.text.endswith("Xen newest leaves its memory over it")
+
+
+def test_vmport_of_another_profile() -> None:
+    """Strict takes it apart by the profile that it is told of, not by the one in use."""
+    profile = VmportProfile("four", MAX_CHANS=4)
+    state = VmportState.empty(profile)
+    state.channels[3].proto_num = 5
+    context = HvmContext.parse(context_bytes())
+    context.entries.insert(-1, to_record(state, profile))
+    data, releases = context.to_bytes(), [Release("newest")]
+    found = verify(data, "strict", releases=releases, vmport=profile)
+    (finding,) = (f for f in found if f.record == "VMPORT/0")
+    assert finding.rule == "vmport-protocol" and "chans[3].proto_num is 0x5" in finding.text
+    found = verify(data, "strict", releases=releases, vmport=XEN_4_5_V6)
+    assert "vmport-fixed-part" in [finding.rule for finding in found]
 
 
 def test_no_such_view() -> None:

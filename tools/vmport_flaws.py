@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
+from hvmctx.abi.fields import Layout
 from hvmctx.abi.vmport import XEN_4_5_V6
 from hvmctx.context.vmport import descriptor
 from hvmctx.restore.vmport import SITES, Violation, restore
@@ -17,12 +18,14 @@ DOCUMENT = os.path.join(
     os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "docs", "vmport.md"
 )
 BEGIN, END = "<!-- made by tools/vmport_flaws.py -->", "<!-- until here -->"
-_SEND, _RECV, _JUMBO = 32 + 20, 32 + 32, 32 + 32 + 4 * XEN_4_5_V6.MAX_BKTS
-_SIZE, _COUNT, _JUMBO_COUNT = 4, 20, 24
+_LAYOUT = Layout.of(XEN_4_5_V6.packed)
+_SEND, _RECV = "chans[0].send_len", "chans[0].recv_bkt[0].recv_len"
+_JUMBO = "chans[0].jumbo_recv_bkt.recv_len"
+_SIZE, _COUNT, _JUMBO_COUNT = "used_guestsize", "used_guestinfo", "used_guestinfo_jumbo"
 
-# Site -> the words to put into an otherwise zero fixed part (offset -> value), the bytes
+# Site -> the numbers to put into an otherwise zero fixed part (path -> value), the bytes
 # behind it, and why the loader goes wrong.
-FLAWS: dict[str, tuple[dict[int, int], bytes, str]] = {
+FLAWS: dict[str, tuple[dict[str, int], bytes, str]] = {
     "version": ({}, b"", "the version is read before anything is known of the body's length"),
     "fixed part": ({}, b"", "a body shorter than its fixed part is copied from all the same"),
     "send_buf": ({_SEND: 185}, b"", "send_len is copied as it is, 184 bytes fit"),
@@ -48,12 +51,10 @@ FLAWS: dict[str, tuple[dict[int, int], bytes, str]] = {
 
 def record(site: str) -> bytes:
     """The record, descriptor included."""
-    words, data, _ = FLAWS[site]
+    numbers, data, _ = FLAWS[site]
     body = bytearray(XEN_4_5_V6.fixed_size)
-    body[:4] = XEN_4_5_V6.SAVE_VERSION.to_bytes(4, "little")
-    for offset, value in words.items():
-        size = 4 if offset < 32 else 2
-        body[offset : offset + size] = value.to_bytes(size, "little")
+    for path, value in {"version": XEN_4_5_V6.SAVE_VERSION, **numbers}.items():
+        _LAYOUT.locate(path).put(body, value)
     length = {"version": 0, "fixed part": 4}.get(site, len(body))
     whole = bytes(body[:length]) + data
     return descriptor(whole) + whole
@@ -66,10 +67,11 @@ def table() -> str:
         "|---|---|---|---|---|",
     ]
     for site in SITES:
-        words, data, why = FLAWS[site]
+        numbers, data, why = FLAWS[site]
         outcome = restore(record(site), XEN_4_5_V6)
         assert isinstance(outcome, Violation) and outcome.site == site, (site, outcome)
-        what = [f"u{32 if at < 32 else 16} {value} at {at}" for at, value in words.items()]
+        slots = [(_LAYOUT.locate(path), value) for path, value in numbers.items()]
+        what = [f"u{slot.width} {value} at {slot.offset}" for slot, value in slots]
         if data:
             what.append(f"`{data.hex(' ')}` behind the fixed part")
         rows.append(

@@ -111,7 +111,10 @@ _by_scope: dict[str, frozenset[int]] = {}
 """What `typecodes_of` has found; empty again when a type is declared."""
 
 
-_LATE = {21: "hvmctx.abi.vmport"}
+VMPORT_TYPECODE = 21
+"""Here, not in `abi.vmport`: most contexts have no such record, and need not import that."""
+
+_LATE = {VMPORT_TYPECODE: "hvmctx.abi.vmport"}
 """Records of no Xen release: the modules that declare them, imported when one turns up."""
 
 

@@ -2,7 +2,8 @@
 them out of bytes at once.
 
 ctypes attribute reads cost a Python call each. A `Layout` turns a declaration into one
-`struct.Struct`, so that a whole record is decoded by a single call into C.
+`struct.Struct`, so that a whole record is decoded by a single call into C. `Layout.format`
+is such a format too, of the numbers of nested structures as well.
 
 Arrays of bytes are `bytes`, arrays of wider integers tuples, arrays of structures lists
 of dictionaries. Of the members of a union the first declared is the one that decode and
@@ -212,6 +213,21 @@ class Layout:
             self._plan = _Plan(self)
         return self._plan
 
+    @property
+    def format(self) -> str:
+        """The `struct` format of all numbers and byte arrays in order, those of nested
+        structures and of arrays' elements too: the values of `slots`, in one call. Little-
+        endian; what is reserved is skipped. Of a structure without bit fields."""
+        return "<" + _format(self.ctype)
+
+    def slots(self) -> Iterator[Slot]:
+        """The slot of each value that `format` gives, in its order."""
+        return (self.locate(path) for path, field in self.places() if not field.is_reserved)
+
+    def reserved(self) -> Iterator[Slot]:
+        """The slots of what `format` skips."""
+        return (self.locate(path) for path, field in self.places() if field.is_reserved)
+
     def decode(self, body: Any) -> dict[str, Any]:
         """All fields of exactly `size` bytes, by name, in declared order."""
         return self.plan.decode(body)
@@ -302,6 +318,22 @@ def _places(prefix: str, field: Field, ctype: Any) -> Iterator[tuple[str, Field]
             yield f"{prefix}.{path}", inner
     else:
         yield prefix, field
+
+
+def _format(ctype: Any) -> str:
+    if ctype in _CODES:
+        return _CODES[ctype]
+    if _is_array(ctype):
+        count: int = ctype._length_
+        return f"{count}s" if ctype._type_ is ctypes.c_uint8 else _format(ctype._type_) * count
+    form, end = "", 0
+    for field in Layout.of(ctype).fields:
+        if not field.alternate:
+            assert field.offset == end and not field.is_bits
+            form += f"{field.size}x" if field.is_reserved else _format(field.ctype)
+            end += field.size
+    rest = ctypes.sizeof(ctype) - end  # of a union whose first member is not the largest
+    return f"{form}{rest}x" if rest else form
 
 
 def _encode_field(field: Field, body: bytearray, base: int, value: Any, where: str) -> None:

@@ -12,31 +12,61 @@ only sets the maximum length, its arm "packed" is what is written.
 
 from __future__ import annotations
 
+import dataclasses
 import struct
-from ctypes import LittleEndianStructure, Union, sizeof
 from ctypes import c_uint8 as u8
 from ctypes import c_uint16 as u16
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
+from ctypes import sizeof
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from hvmctx.abi.declare import DOMAIN, RecordType, declare
+from hvmctx.abi.declare import (
+    DOMAIN,
+    VMPORT_TYPECODE,
+    RecordType,
+    SaveStructure,
+    SaveUnion,
+    declare,
+)
+from hvmctx.abi.fields import Layout
 from hvmctx.errors import UsageError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-TYPECODE = 21
 PROTO_CLOSED, PROTO_RPCI, PROTO_TCLO = 0, 0x49435052, 0x4F4C4354
 PROTOCOLS = {PROTO_CLOSED: "closed", PROTO_RPCI: "RPCI", PROTO_TCLO: "TCLO"}
 """RPCI carries requests from the guest, TCLO to the guest."""
 
 
-class vmport_bucket_control(LittleEndianStructure):
+class vmport_head(SaveStructure):
+    """What a body starts with: 32 bytes, behind which both arms of the union stand.
+    `used_guestsize` counts the bytes of all guestinfo entries, jumbo ones too, with their
+    heads; the other two used counts are of entries. Source: the patch."""
+
+    _fields_ = [
+        ("version", u32),
+        ("used_guestsize", u32),
+        ("ping_time", u64),
+        ("open_cookie", u32),
+        ("used_guestinfo", u32),
+        ("used_guestinfo_jumbo", u32),
+        ("_pad0", u32),
+    ]
+
+
+class vmport_bucket_control(SaveStructure):
+    """What stands in the fixed part of a receive bucket, the jumbo one too: 4 bytes.
+    `recv_len` is the bytes in it, also where the writer keeps fewer of them; `recv_idx` how
+    far they have been consumed. Source: the patch."""
+
     _fields_ = [("recv_len", u16), ("recv_idx", u16)]
 
 
-class vmport_channel_control(LittleEndianStructure):
+class vmport_channel_control(SaveStructure):
+    """What stands in the fixed part of a channel itself: 32 bytes, its buckets' controls
+    behind it. `proto_num` is one of `PROTOCOLS`; `send_len` and `send_idx` are the send
+    buffer's, as those of a bucket. Source: the patch."""
+
     _fields_ = [
         ("active_time", u64),
         ("chan_id", u32),
@@ -51,6 +81,40 @@ class vmport_channel_control(LittleEndianStructure):
     ]
 
 
+HEAD = Layout.of(vmport_head)
+ENTRY_HEAD, JUMBO_ENTRY_HEAD = struct.Struct("<BB"), struct.Struct("<BH")
+"""key_len and val_len, which stand before key and value in packed_data."""
+
+
+def _names(layout: Layout) -> tuple[str, ...]:
+    return tuple(slot.path for slot in layout.slots())
+
+
+HEAD_NUMBERS = _names(HEAD)
+CONTROL_NUMBERS = _names(Layout.of(vmport_channel_control))
+"""In their order, which is that of `VmportProfile.fixed` too."""
+
+
+class BufferPlace(NamedTuple):
+    """One buffer of a channel, and where its control says how much of it is used.
+
+    `channel` counts from 0. `name` is that of `context.vmport.Channel`, `array` that of the
+    array in which the loader puts the data. `offset` is the body's offset of the length
+    field, in bytes; `length_at` and `index_at` are where length and index are among the
+    values of `VmportProfile.fixed`. The writer keeps at most `kept` bytes of data; the array
+    has `room` for a word more.
+    """
+
+    channel: int
+    name: str
+    array: str
+    offset: int
+    length_at: int
+    index_at: int
+    kept: int
+    room: int
+
+
 def slots_made(used: int, *, jumbo: bool) -> int:
     """How many guestinfo slots the patch's loader makes for a used count: spare ones above
     it, and a least number, in u32 arithmetic that may wrap. Its loop over the entries goes
@@ -58,102 +122,50 @@ def slots_made(used: int, *, jumbo: bool) -> int:
     return max(used + 1 & 0xFFFFFFFF, 2) if jumbo else max(used + 5 & 0xFFFFFFFF, 10)
 
 
-HEAD = [
-    ("version", u32),
-    ("used_guestsize", u32),
-    ("ping_time", u64),
-    ("open_cookie", u32),
-    ("used_guestinfo", u32),
-    ("used_guestinfo_jumbo", u32),
-    ("_pad0", u32),
-]
-"""Both arms of the union start behind it, at 32."""
-
-_HEAD = "<IIQIII4x"
-_NAMES = (
-    "MAX_CHANS",
-    "MAX_BKTS",
-    "MAX_KEY_LEN",
-    "MAX_VAL_LEN",
-    "MAX_VAL_JUMBO_LEN",
-    "MAX_NUM_KEY",
-    "MAX_NUM_JUMBO_KEY",
-    "SAVE_VERSION",
-)
-_LARGEST = {"MAX_KEY_LEN": 0xFF, "MAX_VAL_JUMBO_LEN": 0xFFFF, "SAVE_VERSION": 0xFFFFFFFF}
 _BODY_LIMIT = 1 << 24
 
 
-class VmportProfile:
-    """All constants of the format. Sizes in bytes, buffer sizes derived:
+def _constant(default: int, largest: int = 1 << 14) -> int:
+    made: int = dataclasses.field(default=default, kw_only=True, metadata={"largest": largest})
+    return made
 
-    `MAX_SEND_BUF`, `MAX_RECV_BUF`, `MAX_RECV_JUMBO_BUF` are u32 words; every buffer array
-    holds one word more, room for a terminator.
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class VmportProfile:
+    """All constants of the format. Lengths of keys and values in bytes; buffer sizes are
+    derived: `MAX_SEND_BUF`, `MAX_RECV_BUF`, `MAX_RECV_JUMBO_BUF` are u32 words, and every
+    buffer array holds one word more, room for a terminator.
+
+    Two profiles of the same constants are equal, whatever their names. Raises UsageError
+    for a constant that the record's own fields cannot express.
     """
 
-    def __init__(
-        self,
-        name: str = "custom",
-        *,
-        MAX_CHANS: int = 6,
-        MAX_BKTS: int = 8,
-        MAX_KEY_LEN: int = 30,
-        MAX_VAL_LEN: int = 128,
-        MAX_VAL_JUMBO_LEN: int = 4096,
-        MAX_NUM_KEY: int = 64,
-        MAX_NUM_JUMBO_KEY: int = 2,
-        SAVE_VERSION: int = 0xABCD0001,
-    ) -> None:
-        """Raises UsageError for a constant that the record's own fields cannot express."""
-        self.name = name
-        self.MAX_CHANS = MAX_CHANS
-        self.MAX_BKTS = MAX_BKTS
-        self.MAX_KEY_LEN = MAX_KEY_LEN
-        self.MAX_VAL_LEN = MAX_VAL_LEN
-        self.MAX_VAL_JUMBO_LEN = MAX_VAL_JUMBO_LEN
-        self.MAX_NUM_KEY = MAX_NUM_KEY
-        self.MAX_NUM_JUMBO_KEY = MAX_NUM_JUMBO_KEY
-        self.SAVE_VERSION = SAVE_VERSION
-        for constant in _NAMES:
-            value = getattr(self, constant)
-            largest = _LARGEST.get(constant, 1 << 14)
+    name: str = dataclasses.field(default="custom", compare=False)
+    MAX_CHANS: int = _constant(6)
+    MAX_BKTS: int = _constant(8)
+    MAX_KEY_LEN: int = _constant(30, 0xFF)
+    MAX_VAL_LEN: int = _constant(128)
+    MAX_VAL_JUMBO_LEN: int = _constant(4096, 0xFFFF)
+    MAX_NUM_KEY: int = _constant(64)
+    MAX_NUM_JUMBO_KEY: int = _constant(2)
+    SAVE_VERSION: int = _constant(0xABCD0001, 0xFFFFFFFF)
+
+    def __post_init__(self) -> None:
+        for constant in _constants():
+            value, largest = getattr(self, constant.name), constant.metadata["largest"]
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= largest:
                 raise UsageError(
-                    f"VMPORT profile: {constant} is {value!r}, expected 1 to {largest}"
+                    f"VMPORT profile: {constant.name} is {value!r}, expected 1 to {largest}"
                 )
-        self.MAX_SEND_BUF = (22 + MAX_KEY_LEN + MAX_VAL_LEN + 3) // 4
-        self.MAX_RECV_BUF = (2 + MAX_VAL_LEN + 3) // 4
-        self.MAX_RECV_JUMBO_BUF = (2 + MAX_VAL_JUMBO_LEN + 3) // 4
-        if self.full_size_bound() > _BODY_LIMIT:
+        if self.max_size > _BODY_LIMIT:
             raise UsageError(f"VMPORT profile: a body would be longer than {_BODY_LIMIT} bytes")
-        controls = "QIIIHHBBB5x" + "HH" * (MAX_BKTS + 1)
-        padding = -struct.calcsize("<" + controls) % 8
-        self.fixed = struct.Struct(_HEAD + f"{controls}{padding}x" * MAX_CHANS)
-        """All numbers of the body's fixed part in one call: the six of the head, and for
-        each channel the nine of its control and two of each bucket's, the jumbo bucket's
-        last. Says the same as `packed`, but faster."""
-        self._arms: tuple[Any, Any] | None = None
-
-    def full_size_bound(self) -> int:
-        """At least as many bytes as the longest body has."""
-        buckets = self.MAX_BKTS * (8 + 4 * self.MAX_RECV_BUF) + 4 * self.MAX_RECV_JUMBO_BUF
-        channel = 64 + buckets + 4 * self.MAX_SEND_BUF
-        keys = self.MAX_NUM_KEY * (2 + self.MAX_KEY_LEN + self.MAX_VAL_LEN)
-        jumbo = self.MAX_NUM_JUMBO_KEY * (4 + self.MAX_KEY_LEN + self.MAX_VAL_JUMBO_LEN)
-        return 64 + self.MAX_CHANS * channel + keys + jumbo
 
     def __repr__(self) -> str:
         return f"<VMPORT profile {self.name}>"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, VmportProfile) and self.constants() == other.constants()
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.constants().values()))
-
     def constants(self) -> dict[str, int]:
         """The constants that define the profile, by name."""
-        return {constant: getattr(self, constant) for constant in _NAMES}
+        return {constant.name: getattr(self, constant.name) for constant in _constants()}
 
     @classmethod
     def from_json(cls, text: str | bytes, name: str = "custom") -> VmportProfile:
@@ -161,12 +173,13 @@ class VmportProfile:
         UsageError."""
         import json
 
+        names = [constant.name for constant in _constants()]
         try:
             constants = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"VMPORT profile: not JSON: {error}") from None
-        if not isinstance(constants, dict) or not set(constants) <= set(_NAMES):
-            raise UsageError(f"VMPORT profile: expected an object of {', '.join(_NAMES)}")
+        if not isinstance(constants, dict) or not constants.keys() <= set(names):
+            raise UsageError(f"VMPORT profile: expected an object of {', '.join(names)}")
         return cls(name, **constants)
 
     def to_json(self) -> str:
@@ -176,39 +189,111 @@ class VmportProfile:
         return json.dumps(self.constants(), indent=1)
 
     @property
+    def MAX_SEND_BUF(self) -> int:
+        """Words of a send buffer."""
+        return (22 + self.MAX_KEY_LEN + self.MAX_VAL_LEN + 3) // 4
+
+    @property
+    def MAX_RECV_BUF(self) -> int:
+        """Words of a receive bucket."""
+        return (2 + self.MAX_VAL_LEN + 3) // 4
+
+    @property
+    def MAX_RECV_JUMBO_BUF(self) -> int:
+        """Words of a jumbo bucket."""
+        return (2 + self.MAX_VAL_JUMBO_LEN + 3) // 4
+
+    @cached_property
     def packed(self) -> Any:
         """The structure of head and arm "packed", packed_data left out."""
-        return self._structures()[0]
+        return _packed_arm(self)
 
-    @property
+    @cached_property
     def full(self) -> Any:
         """The structure of head and arm "full"."""
-        return self._structures()[1]
+        return _full_arm(self)
 
-    @property
+    @cached_property
     def fixed_size(self) -> int:
         """Bytes of the body before packed_data (464 by default)."""
-        return self.fixed.size
+        return sizeof(self.packed)
 
-    @property
-    def channel_places(self) -> range:
-        """Where in the body the control of each channel starts."""
-        head = struct.calcsize(_HEAD)
-        return range(head, self.fixed_size, (self.fixed_size - head) // self.MAX_CHANS)
-
-    @property
+    @cached_property
     def max_size(self) -> int:
         """The most bytes that a body can have: sizeof the whole union (51224 by default)."""
         return max(sizeof(self.full), self.fixed_size)
 
-    def _structures(self) -> tuple[Any, Any]:
-        if self._arms is None:
-            self._arms = _packed_arm(self), _full_arm(self)
-        return self._arms
+    @cached_property
+    def fixed(self) -> struct.Struct:
+        """All numbers of `packed` in one call: those of the head (`HEAD_NUMBERS`), and for
+        each channel those of its control (`CONTROL_NUMBERS`) and two of each bucket's, the
+        jumbo bucket's last."""
+        return struct.Struct(Layout.of(self.packed).format)
+
+    @property
+    def channel_places(self) -> range:
+        """Where in the body the control of each channel starts."""
+        return range(sizeof(vmport_head), self.fixed_size, sizeof(self._channel))
+
+    @cached_property
+    def channel_numbers(self) -> range:
+        """Where among the values of `fixed` the control of each channel starts."""
+        first, each = len(HEAD_NUMBERS), len(_names(Layout.of(self._channel)))
+        return range(first, first + each * self.MAX_CHANS, each)
+
+    @cached_property
+    def buffers(self) -> tuple[BufferPlace, ...]:
+        """All buffers of all channels, in the order of packed_data: of each channel the
+        send buffer, the receive buckets, the jumbo bucket."""
+        layout = Layout.of(self._channel)
+        number_of = {path: number for number, path in enumerate(_names(layout))}
+        kinds = [  # name, array, what its length and index start with, words
+            ("send", "send_buf", "send", self.MAX_SEND_BUF),
+            *((f"recv[{n}]", "recv_buf", f"recv_bkt[{n}].recv", self.MAX_RECV_BUF)
+              for n in range(self.MAX_BKTS)),
+            ("jumbo_recv", "jumbo recv_buf", "jumbo_recv_bkt.recv", self.MAX_RECV_JUMBO_BUF),
+        ]  # fmt: skip
+        first = [
+            BufferPlace(
+                0, name, array, layout.locate(f"{control}_len").offset,
+                number_of[f"{control}_len"], number_of[f"{control}_idx"],
+                4 * words, 4 * (words + 1),
+            )
+            for name, array, control, words in kinds
+        ]  # fmt: skip
+        starts = zip(self.channel_places, self.channel_numbers)
+        return tuple(
+            place._replace(
+                channel=channel,
+                offset=start + place.offset,
+                length_at=number + place.length_at,
+                index_at=number + place.index_at,
+            )
+            for channel, (start, number) in enumerate(starts)
+            for place in first
+        )
+
+    @cached_property
+    def padding(self) -> tuple[tuple[str, int, int], ...]:
+        """All padding of the fixed part: what it is of (`the head`, `chans[0]`), and the
+        body's offsets of its start and its end."""
+        return tuple(
+            (slot.path.rpartition(".")[0] or "the head", slot.offset, slot.offset + slot.size)
+            for slot in Layout.of(self.packed).reserved()
+        )
+
+    @cached_property
+    def _channel(self) -> Any:
+        """The structure of a channel in arm "packed"."""
+        return dict(self.packed._fields_)["chans"]._type_
+
+
+def _constants() -> tuple[Any, ...]:
+    return dataclasses.fields(VmportProfile)[1:]
 
 
 def _structure(name: str, fields: list[Any], *bases: type) -> Any:
-    return type(name, bases or (LittleEndianStructure,), {"_fields_": fields})
+    return type(name, bases or (SaveStructure,), {"_fields_": fields})
 
 
 def _packed_arm(profile: VmportProfile) -> Any:
@@ -217,11 +302,11 @@ def _packed_arm(profile: VmportProfile) -> Any:
         ("recv_bkt", vmport_bucket_control * profile.MAX_BKTS),
         ("jumbo_recv_bkt", vmport_bucket_control),
     ]
-    controls = sizeof(vmport_channel_control) + 4 * (profile.MAX_BKTS + 1)
+    controls = sizeof(vmport_bucket_control) * (profile.MAX_BKTS + 1)
     if controls % 8:  # the compiler rounds each channel up to its u64's alignment
         fields.append(("_pad1", u8 * (-controls % 8)))
-    channel = _structure("vmport_packed_channel", fields)
-    return _structure("hvm_save_vmport_packed", [*HEAD, ("chans", channel * profile.MAX_CHANS)])
+    chans = _structure("vmport_packed_channel", fields) * profile.MAX_CHANS
+    return _structure("hvm_save_vmport_packed", [*vmport_head._fields_, ("chans", chans)])
 
 
 def _full_arm(profile: VmportProfile) -> Any:
@@ -264,28 +349,13 @@ def _full_arm(profile: VmportProfile) -> Any:
             ("guestinfo_jumbo", jumbo * profile.MAX_NUM_JUMBO_KEY),
         ],
     )
-    union = _structure("vmport_union", [("full", arm)], Union)
-    return _structure("hvm_save_vmport", [*HEAD, ("u", union)])
+    union = _structure("vmport_union", [("full", arm)], SaveUnion)
+    return _structure("hvm_save_vmport", [*vmport_head._fields_, ("u", union)])
 
 
 XEN_4_5_V6 = VmportProfile("XEN_4_5_V6")
 PROFILES = {XEN_4_5_V6.name: XEN_4_5_V6}
 """Named profiles; the first is the default."""
-
-
-def profile_of(name: str) -> VmportProfile:
-    """A named profile, or the one in the JSON file of that path. Raises UsageError."""
-    if name in PROFILES:
-        return PROFILES[name]
-    try:
-        with open(name, "rb") as file:
-            return VmportProfile.from_json(file.read(), name)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        known = ", ".join(PROFILES)
-        raise UsageError(
-            f"VMPORT profile {name!r}: neither {known} nor a file ({reason})"
-        ) from None
 
 
 class _Used:
@@ -295,7 +365,7 @@ class _Used:
 def use(profile: VmportProfile) -> RecordType:
     """Read VMPORT records with this profile from now on, everywhere that none is given."""
     _Used.profile = profile
-    return declare("VMPORT", TYPECODE, profile.packed, DOMAIN, ("packed_data", u8))
+    return declare("VMPORT", VMPORT_TYPECODE, profile.packed, DOMAIN, ("packed_data", u8))
 
 
 class using:

@@ -9,6 +9,7 @@ declared (`_pad...`), so that a structure always holds every byte of its record.
 
 from __future__ import annotations
 
+import struct
 from ctypes import c_int64 as s64
 from ctypes import c_uint8 as u8
 from ctypes import c_uint16 as u16
@@ -16,6 +17,7 @@ from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
 
 from hvmctx.abi.declare import DOMAIN, MARKER, VCPU, SaveStructure, SaveUnion, declare
+from hvmctx.abi.fields import Layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ class hvm_save_descriptor(SaveStructure):
     """Precedes every record. `length` counts the body only."""
 
     _fields_ = [("typecode", u16), ("instance", u16), ("length", u32)]
+
+
+DESCRIPTOR = struct.Struct(Layout.of(hvm_save_descriptor).format)
+"""Its three numbers in one call, for whoever walks many."""
 
 
 class hvm_save_end(SaveStructure):

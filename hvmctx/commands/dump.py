@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
 from hvmctx.errors import MissingRecordError, UsageError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     Wanted = Callable[[Record], bool]
 
-_VMPORT = 21
 _LAST_DOMID = 32767
 """The genuine tool refuses negative ids; Xen's end here, those of special domains included."""
 DEFAULTS = {
@@ -126,7 +126,7 @@ def _unmatched(filters: dict[str, Wanted], context: HvmContext) -> list[str]:
 def _vmport(args: Namespace, context: HvmContext) -> VmportProfile | None:
     """The profile to print VMPORT records with: none in the dialect of a release, and none
     needed where there is no such record."""
-    if args.release is not None or not context.records(_VMPORT):
+    if args.release is not None or not context.records(VMPORT_TYPECODE):
         return None
     from hvmctx.abi import vmport
 

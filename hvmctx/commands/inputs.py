@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.declare import RecordType
+    from hvmctx.abi.vmport import VmportProfile
     from hvmctx.image import IndexedRecord
 
 MOST_VCPUS = 0x10000
@@ -44,6 +45,20 @@ def add_vmport_profile(
     parser.add_argument(
         "--vmport-profile", metavar="NAME|FILE", help=f"{text}: a named profile or a JSON file"
     )
+
+
+def profile_of(name: str) -> VmportProfile:
+    """A named VMPORT profile, or the one in the JSON file of that path. Raises UsageError."""
+    from hvmctx.abi.vmport import PROFILES, VmportProfile
+
+    if name in PROFILES:
+        return PROFILES[name]
+    try:
+        text = read_file(name)
+    except InputError as error:
+        known = ", ".join(PROFILES)
+        raise UsageError(f"VMPORT profile: neither {known} nor a file: {error}") from None
+    return VmportProfile.from_json(text, name)
 
 
 def read_file(path: str) -> bytes:

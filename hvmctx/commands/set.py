@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.commands import inputs
 from hvmctx.errors import UsageError
 from hvmctx.output import replacing
@@ -78,7 +79,7 @@ def _warn_of_vmport(before: bytes, after: bytes) -> None:
     profile in use, whose places then are not where the values went."""
     from hvmctx.context.hvm_context import HvmContext
 
-    old, new = (HvmContext.parse(data).records(_VMPORT)[-1:] for data in (before, after))
+    old, new = (HvmContext.parse(data).records(VMPORT_TYPECODE)[-1:] for data in (before, after))
     if not old or bytes(old[0].body) == bytes(new[0].body):
         return
     from hvmctx.abi import vmport
@@ -99,5 +100,4 @@ def _warn_of_vmport(before: bytes, after: bytes) -> None:
         )
 
 
-_VMPORT = 21
 _MISFIT = {"vmport-size", "vmport-count", "vmport-behind"}

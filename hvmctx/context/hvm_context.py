@@ -7,8 +7,6 @@ it was compiled with, and is). Source: `xen/common/hvm/save.c`, 4.0 to c447b730.
 
 from __future__ import annotations
 
-import struct
-
 from hvmctx.abi import x86
 from hvmctx.abi.declare import VCPU, RecordType, by_name, by_typecode, typecode_of, typecodes_of
 from hvmctx.context.record import DESCRIPTOR_SIZE, Record, flat, pack_descriptor
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     _Found = tuple[int, int, int, int]
     """typecode, instance, offset of the descriptor, end of the body"""
 
-_unpack_descriptor = struct.Struct("<HHI").unpack_from
+_unpack_descriptor = x86.DESCRIPTOR.unpack_from
 
 
 class Vcpu:

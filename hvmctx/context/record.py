@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     AnyType = int | str | RecordType | type[ctypes.Structure]
 
-DESCRIPTOR_SIZE = 8
+DESCRIPTOR_SIZE = x86.DESCRIPTOR.size
 
 _TSC = x86.hvm_hw_cpu.tsc.offset
 _TSC_COMPAT = x86.hvm_hw_cpu_compat.tsc.offset

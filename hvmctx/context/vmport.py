@@ -15,21 +15,20 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 
 from hvmctx.abi import vmport as abi
-from hvmctx.abi.vmport import VmportProfile
+from hvmctx.abi.declare import VMPORT_TYPECODE
+from hvmctx.abi.fields import Layout
+from hvmctx.abi.vmport import HEAD, HEAD_NUMBERS, VmportProfile
 from hvmctx.context.record import Record, pack_descriptor
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
 _U32 = 0xFFFFFFFF
-HEAD = struct.Struct("<IIQIII4s")
-_CONTROL = 9
-"""Numbers of a channel's control, as `VmportProfile.fixed` gives them."""
 
 
 @dataclass
@@ -66,9 +65,11 @@ class Channel:
         return abi.PROTOCOLS.get(self.proto_num, f"{self.proto_num:#x}")
 
 
-CHANNEL_NUMBERS = (
-    "active_time", "chan_id", "cookie", "proto_num", "jumbo", "recv_read", "recv_write",
-)  # fmt: skip
+CHANNEL_NUMBERS = tuple(name for name in abi.CONTROL_NUMBERS if not name.startswith("send_"))
+"""What of its control a `Channel` starts with; `send` has the rest."""
+_PLACES = tuple(abi.CONTROL_NUMBERS.index(name) for name in CHANNEL_NUMBERS)
+_of_control = itemgetter(*_PLACES)
+_of_channel = attrgetter(*CHANNEL_NUMBERS)
 
 
 @dataclass
@@ -137,39 +138,36 @@ class Entry:
 class Parts:
     """A body taken apart as far as its own lengths and bytes go, places included.
 
-    `head` and `channels` are the numbers of the fixed part; `buffers` has for every buffer
-    in the order of packed_data its offset and how many of its claimed bytes are there;
-    `entries` the whole guestinfo entries, `skipped` the offsets of heads that the loader
-    reads and takes nothing for. The entries start at `first_entry`, the jumbo ones at
-    `first_jumbo`; `rest` is the offset of the first byte that belongs to none of them.
+    `head` has the numbers of the body's head by name, `values` all of the fixed part (see
+    `VmportProfile.fixed`); `buffers` has for every buffer (`VmportProfile.buffers`) its
+    offset and how many of its claimed bytes are there; `entries` the whole guestinfo
+    entries, `skipped` the offsets of heads that the loader reads and takes nothing for. The
+    entries start at `first_entry`, the jumbo ones at `first_jumbo`; `rest` is the offset of
+    the first byte that belongs to none of them.
     """
 
     def __init__(self, body: bytes, profile: VmportProfile) -> None:
-        values = profile.fixed.unpack_from(body)
-        self.head = values[:6]
-        self.channels: list[tuple[int, ...]] = []
+        self.head = HEAD.decode(body)
+        self.values = values = profile.fixed.unpack_from(body)
         self.buffers: list[tuple[int, int]] = []
         self.entries: list[Entry] = []
         data, end = profile.fixed_size, len(body)
-        stride = _CONTROL + 2 * (profile.MAX_BKTS + 1)
-        for first in range(6, len(values), stride):
-            channel = values[first : first + stride]
-            self.channels.append(channel)
-            for length in (channel[4], *channel[_CONTROL::2]):
-                there = min(length, end - data) if length and data < end else 0
-                self.buffers.append((data, there))
-                data += there
+        for place in profile.buffers:
+            length = values[place.length_at]
+            there = min(length, end - data) if length and data < end else 0
+            self.buffers.append((data, there))
+            data += there
         self.skipped: list[int] = []
         self.first_entry = data
-        self.first_jumbo, left = self._read_entries(body, data, self.head[1], False)
+        self.first_jumbo, left = self._read_entries(body, data, self.head["used_guestsize"], False)
         self.rest, _ = self._read_entries(body, self.first_jumbo, left, True)
 
     def _read_entries(self, body: bytes, at: int, left: int, jumbo: bool) -> tuple[int, int]:
         """One of the loader's two loops, in its u32 arithmetic, up to the first entry that
         is not all there. Returns where it ends, and what is left of used_guestsize (0 behind
         such an entry: nothing can be told from there on)."""
-        size = 3 if jumbo else 2
-        used = self.head[5 if jumbo else 4]
+        size = (abi.JUMBO_ENTRY_HEAD if jumbo else abi.ENTRY_HEAD).size
+        used = self.head["used_guestinfo_jumbo" if jumbo else "used_guestinfo"]
         total, append = len(body), self.entries.append
         for _ in range(min(used, abi.slots_made(used, jumbo=jumbo))):
             if not left:
@@ -205,23 +203,20 @@ def unpack(
     if len(body) < profile.fixed_size:
         return VmportState(unparsed=body)
     parts = Parts(body, profile)
-    state = VmportState(ping_time=parts.head[2], open_cookie=parts.head[3])
+    head, values = parts.head, parts.values
+    state = VmportState(ping_time=head["ping_time"], open_cookie=head["open_cookie"])
     state.origin = Origin(body)
-    places = iter(parts.buffers)
-    for values in parts.channels:
-        active, chan_id, cookie, proto, length, index, jumbo, read, write = values[:_CONTROL]
-        buffers = []
-        for claimed, at in ((length, index), *zip(values[_CONTROL::2], values[_CONTROL + 1 :: 2])):
-            start, there = next(places)
-            buffers.append(
-                Buffer(body[start : start + there], at)
-                if there == claimed
-                else Buffer(body[start : start + there], at, claimed)
-            )
-        send, *buckets, jumbo_recv = buffers
-        state.channels.append(
-            Channel(active, chan_id, cookie, proto, jumbo, read, write, send, buckets, jumbo_recv)
-        )
+    buffers = []
+    for place, (start, there) in zip(profile.buffers, parts.buffers):
+        claimed, index = values[place.length_at], values[place.index_at]
+        data = body[start : start + there]
+        buffers.append(Buffer(data, index) if there == claimed else Buffer(data, index, claimed))
+    each = len(buffers) // profile.MAX_CHANS
+    for channel, first in enumerate(profile.channel_numbers):
+        control = values[first : first + len(abi.CONTROL_NUMBERS)]
+        send, *buckets, jumbo_recv = buffers[channel * each : (channel + 1) * each]
+        members = (*_of_control(control), send, buckets, jumbo_recv)
+        state.channels.append(Channel(*members))
     for entry in parts.entries:
         (state.guestinfo_jumbo if entry.jumbo else state.guestinfo)[entry.key] = entry.value
     return state
@@ -257,88 +252,78 @@ def pack(
 
 def to_record(state: VmportState, profile: VmportProfile | None = None) -> Record:
     """The state as a record of a context."""
-    return Record(abi.TYPECODE, 0, pack(state, profile))
+    return Record(VMPORT_TYPECODE, 0, pack(state, profile))
 
 
 def descriptor(body: bytes) -> bytes:
     """The descriptor that stands before `body`."""
-    return pack_descriptor(abi.TYPECODE, 0, len(body))
+    return pack_descriptor(VMPORT_TYPECODE, 0, len(body))
 
 
-def _buffers(channel: Channel, profile: VmportProfile) -> Iterator[tuple[str, Buffer, int]]:
-    """(name, buffer, words) of a channel, in the order of packed_data."""
-    yield "send", channel.send, profile.MAX_SEND_BUF
-    for number, bucket in enumerate(channel.recv):
-        yield f"recv[{number}]", bucket, profile.MAX_RECV_BUF
-    yield "jumbo_recv", channel.jumbo_recv, profile.MAX_RECV_JUMBO_BUF
-
-
-def _write(state: VmportState, profile: VmportProfile) -> bytes:
+def _buffers(state: VmportState, profile: VmportProfile) -> list[Buffer]:
+    """Those of all channels, as `VmportProfile.buffers`. Raises FieldError where there are
+    more or fewer."""
     if len(state.channels) != profile.MAX_CHANS:
         raise FieldError(f"VMPORT: {len(state.channels)} channels, expected {profile.MAX_CHANS}")
-    numbers: list[int] = []
-    data = []
-    limits = (
-        4 * profile.MAX_SEND_BUF,
-        *(4 * profile.MAX_RECV_BUF,) * profile.MAX_BKTS,
-        4 * profile.MAX_RECV_JUMBO_BUF,
-    )
+    buffers: list[Buffer] = []
     for number, channel in enumerate(state.channels):
         if len(channel.recv) != profile.MAX_BKTS:
             raise FieldError(
                 f"VMPORT: chans[{number}] has {len(channel.recv)} buckets, "
                 f"expected {profile.MAX_BKTS}"
             )
-        buffers = (channel.send, *channel.recv, channel.jumbo_recv)
-        controls: list[int] = []
-        for buffer, limit in zip(buffers, limits):
-            length = len(buffer.data) if buffer.length is None else buffer.length
-            controls += (length, buffer.index)
-            if buffer.data:
-                data.append(buffer.data[: min(length, limit)])
-        numbers += (
-            channel.active_time, channel.chan_id, channel.cookie, channel.proto_num,
-            *controls[:2], channel.jumbo, channel.recv_read, channel.recv_write, *controls[2:],
-        )  # fmt: skip
+        buffers += (channel.send, *channel.recv, channel.jumbo_recv)
+    return buffers
+
+
+def _write(state: VmportState, profile: VmportProfile) -> bytes:
+    buffers = _buffers(state, profile)
     keys = [(key, value) for key, value in state.guestinfo.items() if key]
     jumbo = [(key, value) for key, value in state.guestinfo_jumbo.items() if key]
     entries = b"".join(pack_entry(*pair) for pair in keys)
     entries += b"".join(pack_entry(*pair, jumbo=True) for pair in jumbo)
+    head = {
+        "version": profile.SAVE_VERSION,
+        "used_guestsize": len(entries),
+        "ping_time": state.ping_time,
+        "open_cookie": state.open_cookie,
+        "used_guestinfo": len(keys),
+        "used_guestinfo_jumbo": len(jumbo),
+    }
+    values = [head[name] for name in HEAD_NUMBERS]
+    values += [0] * (profile.channel_numbers.stop - len(values))
+    for first, channel in zip(profile.channel_numbers, state.channels):
+        for at, number in zip(_PLACES, _of_channel(channel)):
+            values[first + at] = number
+    data = []
+    for place, buffer in zip(profile.buffers, buffers):
+        length = len(buffer.data) if buffer.length is None else buffer.length
+        values[place.length_at] = length
+        values[place.index_at] = buffer.index
+        if buffer.data:
+            data.append(buffer.data[: min(length, place.kept)])
     try:
-        fixed = profile.fixed.pack(
-            profile.SAVE_VERSION, len(entries), state.ping_time, state.open_cookie,
-            len(keys), len(jumbo), *numbers,
-        )  # fmt: skip
+        fixed = profile.fixed.pack(*values)
     except struct.error:
-        raise _misfit(state) from None
+        raise _misfit(values, profile) from None
     return b"".join((fixed, *data, entries))
 
 
-def _misfit(state: VmportState) -> FieldError:
-    """Which number of the state does not fit its field: `struct` only says that one does."""
-    head = (("ping_time", state.ping_time, 64), ("open_cookie", state.open_cookie, 32))
-    fields = [(f"VMPORT.{name}", value, width) for name, value, width in head]
-    for number, channel in enumerate(state.channels):
-        where = f"VMPORT.chans[{number}]"
-        for name, width in zip(CHANNEL_NUMBERS, (64, 32, 32, 32, 8, 8, 8)):
-            fields.append((f"{where}.{name}", getattr(channel, name), width))
-        for name, buffer in (
-            ("send", channel.send),
-            *((f"recv[{at}]", bucket) for at, bucket in enumerate(channel.recv)),
-            ("jumbo_recv", channel.jumbo_recv),
-        ):
-            fields.append((f"{where}.{name} length", buffer.claimed(), 16))
-            fields.append((f"{where}.{name} index", buffer.index, 16))
-    for name, value, width in fields:
-        if not isinstance(value, int) or not 0 <= value < 1 << width:
-            return FieldError(f"{name} is a {width}-bit field: {value!r} does not fit")
-    return FieldError("VMPORT: guestinfo takes more than 4 GiB")
+def _misfit(values: list[int], profile: VmportProfile) -> FieldError:
+    """Which number does not fit its field: `struct` only says that one does."""
+    for slot, value in zip(Layout.of(profile.packed).slots(), values):
+        if not isinstance(value, int) or not 0 <= value < 1 << slot.width:
+            return FieldError(
+                f"VMPORT.{slot.path} is a {slot.width}-bit field: {value!r} does not fit"
+            )
+    return FieldError("VMPORT: a number does not fit its field")
 
 
 def pack_entry(key: bytes, value: bytes, *, jumbo: bool = False) -> bytes:
     """One guestinfo entry. Raises FieldError for what its length fields cannot say."""
     try:
-        return struct.pack("<BH" if jumbo else "<BB", len(key), len(value)) + key + value
+        head = abi.JUMBO_ENTRY_HEAD if jumbo else abi.ENTRY_HEAD
+        return head.pack(len(key), len(value)) + key + value
     except struct.error:
         raise FieldError(
             f"VMPORT: a key of {len(key)} and a value of {len(value)} bytes do not fit a "
@@ -349,13 +334,12 @@ def pack_entry(key: bytes, value: bytes, *, jumbo: bool = False) -> bytes:
 def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
     if state.unparsed is not None:
         raise FieldError(f"VMPORT: a body of {len(state.unparsed)} bytes holds no state")
-    for number, channel in enumerate(state.channels):
-        for name, buffer, words in _buffers(channel, profile):
-            where = f"VMPORT: chans[{number}].{name}"
-            if buffer.claimed() > 4 * words:
-                raise FieldError(f"{where} has {buffer.claimed()} bytes, the buffer {4 * words}")
-            if buffer.claimed() != len(buffer.data):
-                raise FieldError(f"{where}: length {buffer.claimed()}, {len(buffer.data)} bytes")
+    for place, buffer in zip(profile.buffers, _buffers(state, profile)):
+        where = f"VMPORT: chans[{place.channel}].{place.name}"
+        if buffer.claimed() > place.kept:
+            raise FieldError(f"{where} has {buffer.claimed()} bytes, the buffer {place.kept}")
+        if buffer.claimed() != len(buffer.data):
+            raise FieldError(f"{where}: length {buffer.claimed()}, {len(buffer.data)} bytes")
     for name, entries, values, slots in (
         ("guestinfo", state.guestinfo, profile.MAX_VAL_LEN, profile.MAX_NUM_KEY),
         (
@@ -448,11 +432,13 @@ def set_path(
     else:
         start = end = _behind_last(body, profile, jumbo)
     packed = pack_entry(key, value, jumbo=jumbo)
-    head = list(HEAD.unpack_from(body))
-    head[1] = head[1] + len(packed) - (end - start) & _U32
+    changed = bytearray(body[:start] + packed + body[end:])
+    size = HEAD.locate("used_guestsize")
+    size.put(changed, size.get(body) + len(packed) - (end - start) & _U32)
     if entry is None:
-        head[5 if jumbo else 4] = head[5 if jumbo else 4] + 1 & _U32
-    return HEAD.pack(*head) + body[HEAD.size : start] + packed + body[end:]
+        count = HEAD.locate("used_guestinfo_jumbo" if jumbo else "used_guestinfo")
+        count.put(changed, count.get(body) + 1 & _U32)
+    return bytes(changed)
 
 
 def _key_of(path: str) -> tuple[bool, bytes] | None:
@@ -463,8 +449,6 @@ def _key_of(path: str) -> tuple[bool, bytes] | None:
 
 
 def _slot(path: str, body: bytes, profile: VmportProfile) -> Any:
-    from hvmctx.abi.fields import Layout
-
     slot = Layout.of(profile.packed).locate(path)
     if slot.offset + slot.size > len(body):
         raise UsageError(f"VMPORT.{path} lies beyond the record's {len(body)} bytes")

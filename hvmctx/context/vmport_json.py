@@ -24,6 +24,9 @@ except ImportError:
 
 @dataclass
 class BufferModel(DataClassJsonMixin):
+    """A `Buffer`: `data` in hex; `index` and `length` in bytes, `length` null where it is
+    that of the data."""
+
     data: str
     index: int
     length: int | None = None
@@ -38,6 +41,9 @@ class BufferModel(DataClassJsonMixin):
 
 @dataclass
 class ChannelModel(DataClassJsonMixin):
+    """A `Channel`: its numbers under the record's names (`vmport_channel_control`), and its
+    buffers."""
+
     active_time: int
     chan_id: int
     cookie: int

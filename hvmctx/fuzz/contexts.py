@@ -292,10 +292,12 @@ def _put_vmport(rng: random.Random, context: HvmContext) -> str:
     from hvmctx.fuzz.vmport import random_record
 
     record = random_record(rng, used())
-    if len(record) < 8:
+    if len(record) < x86.DESCRIPTOR.size:
         return "nothing"
-    code, instance, length = struct.unpack_from("<HHI", record)
-    context.entries.insert(_before_end(context), Record(code, instance, record[8:], length=length))
+    code, instance, length = x86.DESCRIPTOR.unpack_from(record)
+    context.entries.insert(
+        _before_end(context), Record(code, instance, record[x86.DESCRIPTOR.size :], length=length)
+    )
     return "VMPORT put in"
 
 

@@ -3,19 +3,20 @@ then bytes."""
 
 from __future__ import annotations
 
-import struct
-
-from hvmctx.abi.vmport import VmportProfile
+from hvmctx.abi.fields import Layout
+from hvmctx.abi.vmport import HEAD, VmportProfile
+from hvmctx.abi.x86 import DESCRIPTOR
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import Parts, descriptor
-from hvmctx.fuzz.vmport import length_places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MOST_TRIES = 20000
+_KEPT = ("version", "used_guestsize")
+"""Zeros there make another record of it altogether."""
 
 
 class _Budget:
@@ -103,31 +104,31 @@ def _joined(entries: list[Record], tail: bytes | memoryview) -> bytes:
 
 
 def simpler_vmport(profile: VmportProfile) -> Callable[[bytes], Iterator[bytes]]:
-    """Records without one entry, without one buffer's bytes, with a length of 0, or with a
-    part of the head zero."""
+    """Records without one entry, without one buffer's bytes and with its length 0, without
+    what is behind the entries, or with one number of the fixed part zero."""
 
     def variants(record: bytes) -> Iterator[bytes]:
-        body = record[8:]
+        body = record[DESCRIPTOR.size :]
         if len(body) < profile.fixed_size:
             return
         parts = Parts(body, profile)
-        head = struct.Struct("<I")
+        size = HEAD.locate("used_guestsize")
         for entry in parts.entries:
             made = bytearray(body[: entry.start] + body[entry.end :])
-            size = parts.head[1] - (entry.end - entry.start) & 0xFFFFFFFF
-            place = 24 if entry.jumbo else 20
-            head.pack_into(made, 4, size)
-            head.pack_into(made, place, max(0, parts.head[5 if entry.jumbo else 4] - 1))
+            size.put(made, size.get(body) - (entry.end - entry.start) & 0xFFFFFFFF)
+            count = HEAD.locate("used_guestinfo_jumbo" if entry.jumbo else "used_guestinfo")
+            count.put(made, max(0, count.get(body) - 1))
             yield _framed(bytes(made))
-        for (at, _), (start, there) in zip(length_places(profile), parts.buffers):
+        for place, (start, there) in zip(profile.buffers, parts.buffers):
             made = bytearray(body[:start] + body[start + there :])
-            made[at : at + 2] = bytes(2)
+            made[place.offset : place.offset + 2] = bytes(2)
             yield _framed(bytes(made))
         yield _framed(body[: parts.rest])
-        for at in (*range(8, 32, 4), *range(32, profile.fixed_size, 2)):
-            width = 4 if at < 32 else 2
-            if any(body[at : at + width]):
-                yield _framed(body[:at] + bytes(width) + body[at + width :])
+        layout = Layout.of(profile.packed)
+        for slot in (*layout.slots(), *layout.reserved()):
+            end = slot.offset + slot.size
+            if slot.path not in _KEPT and any(body[slot.offset : end]):
+                yield _framed(body[: slot.offset] + bytes(slot.size) + body[end:])
 
     return variants
 

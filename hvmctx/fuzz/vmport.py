@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import struct
 
-from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, VmportProfile
+from hvmctx.abi.fields import Layout
+from hvmctx.abi.vmport import HEAD, PROTO_RPCI, PROTO_TCLO, VmportProfile
+from hvmctx.abi.x86 import DESCRIPTOR, hvm_save_descriptor
 from hvmctx.context.vmport import Buffer, Parts, VmportState, descriptor, pack
 from hvmctx.fuzz.values import around
 
@@ -48,14 +50,15 @@ def random_record(rng: random.Random, profile: VmportProfile) -> bytes:
         mutate_body(rng, body, profile)
     record = descriptor(bytes(body)) + bytes(body)
     if rng.random() < 0.15:
-        place, form, values = rng.choice(
-            ((0, "<H", (0, 20, 22, 0xFFFF)), (4, "<I", (0, 3, 4, 463, len(body) + 1, 0xFFFFFFF8)))
+        name, values = rng.choice(
+            (
+                ("typecode", (0, 20, 22, 0xFFFF)),
+                ("length", (0, 3, 4, profile.fixed_size - 1, len(body) + 1, 0xFFFFFFF8)),
+            )
         )
-        record = (
-            record[:place]
-            + struct.pack(form, rng.choice(values))
-            + record[place + len(struct.pack(form, 0)) :]
-        )
+        changed = bytearray(record)
+        Layout.of(hvm_save_descriptor).locate(name).put(changed, rng.choice(values))
+        record = bytes(changed)
     return record[: rng.randint(0, len(record))] if rng.random() < 0.05 else record
 
 
@@ -63,15 +66,15 @@ def mutate_body(rng: random.Random, body: bytearray, profile: VmportProfile) -> 
     """One edit: of the head's counts, of a buffer's length, of an entry's head, or of bytes
     anywhere; each bound from the profile."""
     kind = rng.randrange(7)
-    if kind == 0 and len(body) >= _HEAD_SIZE:
-        place, values = rng.choice(_head_values(body, profile))
-        struct.pack_into("<I", body, place, rng.choice(values) & 0xFFFFFFFF)
+    if kind == 0 and len(body) >= HEAD.size:
+        name, values = rng.choice(_head_values(body, profile))
+        HEAD.locate(name).put(body, rng.choice(values) & 0xFFFFFFFF)
     elif kind == 1 and len(body) >= profile.fixed_size:
-        place, words = rng.choice(length_places(profile))
-        bound = 4 * words
-        value = min(0xFFFF, rng.choice((0, 1, *(bound + more for more in (-1, 0, 1, 4, 5, 8, 9)))))
-        (old,) = struct.unpack_from("<H", body, place)
-        struct.pack_into("<H", body, place, value)
+        place = rng.choice(profile.buffers)
+        bounds = [place.kept + more for more in (-1, 0, 1, 4, 5, 8, 9)]
+        value = min(0xFFFF, rng.choice((0, 1, *bounds)))
+        (old,) = struct.unpack_from("<H", body, place.offset)
+        struct.pack_into("<H", body, place.offset, value)
         if value > old and rng.random() < 0.7:  # and the bytes that it says
             body[profile.fixed_size : profile.fixed_size] = rng.randbytes(value - old)
     elif kind in (2, 3) and len(body) > profile.fixed_size:
@@ -87,31 +90,18 @@ def mutate_body(rng: random.Random, body: bytearray, profile: VmportProfile) -> 
         body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
 
 
-_HEAD_SIZE = 32
-
-
-def _head_values(body: bytearray, profile: VmportProfile) -> list[tuple[int, tuple[int, ...]]]:
-    """(place, values) of the head's fields: version, used_guestsize and the used counts, with
+def _head_values(body: bytearray, profile: VmportProfile) -> list[tuple[str, tuple[int, ...]]]:
+    """(name, values) of the head's fields: version, used_guestsize and the used counts, with
     the counts that spare slots push over the bound, and those that wrap."""
-    (size,) = struct.unpack_from("<I", body, 4)
+    size = HEAD.locate("used_guestsize").get(body)
     keys, jumbo = profile.MAX_NUM_KEY, profile.MAX_NUM_JUMBO_KEY
     return [
-        (0, (0, profile.SAVE_VERSION, profile.SAVE_VERSION + 1)),
-        (4, (0, 1, 2, size - 1, size + 1, len(body), 0xFFFFFFFF)),
-        (20, (0, 1, keys - 6, keys - 5, keys - 4, keys, 0xFFFFFFFA, 0xFFFFFFFB, 0xFFFFFFFF)),
-        (24, (0, 1, jumbo - 2, jumbo - 1, jumbo, 0xFFFFFFFE, 0xFFFFFFFF)),
-    ]
-
-
-def length_places(profile: VmportProfile) -> list[tuple[int, int]]:
-    """(place of its length, words of the buffer) of every buffer of a channel, of all."""
-    places = []
-    for start in profile.channel_places:
-        places.append((start + 20, profile.MAX_SEND_BUF))
-        for bucket in range(profile.MAX_BKTS):
-            places.append((start + 32 + 4 * bucket, profile.MAX_RECV_BUF))
-        places.append((start + 32 + 4 * profile.MAX_BKTS, profile.MAX_RECV_JUMBO_BUF))
-    return places
+        ("version", (0, profile.SAVE_VERSION, profile.SAVE_VERSION + 1)),
+        ("used_guestsize", (0, 1, 2, size - 1, size + 1, len(body), 0xFFFFFFFF)),
+        ("used_guestinfo", (0, 1, keys - 6, keys - 5, keys - 4, keys,
+                            0xFFFFFFFA, 0xFFFFFFFB, 0xFFFFFFFF)),
+        ("used_guestinfo_jumbo", (0, 1, jumbo - 2, jumbo - 1, jumbo, 0xFFFFFFFE, 0xFFFFFFFF)),
+    ]  # fmt: skip
 
 
 def _mutate_entry(rng: random.Random, body: bytearray, profile: VmportProfile) -> None:
@@ -133,8 +123,8 @@ def _mutate_entry(rng: random.Random, body: bytearray, profile: VmportProfile) -
 
 def mutate_record(record: bytes, rng: random.Random, profile: VmportProfile) -> bytes:
     """A record with one to three edits; its descriptor says the new length, mostly."""
-    body = bytearray(record[8:])
+    body = bytearray(record[DESCRIPTOR.size :])
     for _ in range(rng.choice((1, 1, 2, 3))):
         mutate_body(rng, body, profile)
-    head = descriptor(bytes(body)) if rng.random() < 0.95 else record[:8]
+    head = descriptor(bytes(body)) if rng.random() < 0.95 else record[: DESCRIPTOR.size]
     return head + bytes(body)

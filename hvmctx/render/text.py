@@ -9,6 +9,7 @@ the tool passes over in silence is reported by the caller (`HvmContext.damage`).
 from __future__ import annotations
 
 from hvmctx.abi import x86
+from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, Slot
 from hvmctx.abi.releases import CPU_COMPAT_SIZE, NEWEST, Release
 from hvmctx.render import lines as tables
@@ -72,7 +73,7 @@ class TextDialect:
             return head + "".join(_hex(bytes(record.body), 0)) if self.show_all else head
         if not self._understands(known):
             return head
-        if record.typecode == _VMPORT:
+        if record.typecode == VMPORT_TYPECODE:
             return head + self._vmport_lines(record)
         body = record.as_read()
         text = [line(body) for line in self._lines(known)]
@@ -92,7 +93,7 @@ class TextDialect:
         return "".join(vmport_lines(bytes(record.body), self.vmport))
 
     def _understands(self, known: RecordType) -> bool:
-        if known.typecode == _VMPORT:
+        if known.typecode == VMPORT_TYPECODE:
             return self.show_all or self.vmport is not None
         return self.show_all or _pick(tables.LINES.get(known.name, {}), self.release) is not None
 
@@ -142,7 +143,6 @@ class TextDialect:
         return "".join([line(body) for line in self._fpu])
 
 
-_VMPORT = 21  # not imported: few contexts have one
 _FLAGS = x86.hvm_hw_cpu.flags.offset
 
 

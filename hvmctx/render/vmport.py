@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvmctx.abi import vmport as abi
-from hvmctx.context.vmport import HEAD, Buffer, Parts, as_text, unpack
+from hvmctx.context.vmport import Buffer, Parts, as_text, unpack
 from hvmctx.render.cformat import CFormat
 
 TYPE_CHECKING = False
@@ -28,7 +28,8 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
             f"{profile.name}\n"
         )
         return
-    head = dict(zip(_HEAD_NAMES, HEAD.unpack_from(body)))
+    parts = Parts(body, profile)
+    head = parts.head
     yield _HEAD_LINE((head["version"], head["ping_time"], head["open_cookie"]))
     yield (
         "            used_guestsize {used_guestsize}, used_guestinfo {used_guestinfo}, "
@@ -37,7 +38,7 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
     for number, channel in enumerate(state.channels):
         if channel.proto_num != abi.PROTO_CLOSED:
             yield from _channel_lines(number, channel)
-    for entry in Parts(body, profile).entries:  # not of the state: a key may be there twice
+    for entry in parts.entries:  # not of the state: a key may be there twice
         label = "jumbo" if entry.jumbo else "guestinfo"
         sizes = f"({len(entry.key)} + {len(entry.value)})"
         yield f"          {label} {as_text(entry.key)} = {as_text(entry.value)} {sizes}\n"
@@ -45,7 +46,6 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
 
 _HEAD_LINE = CFormat("    VMPORT: version %#x, ping_time %u, open_cookie %#x\n")
 _CHANNEL_LINE = CFormat("         ch %i: id %u, cookie %#x, protocol %s, active_time %u\n")
-_HEAD_NAMES = tuple(name for name, _ in abi.HEAD)
 
 
 def _channel_lines(number: int, channel: Channel) -> Iterator[str]:

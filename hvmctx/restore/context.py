@@ -9,10 +9,8 @@ whatever the handler said. Source: xen/common/hvm/save.c, 4.5 to c447b730, and X
 
 from __future__ import annotations
 
-import struct
-
 from hvmctx.abi import x86
-from hvmctx.abi.declare import by_name, by_typecode
+from hvmctx.abi.declare import VMPORT_TYPECODE, by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.abi.x86_bits import RFLAGS
 from hvmctx.context.record import Record
@@ -26,8 +24,7 @@ if TYPE_CHECKING:
 
     from hvmctx.restore.host import Host
 
-_VMPORT = 21
-_DESCRIPTOR = struct.Struct("<HHI")
+_DESCRIPTOR = x86.DESCRIPTOR
 ERRNO_SINCE = "4.17"
 """The first release that passes a handler's errno on."""
 TWO_PASSES_SINCE = "4.19"
@@ -118,7 +115,7 @@ class _Load:
             if typecode == x86.END.typecode:
                 return
             known = by_typecode(typecode)
-            if typecode == _VMPORT and self._host.vmport is not None:
+            if typecode == VMPORT_TYPECODE and self._host.vmport is not None:
                 if not checking:
                     self._vmport(offset)
                 elif length > len(view) - offset - _DESCRIPTOR.size:

@@ -12,10 +12,10 @@ value length, no count.
 
 from __future__ import annotations
 
-import struct
-
 from hvmctx.abi import vmport as abi
-from hvmctx.abi.vmport import VmportProfile
+from hvmctx.abi.declare import VMPORT_TYPECODE
+from hvmctx.abi.vmport import ENTRY_HEAD, HEAD, JUMBO_ENTRY_HEAD, VmportProfile
+from hvmctx.abi.x86 import DESCRIPTOR
 from hvmctx.context.vmport import Parts, as_text
 from hvmctx.findings import ERROR, WARNING, Finding
 
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 ENOMEM, E2BIG, EFBIG, ESRCH, EINVAL = "ENOMEM", "E2BIG", "EFBIG", "ESRCH", "EINVAL"
 _U32 = 0xFFFFFFFF
-_DESCRIPTOR = struct.Struct("<HHI")
-_VERSION = 4
+_VERSION = HEAD.locate("version")
+_PROTOCOL = abi.vmport_channel_control.proto_num.offset
+_PROTOCOL_AT = abi.CONTROL_NUMBERS.index("proto_num")
 
 OVERREAD, OVERFLOW, INDEX = "overread", "overflow", "index"
 SITES = {
@@ -106,7 +107,7 @@ class Restored:
         counts: tuple[int, int],
         entries: tuple[list[tuple[int, bytes, bytes]], list[tuple[int, bytes, bytes]]],
     ) -> None:
-        self.cursor = _DESCRIPTOR.size + len(body)
+        self.cursor = DESCRIPTOR.size + len(body)
         self.slots, self.jumbo_slots = counts
         self.guestinfo, self.guestinfo_jumbo = entries
         self._body = body
@@ -171,52 +172,20 @@ def _stop(violation: Violation) -> NoReturn:
     raise _Stop(violation)
 
 
-class _Fixed:
-    """Where the buffers' lengths are among the numbers of one profile's fixed part."""
-
-    def __init__(self, profile: VmportProfile) -> None:
-        stride = 9 + 2 * (profile.MAX_BKTS + 1)
-        sizes = [
-            ("send_buf", 4 * (profile.MAX_SEND_BUF + 1)),
-            *[("recv_buf", 4 * (profile.MAX_RECV_BUF + 1))] * profile.MAX_BKTS,
-            ("jumbo recv_buf", 4 * (profile.MAX_RECV_JUMBO_BUF + 1)),
-        ]
-        places = [4, *range(9, stride, 2)]
-        self.lengths = [
-            (6 + channel * stride + place, site, size)
-            for channel in range(profile.MAX_CHANS)
-            for place, (site, size) in zip(places, sizes)
-        ]
-        """(position of its length in the unpacked values, site, bytes) of every buffer, in
-        the order in which the loader fills them."""
-
-    @classmethod
-    def of(cls, profile: VmportProfile) -> _Fixed:
-        plan = _plans.get(profile)
-        if plan is None:
-            if len(_plans) > 64:
-                _plans.clear()
-            plan = _plans[profile] = cls(profile)
-        return plan
-
-
-_plans: dict[VmportProfile, _Fixed] = {}
-
-
 def check(
     context: memoryview, profile: VmportProfile, *, allocated: bool = True
 ) -> Refused | memoryview:
     """The loader's own checks, rules 1 to 4: the refusal, or the body."""
     if not allocated:
         return Refused(ENOMEM, 0, "vmport-allocated")
-    if len(context) < _DESCRIPTOR.size:
+    if len(context) < DESCRIPTOR.size:
         return Refused(E2BIG, 0, "vmport-descriptor")
-    typecode, _, length = _DESCRIPTOR.unpack_from(context)
-    if length + _DESCRIPTOR.size > len(context):
+    typecode, _, length = DESCRIPTOR.unpack_from(context)
+    if length + DESCRIPTOR.size > len(context):
         return Refused(EFBIG, 0, "vmport-body")
-    if typecode != abi.TYPECODE or length > profile.max_size:
+    if typecode != VMPORT_TYPECODE or length > profile.max_size:
         return Refused(ESRCH, 0, "vmport-type")
-    return context[_DESCRIPTOR.size : _DESCRIPTOR.size + length]
+    return context[DESCRIPTOR.size : DESCRIPTOR.size + length]
 
 
 def _context(record: bytes | memoryview, following: bytes = b"") -> memoryview:
@@ -250,33 +219,34 @@ def _load(
     """The load behind the checks. `report` is told of each step that is not safe; where it
     returns, the load goes on as if what is not there were empty."""
     end = len(body)
-    if end < _VERSION:
-        report(Violation("version", 0, _VERSION, end))
-        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-save-version")
-    if int.from_bytes(body[:_VERSION], "little") != profile.SAVE_VERSION:
-        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-save-version")
+    if end < _VERSION.size:
+        report(Violation("version", 0, _VERSION.size, end))
+        return Refused(EINVAL, DESCRIPTOR.size + end, "vmport-save-version")
+    if _VERSION.get(body) != profile.SAVE_VERSION:
+        return Refused(EINVAL, DESCRIPTOR.size + end, "vmport-save-version")
     fixed = profile.fixed_size
     if end < fixed:
         report(Violation("fixed part", 0, fixed, end))
-        return Refused(EINVAL, _DESCRIPTOR.size + end, "vmport-fixed-part")
-    plan = _Fixed.of(profile)
-    values = profile.fixed.unpack_from(body)
+        return Refused(EINVAL, DESCRIPTOR.size + end, "vmport-fixed-part")
+    head, values = HEAD.decode(body), profile.fixed.unpack_from(body)
     cursor = fixed
-    for place, site, size in plan.lengths:
-        length = values[place]
+    for place in profile.buffers:
+        length = values[place.length_at]
         if length:
-            if length > size:
-                report(Violation(site, cursor, length, size))
+            if length > place.room:
+                report(Violation(place.array, cursor, length, place.room))
             if cursor + length > end:
-                report(Violation(f"{site} source", cursor, cursor + length, end))
+                report(Violation(f"{place.array} source", cursor, cursor + length, end))
             cursor += length
-    entries = _Entries(body, cursor, values[1], profile, report)
+    entries = _Entries(body, cursor, head["used_guestsize"], profile, report)
     guestinfo, slots = entries.load(
-        "guestinfo", 2, values[4], profile.MAX_NUM_KEY, profile.MAX_VAL_LEN
-    )
+        "guestinfo", ENTRY_HEAD.size, head["used_guestinfo"],
+        profile.MAX_NUM_KEY, profile.MAX_VAL_LEN,
+    )  # fmt: skip
     jumbo, jumbo_slots = entries.load(
-        "guestinfo_jumbo", 3, values[5], profile.MAX_NUM_JUMBO_KEY, profile.MAX_VAL_JUMBO_LEN
-    )
+        "guestinfo_jumbo", JUMBO_ENTRY_HEAD.size, head["used_guestinfo_jumbo"],
+        profile.MAX_NUM_JUMBO_KEY, profile.MAX_VAL_JUMBO_LEN,
+    )  # fmt: skip
     return Restored(body, profile, (slots, jumbo_slots), (guestinfo, jumbo))
 
 
@@ -304,7 +274,7 @@ class _Entries:
         """One loop: `used` entries with heads of `head` bytes into the slots made for
         them. Returns the entries, and the number of slots."""
         body, end, report = self._body, len(self._body), self._report
-        count = abi.slots_made(used, jumbo=head == 3)
+        count = abi.slots_made(used, jumbo=head == JUMBO_ENTRY_HEAD.size)
         found = []
         for index in range(min(count, slots)):
             if index >= used or not self._left:
@@ -366,15 +336,17 @@ def restore_fixed(
     def refuse(violation: Violation) -> None:
         if violation.kind != INDEX:
             raise _Stop(violation)
-        head = profile.fixed.unpack_from(body)
-        for place, slots in enumerate((profile.MAX_NUM_KEY, profile.MAX_NUM_JUMBO_KEY)):
-            if head[4 + place] > slots:
-                raise _Stop(violation)
+        head = HEAD.decode(body)
+        if (
+            head["used_guestinfo"] > profile.MAX_NUM_KEY
+            or head["used_guestinfo_jumbo"] > profile.MAX_NUM_JUMBO_KEY
+        ):
+            raise _Stop(violation)
 
     try:
         outcome = _load(body, profile, refuse)
     except _Stop as stopped:
-        return Refused(EINVAL, _DESCRIPTOR.size + len(body), _fix_of(stopped.violation.site))
+        return Refused(EINVAL, DESCRIPTOR.size + len(body), _fix_of(stopped.violation.site))
     if isinstance(outcome, Restored):
         outcome.slots = min(outcome.slots, profile.MAX_NUM_KEY)
         outcome.jumbo_slots = min(outcome.jumbo_slots, profile.MAX_NUM_JUMBO_KEY)
@@ -414,7 +386,7 @@ def findings_of(
     if isinstance(body, Refused):
         say(ERROR, body.rule, f"{RULES[body.rule]}", 0)
         return findings
-    start = _DESCRIPTOR.size
+    start = DESCRIPTOR.size
     violated: list[Violation] = []
     outcome = _load(body, profile, violated.append)
     for violation in violated:
@@ -422,7 +394,7 @@ def findings_of(
         say(ERROR, violation.rule, violation.text, start + min(violation.offset, len(body)))
     if isinstance(outcome, Refused):
         if not violated:
-            version = int.from_bytes(body[:_VERSION], "little")
+            version = _VERSION.get(body)
             say(
                 ERROR, outcome.rule, f"version {version:#x}, expected {profile.SAVE_VERSION:#x}",
                 start,
@@ -435,50 +407,38 @@ def findings_of(
 
 def _inconsistencies(body: bytes, profile: VmportProfile) -> Iterator[tuple[str, str, int]]:
     parts = Parts(body, profile)
-    places = profile.channel_places
-    for number, (at, control) in enumerate(zip(places, parts.channels)):
-        buckets = list(zip(control[9::2], control[10::2]))
-        name = f"chans[{number}]"
-        if control[3] not in abi.PROTOCOLS:
-            yield "vmport-protocol", f"{name}.proto_num is {control[3]:#x}", at + 16
-        yield from _bad_padding(name, body, at + 27, at + 32)
-        yield from _bad_padding(name, body, at + 32 + 4 * len(buckets), at + places.step)
-        sizes = [profile.MAX_RECV_BUF] * profile.MAX_BKTS + [profile.MAX_RECV_JUMBO_BUF]
-        lengths = [("send", control[4], control[5], profile.MAX_SEND_BUF, at + 20)]
-        lengths += [
-            (
-                f"recv[{n}]" if n < profile.MAX_BKTS else "jumbo_recv",
-                *bucket,
-                words,
-                at + 32 + 4 * n,
-            )
-            for n, (bucket, words) in enumerate(zip(buckets, sizes))
-        ]
-        for buffer, length, index, words, offset in lengths:
-            if 4 * words < length <= 4 * (words + 1):
-                text = f"{name}.{buffer} has {length} bytes, of which the writer keeps {4 * words}"
-                yield "vmport-capped", text, offset
-            if index > length:
-                yield "vmport-index", f"{name}.{buffer}: index {index} of {length} bytes", offset
-    yield from _bad_padding("the head", body, 28, 32)
+    channels = zip(profile.channel_places, profile.channel_numbers)
+    for number, (offset, first) in enumerate(channels):
+        protocol = parts.values[first + _PROTOCOL_AT]
+        if protocol not in abi.PROTOCOLS:
+            text = f"chans[{number}].proto_num is {protocol:#x}"
+            yield "vmport-protocol", text, offset + _PROTOCOL
+    for name, start, end in profile.padding:
+        if any(body[start:end]):
+            yield "vmport-padding", f"padding of {name} is {body[start:end].hex()}", start
+    for place in profile.buffers:
+        name = f"chans[{place.channel}].{place.name}"
+        length, index = parts.values[place.length_at], parts.values[place.index_at]
+        if place.kept < length <= place.room:
+            text = f"{name} has {length} bytes, of which the writer keeps {place.kept}"
+            yield "vmport-capped", text, place.offset
+        if index > length:
+            yield "vmport-index", f"{name}: index {index} of {length} bytes", place.offset
     yield from _bad_entries(body, parts)
 
 
-def _bad_padding(name: str, body: bytes, start: int, end: int) -> Iterator[tuple[str, str, int]]:
-    if any(body[start:end]):
-        yield "vmport-padding", f"padding of {name} is {body[start:end].hex()}", start
-
-
 def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
-    taken = parts.rest - parts.first_entry
-    if parts.head[1] != taken:
-        text = f"used_guestsize is {parts.head[1]}, the entries take {taken}"
-        yield "vmport-size", text, 4
-    for jumbo, place, name in ((False, 4, "guestinfo"), (True, 5, "guestinfo_jumbo")):
+    taken, size = parts.rest - parts.first_entry, parts.head["used_guestsize"]
+    if size != taken:
+        text = f"used_guestsize is {size}, the entries take {taken}"
+        yield "vmport-size", text, HEAD.locate("used_guestsize").offset
+    for jumbo, name in ((False, "guestinfo"), (True, "guestinfo_jumbo")):
         entries = [entry for entry in parts.entries if entry.jumbo == jumbo]
-        if parts.head[place] != len(entries):
-            text = f"used_{name} is {parts.head[place]}, there are {len(entries)} entries"
-            yield "vmport-count", text, 20 + 4 * (place - 4)
+        used = HEAD.locate(f"used_{name}")
+        count = used.get(body)
+        if count != len(entries):
+            text = f"{used.path} is {count}, there are {len(entries)} entries"
+            yield "vmport-count", text, used.offset
         seen = set()
         for entry in entries:
             if entry.key in seen:

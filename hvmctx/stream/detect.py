@@ -45,7 +45,7 @@ def _typecode(head: bytes) -> int:
 
 
 def _starts_with_header(head: bytes) -> bool:
-    header = struct.pack("<HHI", x86.HEADER.typecode, 0, x86.HEADER.size)
+    header = x86.DESCRIPTOR.pack(x86.HEADER.typecode, 0, x86.HEADER.size)
     return head[:8] == header
 
 

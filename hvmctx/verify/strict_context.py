@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
 
@@ -296,17 +297,21 @@ _PVH = ("PCI_IRQ", "ISA_IRQ", "PCI_LINK")
 """What a guest without emulated devices has of them."""
 
 
-def findings_of(context: HvmContext, base_offset: int = 0) -> list[Finding]:
-    """All findings about a context whose first byte lies at `base_offset`. Never raises."""
-    judging = _Judging(context, base_offset)
+def findings_of(
+    context: HvmContext, base_offset: int = 0, vmport: VmportProfile | None = None
+) -> list[Finding]:
+    """All findings about a context whose first byte lies at `base_offset`; `vmport` is the
+    profile of its VMPORT records (default: the one in use). Never raises."""
+    judging = _Judging(context, base_offset, vmport)
     judging.run()
     return judging.findings
 
 
 class _Judging:
-    def __init__(self, context: HvmContext, base_offset: int) -> None:
+    def __init__(self, context: HvmContext, base_offset: int, vmport: VmportProfile | None) -> None:
         self._context = context
         self._base = base_offset
+        self._vmport = vmport
         self.findings: list[Finding] = []
 
     def _say(self, severity: str, rule: str, text: str, record: Record | None = None) -> None:
@@ -329,7 +334,7 @@ class _Judging:
             from hvmctx.restore import vmport
 
             self.findings += vmport.findings_of(
-                record.to_bytes(), None, self._base + (record.offset or 0)
+                record.to_bytes(), self._vmport, self._base + (record.offset or 0)
             )
             return
         known = record.type

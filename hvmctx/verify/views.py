@@ -87,7 +87,7 @@ def verify(
                 findings.append(_of_error(error))
         if strict is not None:
             strict.end(image)
-            findings += strict.findings + _context(image)
+            findings += strict.findings + _context(image, vmport)
     return _once(findings)
 
 
@@ -108,7 +108,7 @@ def _of_error(error: FormatError) -> Finding:
     )
 
 
-def _context(image: Image) -> list[Finding]:
+def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
     from hvmctx.abi import streams
     from hvmctx.stream.reader import LIBXC
     from hvmctx.verify.strict_context import findings_of
@@ -120,7 +120,7 @@ def _context(image: Image) -> list[Finding]:
         context = image.hvm_context
     except HvmctxError:  # longer than any reader takes: the tables have said so
         return []
-    findings = findings_of(context, 0 if record is None else record.body_offset)
+    findings = findings_of(context, 0 if record is None else record.body_offset, vmport)
     if context.damage is not None and context.damage not in image.problems:
         findings.append(_of_error(context.damage))
     return findings
