@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 from hypothesis import HealthCheck, settings
 
 from hvmctx.cli import main
+from tests.running import Result, Run, Said
 
 settings.register_profile(
     "suite",
@@ -23,11 +21,11 @@ settings.load_profile("suite")
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs the command: its exit status, and what it said on stdout and stderr."""
 
-    def call(*arguments: object) -> Any:
+    def call(*arguments: object) -> Result:
         status = main([str(argument) for argument in arguments])
-        return status, capfd.readouterr()
+        return Result(status, Said(*capfd.readouterr()))
 
     return call

@@ -13,8 +13,8 @@ from benchmarks.sparse import write_sparse_stream
 from hvmctx.abi import streams
 from hvmctx.errors import InputError, LengthError
 from hvmctx.image import open_image
+from tests.running import TOOL
 from tests.samples import EXAMPLE, context_bytes, libxc_head, xl_head
-from tests.test_cli import TOOL
 
 PEAK = """
 import resource, subprocess, sys

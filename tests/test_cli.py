@@ -8,12 +8,12 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hvmctx.cli import COMMANDS, main
+from hvmctx.cli import COMMANDS
+from tests.running import ROOT, TOOL, Run, bare
 from tests.samples import (
     CONTEXTS,
     DATA,
@@ -25,35 +25,7 @@ from tests.samples import (
     release_of,
 )
 
-ROOT = Path(__file__).parent.parent
-TOOL = str(ROOT / "tools" / "xen-hvmctx.py")
 ASTRAY = ("old_cpu_1024_misparse", "unknown_type_length_past_end")
-
-
-class Result:
-    def __init__(self, status: int, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> Result:
-        status = main([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        return Result(status, captured.out, captured.err)
-
-    return call
-
-
-def bare(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """A Python without site packages, as on a dom0."""
-    return subprocess.run(
-        [sys.executable, "-I", "-S", TOOL, *map(str, arguments)], input=stdin, capture_output=True,
-        check=False,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("path", CONTEXTS, ids=lambda path: "/".join(path.parts[-3:]))

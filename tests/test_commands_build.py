@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from hvmctx.cli import main
 from hvmctx.image import open_image
+from tests.running import Result, Run
 from tests.samples import DATA, EXAMPLE, context_bytes
 from tests.test_save_qemu_core import qemus_own
 
@@ -18,11 +18,11 @@ __all__ = ["qemus_own"]
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
-    def call(*arguments: object, out: str = "out") -> Any:
-        command = ["build", *(str(argument) for argument in arguments)]
-        status = main([*command, "-o", str(tmp_path / out), "--force"])
-        return status, capfd.readouterr()
+def build(run: Run, tmp_path: Path) -> Run:
+    """Runs build, which writes `out` in the test's own directory."""
+
+    def call(*arguments: object) -> Result:
+        return run("build", *arguments, "-o", tmp_path / "out", "--force")
 
     return call
 
@@ -34,8 +34,8 @@ def memory(tmp_path: Path) -> Path:
     return path
 
 
-def test_of_an_image(run: Callable[..., Any], tmp_path: Path) -> None:
-    status, said = run("--base", EXAMPLE)
+def test_of_an_image(build: Run, tmp_path: Path) -> None:
+    status, said = build("--base", EXAMPLE)
     assert status == 0 and said.err == "hvmctx: 6144 pages, 55128 bytes of stream\n"
     with open_image(tmp_path / "out") as image, open_image(EXAMPLE) as base:
         assert image.config == base.config and image.tsc_info == base.tsc_info
@@ -44,17 +44,17 @@ def test_of_an_image(run: Callable[..., Any], tmp_path: Path) -> None:
     assert main(["verify", str(tmp_path / "out"), "--as", "verifier"]) == 0
 
 
-def test_memory_alone(run: Callable[..., Any], memory: Path, tmp_path: Path) -> None:
+def test_memory_alone(build: Run, memory: Path, tmp_path: Path) -> None:
     how = ("--layer", "libxc", "--tsc", "0,2600000")
-    assert run("--memory", memory, "--vcpus", 2, *how)[0] == 0
+    assert build("--memory", memory, "--vcpus", 2, *how)[0] == 0
     with open_image(tmp_path / "out") as image:
         assert len(image.hvm_context.vcpus) == 2 and image.xen_version == (4, 17)
         assert image.tsc_info is not None and image.tsc_info.khz == 2600000
         assert image.memory_map.counts()[0] == 5
 
 
-def test_a_core(run: Callable[..., Any], qemus_own: Path, tmp_path: Path) -> None:
-    status, said = run("--core", qemus_own)
+def test_a_core(build: Run, qemus_own: Path, tmp_path: Path) -> None:
+    status, said = build("--core", qemus_own)
     assert status == 0 and "no EFER" in said.err
     with open_image(tmp_path / "out") as image:
         assert image.hvm_context.vcpus[0].cpu.rip == 0xB7B9
@@ -62,7 +62,7 @@ def test_a_core(run: Callable[..., Any], qemus_own: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("form", ["raw", "json", "image"])
-def test_a_context(run: Callable[..., Any], memory: Path, tmp_path: Path, form: str) -> None:
+def test_a_context(build: Run, memory: Path, tmp_path: Path, form: str) -> None:
     context = tmp_path / "context"
     if form == "raw":
         context.write_bytes(context_bytes())
@@ -72,17 +72,17 @@ def test_a_context(run: Callable[..., Any], memory: Path, tmp_path: Path, form: 
         assert "image" in plain
     else:
         context.write_bytes(EXAMPLE.read_bytes())
-    assert run("--memory", memory, "--context", context, "--policy", EXAMPLE)[0] == 0
+    assert build("--memory", memory, "--context", context, "--policy", EXAMPLE)[0] == 0
     with open_image(tmp_path / "out") as image:
         assert image.hvm_context.vcpus[0].cpu.rip == 0xB7B9
         assert image.cpuid_policy is not None
 
 
-def test_parts_in_the_place_of_the_bases(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_parts_in_the_place_of_the_bases(build: Run, tmp_path: Path) -> None:
     model, config = tmp_path / "model", tmp_path / "config"
     model.write_bytes(b"QEVM\0\0\0\3other")
     config.write_text('{"b_info": {"max_vcpus": 1}}')
-    status, _ = run(
+    status, _ = build(
         "--base", EXAMPLE, "--emulator", model, "--config", config, "--param", "STORE_PFN=0xfeff8",
         "--param", "35=1", "--release", "4.20",
     )  # fmt: skip
@@ -93,13 +93,13 @@ def test_parts_in_the_place_of_the_bases(run: Callable[..., Any], tmp_path: Path
         assert image.params[1] == 0xFEFF8 and image.params[35] == 1
 
 
-def test_contradictions(run: Callable[..., Any], memory: Path, tmp_path: Path) -> None:
+def test_contradictions(build: Run, memory: Path, tmp_path: Path) -> None:
     how = ("--memory", memory, "--vcpus", 1, "--param", "STORE_PFN=0")
-    status, said = run(*how)
+    status, said = build(*how)
     assert status == 1 and not (tmp_path / "out").exists()
     assert "STORE_PFN [param-missing]" in said.err
     assert "1 contradiction; --force-inconsistent" in said.err
-    status, said = run(*how, "--force-inconsistent")
+    status, said = build(*how, "--force-inconsistent")
     assert status == 0 and (tmp_path / "out").exists() and "[param-missing]" in said.err
 
 
@@ -124,10 +124,10 @@ def test_contradictions(run: Callable[..., Any], memory: Path, tmp_path: Path) -
     ],
 )
 def test_what_fails(
-    run: Callable[..., Any], memory: Path, tmp_path: Path, arguments: Any, status: int, reason: str
+    build: Run, memory: Path, tmp_path: Path, arguments: Any, status: int, reason: str
 ) -> None:
     given = [memory if argument == "MEMORY" else argument for argument in arguments]
-    found, said = run(*given)
+    found, said = build(*given)
     assert (found, said.out) == (status, "") and reason in said.err
     assert not list(tmp_path.glob("out*")), "nothing is left behind"
 

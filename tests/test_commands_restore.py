@@ -1,41 +1,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hvmctx.cli import main
 from hvmctx.restore.context import WALK, rules
 from hvmctx.restore.stream import HEADER_RULES
 from hvmctx.restore.stream import RULES as STREAM
 from hvmctx.restore.vmport import RULES
+from tests.running import Run
 from tests.samples import DATA, EXAMPLE, context_bytes
 from tools import rules_doc
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    def call(*arguments: object) -> Any:
-        status = main(["restore", *map(str, arguments)])
-        return status, capfd.readouterr()
-
-    return call
-
-
-def test_accept(run: Callable[..., Any]) -> None:
-    status, said = run(EXAMPLE, "--release", "4.17")
+def test_accept(run: Run) -> None:
+    status, said = run("restore", EXAMPLE, "--release", "4.17")
     assert (status, said.out) == (0, "accept: Xen 4.17 would restore this image\n")
 
 
-def test_refuse(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_refuse(run: Run, tmp_path: Path) -> None:
     context = bytearray(context_bytes())
     context[40 + 656] = 0  # cr0 without ET
     path = tmp_path / "context"
     path.write_bytes(context)
-    status, said = run(path, "--release", "4.17", "--policy", EXAMPLE)
+    status, said = run("restore", path, "--release", "4.17", "--policy", EXAMPLE)
     assert status == 1
     assert said.out == (
         "refuse: Xen 4.17: EINVAL: context: offset 0x20: CPU/0: cr0 has an unknown bit, or no ET, "
@@ -44,19 +33,23 @@ def test_refuse(run: Callable[..., Any], tmp_path: Path) -> None:
     image = EXAMPLE.read_bytes()
     at = image.index(context_bytes()[:700])
     path.write_bytes(image[:at] + bytes(context[:700]) + image[at + 700 :])
-    status, said = run(path, "--format", "json")
+    status, said = run("restore", path, "--format", "json")
     plain = json.loads(said.out)
     assert (status, plain["rule"], plain["offset"]) == (1, "cpu-cr0", at + 32)
 
 
-def test_json(run: Callable[..., Any]) -> None:
-    status, said = run(DATA / "images" / "hvm1.hvmctx.bin", "--format", "json", "--vcpus", "1")
+def test_json(run: Run) -> None:
+    status, said = run(
+        "restore", DATA / "images" / "hvm1.hvmctx.bin", "--format", "json", "--vcpus", "1"
+    )
     plain = json.loads(said.out)
     assert list(plain) == [
         "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
     ]  # fmt: skip
     assert status == 0 and plain["verdict"] == "accept" and plain["errno"] is None
-    status, said = run(DATA / "images" / "hvm2x420.hvmctx.bin", "--format", "json", "--vcpus", "1")
+    status, said = run(
+        "restore", DATA / "images" / "hvm2x420.hvmctx.bin", "--format", "json", "--vcpus", "1"
+    )
     plain = json.loads(said.out)
     assert (status, plain["rule"], plain["record"], plain["instance"]) == (
         1,
@@ -76,8 +69,8 @@ def test_json(run: Callable[..., Any]) -> None:
         | set(HEADER_RULES)
     ),
 )
-def test_explain(rule: str, run: Callable[..., Any]) -> None:
-    status, said = run("--explain", rule)
+def test_explain(rule: str, run: Run) -> None:
+    status, said = run("restore", "--explain", rule)
     assert status == 0 and said.out.startswith(f"{rule}: ")
     assert rule in rules_doc.document()
 
@@ -87,17 +80,17 @@ def test_explain(rule: str, run: Callable[..., Any]) -> None:
     [(), ("--explain", "nope"), (EXAMPLE, "--release", "9.9"), (EXAMPLE, "--vcpus", "0"),
      (EXAMPLE, "--vcpus", "x"), (EXAMPLE, "--vmport-profile", "nope")],
 )  # fmt: skip
-def test_usage(arguments: tuple[object, ...], run: Callable[..., Any]) -> None:
-    status, said = run(*arguments)
+def test_usage(arguments: tuple[object, ...], run: Run) -> None:
+    status, said = run("restore", *arguments)
     assert status == 2 and said.err.count("\n") == 1 and not said.out
 
 
-def test_no_context(run: Callable[..., Any]) -> None:
-    status, said = run(DATA / "streams" / "handbuilt" / "libxc_v3_pv_ok.bin")
+def test_no_context(run: Run) -> None:
+    status, said = run("restore", DATA / "streams" / "handbuilt" / "libxc_v3_pv_ok.bin")
     assert (status, said.out[:7]) == (0, "accept:")
-    status, said = run(DATA / "streams" / "legacy_hvm_w64.in.bin")
+    status, said = run("restore", DATA / "streams" / "legacy_hvm_w64.in.bin")
     assert status == 1 and "convert it first" in said.err
-    status, said = run(DATA / "images" / "hvm1.hvmctx.bin", "--policy", "/no/such/image")
+    status, said = run("restore", DATA / "images" / "hvm1.hvmctx.bin", "--policy", "/no/such/image")
     assert status == 1 and "No such file" in said.err
 
 
