@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from hvmctx.cli import main
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import VmportState, to_record
 from tests.running import Result, Run, Said
+from tests.vmport_samples import busy_state
 
 settings.register_profile(
     "suite",
@@ -29,3 +35,23 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
         return Result(status, Said(*capfd.readouterr()))
 
     return call
+
+
+@pytest.fixture
+def busy_context(tmp_path: Path) -> Path:
+    """A context with a VMPORT record that has a little of everything."""
+    path = tmp_path / "context"
+    path.write_bytes(HvmContext([to_record(busy_state()), Record(0, 0)]).to_bytes())
+    return path
+
+
+@pytest.fixture
+def vmport(tmp_path: Path) -> Path:
+    """A context whose VMPORT record has 59 keys, as many as load safely."""
+    state = VmportState.empty()
+    state.guestinfo = {b"k%d" % n: b"v" for n in range(59)}
+    state.guestinfo[b"\xff"] = b"bytes"
+    del state.guestinfo[b"k0"]
+    path = tmp_path / "vmport"
+    path.write_bytes(HvmContext([to_record(state), Record(0, 0)]).to_bytes())
+    return path

@@ -1,7 +1,8 @@
-"""fuzz run and fuzz diff as a user types them; campaign and generate have their own."""
+"""fuzz run and fuzz diff as a user types them; of the campaign its arguments and files."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -78,3 +79,24 @@ def test_usage(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) ->
     assert main(["fuzz", *arguments]) == 2
     said = capfd.readouterr()
     assert said.err.count("\n") == 1 and not said.out
+
+
+def test_campaign(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    how = ["--target", "vmport", "--corpus", str(tmp_path / "c"), "--executions", "200"]
+    files = ["--json", str(tmp_path / "json"), "--html", str(tmp_path / "html")]
+    assert main(["fuzz", "campaign", *how, *files]) == 0
+    assert capfd.readouterr().out.startswith("vmport: 200 executions in ")
+    plain = json.loads((tmp_path / "json").read_text())
+    assert plain["rules_known"] == len(TARGETS["vmport"].known) and plain["findings"] == []
+    assert (tmp_path / "html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--target", "nope", "--corpus", "c"), ("--target", "vmport"),
+     ("--target", "vmport", "--corpus", "c", "--time", "soon"),
+     ("--target", "vmport", "--corpus", "c", "--time", "0")],
+)  # fmt: skip
+def test_usage_of_campaign(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", "campaign", *arguments]) == 2
+    assert capfd.readouterr().err.count("\n") == 1

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +14,7 @@ from hvmctx.context.record import Record
 from hvmctx.context.vmport import Buffer, VmportState, to_record
 from hvmctx.diff import diff_contexts, diff_images
 from hvmctx.image import open_image
-from tests.samples import (
-    DATA,
-    EXAMPLE,
-    IMAGES,
-    context_bytes,
-    libxc_head,
-    page_data,
-    record,
-    word,
-)
+from tests.samples import EXAMPLE, IMAGES, context_bytes, libxc_head, page_data, record, word
 from tests.test_context_hvm_context import streams
 from tests.test_verify_strict_context import cpu, drop, put
 
@@ -168,23 +158,3 @@ def test_records_that_are_not_taken_apart() -> None:
 def test_a_missing_context() -> None:
     bare = libxc_head() + record(16) + record(0)
     assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: there"]
-
-
-def test_command(run: Callable[..., Any], tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    assert run("set", EXAMPLE, "CPU.rax=0x1234", "-o", other)[0] == 0
-    status, said = run("diff", EXAMPLE, other)
-    assert (status, said.out) == (1, "CPU/0.rax: 0x0 -> 0x1234\n")
-    assert run("diff", EXAMPLE, EXAMPLE)[0] == 0
-    status, said = run("diff", EXAMPLE, other, "--format", "json")
-    assert json.loads(said.out) == [{"path": "CPU/0.rax", "before": "0x0", "after": "0x1234"}]
-    context = DATA / "images" / "hvm1.hvmctx.bin"
-    status, said = run("diff", context, other)
-    assert status == 1 and "CPU/0.rax: 0x0 -> 0x1234" in said.out
-    assert run("diff", EXAMPLE, "/no/such/file")[0] == 2
-    assert run("diff", EXAMPLE, DATA / "streams" / "legacy_hvm_w64.in.bin")[0] == 2
-    assert run("diff", "-", "-")[0] == 2
-    cut = tmp_path / "cut"
-    cut.write_bytes(EXAMPLE.read_bytes()[:-9])
-    status, said = run("diff", EXAMPLE, cut)
-    assert status == 2 and said.err.count("\n") == 1 and "EMULATOR_CONTEXT" in said.err

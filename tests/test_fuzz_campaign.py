@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
-from hvmctx.cli import main
 from hvmctx.errors import InputError
 from hvmctx.fuzz import campaign as module
 from hvmctx.fuzz.campaign import Engine, Summary, campaign
@@ -91,24 +89,3 @@ def test_page() -> None:
     assert "1 of 2 rules in 2 s" in text and "<script" not in text
     empty = page(Summary("t", 1).as_dict())
     assert "<li>none</li>" in empty
-
-
-def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    how = ["--target", "vmport", "--corpus", str(tmp_path / "c"), "--executions", "200"]
-    files = ["--json", str(tmp_path / "json"), "--html", str(tmp_path / "html")]
-    assert main(["fuzz", "campaign", *how, *files]) == 0
-    assert capfd.readouterr().out.startswith("vmport: 200 executions in ")
-    plain = json.loads((tmp_path / "json").read_text())
-    assert plain["rules_known"] == len(TARGETS["vmport"].known) and plain["findings"] == []
-    assert (tmp_path / "html").read_text().startswith("<!doctype html>")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [("--target", "nope", "--corpus", "c"), ("--target", "vmport"),
-     ("--target", "vmport", "--corpus", "c", "--time", "soon"),
-     ("--target", "vmport", "--corpus", "c", "--time", "0")],
-)  # fmt: skip
-def test_usage(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["fuzz", "campaign", *arguments]) == 2
-    assert capfd.readouterr().err.count("\n") == 1

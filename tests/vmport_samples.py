@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
+from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, XEN_4_5_V6, VmportProfile
 from hvmctx.context.vmport import Buffer, Channel, VmportState
 from tests.samples import DATA
 
@@ -63,3 +63,18 @@ def states(draw: st.DrawFn, profile: VmportProfile) -> VmportState:
         entries(min(profile.MAX_NUM_KEY, 20), profile.MAX_VAL_LEN),
         entries(profile.MAX_NUM_JUMBO_KEY, profile.MAX_VAL_JUMBO_LEN),
     )
+
+
+def busy_state() -> VmportState:
+    made = VmportState.empty()
+    made.ping_time, made.open_cookie = 123456, 0x11223344
+    first = made.channels[0]
+    first.proto_num, first.chan_id, first.cookie = PROTO_RPCI, 3, 0xC0FFEE
+    first.active_time, first.recv_read, first.recv_write = 77, 1, 2
+    first.send = Buffer(b"info\0\xff", 2)
+    first.recv[1] = Buffer(b'1 "')
+    first.jumbo_recv = Buffer(b"j" * 70, 9)
+    made.channels[2].proto_num = PROTO_TCLO
+    made.guestinfo = {b"guestinfo.ip": b"10.0.0.1", b"k\\": b""}
+    made.guestinfo_jumbo = {b"big": b"v" * 22}
+    return made

@@ -1,0 +1,65 @@
+"""set as a user types them."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import VmportState, to_record
+from tests.samples import EXAMPLE
+from tests.vmport_samples import OTHER
+
+
+def test_set(run: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    status, said = run("set", EXAMPLE, "CPU/0.rax=0x1234", "CPU/0.rbx=5", "-o", out)
+    assert (status, said.err) == (0, "")
+    assert run("get", out, "CPU.rax", "CPU.rbx")[1].out == "0x1234\n0x5\n"
+    assert len(out.read_bytes()) == len(EXAMPLE.read_bytes())
+    assert run("set", EXAMPLE, "CPU/0.rax=1", "-o", out)[0] == 1
+    status, said = run("set", EXAMPLE, "CPU/0.rax", "-o", out, "--force")
+    assert status == 2 and "expected PATH=VALUE" in said.err
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress(EXAMPLE.read_bytes()))
+    assert run("set", packed, "CPU/0.rax=0x1234", "CPU/0.rbx=5", "-o", tmp_path / "two")[0] == 0
+    assert (tmp_path / "two").read_bytes() == out.read_bytes()
+
+
+def test_set_warns_of_a_refusal(run: Callable[..., Any], tmp_path: Path) -> None:
+    status, said = run("set", EXAMPLE, "CPU/0.cr4=0x1000", "-o", tmp_path / "out")
+    assert status == 0
+    assert said.err == (
+        "hvmctx: warning: Xen 4.17 would now refuse the context: CPU/0: cr4 has a bit that the "
+        "guest's CPU policy does not allow: cr4 is 0x1000 [cpu-cr4]\n"
+    )
+
+
+def test_set_warns_of_keys_beyond_the_slots(
+    run: Callable[..., Any], vmport: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run("set", vmport, 'VMPORT.guestinfo["k1"]="w"', "-o", out)[1].err == ""
+    status, said = run("set", vmport, 'VMPORT.guestinfo["new"]="w"', "-o", out, "--force")
+    assert status == 0
+    assert said.err == (
+        "hvmctx: warning: VMPORT: the loader takes slot 64 of 64 [vmport-guestinfo-slot]\n"
+    )
+
+
+def test_set_of_another_profile(run: Callable[..., Any], tmp_path: Path) -> None:
+    state = VmportState.empty(OTHER)
+    state.guestinfo = {b"k": b"value"}
+    path, out, profile = tmp_path / "in", tmp_path / "out", tmp_path / "profile.json"
+    profile.write_text(OTHER.to_json())
+    path.write_bytes(HvmContext([to_record(state, OTHER), Record(0, 0)]).to_bytes())
+    what = 'VMPORT.guestinfo["k"]'
+    status, said = run("set", path, f'{what}="w"', "-o", out)
+    assert status == 0 and "was no XEN_4_5_V6 record before" in said.err
+    how = ("--vmport-profile", profile)
+    status, said = run("set", path, f'{what}="longer value"', "-o", out, "--force", *how)
+    assert (status, said.err) == (0, "")
+    assert run("get", out, what, *how)[1].out == b"longer value".hex() + "\n"
