@@ -1,7 +1,8 @@
-"""Hypothesis profiles for the suite, and the fixture that many modules use."""
+"""Hypothesis profiles for the suite, and the fixtures that several modules use."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from hvmctx.cli import main
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.fuzz.reference import Reference
 from tests.running import Result, Run, Said
+from tests.samples import DATA
 from tests.vmport_samples import busy_state
 
 settings.register_profile(
@@ -55,3 +58,21 @@ def vmport(tmp_path: Path) -> Path:
     path = tmp_path / "vmport"
     path.write_bytes(HvmContext([to_record(state), Record(0, 0)]).to_bytes())
     return path
+
+
+@pytest.fixture
+def qemus_own(tmp_path: Path) -> Path:
+    """A core of QEMU's dump-guest-memory, of two vcpus; its memory is a hole."""
+    path = tmp_path / "core"
+    path.write_bytes((DATA / "qemu" / "core-head.bin").read_bytes())
+    with open(path, "r+b") as file:
+        file.truncate(0x648 + 0x4040000)
+    return path
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """The loader of VMPORT records in C, under AddressSanitizer."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no compiler")
+    return Reference(str(tmp_path_factory.mktemp("reference")))

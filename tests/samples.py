@@ -1,4 +1,4 @@
-"""The samples in tests/data, and streams built by hand for what no sample has.
+"""The samples in tests/data, and streams and cores built by hand for what no sample has.
 
 Where they come from is in tests/data/README.md.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hvmctx.abi import streams
+from hvmctx.stream.elf import Note, Segment, head_size, serialise_head, serialise_notes
 
 DATA = Path(__file__).parent / "data"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "hvm1.save"
@@ -123,3 +124,13 @@ SMALL = (
     + record(3, struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3\0") + record(0)
 )  # fmt: skip
 """An xl file with a little of everything."""
+
+
+def core_of(sizes: list[tuple[int, int, bytes]], notes: list[Note]) -> bytes:
+    """(address, size, contents) of each segment."""
+    packed = serialise_notes(notes)
+    at, segments = head_size(len(sizes), packed), []
+    for address, size, contents in sizes:
+        segments.append(Segment(address, at, len(contents), size))
+        at += len(contents)
+    return serialise_head(segments, packed) + b"".join(contents for _, _, contents in sizes)

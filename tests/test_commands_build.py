@@ -12,9 +12,6 @@ from hvmctx.cli import main
 from hvmctx.image import open_image
 from tests.running import Result, Run
 from tests.samples import DATA, EXAMPLE, context_bytes
-from tests.test_save_qemu_core import qemus_own
-
-__all__ = ["qemus_own"]
 
 
 @pytest.fixture

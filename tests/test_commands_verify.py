@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.running import Run
-from tests.samples import DATA, EXAMPLE
-from tests.test_verify_strict_stream import CASES
+from tests.samples import DATA, EXAMPLE, page_data, word
+from tests.stream_samples import MEMORY, strict_hvm
 
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
     path = tmp_path / "odd"
-    path.write_bytes(CASES["page-twice"][0])
+    path.write_bytes(strict_hvm(MEMORY, page_data(word(5), word(5))))
     return path
 
 

@@ -10,23 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import MissingRecordError, TruncatedError, UsageError
 from hvmctx.render.plain import context_from_plain, context_to_plain
+from tests.context_samples import streams
 from tests.samples import CONTEXTS, context_bytes
-
-typecodes = st.sampled_from([known.typecode for known in record_types()]) | st.integers(0, 0xFFFF)
-records = st.builds(
-    lambda typecode, instance, body: struct.pack("<HHI", typecode, instance, len(body)) + body,
-    typecodes,
-    st.integers(0, 3),
-    st.binary(max_size=70),
-)
-streams = st.builds(
-    lambda parts, tail: b"".join(parts) + tail, st.lists(records, max_size=8), st.binary(max_size=9)
-)
 
 
 @given(st.binary(max_size=200) | streams)

@@ -14,9 +14,8 @@ from hvmctx.context.record import Record
 from hvmctx.context.vmport import Buffer, VmportState, to_record
 from hvmctx.diff import diff_contexts, diff_images
 from hvmctx.image import open_image
+from tests.context_samples import cpu, drop, put, streams
 from tests.samples import EXAMPLE, IMAGES, context_bytes, libxc_head, page_data, record, word
-from tests.test_context_hvm_context import streams
-from tests.test_verify_strict_context import cpu, drop, put
 
 
 def lines(one: bytes, *changes: Callable[[HvmContext], object]) -> list[str]:

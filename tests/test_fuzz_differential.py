@@ -20,7 +20,7 @@ from hvmctx.fuzz.differential import (
 from hvmctx.fuzz.reference import SOURCE, Reference
 from hvmctx.restore.host import Host
 from tests.samples import STREAMS, context_bytes
-from tests.test_restore_vmport import keys
+from tests.vmport_samples import keys
 
 CHECKS = {
     "version": 'if (get32(head) != version) { puts("errno EINVAL"); return; }',

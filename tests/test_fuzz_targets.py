@@ -4,7 +4,6 @@ they find."""
 from __future__ import annotations
 
 import random
-import shutil
 from typing import Any
 
 import pytest
@@ -31,7 +30,7 @@ from hvmctx.restore import vmport as restore_vmport
 from hvmctx.stream import pages
 from hvmctx.stream.reader import StreamReader
 from hvmctx.verify import strict_context
-from tests.test_restore_stream import altered
+from tests.stream_samples import altered
 
 seeds = st.integers(0, 1 << 32)
 
@@ -200,13 +199,6 @@ def by_judge() -> None:
     for _ in range(8):
         with open_image(valid_stream(rng)) as image:
             assert restore_stream.judge(image, Release("4.17")) is None
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    if shutil.which("gcc") is None:
-        pytest.skip("no compiler")
-    return Reference(str(tmp_path_factory.mktemp("reference")))
 
 
 def find(finder: str, reference: Reference | None) -> None:

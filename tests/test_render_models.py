@@ -14,8 +14,8 @@ from hvmctx.errors import FieldError, FormatError
 from hvmctx.image import open_image
 from hvmctx.render.models import ContextModel, Document, ImageModel
 from hvmctx.source import is_compressed
+from tests.context_samples import streams
 from tests.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
-from tests.test_context_hvm_context import streams
 
 ALL = [*IMAGES, EXAMPLE, *STREAMS, *CONTEXTS, *(DATA / "streams" / "handbuilt").glob("*.bin")]
 

@@ -20,8 +20,8 @@ from hvmctx.render.plain import (
     record_to_plain,
     widened,
 )
+from tests.context_samples import streams
 from tests.samples import CONTEXTS, context_bytes
-from tests.test_context_hvm_context import streams
 
 bodies = st.sampled_from([k for k in record_types() if k.size]).flatmap(
     lambda known: st.tuples(st.just(known), st.binary(max_size=known.size + 50))

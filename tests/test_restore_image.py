@@ -23,7 +23,7 @@ from tests.samples import (
     word,
     xl_head,
 )
-from tests.test_restore_stream import VCPU0, hvm, libxl, pv
+from tests.stream_samples import VCPU0, hvm, libxl, pv
 
 NEWEST = Release("newest")
 

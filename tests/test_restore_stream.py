@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import struct
-import tarfile
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,13 +15,11 @@ from hvmctx.errors import HvmctxError
 from hvmctx.image import open_image
 from hvmctx.restore.stream import HEADER_RULES, RULES, StreamJudge, judge
 from tests.samples import (
-    DATA,
     EXAMPLE,
     IMAGES,
     SMALL,
     STREAMS,
     Pipe,
-    context_bytes,
     libxc_head,
     libxl_head,
     page_data,
@@ -32,6 +27,7 @@ from tests.samples import (
     word,
     xl_head,
 )
+from tests.stream_samples import FRAMES, PV_INFO, altered, hvm, libxl, pv
 
 SINCE_4_6 = [name for name in RELEASES if Release(name).since("4.6")]
 
@@ -40,27 +36,6 @@ def rule_of(data: bytes, release: str = "newest", **how: Any) -> str | None:
     with open_image(data, layer=how.pop("layer", None)) as image:
         verdict = judge(image, Release(release), **how)
     return None if verdict is None else verdict.rule
-
-
-def _altered() -> Iterator[tuple[dict[str, Any], bytes]]:
-    with tarfile.open(DATA / "streams" / "bad.tar.xz") as archive:
-        files = {
-            member.name.rpartition("/")[2]: file.read()
-            for member in archive.getmembers()
-            if (file := archive.extractfile(member)) is not None
-        }
-    for entry in json.loads(files["index.json"]):
-        yield entry, files[f"{entry['name']}.xc"]
-
-
-def altered() -> list[tuple[str, bool, bytes]]:
-    """(what was done, whether Debian's Xen 4.17 took it, the stream)."""
-    return [(entry["what"], entry["accepted"], data) for entry, data in _altered()]
-
-
-def altered_said() -> list[tuple[str, bool, bytes]]:
-    """(what was done, whether Debian's verifier refused it, the stream)."""
-    return [(entry["what"], entry["verify_exit"] != 0, data) for entry, data in _altered()]
 
 
 def test_the_genuine_restores_own_word() -> None:
@@ -81,29 +56,6 @@ def test_genuine_images_are_taken(path: Any) -> None:
         with open_image(path) as image:
             verdict = judge(image, Release(release))
         assert (verdict.rule if verdict else None) == expected
-
-
-def hvm(*records: bytes, version: int = 3, end: bool = True) -> bytes:
-    static = record(16) if version == 3 else b""
-    tail = record(streams.LIBXC_HVM_CONTEXT, context_bytes()) + record(0) if end else b""
-    return libxc_head(version) + static + b"".join(records) + tail
-
-
-PV_INFO = record(2, b"\x08\x04" + bytes(6))
-FRAMES = record(3, struct.pack("<IIQ", 0, 511, 7))
-VCPU0 = record(4, bytes(8) + bytes(5168))
-
-
-def pv(
-    *records: bytes, info: bytes = PV_INFO, frames: bytes = FRAMES, vcpu: bytes = VCPU0
-) -> bytes:
-    head = libxc_head(guest=streams.GUEST_X86_PV)
-    return head + info + record(16) + frames + b"".join(records) + vcpu + record(0)
-
-
-def libxl(*records: bytes, guest: int = streams.GUEST_X86_HVM) -> bytes:
-    libxc = hvm() if guest == streams.GUEST_X86_HVM else pv()
-    return libxl_head() + record(1) + libxc + b"".join(records) + record(0)
 
 
 def pages(body: bytes) -> bytes:

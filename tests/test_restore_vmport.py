@@ -4,7 +4,6 @@ AddressSanitizer, and rule by rule."""
 from __future__ import annotations
 
 import random
-import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,16 @@ from hvmctx.restore.vmport import (
     restore,
     restore_fixed,
 )
-from tests.vmport_samples import PROFILES, vectors
+from tests.vmport_samples import (
+    EMPTY,
+    PROFILES,
+    jumbo,
+    keys,
+    raw,
+    record_of,
+    sent,
+    vectors,
+)
 
 VECTORS = vectors()
 ERRNO = {3: "ESRCH", 7: "E2BIG", 22: "EINVAL", 27: "EFBIG"}
@@ -136,60 +144,6 @@ def test_views_agree(seed: int, profile: VmportProfile) -> None:
     assert_consistent(random_record(random.Random(seed), profile), profile)
 
 
-PLACES = {"version": 0, "used_guestsize": 4, "used_guestinfo": 20, "used_guestinfo_jumbo": 24}
-
-
-def record_of(state: VmportState | None = None, cut: int | None = None, **fields: int) -> bytes:
-    """A record; `fields` are put into its head afterwards."""
-    body = bytearray(pack(state or VmportState.empty()))
-    for name, value in fields.items():
-        place = {
-            "version": 0,
-            "used_guestsize": 4,
-            "used_guestinfo": 20,
-            "used_guestinfo_jumbo": 24,
-        }
-        struct.pack_into("<I", body, place[name], value)
-    cut_body = bytes(body[:cut])
-    return descriptor(cut_body) + cut_body
-
-
-def with_buffer(name: str, length: int, data: bytes | None = None) -> VmportState:
-    """The first channel's buffer claiming `length`, with that much data, or `data`."""
-    state = VmportState.empty()
-    data = bytes(length) if data is None else data
-    buffer = Buffer(data, 0, length)
-    if name == "send":
-        state.channels[0].send = buffer
-    elif name == "recv":
-        state.channels[0].recv[3] = buffer
-    else:
-        state.channels[0].jumbo_recv = buffer
-    return state
-
-
-def raw(state: VmportState, data: bytes, **fields: int) -> bytes:
-    """The state's record with `data` as all of its packed_data."""
-    record = record_of(state, **fields)
-    body = record[8 : 8 + 464] + data
-    return descriptor(body) + body
-
-
-def sent(name: str, length: int, there: int) -> bytes:
-    """A buffer claiming `length` bytes, of which that many are there."""
-    return raw(with_buffer(name, length), bytes(there))
-
-
-def keys(data: bytes, count: int, size: int) -> bytes:
-    """Guestinfo entries: their bytes, and what the head says of count and size."""
-    return raw(EMPTY, data, used_guestinfo=count, used_guestsize=size)
-
-
-def jumbo(data: bytes, count: int, size: int) -> bytes:
-    return raw(EMPTY, data, used_guestinfo_jumbo=count, used_guestsize=size)
-
-
-EMPTY = VmportState.empty()
 KEYS60 = VmportState.empty()
 KEYS60.guestinfo = {b"k%d" % n: b"" for n in range(60)}
 KEYS59 = VmportState.empty()
@@ -347,13 +301,6 @@ def test_repr() -> None:
     assert "ESRCH" in repr(restore(b"\0" * 8))
     assert "slots" in repr(restore(record_of()))
     assert "overread" in repr(restore(record_of(cut=100)))
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    if shutil.which("gcc") is None:
-        pytest.skip("no compiler")
-    return Reference(str(tmp_path_factory.mktemp("reference")))
 
 
 def compare(reference: Reference, count: int, seed: int) -> None:

@@ -19,19 +19,9 @@ from hvmctx.save.reset import reset_context
 from hvmctx.save.sink import Sink
 from hvmctx.stream.elf import Core, Note
 from hvmctx.verify.strict_context import findings_of
-from tests.samples import DATA, context_bytes
-from tests.test_stream_elf import core_of
+from tests.samples import context_bytes, core_of
 
 PAGE = 4096
-
-
-@pytest.fixture
-def qemus_own(tmp_path: Path) -> Path:
-    path = tmp_path / "core"
-    path.write_bytes((DATA / "qemu" / "core-head.bin").read_bytes())
-    with open(path, "r+b") as file:
-        file.truncate(0x648 + 0x4040000)
-    return path
 
 
 def test_registers_of_qemus_own(qemus_own: Path) -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hvmctx.errors import FormatError, HvmctxError
 from hvmctx.source import BufferSource
-from hvmctx.stream.elf import Core, Note, Segment, head_size, serialise_head, serialise_notes
-from tests.samples import DATA
+from hvmctx.stream.elf import Core, Note
+from tests.samples import DATA, core_of
 
 notes = st.lists(
     st.builds(
@@ -21,16 +21,6 @@ notes = st.lists(
     ),
     max_size=4,
 )
-
-
-def core_of(sizes: list[tuple[int, int, bytes]], notes: list[Note]) -> bytes:
-    """(address, size, contents) of each segment."""
-    packed = serialise_notes(notes)
-    at, segments = head_size(len(sizes), packed), []
-    for address, size, contents in sizes:
-        segments.append(Segment(address, at, len(contents), size))
-        at += len(contents)
-    return serialise_head(segments, packed) + b"".join(contents for _, _, contents in sizes)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 60), st.binary(max_size=20)), max_size=4), notes)

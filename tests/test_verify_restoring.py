@@ -12,7 +12,7 @@ from hvmctx.restore.stream import judge
 from hvmctx.verify.restoring import Restoring, span
 from hvmctx.verify.views import verify
 from tests.samples import DATA, EXAMPLE, IMAGES, context_bytes, libxc_head, page_data, record, word
-from tests.test_restore_stream import altered
+from tests.stream_samples import altered
 
 
 def releases(*names: str) -> list[Release]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,10 +13,8 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.verify.strict_context import CHECKS, WHOLE, findings_of
+from tests.context_samples import Change, cpu, drop, put, streams
 from tests.samples import DATA, context_bytes
-from tests.test_context_hvm_context import streams
-
-Change = Callable[[HvmContext], object]
 
 
 def rules_of(*changes: Change) -> list[str]:
@@ -26,35 +22,6 @@ def rules_of(*changes: Change) -> list[str]:
     for change in changes:
         change(context)
     return [finding.rule for finding in findings_of(HvmContext.parse(context.to_bytes()))]
-
-
-def put(*pairs: Any) -> Change:
-    """Fields of one-vcpu records: path, value, path, value ..."""
-
-    def change(context: HvmContext) -> None:
-        for path, value in zip(pairs[::2], pairs[1::2]):
-            name, _, field = path.partition(".")
-            (record,) = [r for r in context.entries if f"{r.name}/{r.instance}" == name]
-            known = record.type
-            assert known is not None
-            body = bytearray(record.body)
-            known.layout.locate(field).put(body, value)
-            record.body = bytes(body)
-
-    return change
-
-
-def cpu(**fields: int) -> Change:
-    return put(*(item for name, value in fields.items() for item in (f"CPU/0.{name}", value)))
-
-
-def drop(*names: str) -> Change:
-    def change(context: HvmContext) -> None:
-        context.entries = [
-            r for r in context.entries if f"{r.name}/{r.instance}" not in names
-        ]  # fmt: skip
-
-    return change
 
 
 def add(at: int, made: Record) -> Change:

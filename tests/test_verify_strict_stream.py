@@ -15,7 +15,6 @@ from tests.samples import (
     IMAGES,
     STREAMS,
     Pipe,
-    context_bytes,
     libxc_head,
     libxl_head,
     page_data,
@@ -23,6 +22,9 @@ from tests.samples import (
     word,
     xl_head,
 )
+from tests.stream_samples import CONTEXT, CPUID, GOOD, MEMORY, MSR, PARAMS, STATIC, TSC
+from tests.stream_samples import strict_hvm as hvm
+from tests.stream_samples import strict_libxl as libxl
 
 
 def rules_of(data: bytes | Path, *, piped: bool = False) -> list[str]:
@@ -33,37 +35,12 @@ def rules_of(data: bytes | Path, *, piped: bool = False) -> list[str]:
     return [finding.rule for finding in strict.findings]
 
 
-CPUID = struct.pack("<6I", 1, 0, 0, 0, 0, 0)
-MSR = struct.pack("<IIQ", 0x48, 0, 0)
-TSC = record(8, bytes(24))
-PARAMS = struct.pack("<IIQQQQ", 2, 0, 1, 3, 17, 2)
-STATIC = record(17, CPUID), record(18, MSR), record(16)
-MEMORY = page_data(word(0), word(1), word(2), word(3))
-CONTEXT = record(9, context_bytes())
-
-
-def hvm(
-    *memory: bytes,
-    static: tuple[bytes, ...] = STATIC,
-    state: tuple[bytes, ...] = (TSC, CONTEXT, record(10, PARAMS)),
-    tail: bytes = b"",
-) -> bytes:
-    body = b"".join((*static, *(memory or (MEMORY,)), *state))
-    return libxc_head() + body + record(0) + tail
-
-
 def params(*pairs: tuple[int, int]) -> bytes:
     body = struct.pack("<II", len(pairs), 0) + b"".join(struct.pack("<QQ", *p) for p in pairs)
     return hvm(state=(TSC, CONTEXT, record(10, body)))
 
 
-def libxl(*records: bytes, stream: bytes | None = None) -> bytes:
-    inner = hvm() if stream is None else stream
-    return libxl_head() + record(1) + inner + b"".join(records) + record(0)
-
-
 QEMU = struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3"
-GOOD = hvm()
 VERIFY = record(13)
 CHECKPOINT = record(14)
 

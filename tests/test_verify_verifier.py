@@ -12,7 +12,7 @@ from hvmctx.errors import HvmctxError
 from hvmctx.verify.verifier import CHECKS, HEADER_CHECKS
 from hvmctx.verify.views import verify
 from tests.samples import DATA, libxc_head, libxl_head, page_data, record, word
-from tests.test_restore_stream import altered_said
+from tests.stream_samples import altered_said
 
 PV = streams.GUEST_X86_PV
 

@@ -31,7 +31,8 @@ from tests.samples import (
     record,
     word,
 )
-from tests.test_verify_strict_stream import GOOD, libxl
+from tests.stream_samples import GOOD
+from tests.stream_samples import strict_libxl as libxl
 
 SAMPLES = [*IMAGES, EXAMPLE]
 

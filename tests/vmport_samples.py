@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import lzma
+import struct
 from typing import Any
 
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, XEN_4_5_V6, VmportProfile
-from hvmctx.context.vmport import Buffer, Channel, VmportState
+from hvmctx.context.vmport import Buffer, Channel, VmportState, descriptor, pack
 from tests.samples import DATA
 
 OTHER = VmportProfile(
@@ -66,6 +67,7 @@ def states(draw: st.DrawFn, profile: VmportProfile) -> VmportState:
 
 
 def busy_state() -> VmportState:
+    """A state with a little of everything."""
     made = VmportState.empty()
     made.ping_time, made.open_cookie = 123456, 0x11223344
     first = made.channels[0]
@@ -78,3 +80,53 @@ def busy_state() -> VmportState:
     made.guestinfo = {b"guestinfo.ip": b"10.0.0.1", b"k\\": b""}
     made.guestinfo_jumbo = {b"big": b"v" * 22}
     return made
+
+
+PLACES = {"version": 0, "used_guestsize": 4, "used_guestinfo": 20, "used_guestinfo_jumbo": 24}
+
+
+def record_of(state: VmportState | None = None, cut: int | None = None, **fields: int) -> bytes:
+    """A record; `fields` are put into its head afterwards."""
+    body = bytearray(pack(state or VmportState.empty()))
+    for name, value in fields.items():
+        struct.pack_into("<I", body, PLACES[name], value)
+    cut_body = bytes(body[:cut])
+    return descriptor(cut_body) + cut_body
+
+
+def with_buffer(name: str, length: int, data: bytes | None = None) -> VmportState:
+    """The first channel's buffer claiming `length`, with that much data, or `data`."""
+    state = VmportState.empty()
+    data = bytes(length) if data is None else data
+    buffer = Buffer(data, 0, length)
+    if name == "send":
+        state.channels[0].send = buffer
+    elif name == "recv":
+        state.channels[0].recv[3] = buffer
+    else:
+        state.channels[0].jumbo_recv = buffer
+    return state
+
+
+def raw(state: VmportState, data: bytes, **fields: int) -> bytes:
+    """The state's record with `data` as all of its packed_data."""
+    record = record_of(state, **fields)
+    body = record[8 : 8 + 464] + data
+    return descriptor(body) + body
+
+
+def sent(name: str, length: int, there: int) -> bytes:
+    """A buffer claiming `length` bytes, of which that many are there."""
+    return raw(with_buffer(name, length), bytes(there))
+
+
+def keys(data: bytes, count: int, size: int) -> bytes:
+    """Guestinfo entries: their bytes, and what the head says of count and size."""
+    return raw(EMPTY, data, used_guestinfo=count, used_guestsize=size)
+
+
+def jumbo(data: bytes, count: int, size: int) -> bytes:
+    return raw(EMPTY, data, used_guestinfo_jumbo=count, used_guestsize=size)
+
+
+EMPTY = VmportState.empty()
