@@ -3,8 +3,11 @@ of error for each problem, and never a traceback."""
 
 from __future__ import annotations
 
+import io
 import random
+import re
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvmctx.cli import main
+from hvmctx.errors import HvmctxError
 from hvmctx.fuzz.contexts import mutate_context
 from hvmctx.fuzz.streams import mutate_stream
+from hvmctx.image import open_image
 from tests.samples import DATA, EXAMPLE, context_bytes
 
 OUT = ("-o", "OUT", "--force")
@@ -37,6 +42,24 @@ IMAGES = [
 ]  # fmt: skip
 
 
+VERDICTS = ("info", "verify", "restore")
+"""What these find wrong with an input, they say on stdout."""
+NOTICE = re.compile(r"hvmctx: (warning: |error: |note: |\d+ pages)")
+"""A line on stderr that is no error of the command: counts, and the findings of set and build."""
+
+
+def problems_of(path: Path) -> int:
+    """How many problems a look at an input finds, that it has no context aside."""
+    try:
+        with open_image(path) as image:
+            damage = None
+            with suppress(HvmctxError):
+                damage = image.hvm_context.damage
+            return len(image.problems) + (damage is not None)
+    except HvmctxError:
+        return 0
+
+
 @settings(max_examples=15)
 @given(st.integers(0, 1 << 32))
 def test_altered_images(seed: int) -> None:
@@ -53,7 +76,21 @@ def test_altered_images(seed: int) -> None:
             name, *rest = command
             given = ["--base", str(path)] if name == "build" else [str(path)]
             rest = [str(out) if word == "OUT" else word for word in rest]
-            assert main([name, *given, *rest]) in (0, 1, 2)
+            stdout, stderr = io.StringIO(), io.StringIO()
+            with redirect_stdout(stdout), redirect_stderr(stderr):
+                status = main([name, *given, *rest])
+            assert status in (0, 1, 2)
+            said = stderr.getvalue().splitlines()
+            errors = [line for line in said if not NOTICE.match(line)]
+            assert all(line.startswith("hvmctx: ") for line in said), (command, said)
+            assert len(set(said)) == len(said), (command, said)
+            assert len(errors) <= problems_of(path) + 1, (command, said)
+            if status == 0:
+                assert not errors, (command, said)
+            elif name in VERDICTS:
+                assert errors or stdout.getvalue(), command
+            else:
+                assert errors, command
 
 
 def test_every_command_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
