@@ -13,6 +13,7 @@ from hvmctx.context.record import Record
 from hvmctx.fuzz.contexts import AIMS, any_record, mutate_context, valid_context
 from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
+from tests.samples import context_bytes
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -32,7 +33,16 @@ def test_aims_are_places_of_the_records() -> None:
 @given(st.binary(max_size=60), st.integers(0, 1 << 32))
 def test_any_bytes_are_mutated(data: bytes, seed: int) -> None:
     made, what = mutate_context(data, random.Random(seed))
-    assert isinstance(made, bytes) and isinstance(what, str)
+    assert (made, what) == mutate_context(data, random.Random(seed)), "the seed decides"
+    assert what and (what != "nothing" or made == data)
+    assert HvmContext.parse(made).to_bytes() == made
+
+
+def test_edits_differ() -> None:
+    """From the original, but where a value is put where it was before; and from each other."""
+    made = [mutate_context(context_bytes(), random.Random(seed))[0] for seed in range(300)]
+    assert sum(one != context_bytes() for one in made) > 280
+    assert len(set(made)) > 220
 
 
 def test_the_only_record_dropped() -> None:
@@ -54,5 +64,9 @@ def test_edits_of_edits() -> None:
     for seed in range(40):
         rng = random.Random(seed)
         data = valid_context(rng).to_bytes()
+        seen = {data}
         for _ in range(20):
-            data, _ = mutate_context(data, rng)
+            data, what = mutate_context(data, rng)
+            assert what
+            seen.add(data)
+        assert len(seen) > 10

@@ -126,6 +126,8 @@ def test_altered(seed: int, paravirtual: bool, width: int, data: st.DataObject) 
         )
     cut = data.draw(st.integers(0, len(stream)))
     try:
-        items(bytes(stream[:cut]), width, pv=paravirtual)
-    except HvmctxError:
+        found = items(bytes(stream[:cut]), width, pv=paravirtual)
+    except HvmctxError as error:
+        assert str(error).startswith("legacy: offset 0x") and "\n" not in str(error)
         return
+    assert found

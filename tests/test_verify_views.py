@@ -161,6 +161,7 @@ def test_any_bytes(data: bytes, view: str, layer: str) -> None:
 def test_by_offset_and_none_twice() -> None:
     data = libxl(record(3, bytes(7)), record(6))
     found = verify(data, "strict")
+    assert {f.rule for f in found} == {"record-type", "libxl-emulator-short"}
     assert [f.offset for f in found] == sorted(f.offset for f in found)
     assert len({(f.rule, f.offset, f.text) for f in found}) == len(found)
 
