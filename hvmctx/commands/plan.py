@@ -4,6 +4,7 @@ rates, over a given bandwidth."""
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 
@@ -44,6 +45,8 @@ def run(args: Namespace) -> int:
         size, _, rate = text.partition("@")
         try:
             hot = HotSet(start, max(1, round(_bytes(size) / 4096)), float(rate))
+            if not 0 <= hot.rate < math.inf:
+                raise ValueError
         except ValueError:
             raise UsageError(
                 f"plan: --hot {text}: expected SIZE@RATE, such as 64MiB@20000"
@@ -63,4 +66,7 @@ def _bytes(text: str) -> float:
     unit = match and _UNITS.get(match[2].lower())
     if not match or unit is None:
         raise UsageError(f"plan: {text!r} is no size, such as 4GiB or 1Gbit")
-    return float(match[1]) * unit / (8 if (match[3] or "").lower() == "bit" else 1)
+    size = float(match[1]) * unit / (8 if (match[3] or "").lower() == "bit" else 1)
+    if size == math.inf:
+        raise UsageError(f"plan: {text[:20]}... is no size that a float can hold")
+    return size
