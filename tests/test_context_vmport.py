@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import random
 import struct
 from dataclasses import fields
@@ -162,28 +161,6 @@ def test_states_that_no_record_can_hold(state: VmportState, reason: str) -> None
     one.channels[0].recv.pop()
     with pytest.raises(FieldError, match="has 7 buckets, expected 8"):
         pack(one)
-
-
-@settings(max_examples=25)
-@given(with_profile)
-def test_json(case: tuple[VmportProfile, VmportState]) -> None:
-    profile, state = case
-    assert VmportState.from_dict(json.loads(json.dumps(state.to_dict())), profile) == state
-    body = pack(state, profile) + b"behind"
-    plain = json.loads(json.dumps(unpack(body, profile).to_dict()))
-    assert pack(VmportState.from_dict(plain, profile), profile) == body
-
-
-@pytest.mark.parametrize(
-    "plain",
-    [None, {}, [], {"ping_time": 1}, {**VmportState.empty().to_dict(), "guestinfo": [["0"]]},
-     {**VmportState.empty().to_dict(), "guestinfo": [["zz", "00"]]},
-     {**VmportState.empty().to_dict(), "ping_time": 1 << 64},
-     {**VmportState.empty().to_dict(), "channels": []}],
-)  # fmt: skip
-def test_what_is_no_json_form(plain: Any) -> None:
-    with pytest.raises(FieldError):
-        VmportState.from_dict(plain)
 
 
 def test_paths() -> None:

@@ -1,28 +1,12 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from hvmctx.errors import InputError
 from hvmctx.fuzz.campaign import Engine, Summary, campaign
 from hvmctx.fuzz.corpus import Corpus
 from hvmctx.fuzz.targets import TARGETS, Target
-from hvmctx.render.campaign_html import page
-
-
-def test_corpus(tmp_path: Path) -> None:
-    corpus = Corpus(str(tmp_path / "c"))
-    first = corpus.add(b"one")
-    assert corpus.add(b"one") == first and corpus.add(b"two") != first
-    assert [data for _, data in corpus.load()] in ([b"one", b"two"], [b"two", b"one"])
-    assert [data for _, data in corpus.load({os.path.basename(first)})] == [b"two"]
-    path = corpus.add_finding(b"bad", "why")
-    assert Path(path).read_bytes() == b"bad" and Path(f"{path}.txt").read_text() == "why"
-    assert len(corpus.names()) == 2, "findings are no inputs"
-    with pytest.raises(InputError):
-        Corpus("/dev/null/c")
 
 
 def test_reproducible_from_the_seed(tmp_path: Path) -> None:
@@ -76,14 +60,3 @@ def test_an_engine_without_seeds_that_run(tmp_path: Path, monkeypatch: pytest.Mo
     engine = Engine(target, Corpus(str(tmp_path)), 1)
     engine.step()
     assert engine.summary.executions == 2 and len(engine.summary.findings) == 1
-
-
-def test_page() -> None:
-    summary = Summary("a<b", 1, seconds=2.0, executions=10, known=frozenset(("x", "<y>")))
-    summary.reached = {"x"}
-    summary.timeline = [(0.5, 1)]
-    text = page(summary.as_dict())
-    assert "a&lt;b" in text and "<code>&lt;y&gt;</code>" in text and "<polyline" in text
-    assert "1 of 2 rules in 2 s" in text and "<script" not in text
-    empty = page(Summary("t", 1).as_dict())
-    assert "<li>none</li>" in empty

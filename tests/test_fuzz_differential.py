@@ -54,13 +54,6 @@ def test_the_reference_agrees(tmp_path: Path) -> None:
     assert done == [2000, 2500]
 
 
-def test_a_reference_that_does_not_compile(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.c"
-    bad.write_text("no C at all")
-    with pytest.raises(InputError, match=r"does not compile|needs a compiler"):
-        Reference(str(tmp_path), source=str(bad))
-
-
 def test_report() -> None:
     record = keys(b"\1\1kv", 1, 4)
     text = vmport_report(record, "ok 10 2", "violation", XEN_4_5_V6)

@@ -22,7 +22,7 @@ from hvmctx.errors import (
     UnsupportedError,
     UsageError,
 )
-from hvmctx.image import Image, open_image
+from hvmctx.image import open_image
 from tests.samples import (
     CONTEXT,
     DATA,
@@ -301,17 +301,6 @@ def test_page_data_is_not_touched() -> None:
         assert file.count < len(context_bytes()) + 512
         assert len(image.memory_map) == 256
         assert file.count < len(context_bytes()) + 256 * 8 + 512
-
-
-def test_api_names() -> None:
-    import hvmctx
-
-    for name in hvmctx.__all__:
-        assert getattr(hvmctx, name) is not None
-        assert name in dir(hvmctx)
-    assert hvmctx.Image is Image
-    with pytest.raises(AttributeError):
-        _ = hvmctx.nothing
 
 
 def checkpointed(number: int) -> bytes:
