@@ -365,8 +365,8 @@ def test_a_cut_within_page_words(piped: bool) -> None:
 
 
 def test_what_is_kept_of_a_pipe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hvmctx.image.MOST_KEPT", 300_000)
-    monkeypatch.setattr("hvmctx.image.LARGEST_KEPT", 200_000)
+    monkeypatch.setattr("hvmctx.indexing.MOST_KEPT", 300_000)
+    monkeypatch.setattr("hvmctx.indexing.LARGEST_KEPT", 200_000)
     bodies = [record(0x80000055, bytes(100_000))] * 5
     words = page_data(*(word(n, 0xF) for n in range(50_000)))
     with open_image(Pipe(libxc_stream(*bodies, words)), keep_words=True) as image:

@@ -59,7 +59,7 @@ def _compare(one: Image, other: Image, memory: bool) -> Iterator[Difference]:
 
     for image in (one, other):
         if image.format == LEGACY:
-            raise image.problems[0]
+            image.raise_stopped()
     if CONTEXT in (one.format, other.format):
         return diff_contexts(one.hvm_context, other.hvm_context)
     return diff_images(one, other, memory=memory)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.declare import RecordType
     from hvmctx.abi.vmport import VmportProfile
-    from hvmctx.image import IndexedRecord
+    from hvmctx.indexing import IndexedRecord
 
 MOST_VCPUS = 0x10000
 """An instance has 16 bits."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.errors import LengthError, UnsupportedError, UsageError
-from hvmctx.image import LARGEST_KEPT, walk
+from hvmctx.indexing import LARGEST_KEPT, walk
 from hvmctx.source import CHUNK, Source, open_source
 from hvmctx.stream.detect import ENOUGH, detect
 from hvmctx.stream.libxc import PageData

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError
-from hvmctx.image import Image, IndexedRecord
+from hvmctx.image import Image
+from hvmctx.indexing import IndexedRecord
 from hvmctx.render.table import Table
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL, Header
 
