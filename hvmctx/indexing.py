@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hvmctx.image import Image
+    from hvmctx.stream.pages import WordCounts
 
 LARGEST_KEPT = 128 << 20
 """Bodies beyond this are not read: the most that a libxc reader takes (4.10+)."""
@@ -207,23 +208,27 @@ class Indexer:
 
     def _words_go_by(self, record: IndexedRecord, head: bytes) -> None:
         """Of a pipe: the words are counted, and kept where somebody will ask for them."""
-        from hvmctx.stream.pages import count_types
-
-        counts, pieces = [0] * 16, [head]
         keep = self._keep_words or self._watcher is not None
+        keep &= record.words_size <= LARGEST_KEPT
+        pieces = [head]
         left = record.words_size
         while left:
             words = bytes(self._source.read(min(left, CHUNK)))
-            if not words:
+            if len(words) < min(left, CHUNK):
                 return  # the walk says so
+            self._counts().add(words)
             left -= len(words)
-            count_types(words[7::8], counts)
-            if keep and record.words_size <= LARGEST_KEPT:
+            if keep:
                 pieces.append(words)
-        image = self._image
-        image._page_types = [a + b for a, b in zip(image._page_types or [0] * 16, counts)]
-        if keep and record.words_size <= LARGEST_KEPT:
+        if keep:
             record.kept = b"".join(pieces)
+
+    def _counts(self) -> WordCounts:
+        if self._image._page_words is None:
+            from hvmctx.stream.pages import WordCounts
+
+            self._image._page_words = WordCounts()
+        return self._image._page_words
 
     def _unknown(self, record: IndexedRecord) -> None:
         if record.optional and record.layer == LIBXC:
