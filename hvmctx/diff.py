@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
-    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.image import Image
+    from hvmctx.indexing import IndexedRecord
     from hvmctx.memory_map import Run
 
 _COMPARED = {

@@ -23,7 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.image import Image
+    from hvmctx.indexing import IndexedRecord
     from hvmctx.source import Source
 
 

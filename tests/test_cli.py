@@ -124,3 +124,40 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\\udcff\\udcfe.save: xl" in done.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", ["info {}", "get {} CPU/0.rip", "dump {} --format table", "--help", "info --help",
+                  "--version", "strip {} -o -", "restore --explain cpu-efer"],
+)  # fmt: skip
+def test_a_full_disk_behind_standard_output(arguments: str, unbuffered: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, TOOL, *arguments.format(EXAMPLE).split()], stdout=full, check=False,
+            stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if "pages emptied" not in line]
+    assert len(said) == 1 and said[0].endswith("No space left on device")
+
+
+def test_output_is_whole_without_buffers(tmp_path: Path) -> None:
+    """Python's standard output is a raw file then, which may write less than it is given."""
+    script = "import fcntl, subprocess, sys\n"
+    script += "process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)\n"
+    script += "print(len(process.stdout.read()), process.wait())\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script, sys.executable, TOOL, "strip", EXAMPLE, "-o", "-"],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert done.stdout.split() == [str(EXAMPLE.stat().st_size), "0"]
+
+
+def test_an_input_without_an_end() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v 500000; exec {sys.executable} {TOOL} dump /dev/zero"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("hvmctx: ") and done.stderr.count("\n") == 1

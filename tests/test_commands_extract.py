@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from tests.running import Run
-from tests.samples import DATA, EXAMPLE
+from tests.samples import DATA, EXAMPLE, SMALL, record
 
 WHATS = {
     "hvm-context": 4112,
@@ -53,3 +54,23 @@ def test_extract_emulator_of_a_pvh_guest(run: Run, tmp_path: Path) -> None:
         "extract", DATA / "images" / "pvhx.save", "-o", tmp_path / "o", "--what", "emulator"
     )
     assert result.status == 1 and "no EMULATOR_CONTEXT" in result.err
+
+
+def test_numbers_name_records(run: Run, tmp_path: Path) -> None:
+    data = SMALL.replace(record(8, bytes(24)), record(8, bytes(24)) + record(0x80000020, b"mine"))
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    cases = (
+        ("record:libxc:0x80000020", b"mine"), ("record:libxl:3/0", b"\2"),
+        ("record:context:2/0", b""), ("record:2", b""), ("record:PAGE_DATA", b"\2"),
+    )  # fmt: skip
+    for what, start in cases:
+        out = tmp_path / "out"
+        assert run("extract", path, "--what", what, "-o", out, "--force").status == 0, what
+        assert out.read_bytes().startswith(start) and out.stat().st_size
+    for what in ("record:libxm:1", "record:libxc:x", "record:libxc:-1"):
+        assert run("extract", path, "--what", what, "-o", tmp_path / "no").status == 2
+    packed = tmp_path / "packed.gz"
+    packed.write_bytes(gzip.compress(data))
+    result = run("extract", packed, "--what", "record:PAGE_DATA", "-o", out, "--force")
+    assert result.status == 0 and out.stat().st_size == 8 + 16 + 4096

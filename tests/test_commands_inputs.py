@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.running import TOOL, Run
+from tests.samples import EXAMPLE
 
 INPUTS = {
     "a directory": ("/", "is a directory"),
@@ -28,3 +29,16 @@ def test_inputs_that_are_none(command: str, case: str, run: Run, tmp_path: Path)
         reason = "only images of Xen 4.6 and newer can be stripped"
     assert reason in result.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cut_image_is_told_of_by_those_who_keep_it(run: Run, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    cut.write_bytes(EXAMPLE.read_bytes()[:62_000])
+    result = run("get", cut, "CPU/0.rip")
+    assert (result.status, result.out) == (1, "0xb7b9\n") and "EMULATOR_CONTEXT" in result.err
+    result = run("set", cut, "CPU/0.rip=1", "-o", tmp_path / "out")
+    assert result.status == 0 and result.err.startswith("hvmctx: warning: libxl: ")
+    cut.write_bytes(EXAMPLE.read_bytes()[:54_000])
+    result = run("set", cut, "CPU/0.rip=1", "-o", tmp_path / "other")
+    assert result.status == 1 and "HVM_CONTEXT: the input ends within the body" in result.err
+    assert not (tmp_path / "other").exists()

@@ -17,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.image import Image
+    from hvmctx.indexing import IndexedRecord
 
 MOST_RUNS = 1 << 19
 """Runs of consecutive pfns that are remembered, 16 bytes each. A guest's batches are a few

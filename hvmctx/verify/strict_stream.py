@@ -11,8 +11,9 @@ from itertools import islice
 
 from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
+from hvmctx.indexing import Note
 from hvmctx.stream.qemu import MAGIC
-from hvmctx.stream.reader import LIBXC, LIBXL
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
 from hvmctx.verify.pages import PassedPages, mismatches
 
@@ -20,7 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.image import Image
+    from hvmctx.indexing import IndexedRecord
 
 _STATIC, _MEMORY, _STATE = 0, 1, 2
 _PHASES = {
@@ -214,7 +216,7 @@ class StrictStream(CheckTable):
         """The rules about the whole, once the input has gone by."""
         offset = image.end
         for note in image.notes:
-            if "follow the end" in note.text:
+            if note.kind == Note.BEHIND and note.layer != CONTEXT:
                 self._whole(WARNING, "trailing", WHOLE["trailing"], note.layer, note.offset)
         if not image.complete:
             return
