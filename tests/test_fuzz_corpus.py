@@ -20,3 +20,45 @@ def test_corpus(tmp_path: Path) -> None:
     assert len(corpus.names()) == 2, "findings are no inputs"
     with pytest.raises(InputError):
         Corpus("/dev/null/c")
+
+
+def test_an_input_is_named_by_its_contents(tmp_path: Path) -> None:
+    one, other = Corpus(str(tmp_path / "one")), Corpus(str(tmp_path / "other"))
+    assert os.path.basename(one.add(b"x")) == os.path.basename(other.add(b"x"))
+    assert one.names() == other.names() == {os.path.basename(one.add(b"x"))}
+    assert [name for name, _ in one.load()] == sorted(one.names())
+
+
+def test_loading_takes_inputs_only(tmp_path: Path) -> None:
+    """No reports, no status, nothing that has gone, no directory of someone else's."""
+    corpus = Corpus(str(tmp_path))
+    kept = corpus.add(b"input")
+    corpus.add_finding(b"bad", "why")
+    corpus.tell(0, {"executions": 1})
+    (tmp_path / "theirs").mkdir()
+    gone = corpus.add(b"gone")
+    names = []
+    for name, data in corpus.load():
+        Path(gone).unlink(missing_ok=True)
+        names.append((name, data))
+    assert (os.path.basename(kept), b"input") in names
+    assert {data for _, data in names} <= {b"input", b"gone"}
+    assert list(corpus.load()) == [(os.path.basename(kept), b"input")]
+
+
+def test_reports_of_any_text(tmp_path: Path) -> None:
+    path = Corpus(str(tmp_path)).add_finding(b"bad", "a file \udcff")
+    assert Path(f"{path}.txt").read_bytes() == b"a file \\udcff"
+
+
+def test_what_jobs_tell(tmp_path: Path) -> None:
+    corpus = Corpus(str(tmp_path))
+    assert list(corpus.told(3)) == []
+    corpus.tell(0, {"executions": 1})
+    corpus.tell(2, {"executions": 2})
+    corpus.tell(0, {"executions": 3})
+    assert list(corpus.told(3)) == [{"executions": 3}, {"executions": 2}]
+    assert list(corpus.told(2)) == [{"executions": 3}]
+    (tmp_path / "job-1.json").write_text("{cut off")
+    assert len(list(corpus.told(3))) == 2
+    assert corpus.names() == set()
