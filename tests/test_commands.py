@@ -7,13 +7,16 @@ import io
 import random
 import re
 import tempfile
+from argparse import ArgumentParser
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hvmctx.cli import COMMANDS as ALL
 from hvmctx.cli import main
 from hvmctx.errors import HvmctxError
 from hvmctx.fuzz.contexts import mutate_context
@@ -94,10 +97,26 @@ def test_altered_images(seed: int) -> None:
 
 
 def test_every_command_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
-    from hvmctx.cli import COMMANDS as ALL
-
     assert main(["--help"]) == 0
     overview = capfd.readouterr().out
     for name in ALL:
         assert f"  {name} " in overview
         assert main([name, "--help"]) == 0 and capfd.readouterr().out.startswith("usage: hvmctx")
+
+
+def test_defaults_are_those_of_the_parser() -> None:
+    """A command that is given its INPUT alone is not parsed: the same must come out."""
+    with_defaults = []
+    for name in ALL:
+        module = import_module(f"hvmctx.commands.{name.replace('-', '_')}")
+        if hasattr(module, "DEFAULTS"):
+            with_defaults.append(name)
+            parser = ArgumentParser()
+            module.add_arguments(parser)
+            parsed = vars(parser.parse_args(["INPUT"]))
+            assert parsed.pop("input") == "INPUT"
+            assert set(parsed) == set(module.DEFAULTS)
+            assert {key: value for key, value in parsed.items() if value is not None} == {
+                key: module.DEFAULTS[key] for key, value in parsed.items() if value is not None
+            }
+    assert with_defaults == ["dump"]

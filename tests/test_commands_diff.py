@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from tests.samples import DATA, EXAMPLE
+from tests.running import Run, bare
+from tests.samples import CONTEXT, DATA, EXAMPLE, libxc_stream, page_data, word
 
 
-def test_command(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_command(run: Run, tmp_path: Path) -> None:
     other = tmp_path / "other"
     assert run("set", EXAMPLE, "CPU.rax=0x1234", "-o", other)[0] == 0
     status, said = run("diff", EXAMPLE, other)
@@ -28,3 +27,34 @@ def test_command(run: Callable[..., Any], tmp_path: Path) -> None:
     cut.write_bytes(EXAMPLE.read_bytes()[:-9])
     status, said = run("diff", EXAMPLE, cut)
     assert status == 2 and said.err.count("\n") == 1 and "EMULATOR_CONTEXT" in said.err
+
+
+def test_memory_is_compared_on_demand(run: Run, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for path, fill in ((one, 1), (other, 2)):
+        path.write_bytes(libxc_stream(page_data(word(7), fill=fill), CONTEXT))
+    assert run("diff", one, other) == (0, ("", ""))
+    result = run("diff", one, other, "--memory")
+    assert result.status == 1 and result.out.startswith("pfn 0x7[0x0:+4096]: 0101")
+
+
+def test_nothing_differs_in_json(run: Run) -> None:
+    assert json.loads(run("diff", EXAMPLE, EXAMPLE, "--format", "json").out) == []
+
+
+def test_one_of_them_as_standard_input(tmp_path: Path) -> None:
+    context = (DATA / "images" / "hvm1.hvmctx.bin").read_bytes()
+    for names in (("-", EXAMPLE), (EXAMPLE, "-")):
+        done = bare("diff", *names, stdin=EXAMPLE.read_bytes())
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    # a context and an image: what the image holds is compared
+    done = bare("diff", "-", EXAMPLE, stdin=context)
+    assert done.returncode == 1 and done.stdout.startswith(b"CPU/0.tsc: ")
+
+
+def test_what_is_damaged_in_both_is_told_of_both(run: Run, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(EXAMPLE.read_bytes()[:-9])
+    other.write_bytes(EXAMPLE.read_bytes()[:-99])
+    result = run("diff", one, other)
+    assert result.status == 2 and result.err.count("\n") == 2

@@ -7,9 +7,7 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -183,7 +181,7 @@ def test_a_dump_imports_nothing_heavy(arguments: list[Path]) -> None:
     assert "hvmctx.abi.vmport" not in imported
 
 
-def test_dump(busy_context: Path, run: Callable[..., Any]) -> None:
+def test_dump(busy_context: Path, run: Run) -> None:
     status, said = run(busy_context)
     assert status == 0 and 'guestinfo "guestinfo.ip" = "10.0.0.1" (12 + 8)' in said.out
     status, said = run(busy_context, "--release", "4.17")
@@ -194,9 +192,7 @@ def test_dump(busy_context: Path, run: Callable[..., Any]) -> None:
     assert json.loads(said.out)["context"]["records"][0]["fields"]["used_guestinfo"] == 2
 
 
-def test_dump_with_another_profile(
-    busy_context: Path, tmp_path: Path, run: Callable[..., Any]
-) -> None:
+def test_dump_with_another_profile(busy_context: Path, tmp_path: Path, run: Run) -> None:
     path = tmp_path / "profile.json"
     path.write_text(OTHER.to_json())
     other = VmportState.empty(OTHER)

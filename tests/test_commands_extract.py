@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Run
+from hvmctx.image import open_image
+from tests.running import Run, bare
 from tests.samples import DATA, EXAMPLE, SMALL, record
 
 WHATS = {
@@ -74,3 +75,31 @@ def test_numbers_name_records(run: Run, tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(data))
     result = run("extract", packed, "--what", "record:PAGE_DATA", "-o", out, "--force")
     assert result.status == 0 and out.stat().st_size == 8 + 16 + 4096
+
+
+def test_a_domid_that_is_a_file_of_that_name(run: Run, tmp_path: Path) -> None:
+    path, out = tmp_path / "7", tmp_path / "out"
+    path.write_bytes(EXAMPLE.read_bytes())
+    assert run("extract", path, "-o", out) == (0, ("", ""))
+    assert out.read_bytes() == context_bytes_of(EXAMPLE)
+
+
+def context_bytes_of(path: Path) -> bytes:
+    with open_image(path) as image:
+        return image.hvm_context.to_bytes()
+
+
+def test_a_pipe_gives_what_a_file_gives(run: Run, tmp_path: Path) -> None:
+    for what in ("hvm-context", "emulator", "record:PAGE_DATA/1", "record:CPU"):
+        out = tmp_path / what.replace("/", "-")
+        assert run("extract", EXAMPLE, "-o", out, "--what", what).status == 0
+        done = bare("extract", "-", "-o", "-", "--what", what, stdin=EXAMPLE.read_bytes())
+        assert (done.returncode, done.stdout, done.stderr) == (0, out.read_bytes(), b"")
+
+
+def test_what_there_is_of_a_damaged_image(run: Run, tmp_path: Path) -> None:
+    cut, out = tmp_path / "cut", tmp_path / "out"
+    cut.write_bytes(EXAMPLE.read_bytes()[:-9])
+    result = run("extract", cut, "-o", out)
+    assert result.status == 1 and result.err.count("\n") == 1
+    assert out.read_bytes() == context_bytes_of(EXAMPLE)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+import pytest
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
+from tests.running import Run
 from tests.samples import EXAMPLE
 from tests.vmport_samples import OTHER
 
 
-def test_set(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_set(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     status, said = run("set", EXAMPLE, "CPU/0.rax=0x1234", "CPU/0.rbx=5", "-o", out)
     assert (status, said.err) == (0, "")
@@ -29,7 +30,7 @@ def test_set(run: Callable[..., Any], tmp_path: Path) -> None:
     assert (tmp_path / "two").read_bytes() == out.read_bytes()
 
 
-def test_set_warns_of_a_refusal(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_set_warns_of_a_refusal(run: Run, tmp_path: Path) -> None:
     status, said = run("set", EXAMPLE, "CPU/0.cr4=0x1000", "-o", tmp_path / "out")
     assert status == 0
     assert said.err == (
@@ -38,9 +39,7 @@ def test_set_warns_of_a_refusal(run: Callable[..., Any], tmp_path: Path) -> None
     )
 
 
-def test_set_warns_of_keys_beyond_the_slots(
-    run: Callable[..., Any], vmport: Path, tmp_path: Path
-) -> None:
+def test_set_warns_of_keys_beyond_the_slots(run: Run, vmport: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run("set", vmport, 'VMPORT.guestinfo["k1"]="w"', "-o", out)[1].err == ""
     status, said = run("set", vmport, 'VMPORT.guestinfo["new"]="w"', "-o", out, "--force")
@@ -50,7 +49,7 @@ def test_set_warns_of_keys_beyond_the_slots(
     )
 
 
-def test_set_of_another_profile(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_set_of_another_profile(run: Run, tmp_path: Path) -> None:
     state = VmportState.empty(OTHER)
     state.guestinfo = {b"k": b"value"}
     path, out, profile = tmp_path / "in", tmp_path / "out", tmp_path / "profile.json"
@@ -63,3 +62,27 @@ def test_set_of_another_profile(run: Callable[..., Any], tmp_path: Path) -> None
     status, said = run("set", path, f'{what}="longer value"', "-o", out, "--force", *how)
     assert (status, said.err) == (0, "")
     assert run("get", out, what, *how)[1].out == b"longer value".hex() + "\n"
+
+
+def test_a_refusal_that_was_there_before_is_no_warning(run: Run, tmp_path: Path) -> None:
+    """Nor one of the parameters alone, for which the context is not looked at."""
+    bad, out = tmp_path / "bad", tmp_path / "out"
+    assert "refuse" in run("set", EXAMPLE, "CPU/0.cr4=0x1000", "-o", bad).err
+    assert run("set", bad, "CPU/0.rax=1", "-o", out) == (0, ("", ""))
+    assert run("set", bad, "HVM_PARAMS.17=5", "-o", out, "--force") == (0, ("", ""))
+    assert run("get", out, "HVM_PARAMS.17").out == "0x5\n"
+
+
+def test_one_bad_setting_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
+    result = run("set", EXAMPLE, "CPU/0.rax=1", "CPU/0.nope=1", "-o", tmp_path / "out")
+    assert result.status == 2 and "no field 'nope'" in result.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["k1", "k=1", "k]=1"])
+def test_keys_and_values_may_hold_an_equals_sign(
+    key: str, run: Run, vmport: Path, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", f'VMPORT.guestinfo["{key}"]'
+    assert run("set", vmport, f'{path}="a=b"', "-o", out).status == 0
+    assert run("get", out, path).out == b"a=b".hex() + "\n"

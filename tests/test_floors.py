@@ -69,3 +69,46 @@ def test_every_room_has_a_floor() -> None:
         p.name.removesuffix(".py") for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()
     }
     assert rooms - {"__pycache__", "data"} == set(FLOOR_OF)
+
+
+TESTS = Path(__file__).parent
+TESTED_ELSEWHERE = {"hvmctx/__main__.py": "test_module_and_script"}
+"""Modules without a test file of their name, as they hold a call only: the test of it."""
+OF_NO_MODULE = {
+    "test_big",  # streams of gigabytes, through several modules
+    "test_docs",
+    "test_floors",
+    "test_vmport_flaws",  # tools/vmport_flaws.py
+}
+
+
+def file_name_of(path: Path) -> str:
+    """hvmctx/a/b.py -> test_a_b, hvmctx/a/__init__.py -> test_a, hvmctx/__init__.py ->
+    test_hvmctx."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    named = [part for part in parts if part != "__init__"]
+    return "_".join(["test", *(named or ["hvmctx"])])
+
+
+def holds_code(path: Path) -> bool:
+    return any(not isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
+
+
+def test_every_module_has_a_test_file_of_its_name() -> None:
+    there = {path.stem for path in TESTS.glob("test_*.py")}
+    names = {file_name_of(path): path for path in MODULES}
+    missing = {
+        path.relative_to(PACKAGE.parent).as_posix()
+        for name, path in names.items()
+        if name not in there and holds_code(path)
+    }
+    assert missing == set(TESTED_ELSEWHERE)
+    assert there - set(names) == OF_NO_MODULE
+    everything = "".join(path.read_text() for path in TESTS.glob("test_*.py"))
+    for name in TESTED_ELSEWHERE.values():
+        assert f"def {name}(" in everything
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.glob("*.py")), ids=lambda path: path.name)
+def test_no_module_takes_from_a_test_module(path: Path) -> None:
+    assert {name for name in imports(path) if name.startswith("tests.test_")} == set()

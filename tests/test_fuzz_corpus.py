@@ -26,6 +26,8 @@ def test_an_input_is_named_by_its_contents(tmp_path: Path) -> None:
     one, other = Corpus(str(tmp_path / "one")), Corpus(str(tmp_path / "other"))
     assert os.path.basename(one.add(b"x")) == os.path.basename(other.add(b"x"))
     assert one.names() == other.names() == {os.path.basename(one.add(b"x"))}
+    for number in range(20):
+        one.add(bytes([number]))
     assert [name for name, _ in one.load()] == sorted(one.names())
 
 

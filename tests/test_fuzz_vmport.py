@@ -80,6 +80,22 @@ def test_edits_of_a_body_differ() -> None:
     assert sum(body != BODY for body in made) > 200 and len(set(made)) > 150
 
 
+def test_edits_aim_at_the_bounds_of_the_loader() -> None:
+    """Counts that spare slots push over the bound, and that wrap; entries just too long."""
+    state = VmportState.empty()
+    state.guestinfo, state.guestinfo_jumbo = {b"key": b"value"}, {b"big": b"value"}
+    whole = pack(state)
+    heads, entries = set(), set()
+    for seed in range(3000):
+        body = bytearray(whole)
+        mutate_body(random.Random(seed), body, PROFILES[0])
+        if len(body) == len(whole):
+            heads.add(struct.unpack_from("<I", body, 20)[0])
+            entries.add((body[464], body[465]))
+    assert {0, 58, 59, 60, 64, 0xFFFFFFFA, 0xFFFFFFFB, 0xFFFFFFFF} <= heads
+    assert {(29, 5), (30, 5), (31, 5), (255, 5), (3, 127), (3, 128), (3, 129)} <= entries
+
+
 def test_edits_of_a_record_mostly_keep_its_descriptor_true() -> None:
     state = VmportState.empty()
     state.guestinfo = {b"key": b"value"}

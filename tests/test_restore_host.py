@@ -48,6 +48,11 @@ def test_bits_of_the_manuals() -> None:
     assert FEATURES["SMEP"] == (7, 0, EBX, 7) and FEATURES["LASS"] == (7, 1, EAX, 6)
     assert FEATURES["SVM"] == (0x80000001, None, ECX, 2)
     assert FEATURES["NX"] == (0x80000001, None, EDX, 20)
+    assert {name: place[2:] for name, place in FEATURES.items() if place[:2] == (7, 0)} == {
+        "FSGSBASE": (EBX, 0), "SMEP": (EBX, 7), "MPX": (EBX, 14), "SMAP": (EBX, 20),
+        "UMIP": (ECX, 2), "PKU": (ECX, 3), "CET_SS": (ECX, 7), "PKS": (ECX, 31),
+        "CET_IBT": (EDX, 20), "IBRSB": (EDX, 26),
+    }  # fmt: skip
     assert len(set(FEATURES.values())) == len(FEATURES)
 
 
