@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from hvmctx.stream.libxl import EmulatorContext
     from hvmctx.stream.pages import WordCounts
 
-LARGEST_CONTEXT = 256 << 20
-"""A bare context is read whole; no domain's comes near this."""
+LARGEST_CONTEXT = 64 << 20
+"""A bare context is read whole; one of 4096 vcpus with all records would fit."""
 
 
 class Image:

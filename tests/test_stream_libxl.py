@@ -30,7 +30,7 @@ def test_any_body_round_trips_or_is_refused(kind: Any, body: bytes) -> None:
 )
 def test_xenstore_pairs_round_trip(pairs: list[tuple[bytes, bytes]]) -> None:
     data = libxl.EmulatorXenstoreData(2, 0, pairs)
-    assert libxl.EmulatorXenstoreData.parse(data.serialise()) == data
+    assert libxl.libxl.EmulatorXenstoreData.parse(data.serialise()) == data
 
 
 def test_emulator() -> None:
@@ -47,7 +47,7 @@ def test_emulator() -> None:
 )
 def test_xenstore_data_that_cannot_be(text: bytes, reason: str) -> None:
     with pytest.raises(FormatError, match=reason):
-        libxl.EmulatorXenstoreData.parse(bytes(8) + text)
+        libxl.libxl.EmulatorXenstoreData.parse(bytes(8) + text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,3 +59,9 @@ def test_too_short(kind: Any) -> None:
 def test_checkpoint_state() -> None:
     assert libxl.CheckpointState.parse(bytes(8)).state == "NEW"
     assert libxl.CheckpointState(9).state == "state 9"
+
+
+def test_more_keys_than_any_guest_has() -> None:
+    with pytest.raises(FormatError, match="more keys than any guest has"):
+        libxl.EmulatorXenstoreData.parse(bytes(8) + b"k\0v\0" * 65537)
+    assert len(libxl.EmulatorXenstoreData.parse(bytes(8) + b"k\0v\0" * 65536).pairs) == 65536
