@@ -30,7 +30,7 @@ def test_any_body_round_trips_or_is_refused(kind: Any, body: bytes) -> None:
 )
 def test_xenstore_pairs_round_trip(pairs: list[tuple[bytes, bytes]]) -> None:
     data = libxl.EmulatorXenstoreData(2, 0, pairs)
-    assert libxl.libxl.EmulatorXenstoreData.parse(data.serialise()) == data
+    assert libxl.EmulatorXenstoreData.parse(data.serialise()) == data
 
 
 def test_emulator() -> None:
@@ -47,7 +47,7 @@ def test_emulator() -> None:
 )
 def test_xenstore_data_that_cannot_be(text: bytes, reason: str) -> None:
     with pytest.raises(FormatError, match=reason):
-        libxl.libxl.EmulatorXenstoreData.parse(bytes(8) + text)
+        libxl.EmulatorXenstoreData.parse(bytes(8) + text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
