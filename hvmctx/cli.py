@@ -84,7 +84,7 @@ def _make_streams_ready() -> None:
     if isinstance(raw, io.RawIOBase) and out is sys.__stdout__:
         # PYTHONUNBUFFERED: a raw file may write less than it is given
         whole = io.BufferedWriter(io.FileIO(raw.fileno(), "wb", closefd=False))
-        sys.stdout = io.TextIOWrapper(whole, sys.stdout.encoding, line_buffering=True)
+        sys.stdout = io.TextIOWrapper(whole, getattr(out, "encoding", None), line_buffering=True)
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

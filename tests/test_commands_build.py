@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,13 @@ def test_what_fails(
 def test_standard_output_cannot_be_verified_first(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["build", "--base", str(EXAMPLE), "-o", "-"]) == 2
     assert "-o takes a file" in capfd.readouterr().err
+
+
+def test_a_base_that_is_read_once(build: Run, tmp_path: Path) -> None:
+    """Compressed: like the file itself."""
+    packed = tmp_path / "packed.gz"
+    packed.write_bytes(gzip.compress(EXAMPLE.read_bytes()))
+    assert build("--base", packed).status == 0
+    of_packed = (tmp_path / "out").read_bytes()
+    assert build("--base", EXAMPLE).status == 0
+    assert (tmp_path / "out").read_bytes() == of_packed
