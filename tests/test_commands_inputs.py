@@ -142,7 +142,7 @@ def test_problems_are_said_behind_what_was_printed(tmp_path: Path) -> None:
     cut = tmp_path / "cut"
     cut.write_bytes(EXAMPLE.read_bytes()[:-9])
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} {TOOL} dump {cut} 2>&1"], capture_output=True, text=True,
+        ["sh", "-c", f"{sys.executable} {TOOL} dump {cut} --record PMTIMER 2>&1"], capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     lines = done.stdout.splitlines()
