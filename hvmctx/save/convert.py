@@ -16,7 +16,7 @@ from hvmctx.stream.detect import ENOUGH, detect, legacy_width
 from hvmctx.stream.legacy import LegacyReader
 from hvmctx.stream.libxc import HvmParams, PageData, PvInfo, PvP2mFrames, PvVcpu, TscInfo
 from hvmctx.stream.libxl import EmulatorContext, EmulatorXenstoreData
-from hvmctx.stream.reader import LEGACY, LIBXC, LIBXL, XL, StreamReader
+from hvmctx.stream.reader import LEGACY, LIBXC, LIBXL, XL, Header, StreamReader
 from hvmctx.stream.writer import StreamWriter
 
 TYPE_CHECKING = False
@@ -53,8 +53,9 @@ def convert(
     """Write a legacy stream, bare or in an xl file, as `form` (libxl or libxc) to `out`.
 
     `width` (bytes of the sender's long: 8 or 4) and `pv` are told from the stream where
-    they are not given; without `device_model` its record, the last, is left out. An xl
-    file stays one, and so is always libxl inside.
+    they are not given; a stream of a given `width` need not look like a legacy one. Without
+    `device_model` its record, the last, is left out. An xl file stays one, and so is always
+    libxl inside.
 
     Raises UnsupportedError for what is no legacy stream, FormatError for a damaged one,
     UsageError for an xl file as libxc.
@@ -68,8 +69,7 @@ def convert(
             if form != LIBXL:
                 raise UsageError("an xl file holds a libxl stream")
             _xl_header(source, out)
-        found_width, found_pv = _recognise(source)
-        reader = LegacyReader(source, width or found_width, found_pv if pv is None else pv)
+        reader = LegacyReader(source, *_recognise(source, width, pv))
         done = _Conversion(reader, out, form, device_model).run()
         source.raise_trouble()
         return done
@@ -77,26 +77,38 @@ def convert(
 
 def _xl_header(source: Source, out: BinaryIO) -> None:
     reader = StreamReader(XL)
-    header = reader.feed(bytes(source.read(reader.need)))
-    fields = dict(header.fields)  # type: ignore[union-attr]
+    data = bytes(source.read(reader.need))
+    if len(data) < reader.need:
+        raise _cut_off(reader.expecting, 0, len(data), reader.need)
+    header = reader.feed(data)
+    assert isinstance(header, Header)  # which is what an xl file starts with
+    fields = dict(header.fields)
     if fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2:
         raise _no_legacy("an xl file with a stream of Xen 4.6 or newer")
     fields["mandatory_flags"] |= streams.XL_FLAG_STREAM_V2
     out.write(streams.XL_MAGIC + streams.XL_HEADER.serialise(fields))
     copied = source.copy(header.length, out)
     if copied < header.length:
-        raise TruncatedError(
-            "the input ends", layer=XL, offset=source.position, record="optional data",
-            found=f"{copied} bytes", expected=str(header.length),
-        )  # fmt: skip
+        raise _cut_off("optional data", source.position, copied, header.length)
 
 
-def _recognise(source: Source) -> tuple[int, bool]:
+def _cut_off(what: str, offset: int, found: int, expected: int) -> TruncatedError:
+    return TruncatedError(
+        "the input ends", layer=XL, offset=offset, record=what, found=f"{found} bytes",
+        expected=str(expected),
+    )  # fmt: skip
+
+
+def _recognise(source: Source, width: int | None, pv: bool | None) -> tuple[int, bool]:
+    """The width and kind of guest: those given, which count for more than what the start
+    of the stream looks like, and those that it tells. A stream with a magic of its own is
+    no legacy one, whatever is given."""
     head = source.peek(ENOUGH)
-    width = legacy_width(head)
-    if not width or detect(head) != LEGACY:
+    found = detect(head)
+    if found in (XL, LIBXL, LIBXC) or (width is None and found != LEGACY):
         raise _no_legacy(head[:16].hex(" ") or "nothing")
-    return width, head[width : 2 * width] == b"\xff" * width
+    width = width or legacy_width(head)
+    return width, head[width : 2 * width] == b"\xff" * width if pv is None else pv
 
 
 def _no_legacy(found: str) -> UnsupportedError:
