@@ -126,7 +126,11 @@ class Command:
     in the command stands for the file; it is put behind where there is none."""
 
     def __init__(self, command: str, *, timeout: float = 60) -> None:
-        self._words = shlex.split(command)
+        """Raises InputError for what is no command line."""
+        try:
+            self._words = shlex.split(command)
+        except ValueError as error:
+            raise InputError(f"{command}: not a command: {error}") from None
         if not self._words:
             raise InputError("no command to compare with")
         if "{}" not in self._words:
