@@ -26,7 +26,7 @@ def test_states_that_a_writer_could_have_held(profile: VmportProfile) -> None:
     for _ in range(80):
         body = pack(random_state(rng, profile), profile)
         assert pack(unpack(body, profile), profile) == body
-        assert random_record(rng, profile)[:0] == b""
+        random_record(rng, profile)  # of which an edit must not raise either
 
 
 def test_the_longest_values_turn_up() -> None:

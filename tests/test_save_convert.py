@@ -4,14 +4,15 @@ import io
 import random
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from hvmctx.cli import main
 from hvmctx.errors import FormatError, TruncatedError, UnsupportedError, UsageError
 from hvmctx.image import open_image
-from hvmctx.save.convert import convert
+from hvmctx.save.convert import _WRITERS, convert
+from hvmctx.stream.legacy import Item
 from hvmctx.verify.views import verify
 from tests.legacy_samples import hvm, longs, pv
 from tests.samples import DATA, EXAMPLE, Pipe
@@ -149,3 +150,7 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = ["--format", "libxc", "--width", "32", "--guest", "hvm", "--skip-qemu"]
     assert main([*plain, *options]) == 0
     assert out.read_bytes().startswith(b"\xff" * 8)
+
+
+def test_every_item_has_its_way() -> None:
+    assert set(_WRITERS) == set(get_args(Item))

@@ -21,7 +21,8 @@ from hvmctx.stream.writer import StreamWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
 
     from hvmctx.source import Target
 
@@ -132,8 +133,8 @@ class _Conversion:
 
     def run(self) -> Converted:
         for item in self._reader.items():
-            self._start(isinstance(item, legacy.PvInfo))
-            getattr(self, f"_{type(item).__name__.lower()}")(item)
+            self._start(isinstance(item, legacy.ExtendedInfo))
+            _WRITERS[type(item)](self, item)
         if self._form == LIBXL:
             self._record(streams.LIBXL_END)
         return self._done
@@ -158,7 +159,7 @@ class _Conversion:
         if not pv:
             self._record(streams.LIBXC_STATIC_DATA_END)
 
-    def _pvinfo(self, item: legacy.PvInfo) -> None:
+    def _extended_info(self, item: legacy.ExtendedInfo) -> None:
         info = PvInfo(item.width, 4 if item.width == 8 else 3)
         self._record(streams.LIBXC_X86_PV_INFO, info.serialise())
         self._record(streams.LIBXC_STATIC_DATA_END)
@@ -189,7 +190,7 @@ class _Conversion:
     def _toolstack(self, item: legacy.Toolstack) -> None:
         self._pairs += item.pairs
 
-    def _hvmtail(self, item: legacy.HvmTail) -> None:
+    def _hvm_tail(self, item: legacy.HvmTail) -> None:
         if self._params:
             self._record(streams.LIBXC_HVM_PARAMS, HvmParams(self._params).serialise())
         tail = [(5, item.ioreq), (6, item.bufioreq), (1, item.store)]
@@ -200,7 +201,7 @@ class _Conversion:
             data = EmulatorXenstoreData(_UNKNOWN_EMULATOR, 0, self._pairs)
             self._record(streams.LIBXL_EMULATOR_XENSTORE_DATA, data.serialise())
 
-    def _devicemodel(self, item: legacy.DeviceModel) -> None:
+    def _device_model_state(self, item: legacy.DeviceModel) -> None:
         if not self._device_model:
             return
         if self._form == LIBXL:
@@ -212,7 +213,7 @@ class _Conversion:
             self._out.write(len(item.data).to_bytes(4, "little"))
         self._out.write(item.data)
 
-    def _pvvcpu(self, item: legacy.PvVcpu) -> None:
+    def _vcpu_state(self, item: legacy.VcpuState) -> None:
         basic = PvVcpu(item.vcpu, item.basic)
         self._record(streams.LIBXC_X86_PV_VCPU_BASIC, basic.serialise())
         for number, state in (
@@ -222,6 +223,21 @@ class _Conversion:
             if state:
                 self._record(number, PvVcpu(item.vcpu, state).serialise())
 
-    def _bytes(self, shared_info: bytes) -> None:
-        self._record(streams.LIBXC_SHARED_INFO, shared_info)
+    def _shared_page(self, item: legacy.SharedPage) -> None:
+        self._record(streams.LIBXC_SHARED_INFO, item.data)
         self._record(streams.LIBXC_END)
+
+
+_WRITERS: dict[type[legacy.Item], Callable[[_Conversion, Any], None]] = {
+    legacy.ExtendedInfo: _Conversion._extended_info,
+    legacy.Frames: _Conversion._frames,
+    legacy.Batch: _Conversion._batch,
+    legacy.Tsc: _Conversion._tsc,
+    legacy.Param: _Conversion._param,
+    legacy.Toolstack: _Conversion._toolstack,
+    legacy.VcpuState: _Conversion._vcpu_state,
+    legacy.SharedPage: _Conversion._shared_page,
+    legacy.HvmTail: _Conversion._hvm_tail,
+    legacy.DeviceModel: _Conversion._device_model_state,
+}
+"""What becomes of each item of a legacy stream."""

@@ -51,8 +51,8 @@ _SIGNATURE_SIZE = 21
 
 
 @dataclass
-class PvInfo:
-    """Of the extended info: bytes of a vcpu's context (it tells the guest's word: 0x1430 of
+class ExtendedInfo:
+    """A PV guest's extended info: bytes of a vcpu's context (it tells the guest's word: 0x1430 of
     64 bits, 0xaf0 of 32), whether extended contexts follow, bytes of an xsave record."""
 
     basic_size: int = 0
@@ -77,6 +77,9 @@ class Batch:
 
 @dataclass
 class Tsc:
+    """TSC info, in the order of the chunk: mode as in X86_TSC_INFO, the time elapsed in ns,
+    the frequency in kHz, how often the guest was restored."""
+
     mode: int
     nsec: int
     khz: int
@@ -99,7 +102,7 @@ class Toolstack:
 
 
 @dataclass
-class PvVcpu:
+class VcpuState:
     """A vcpu's state: basic context, extended context, xsave; empty where there is none."""
 
     vcpu: int
@@ -133,14 +136,24 @@ class DeviceModel:
     data: bytes | memoryview
 
 
-Item = PvInfo | Frames | Batch | Tsc | Param | Toolstack | PvVcpu | HvmTail | DeviceModel | bytes
+@dataclass
+class SharedPage:
+    """The shared info page of a PV guest, as it was."""
+
+    data: bytes
+
+
+Item = (
+    ExtendedInfo | Frames | Batch | Tsc | Param | Toolstack | VcpuState | SharedPage | HvmTail
+    | DeviceModel
+)  # fmt: skip
 
 
 class LegacyReader:
     """Reads a source forwards. `width` is 8 or 4, `pv` the kind of guest.
 
-    `items` are, in the stream's order: PV: PvInfo, Frames; then what the chunks hold; then
-    PV: PvVcpu ..., and the shared info (bytes); HVM: HvmTail, DeviceModel (if there is one).
+    `items` are, in the stream's order: PV: ExtendedInfo, Frames; then what the chunks hold;
+    then PV: VcpuState ..., SharedPage; HVM: HvmTail, DeviceModel (if there is one).
     """
 
     def __init__(self, source: Source, width: int, pv: bool) -> None:
@@ -149,7 +162,7 @@ class LegacyReader:
         self._pv = pv
         self._what = "p2m size"
         self.p2m_size = 0
-        self._info = PvInfo()
+        self._info = ExtendedInfo()
         self._online: list[int] = []
 
     def items(self) -> Iterator[Item]:
@@ -198,12 +211,12 @@ class LegacyReader:
             return words_of(data)
         return array("Q", struct.unpack(f"<{count}I", data))
 
-    def _extended_info(self) -> PvInfo:
+    def _extended_info(self) -> ExtendedInfo:
         (mark,) = self._longs(1)
         if mark != (1 << 8 * self._width) - 1:
             raise self._wrong("no extended info", f"{mark:#x}", "all ones")
         (total,) = self._unpack("<I")
-        info, so_far = PvInfo(), 0
+        info, so_far = ExtendedInfo(), 0
         while so_far < total:
             name = bytes(self._bytes(4))
             (size,) = self._unpack("<I")
@@ -338,6 +351,6 @@ class LegacyReader:
                 if size != info.xsave_size - 16:
                     raise self._wrong("another size of xsave", str(size), str(info.xsave_size - 16))
                 xsave = bytes(self._blob(size))
-            yield PvVcpu(vcpu, basic, extended, xsave)
+            yield VcpuState(vcpu, basic, extended, xsave)
         self._what = "shared info"
-        yield bytes(self._bytes(streams.PAGE_SIZE))
+        yield SharedPage(bytes(self._bytes(streams.PAGE_SIZE)))
