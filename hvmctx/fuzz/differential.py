@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 
 from hvmctx.abi.fields import Layout
+from hvmctx.abi.streams import GUEST_X86_HVM
 from hvmctx.abi.vmport import VmportProfile
 from hvmctx.context.vmport import Parts, as_text
 from hvmctx.errors import InputError
@@ -192,11 +193,12 @@ def stream_model(host: Host) -> Callable[[bytes], str]:
     from hvmctx.errors import HvmctxError
     from hvmctx.image import open_image
     from hvmctx.restore.stream import judge
+    from hvmctx.stream.reader import LIBXC
 
     def model(data: bytes) -> str:
         try:
-            with open_image(data, layer="libxc") as image:
-                refusal = judge(image, host.release, guest=2)
+            with open_image(data, layer=LIBXC) as image:
+                refusal = judge(image, host.release, guest=GUEST_X86_HVM)
         except HvmctxError:
             return REFUSED
         return ACCEPTED if refusal is None else REFUSED

@@ -86,7 +86,7 @@ def _memory(image: Image) -> Plain | None:
         for number, count in enumerate(image.page_types)
         if count
     }
-    absent = image.page_types[streams.PAGE_XTAB] + image.page_types[streams.PAGE_BROKEN]
+    absent = sum(image.page_types[kind] for kind in streams.PAGE_TYPES_WITHOUT_MEMORY)
     return {
         "batches": len(batches),
         "populated": (sum(image.page_types) - absent) * streams.PAGE_SIZE,

@@ -193,7 +193,11 @@ class _Conversion:
     def _hvm_tail(self, item: legacy.HvmTail) -> None:
         if self._params:
             self._record(streams.LIBXC_HVM_PARAMS, HvmParams(self._params).serialise())
-        tail = [(5, item.ioreq), (6, item.bufioreq), (1, item.store)]
+        tail = [
+            (streams.HVM_PARAM_IOREQ_PFN, item.ioreq),
+            (streams.HVM_PARAM_BUFIOREQ_PFN, item.bufioreq),
+            (streams.HVM_PARAM_STORE_PFN, item.store),
+        ]
         self._record(streams.LIBXC_HVM_PARAMS, HvmParams(tail).serialise())
         self._record(streams.LIBXC_HVM_CONTEXT, item.context)
         self._record(streams.LIBXC_END)

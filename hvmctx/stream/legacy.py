@@ -28,14 +28,23 @@ if TYPE_CHECKING:
 MAX_BATCH = 1024
 MAX_VCPU_ID = 4095
 _ABSENT = 0xF0000000
-_FIRST_WITHOUT_DATA = 0xD
 _LARGEST_BLOB = 256 << 20
 _EXTENDED_VCPU = 128
 
 PARAM_CHUNKS = {
-    -3: 12, -4: 15, -8: 17, -10: 19, -11: 9, -14: 34, -15: 27, -16: 28, -17: 29, -19: 32,
-    -20: 33, -21: 36,
-}  # fmt: skip
+    -3: streams.HVM_PARAM_IDENT_PT,
+    -4: streams.HVM_PARAM_VM86_TSS,
+    -8: streams.HVM_PARAM_CONSOLE_PFN,
+    -10: streams.HVM_PARAM_ACPI_IOPORTS_LOCATION,
+    -11: streams.HVM_PARAM_VIRIDIAN,
+    -14: streams.HVM_PARAM_VM_GENERATION_ID_ADDR,
+    -15: streams.HVM_PARAM_PAGING_RING_PFN,
+    -16: streams.HVM_PARAM_MONITOR_RING_PFN,
+    -17: streams.HVM_PARAM_SHARING_RING_PFN,
+    -19: streams.HVM_PARAM_IOREQ_SERVER_PFN,
+    -20: streams.HVM_PARAM_NR_IOREQ_SERVER_PAGES,
+    -21: streams.HVM_PARAM_X87_FIP_WIDTH,
+}
 """Chunks that carry an HVM parameter: id -> its index. -21 (X87_FIP_WIDTH) came with the
 last releases of 4.5; the genuine converter does not know it."""
 CHUNKS = {
@@ -281,7 +290,7 @@ class LegacyReader:
         )
         if len(set(words)) != len(words):
             raise self._wrong("a page twice in one batch", f"{count} pages", "each once")
-        with_data = sum(word >> streams.PAGE_TYPE_SHIFT < _FIRST_WITHOUT_DATA for word in words)
+        with_data = sum(word >> streams.PAGE_TYPE_SHIFT < streams.PAGE_BROKEN for word in words)
         return Batch(words, self._bytes(with_data * streams.PAGE_SIZE), count)
 
     def _vcpu_info(self) -> None:
