@@ -84,9 +84,7 @@ class Field:
         return self.name.rpartition("_")[2].rstrip("0123456789") in _RESERVED
 
 
-def fields_of(
-    ctype: Any, base: int = 0, alternate: bool = False, fields: Any = None
-) -> Iterator[Field]:
+def fields_of(ctype: Any, base: int = 0, alternate: bool = False) -> Iterator[Field]:
     """The direct members of a structure, those of anonymous members included, in declared
     order. `_fields_` of base classes come first, as ctypes lays them out."""
     declared = [entry for cls in reversed(ctype.__mro__) for entry in vars(cls).get("_fields_", ())]

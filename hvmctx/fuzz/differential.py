@@ -24,9 +24,8 @@ from hvmctx.restore.vmport import Refused, Restored, restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from random import Random
-    from typing import Any
 
 _AT_ONCE = 2000
 _TRIES = 400
@@ -65,11 +64,7 @@ class Disagreement:
 
 
 def compare_vmport(
-    reference: Reference,
-    count: int,
-    rng: Random,
-    profile: VmportProfile,
-    progress: Callable[[int], object] = lambda done: None,
+    reference: Reference, count: int, rng: Random, profile: VmportProfile
 ) -> Disagreement | None:
     """`count` records of `fuzz.vmport` against the C reference; the first disagreement."""
     done = 0
@@ -80,7 +75,6 @@ def compare_vmport(
             if ours != theirs:
                 return _minimal_vmport(record, reference, profile)
         done += len(records)
-        progress(done)
     return None
 
 
@@ -160,26 +154,20 @@ class Command:
 
 
 def compare_command(
-    command: Command,
-    inputs: Any,
-    model: Callable[[bytes], str],
-    *,
-    contexts: bool,
-    progress: Callable[[int], object] = lambda done: None,
+    command: Command, inputs: Iterable[bytes], model: Callable[[bytes], str], *, contexts: bool
 ) -> Disagreement | None:
-    """Inputs (bytes, one after the other) against a program; the first disagreement."""
+    """Inputs, one after the other, against a program; the first disagreement."""
 
     def said(data: bytes) -> tuple[str, str]:
         return model(data), command.verdict(data)
 
-    for number, data in enumerate(inputs, 1):
+    for data in inputs:
         first = said(data)
         if first[0] != first[1]:
             simpler = simpler_contexts if contexts else None
             small = minimise(data, lambda d, f=first: said(d) == f, simpler, tries=_TRIES)  # type: ignore[misc]
             report = f"model:   {first[0]}\nprogram: {first[1]}\n\n{small.hex(' ', 16)}\n"
             return Disagreement(small, *first, report)
-        progress(number)
     return None
 
 
