@@ -1,10 +1,9 @@
 """Open anything that Xen saves, and find what is in it.
 
 `open_image` takes a path, a buffer or a binary file object, looks through gzip and xz,
-finds the layers, and makes an index of headers and records. Of a seekable input it reads
-record headers only; of a pipe it keeps the small bodies and drops page data as they pass.
-Nothing that is wrong with the input is raised by the indexing: what could be read is
-there, and `problems` says what could not.
+finds the layers, and makes an index of headers and records (`indexing`). Nothing that is
+wrong with the input is raised by the indexing: what could be read is there, and `problems`
+says what could not.
 """
 
 from __future__ import annotations
@@ -14,12 +13,20 @@ from hvmctx.errors import (
     FormatError,
     LengthError,
     MissingRecordError,
-    TruncatedError,
-    UnknownRecordError,
-    UnsupportedError,
     UsageError,
 )
-from hvmctx.source import CHUNK, Source, open_source
+from hvmctx.indexing import (
+    LARGEST_CONFIG,
+    LARGEST_KEPT,
+    PAGE_HEAD,
+    IndexedRecord,
+    Indexer,
+    Note,
+    Watcher,
+    cut_off,
+    legacy_problem,
+)
+from hvmctx.source import Source, open_source
 from hvmctx.stream import detect
 from hvmctx.stream.reader import (
     CONTEXT,
@@ -28,13 +35,10 @@ from hvmctx.stream.reader import (
     LIBXL,
     XL,
     Header,
-    StreamReader,
-    StreamRecord,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from hvmctx.abi.releases import Release
@@ -43,61 +47,19 @@ if TYPE_CHECKING:
     from hvmctx.source import Target
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
     from hvmctx.stream.libxl import EmulatorContext
+    from hvmctx.stream.pages import WordCounts
 
-LARGEST_KEPT = 128 << 20
-"""Bodies beyond this are not read: the most that a libxc reader takes (4.10+)."""
-MOST_KEPT = 256 << 20
-"""Of all bodies of an input that cannot be read again."""
-LARGEST_CONTEXT = 256 << 20
-"""A bare context is read whole; no domain's comes near this."""
-LARGEST_CONFIG = 16 << 20
-"""A configuration is read whole; xl's are kilobytes."""
-_PAGE_HEAD = 8
-_LARGEST_HEAD = 4096
-"""What is kept of a body that is too long to be kept."""
-
-
-class Note:
-    """Something odd that stops no reader: padding that is not zero, bytes after the end."""
-
-    __slots__ = ("layer", "offset", "text")
-
-    def __init__(self, layer: str, offset: int, text: str) -> None:
-        self.layer = layer
-        self.offset = offset
-        self.text = text
-
-    def __str__(self) -> str:
-        return f"{self.layer}: offset {self.offset:#x}: {self.text}"
-
-
-class IndexedRecord(StreamRecord):
-    """A record of an image. `count` is that of a PAGE_DATA record (-1 for any other, and
-    where the body is too short to hold one); `kept` its body where the input cannot be
-    read again; `odd_padding` the bytes behind the body where they are not all zero."""
-
-    __slots__ = ("count", "kept", "odd_padding")
-
-    def __init__(self, layer: str, number: int, length: int, offset: int) -> None:
-        super().__init__(layer, number, length, offset)
-        self.count = -1
-        self.kept: bytes | memoryview | None = None
-        self.odd_padding = b""
-
-    @property
-    def words_size(self) -> int:
-        """Bytes of the page words of a PAGE_DATA record: of as many as its length has room
-        for."""
-        return max(0, min(8 * self.count, self.length - _PAGE_HEAD & ~7))
+LARGEST_CONTEXT = 64 << 20
+"""A bare context is read whole; one of 4096 vcpus with all records would fit."""
 
 
 class Image:
     """An opened image.
 
     `format` is what the input starts with (xl, libxl, libxc, context, legacy);
-    `headers` and `records` are in file order, whatever their layer; `problems` are errors,
-    the last of them where reading had to stop (`complete` is then False); `notes` are
-    oddities. `end` is the offset behind the last byte that belongs to the image.
+    `headers` and `records` are in file order, whatever their layer; `problems` are errors;
+    where reading had to stop, `stopped` is the one that says so, and `complete` is False;
+    `notes` are oddities. `end` is the offset behind the last byte that belongs to the image.
     """
 
     def __init__(self, source: Source, layer: str) -> None:
@@ -106,13 +68,14 @@ class Image:
         self.headers: list[Header] = []
         self.records: list[IndexedRecord] = []
         self.problems: list[FormatError] = []
+        self.stopped: FormatError | None = None
         self.notes: list[Note] = []
         self.complete = False
         self.end = 0
         self._context: HvmContext | None = None
-        self._settled: dict[str, int | None] | None = None
+        self._checkpoints: dict[str, int | None] = {}
         self._kept_config: bytes | memoryview = b""
-        self._page_types: list[int] | None = None
+        self._page_words: WordCounts | None = None
         self._words_of: tuple[IndexedRecord | None, bytes, bool] = (None, b"", False)
 
     def __enter__(self) -> Image:
@@ -124,6 +87,16 @@ class Image:
     def close(self) -> None:
         """Close what was opened. Bodies can no longer be read."""
         self.source.close()
+
+    def stop(self, error: FormatError) -> None:
+        """Note that reading cannot go on, and why."""
+        self.stopped = error
+        self.problems.append(error)
+
+    def raise_stopped(self) -> None:
+        """Raise what reading stopped at, where somebody cannot do with a part."""
+        if self.stopped is not None:
+            raise self.stopped
 
     @property
     def compression(self) -> str:
@@ -143,12 +116,10 @@ class Image:
         return [r for r in self.records if r.type == number and r.layer == layer]
 
     def restored(self, layer: str, number: int) -> list[IndexedRecord]:
-        """Those of one type that a restore acts on: where a checkpointed stream breaks off,
-        none of the checkpoint that was under way (a secondary goes on from the last whole
-        one)."""
-        if self._settled is None:
-            self._settled = self._last_checkpoints()
-        end = self._settled[layer]
+        """Those of one type that a restore acts on: of a checkpointed stream, what came up to
+        its last checkpoint. A secondary only queues the records behind the first, and goes on
+        from the last whole one however the stream ends (xg_sr_restore.c, 4.7+)."""
+        end = self.last_checkpoint(layer)
         return [r for r in self.records_of(layer, number) if end is None or r.offset < end]
 
     def last(self, layer: str, number: int) -> IndexedRecord | None:
@@ -156,16 +127,18 @@ class Image:
         found = self.restored(layer, number)
         return found[-1] if found else None
 
-    def _last_checkpoints(self) -> dict[str, int | None]:
-        """Layer -> where its last whole checkpoint ends, None where all records count."""
-        ends: dict[str, int | None] = dict.fromkeys((XL, LIBXL, LIBXC))
-        if not self.complete:
-            for layer, number in (
-                (LIBXC, streams.LIBXC_CHECKPOINT), (LIBXL, streams.LIBXL_CHECKPOINT_END),
-            ):  # fmt: skip
-                marks = self.records_of(layer, number)
-                ends[layer] = marks[-1].offset if marks else None
-        return ends
+    def last_checkpoint(self, layer: str) -> int | None:
+        """Where a stream's last whole checkpoint ends for that layer; None where all its
+        records count. libxl takes up again what follows the end of the libxc stream."""
+        if layer not in self._checkpoints:
+            marks: list[IndexedRecord] = []
+            if layer == LIBXC:
+                marks = self.records_of(LIBXC, streams.LIBXC_CHECKPOINT)
+            elif layer == LIBXL and not self.complete:
+                marks = self.records_of(LIBXL, streams.LIBXL_CHECKPOINT_END)
+            whole = [mark.offset for mark in marks if mark.end <= self.end]
+            self._checkpoints[layer] = whole[-1] if whole else None
+        return self._checkpoints[layer]
 
     @property
     def batches(self) -> list[IndexedRecord]:
@@ -180,9 +153,9 @@ class Image:
         if record.end <= self.end:
             return True
         if record.kept is not None:
-            return len(record.kept) >= _PAGE_HEAD + record.words_size
+            return len(record.kept) >= PAGE_HEAD + record.words_size
         size = self.source.size
-        words_end = record.body_offset + _PAGE_HEAD + record.words_size
+        words_end = record.body_offset + PAGE_HEAD + record.words_size
         return size is not None and words_end <= size
 
     def body(self, record: IndexedRecord) -> bytes | memoryview:
@@ -203,8 +176,8 @@ class Image:
         if self._words_of[0] is not record:
             from hvmctx.stream.pages import is_plain
 
-            start = bytes(self._bytes_of(record, _PAGE_HEAD + record.words_size))
-            words = start[_PAGE_HEAD:]
+            start = bytes(self._bytes_of(record, PAGE_HEAD + record.words_size))
+            words = start[PAGE_HEAD:]
             plain = start[4:8] == bytes(4) and is_plain(words, record.count, record.length)
             self._words_of = record, words, plain
         return self._words_of
@@ -228,7 +201,7 @@ class Image:
             )
         data = self.source.read_at(record.body_offset, size)
         if len(data) < size:
-            raise _cut_off(record, len(data))
+            raise cut_off(record, len(data))
         return data
 
     def payload(self, record: IndexedRecord) -> Any:
@@ -246,8 +219,8 @@ class Image:
 
     @property
     def hvm_context(self) -> HvmContext:
-        """The context that a restore would load: the last. Raises MissingRecordError when
-        there is none, with the reason."""
+        """The context that a restore would load: the last. What is damaged of it becomes one
+        of `problems`. Raises MissingRecordError when there is none, with the reason."""
         if self._context is None:
             self._context = self._find_context()
         return self._context
@@ -260,14 +233,14 @@ class Image:
         record = self.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
         if record is None:
             raise MissingRecordError(self._why_no_context())
-        if record.end > self.end and self.problems:
+        if record.end > self.end and self.stopped is not None:
             # the input ends within the context: what there is of it can still be read
             context = HvmContext.parse(self._what_there_is(record))
-            context.damage = self.problems[-1]
+            context.damage = self.stopped
             return context
         context = HvmContext.parse(self.body(record))
         if context.damage is not None:
-            context.damage.moved(record.body_offset)
+            self.problems.append(context.damage.moved(record.body_offset))
         return context
 
     def _what_there_is(self, record: IndexedRecord) -> bytes | memoryview:
@@ -380,16 +353,16 @@ class Image:
         ]
 
     @property
-    def page_types(self) -> list[int]:
-        """How many page words there are of each of the sixteen types, in the order of
-        their numbers; a pfn sent twice counts twice."""
-        if self._page_types is None:
-            from hvmctx.stream.pages import count_types
+    def page_words(self) -> WordCounts:
+        """The page words by their types; a pfn sent twice counts twice."""
+        if self._page_words is None:
+            from hvmctx.stream.pages import WordCounts
 
-            self._page_types = [0] * 16
+            self._page_words = WordCounts()
             for record in self.batches:
-                count_types(bytes(self.words(record))[7::8], self._page_types)
-        return self._page_types
+                start = self._bytes_of(record, PAGE_HEAD + record.words_size)
+                self._page_words.add(bytes(start[PAGE_HEAD:]))
+        return self._page_words
 
     @property
     def memory_map(self) -> MemoryMap:
@@ -405,206 +378,6 @@ class Image:
         from hvmctx.memory_map import MemoryMap
 
         return MemoryMap.restored(self)
-
-
-def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
-    """Every header and record of a stream, in order. While one is being looked at, its
-    body may be read from `source`; what is left of it is skipped. Raises TruncatedError
-    where the input ends, FormatError where it is no stream any more."""
-    while reader.need:
-        data = source.read(reader.need)
-        if len(data) < reader.need:
-            raise TruncatedError(
-                "the input ends",
-                layer=reader.layer,
-                offset=reader.offset,
-                record=reader.expecting,
-                found=f"{len(data)} bytes",
-                expected=str(reader.need),
-            )
-        item = reader.feed(bytes(data))
-        yield item
-        missing = item.end - source.position
-        if missing > 0 and source.skip(missing) < missing:
-            raise _cut_off(item, max(0, source.position - item.body_offset))
-
-
-def _cut_off(item: Header | StreamRecord, have: int) -> TruncatedError:
-    what = "padding" if have >= item.length else "body"
-    return TruncatedError(
-        f"the input ends within the {what}",
-        layer=item.layer,
-        offset=item.offset,
-        record=item.name,
-        found=f"{have} bytes",
-        expected=str(item.end - item.body_offset),
-    )
-
-
-class Watcher:
-    """What is told of every header and record while the index is made: at that moment the
-    image can answer for the record (its start, its words, a small body), whatever the
-    input. `whole` is False for the record that the input ends in."""
-
-    def header(self, image: Image, header: Header) -> None:
-        """A header has been read."""
-
-    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
-        """A record has gone by."""
-
-
-class _Indexer:
-    """One pass over a stream that makes the index of an image."""
-
-    def __init__(self, image: Image, keep_words: bool, watcher: Watcher | None) -> None:
-        self._image = image
-        self._source = image.source
-        self._keep_words = keep_words
-        self._watcher = watcher
-        self._room = MOST_KEPT
-        self._going_by: IndexedRecord | None = None
-
-    def run(self) -> None:
-        image = self._image
-        reader = StreamReader(image.format)
-        try:
-            for item in walk(self._source, reader):
-                self._went_by(whole=True)
-                if isinstance(item, Header):
-                    self._header(item)
-                else:
-                    self._record(item)
-                image.end = item.end
-            self._went_by(whole=True)
-        except FormatError as error:
-            cut = self._going_by is not None and self._going_by.offset == error.offset
-            self._went_by(whole=not cut)
-            image.problems.append(error)
-            image.end = error.offset  # where the item that is not whole starts
-            return
-        if image.format == XL and image.header(LIBXL) is None:
-            image.problems.append(
-                _legacy(image.end, "the xl file holds a legacy stream (Xen 4.5 or older)")
-            )
-            return
-        image.complete = True
-        self._trailing()
-
-    def _went_by(self, *, whole: bool) -> None:
-        """The record before has been read or skipped as far as it goes."""
-        record, self._going_by = self._going_by, None
-        if record is None:
-            return
-        if self._watcher is not None:
-            self._watcher.record(self._image, record, whole)
-        if record.count >= 0 and not self._keep_words:
-            record.kept = None
-
-    def _header(self, header: Header) -> None:
-        image = self._image
-        image.headers.append(header)
-        if header.length and not self._source.seekable:
-            image._kept_config = self._source.read(min(header.length, LARGEST_CONFIG))
-        if header.layer == XL and header.fields["byteorder"] != streams.XL_BYTEORDER:
-            text = f"byte order mark is {header.fields['byteorder']:#x}, which xl refuses"
-            image.notes.append(Note(XL, header.offset, text))
-        if header.name == "domain header":
-            known = header.fields["type"] in (streams.GUEST_X86_PV, streams.GUEST_X86_HVM)
-            if not known or header.fields["page_shift"] != streams.PAGE_SHIFT:
-                image.problems.append(
-                    UnsupportedError(
-                        "no guest that any Xen writes", layer=LIBXC, offset=header.offset,
-                        record=header.name,
-                        found=f"type {header.fields['type']}, "
-                              f"page shift {header.fields['page_shift']}",
-                        expected="type 1 (PV) or 2 (HVM), page shift 12",
-                    )
-                )  # fmt: skip
-        if self._watcher is not None:
-            self._watcher.header(image, header)
-
-    def _record(self, item: StreamRecord) -> None:
-        image, source = self._image, self._source
-        record = IndexedRecord(item.layer, item.type, item.length, item.offset)
-        image.records.append(record)
-        self._going_by = record
-        if record.type == streams.LIBXC_PAGE_DATA and record.layer == LIBXC:
-            self._page_data(record)
-        elif not source.seekable:
-            room = min(LARGEST_KEPT, self._room)
-            record.kept = source.read(record.length if record.length <= room else _LARGEST_HEAD)
-            self._room -= len(record.kept)
-        if not record.known:
-            self._unknown(record)
-        if record.padding:
-            self._padding(record)
-
-    def _page_data(self, record: IndexedRecord) -> None:
-        head = self._source.read(min(_PAGE_HEAD, record.length))
-        if len(head) == _PAGE_HEAD:
-            record.count = int.from_bytes(head[:4], "little")
-            if not self._source.seekable:
-                self._words_go_by(record, bytes(head))
-
-    def _words_go_by(self, record: IndexedRecord, head: bytes) -> None:
-        """Of a pipe: the words are counted, and kept where somebody will ask for them."""
-        from hvmctx.stream.pages import count_types
-
-        counts, pieces = [0] * 16, [head]
-        keep = self._keep_words or self._watcher is not None
-        left = record.words_size
-        while left:
-            words = bytes(self._source.read(min(left, CHUNK)))
-            if not words:
-                return  # the walk says so
-            left -= len(words)
-            count_types(words[7::8], counts)
-            if keep and record.words_size <= LARGEST_KEPT:
-                pieces.append(words)
-        image = self._image
-        image._page_types = [a + b for a, b in zip(image._page_types or [0] * 16, counts)]
-        if keep and record.words_size <= LARGEST_KEPT:
-            record.kept = b"".join(pieces)
-
-    def _unknown(self, record: IndexedRecord) -> None:
-        if record.optional and record.layer == LIBXC:
-            text = f"unknown optional record {record.type:#x}, which a restore ignores"
-            self._image.notes.append(Note(record.layer, record.offset, text))
-            return
-        self._image.problems.append(
-            UnknownRecordError(
-                "unknown mandatory record", layer=record.layer, offset=record.offset,
-                record=record.name, found=f"{record.length} bytes",
-                expected="a type that a restore knows",
-            )
-        )  # fmt: skip
-
-    def _padding(self, record: IndexedRecord) -> None:
-        source = self._source
-        missing = record.body_end - source.position
-        if missing > 0 and source.skip(missing) < missing:
-            return  # the walk says so
-        padding = bytes(source.read(record.padding))
-        if padding.strip(b"\0"):
-            record.odd_padding = padding
-            text = f"{record.name}: padding is not zero: {padding.hex()}"
-            self._image.notes.append(Note(record.layer, record.body_end, text))
-
-    def _trailing(self) -> None:
-        source = self._source
-        more = source.size - source.position if source.size is not None else len(source.read(1))
-        if more > 0:
-            count = f"{more} bytes" if source.size is not None else "bytes"
-            self._image.notes.append(
-                Note(self._image.format, self._image.end, f"{count} follow the end of the stream")
-            )
-
-
-def _legacy(offset: int, problem: str) -> UnsupportedError:
-    return UnsupportedError(
-        problem, layer=LEGACY, offset=offset, found="no stream v2 header",
-        expected="a stream of Xen 4.6 or newer; convert it first",
-    )  # fmt: skip
 
 
 def open_image(
@@ -641,11 +414,11 @@ def open_image(
             raise UsageError(f"no layer is called {layer!r}")
         image = Image(source, layer)
         if layer == LEGACY:
-            image.problems.append(_legacy(0, "a legacy stream (Xen 4.5 or older)"))
+            image.stop(legacy_problem(0, "a legacy stream (Xen 4.5 or older)"))
         elif layer == CONTEXT:
             _index_context(image)
         else:
-            _Indexer(image, keep_words, watcher).run()
+            Indexer(image, keep_words, watcher).run()
         if source.trouble is not None:
             image.problems.append(source.trouble)
         return image
@@ -657,10 +430,15 @@ def open_image(
 def _index_context(image: Image) -> None:
     context = image.hvm_context
     if context.damage is not None:
-        image.problems.append(context.damage)
+        image.stop(context.damage)
     image.complete = context.damage is None
     image.end = context.size
     if context.has_end and len(context.tail):
         image.notes.append(
-            Note(CONTEXT, image.end, f"{len(context.tail)} bytes follow the END record")
+            Note(
+                Note.BEHIND,
+                CONTEXT,
+                image.end,
+                f"{len(context.tail)} bytes follow the END record",
+            )
         )

@@ -115,6 +115,7 @@ class Pipe(io.RawIOBase):
         return self._data.read(min(count, self._most))
 
 
+TSC = record(streams.LIBXC_X86_TSC_INFO, struct.pack("<IIQII", 0, 2_600_000, 5, 1, 0))
 CONTEXT = record(streams.LIBXC_HVM_CONTEXT, context_bytes())
 SMALL = (
     xl_head(b"\3\0\0\0{}\0") + libxl_head() + record(1) + libxc_head() + record(16)

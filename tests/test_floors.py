@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "hvmctx"
 FLOORS = {
     1: ("errors", "findings", "abi"),
     2: ("source", "copying", "output", "compression", "context", "stream"),
-    3: ("image", "memory_map", "live", "restore", "verify", "save"),
+    3: ("indexing", "image", "memory_map", "live", "restore", "verify", "save"),
     4: ("render", "edit", "export", "fuzz", "diff"),
     5: ("commands", "cli", "__main__", "__init__"),
 }

@@ -51,9 +51,11 @@ def test_streams_come_first_then_the_context() -> None:
 
 
 def test_options_reach_the_readers() -> None:
-    checkpoint = hvm(record(14))
+    checkpoint = hvm(record(9, context_bytes()), record(14))
     assert said(checkpoint)[1] == "checkpoint"
     assert said(checkpoint, checkpointed=True)[0] == "accept"
+    late = hvm(record(14))  # whose context came too late for its only checkpoint
+    assert said(late, checkpointed=True)[1] == "context-header"
     assert said(hvm(), guest=streams.GUEST_X86_PV)[1] == "libxc-guest"
     assert said(hvm(), host_of=lambda *_: Host(NEWEST, vcpus=0))[1] == "lapic-vcpu"
 

@@ -18,11 +18,13 @@ from hvmctx.errors import HvmctxError
 from hvmctx.image import open_image
 from hvmctx.restore.stream import HEADER_RULES, RULES, StreamJudge, judge
 from tests.samples import (
+    CONTEXT,
     DATA,
     EXAMPLE,
     IMAGES,
     SMALL,
     STREAMS,
+    TSC,
     Pipe,
     context_bytes,
     libxc_head,
@@ -225,6 +227,31 @@ def test_checkpointed_streams() -> None:
     )
     assert rule_of(data) == "checkpoint"
     assert rule_of(data, checkpointed=True) is None
+
+
+CHECKPOINT = page_data(word(1)) + TSC + CONTEXT + record(14)
+BAD_TSC = record(8, bytes(280))
+
+
+@pytest.mark.parametrize(
+    ("tail", "rule"),
+    [
+        (b"", None),
+        (CHECKPOINT[:-20], None),  # the secondary goes on from the first checkpoint
+        (BAD_TSC + CONTEXT[:100], None),  # only queued, as what is wrong with it
+        (BAD_TSC + record(0), None),  # END, too, makes it go on from there
+        (CHECKPOINT + CHECKPOINT[:-20], None),
+        (BAD_TSC + record(14), "tsc-length"),
+        (record(14)[:-1], None),
+        (record(14, bytes(16))[:-1], None),  # cut off, so it is no checkpoint
+    ],
+)
+def test_a_checkpointed_stream_may_end_anywhere(tail: bytes, rule: str | None) -> None:
+    """As the genuine restore has it (--remus), which was asked about 900 such streams."""
+    head = libxc_head() + record(16)
+    assert rule_of(head + CHECKPOINT + tail, checkpointed=True) == rule
+    if rule is None:
+        assert rule_of(head + CHECKPOINT[:-8], checkpointed=True) == "stream-damaged"
 
 
 def test_guests() -> None:

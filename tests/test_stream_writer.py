@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, UsageError
-from hvmctx.image import open_image, walk
+from hvmctx.image import open_image
+from hvmctx.indexing import walk
 from hvmctx.source import BufferSource
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header, StreamReader
 from hvmctx.stream.writer import LARGEST_RECORD, StreamWriter

@@ -94,9 +94,6 @@ def run(args: Namespace) -> int:
             from hvmctx.render import forms
 
             sys.stdout.writelines(forms.FORMS[args.form](context, wanted))
-        damage = context.damage
-        if damage is not None and damage not in image.problems:
-            image.problems.append(damage)
         status = inputs.report(image)
         for text in _unmatched(filters, context):
             print(f"hvmctx: the context has no {text} record", file=sys.stderr)

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.image import Image
+    from hvmctx.indexing import IndexedRecord
 
 LARGEST = 1 << 20
 """Longer inputs are not looked at: they only take longer."""

@@ -13,7 +13,8 @@ from dataclasses import fields, is_dataclass
 
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, HvmctxError
-from hvmctx.image import Image, IndexedRecord
+from hvmctx.image import Image
+from hvmctx.indexing import IndexedRecord
 from hvmctx.render.plain import context_from_plain, context_to_plain, number, unhex
 from hvmctx.stream import handlers, xlfile
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header

@@ -142,7 +142,7 @@ class Document(DataClassJsonMixin):
                 )
             image = open_image(source, layer=layer)
             if image.format == LEGACY:
-                raise image.problems[0]
+                image.raise_stopped()
             if image.format == CONTEXT:
                 return cls(context=ContextModel.of(image.hvm_context))
             return cls(image=ImageModel.of(image))

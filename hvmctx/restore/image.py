@@ -40,7 +40,7 @@ def judge_image(
     configuration that none can be read of, and what `host_of` raises.
     """
     if image.format == LEGACY:
-        raise image.problems[0]
+        image.raise_stopped()
     if image.format == CONTEXT:
         return load(image.hvm_context.to_bytes(), host_of(image, release))
     if reader is None:

@@ -13,7 +13,7 @@ import struct
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release, Window
 from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
-from hvmctx.image import LARGEST_KEPT, Watcher
+from hvmctx.indexing import LARGEST_KEPT, Watcher
 from hvmctx.restore.verdict import REFUSE, Verdict
 from hvmctx.stream.pages import length_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.image import Image
+    from hvmctx.indexing import IndexedRecord
 
 _LARGER_RECORDS_SINCE = "4.10"
 _PV, _HVM = streams.GUEST_X86_PV, streams.GUEST_X86_HVM
@@ -333,9 +334,20 @@ class StreamJudge(Watcher):
         _note(state, record)
 
     def end(self, image: Image) -> Verdict | None:
-        """The refusal, that of a stream which ends early included; None if there is none."""
+        """The refusal, that of a stream which ends early included; None if there is none.
+        A checkpointed one may end anywhere behind its first checkpoint: the guest goes on
+        from the last, and what came since has only been queued."""
+        last = image.last_checkpoint(LIBXC) if self._state.checkpointed else None
+        if last is not None:
+            told = self.refusal
+            queued = told is not None and told.layer == LIBXC and (told.offset or 0) > last
+            if not image.complete and (told is None or queued):
+                return None
+            if queued:
+                self.refusal = None
         if self.refusal is None and not image.complete:
-            error = image.problems[-1]
+            error = image.stopped
+            assert error is not None
             self.refusal = Verdict(
                 REFUSE, rule="stream-damaged", record=error.record, offset=error.offset,
                 text=error.problem, layer=error.layer,

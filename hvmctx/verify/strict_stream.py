@@ -11,8 +11,10 @@ from itertools import islice
 
 from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
+from hvmctx.indexing import Note
+from hvmctx.stream.libxc import MOST_ROWS
 from hvmctx.stream.qemu import MAGIC
-from hvmctx.stream.reader import LIBXC, LIBXL
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
 from hvmctx.verify.pages import PassedPages, mismatches
 
@@ -20,7 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.image import Image
+    from hvmctx.indexing import IndexedRecord
 
 _STATIC, _MEMORY, _STATE = 0, 1, 2
 _PHASES = {
@@ -58,7 +61,7 @@ def _again(seen: Seen) -> bool:
 
 
 def _rows(seen: Seen, size: int) -> Iterator[bytes]:
-    body = seen.body()
+    body = seen.body()[: MOST_ROWS * size]
     return (body[at : at + size] for at in range(0, len(body) - size + 1, size))
 
 
@@ -86,8 +89,8 @@ def _msr_flags(seen: Seen) -> Iterator[str]:
 
 
 def _params(seen: Seen) -> list[tuple[int, int]]:
-    """(index, value) of the record, as many as are there."""
-    body = seen.body()[8:]
+    """(index, value) of the record, as many as are there, the first MOST_ROWS of them."""
+    body = seen.body()[8 : 8 + 16 * MOST_ROWS]
     return list(struct.iter_unpack("<QQ", body[: len(body) & ~15]))
 
 
@@ -214,7 +217,7 @@ class StrictStream(CheckTable):
         """The rules about the whole, once the input has gone by."""
         offset = image.end
         for note in image.notes:
-            if "follow the end" in note.text:
+            if note.kind == Note.BEHIND and note.layer != CONTEXT:
                 self._whole(WARNING, "trailing", WHOLE["trailing"], note.layer, note.offset)
         if not image.complete:
             return

@@ -7,7 +7,8 @@ from __future__ import annotations
 from hvmctx.abi.releases import Release
 from hvmctx.errors import FormatError, HvmctxError, UsageError
 from hvmctx.findings import ERROR, SEVERITIES, Finding
-from hvmctx.image import Watcher, open_image
+from hvmctx.image import open_image
+from hvmctx.indexing import Watcher
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.vmport import VmportProfile
-    from hvmctx.image import Image, IndexedRecord
+    from hvmctx.image import Image
+    from hvmctx.indexing import IndexedRecord
     from hvmctx.stream.reader import Header
 
 VERIFIER, RESTORE, STRICT = "verifier", "restore", "strict"
@@ -76,7 +78,7 @@ def verify(
     watcher = watchers[0] if len(watchers) == 1 else _All(watchers)
     with open_image(target, layer=layer, watcher=watcher) as image:
         if image.format == LEGACY:
-            raise image.problems[0]
+            image.raise_stopped()
         findings = _damage(image, view)
         if verifier is not None:
             findings += verifier.findings
@@ -94,9 +96,12 @@ def verify(
 def _damage(image: Image, view: str) -> list[Finding]:
     """Where reading had to stop. What else the index complains of is for the tables, and
     how a restore takes a damaged context for its model."""
-    if image.complete or not image.problems or (image.format == CONTEXT and view == RESTORE):
-        return []
-    return [_of_error(image.problems[-1])]
+    found = []
+    if image.stopped is not None and not (image.format == CONTEXT and view == RESTORE):
+        found.append(_of_error(image.stopped))
+    if image.source.trouble is not None:
+        found.append(_of_error(image.source.trouble))
+    return found
 
 
 def _of_error(error: FormatError) -> Finding:
@@ -121,7 +126,7 @@ def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
     except HvmctxError:  # longer than any reader takes: the tables have said so
         return []
     findings = findings_of(context, 0 if record is None else record.body_offset, vmport)
-    if context.damage is not None and context.damage not in image.problems:
+    if context.damage is not None and context.damage is not image.stopped:
         findings.append(_of_error(context.damage))
     return findings
 
