@@ -327,16 +327,22 @@ class Image:
 
     @property
     def tsc_info(self) -> TscInfo | None:
+        """How the guest's TSC is to be kept; None where the stream has no such
+        record. Raises FormatError for one that cannot be taken apart."""
         found: TscInfo | None = self._last_model(streams.LIBXC_X86_TSC_INFO)
         return found
 
     @property
     def cpuid_policy(self) -> CpuidPolicy | None:
+        """The CPUID leaves that the guest sees (4.14+); None where the stream has no such
+        record. Raises FormatError for one that cannot be taken apart."""
         found: CpuidPolicy | None = self._last_model(streams.LIBXC_X86_CPUID_POLICY)
         return found
 
     @property
     def msr_policy(self) -> MsrPolicy | None:
+        """The MSRs that it sees (4.14+); None where the stream has no such
+        record. Raises FormatError for one that cannot be taken apart."""
         found: MsrPolicy | None = self._last_model(streams.LIBXC_X86_MSR_POLICY)
         return found
 

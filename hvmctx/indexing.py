@@ -91,6 +91,7 @@ def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord
 
 
 def cut_off(item: Header | StreamRecord, have: int) -> TruncatedError:
+    """The input ends behind `have` bytes of the item's body."""
     what = "padding" if have >= item.length else "body"
     return TruncatedError(
         f"the input ends within the {what}",
@@ -126,6 +127,7 @@ class Indexer:
         self._going_by: IndexedRecord | None = None
 
     def run(self) -> None:
+        """Index everything, or up to what stops it."""
         image = self._image
         reader = StreamReader(image.format)
         try:
@@ -270,6 +272,7 @@ class Indexer:
 
 
 def legacy_problem(offset: int, problem: str) -> UnsupportedError:
+    """That there is a legacy stream at `offset`, where a newer one is needed."""
     return UnsupportedError(
         problem, layer=LEGACY, offset=offset, found="no stream v2 header",
         expected="a stream of Xen 4.6 or newer; convert it first",

@@ -208,6 +208,7 @@ class Layout:
 
     @classmethod
     def of(cls, ctype: Any) -> Layout:
+        """The layout of a ctypes structure or union; the same one for the same class."""
         layout = cls._cache.get(ctype)
         if layout is None:
             if len(cls._cache) > 256:  # classes sized by input lengths must not pile up
@@ -217,6 +218,7 @@ class Layout:
 
     @property
     def plan(self) -> _Plan:
+        """How `decode` goes about it: made once."""
         if self._plan is None:
             self._plan = _Plan(self)
         return self._plan
