@@ -118,6 +118,8 @@ RECORD_ALIGN = 8
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
+PAGE_HEAD_SIZE = 8
+"""Bytes of a PAGE_DATA record before its words: u32 count, u32 reserved."""
 
 GUEST_TYPES = {1: "x86 PV", 2: "x86 HVM", 3: "x86 PVH", 4: "ARM"}
 """3 and 4 were reserved in the headers of 4.6 to 4.13, and never written."""

@@ -12,7 +12,6 @@ from hvmctx.fuzz.values import LENGTHS, around
 from hvmctx.image import Image, open_image
 from hvmctx.indexing import IndexedRecord
 from hvmctx.stream.libxc import HvmParams, TscInfo
-from hvmctx.stream.pages import HEAD_SIZE
 from hvmctx.stream.reader import LIBXC, Header
 from hvmctx.stream.writer import StreamWriter
 
@@ -197,8 +196,8 @@ def _word(rng: random.Random, pieces: _Pieces) -> str:
         return "nothing"
     at = rng.choice(batches)
     layer, number, body = pieces.records[at]
-    count = min(int.from_bytes(body[:4], "little"), (len(body) - HEAD_SIZE) // 8)
-    place = HEAD_SIZE + 8 * rng.randrange(max(count, 1))
+    count = min(int.from_bytes(body[:4], "little"), (len(body) - streams.PAGE_HEAD_SIZE) // 8)
+    place = streams.PAGE_HEAD_SIZE + 8 * rng.randrange(max(count, 1))
     old = int.from_bytes(body[place : place + 8], "little")
     value = rng.choice((
         old & streams.PFN_MASK | rng.randrange(16) << 60, old | 1 << rng.randrange(52, 60),

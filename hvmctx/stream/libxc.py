@@ -16,7 +16,7 @@ from typing import ClassVar, TypeVar
 
 from hvmctx.abi import streams
 from hvmctx.errors import LengthError, TruncatedError, UnsupportedError
-from hvmctx.stream.pages import HEAD_SIZE, bytes_of, length_of, pages_start, words_of
+from hvmctx.stream.pages import bytes_of, length_of, pages_start, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,8 +68,6 @@ class PageData:
     pages: bytes | memoryview = b""
     reserved: int = 0
 
-    HEAD_SIZE: ClassVar[int] = HEAD_SIZE
-
     @classmethod
     def parse(cls, body: bytes | memoryview) -> PageData:
         """Raises TruncatedError or LengthError where count and length contradict; types
@@ -80,10 +78,10 @@ class PageData:
             raise LengthError(
                 "the count says more words than there are", layer=LAYER, offset=0,
                 record="PAGE_DATA", found=f"count {count} in {len(body)} bytes",
-                expected=f"{(len(body) - HEAD_SIZE) // 8} at most",
+                expected=f"{(len(body) - streams.PAGE_HEAD_SIZE) // 8} at most",
             )  # fmt: skip
-        words = words_of(body[HEAD_SIZE:start])
-        expected = length_of(count, bytes(body[HEAD_SIZE + 7 : start : 8]))
+        words = words_of(body[streams.PAGE_HEAD_SIZE : start])
+        expected = length_of(count, bytes(body[streams.PAGE_HEAD_SIZE + 7 : start : 8]))
         if len(body) != expected:
             raise LengthError(
                 "the page data do not match the words", layer=LAYER, offset=start,
@@ -94,7 +92,7 @@ class PageData:
     @staticmethod
     def parse_head(body: bytes | memoryview) -> tuple[int, int]:
         """(count, reserved) of the first eight bytes."""
-        _need(body, HEAD_SIZE, "PAGE_DATA")
+        _need(body, streams.PAGE_HEAD_SIZE, "PAGE_DATA")
         count, reserved = struct.unpack_from("<II", body)
         return count, reserved
 

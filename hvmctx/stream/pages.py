@@ -11,9 +11,6 @@ from array import array
 
 from hvmctx.abi import streams
 
-HEAD_SIZE = 8
-"""Of a PAGE_DATA record's body: u32 count, u32 reserved."""
-
 
 def words_of(data: bytes | memoryview) -> array[int]:
     """u64s out of little-endian bytes, in one call."""
@@ -40,7 +37,7 @@ def data_pages(types: bytes) -> int:
 
 def pages_start(count: int) -> int:
     """Where the pages start in the body of a PAGE_DATA record of that many words."""
-    return HEAD_SIZE + 8 * count
+    return streams.PAGE_HEAD_SIZE + 8 * count
 
 
 def length_of(count: int, tops: bytes) -> int:
