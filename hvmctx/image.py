@@ -18,7 +18,6 @@ from hvmctx.errors import (
 from hvmctx.indexing import (
     LARGEST_CONFIG,
     LARGEST_KEPT,
-    PAGE_HEAD,
     IndexedRecord,
     Indexer,
     Note,
@@ -153,9 +152,9 @@ class Image:
         if record.end <= self.end:
             return True
         if record.kept is not None:
-            return len(record.kept) >= PAGE_HEAD + record.words_size
+            return len(record.kept) >= streams.PAGE_HEAD_SIZE + record.words_size
         size = self.source.size
-        words_end = record.body_offset + PAGE_HEAD + record.words_size
+        words_end = record.body_offset + streams.PAGE_HEAD_SIZE + record.words_size
         return size is not None and words_end <= size
 
     def body(self, record: IndexedRecord) -> bytes | memoryview:
@@ -176,8 +175,8 @@ class Image:
         if self._words_of[0] is not record:
             from hvmctx.stream.pages import is_plain
 
-            start = bytes(self._bytes_of(record, PAGE_HEAD + record.words_size))
-            words = start[PAGE_HEAD:]
+            start = bytes(self._bytes_of(record, streams.PAGE_HEAD_SIZE + record.words_size))
+            words = start[streams.PAGE_HEAD_SIZE :]
             plain = start[4:8] == bytes(4) and is_plain(words, record.count, record.length)
             self._words_of = record, words, plain
         return self._words_of
@@ -366,8 +365,8 @@ class Image:
 
             self._page_words = WordCounts()
             for record in self.batches:
-                start = self._bytes_of(record, PAGE_HEAD + record.words_size)
-                self._page_words.add(bytes(start[PAGE_HEAD:]))
+                start = self._bytes_of(record, streams.PAGE_HEAD_SIZE + record.words_size)
+                self._page_words.add(bytes(start[streams.PAGE_HEAD_SIZE :]))
         return self._page_words
 
     @property

@@ -23,8 +23,6 @@ MOST_KEPT = 256 << 20
 """Of all bodies of an input that cannot be read again."""
 LARGEST_CONFIG = 16 << 20
 """A configuration is read whole; xl's are kilobytes."""
-PAGE_HEAD = 8
-"""Bytes before the words of a PAGE_DATA record."""
 _LARGEST_HEAD = 4096
 """What is kept of a body that is too long to be kept."""
 
@@ -65,7 +63,7 @@ class IndexedRecord(StreamRecord):
     def words_size(self) -> int:
         """Bytes of the page words of a PAGE_DATA record: of as many as its length has room
         for."""
-        return max(0, min(8 * self.count, self.length - PAGE_HEAD & ~7))
+        return max(0, min(8 * self.count, self.length - streams.PAGE_HEAD_SIZE & ~7))
 
 
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
@@ -202,8 +200,8 @@ class Indexer:
             self._padding(record)
 
     def _page_data(self, record: IndexedRecord) -> None:
-        head = self._source.read(min(PAGE_HEAD, record.length))
-        if len(head) == PAGE_HEAD:
+        head = self._source.read(min(streams.PAGE_HEAD_SIZE, record.length))
+        if len(head) == streams.PAGE_HEAD_SIZE:
             record.count = int.from_bytes(head[:4], "little")
             if not self._source.seekable:
                 self._words_go_by(record, bytes(head))

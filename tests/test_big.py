@@ -34,7 +34,7 @@ def test_info_of_sixteen_gib(tmp_path: Path) -> None:
     text, _, peak = done.stdout.rstrip().rpartition("\n")
     plain = json.loads(text)
     assert plain["memory"] == {
-        "batches": 4096, "populated": 16 << 30, "pages": {"normal": 16 << 18}, "exact": True,
+        "batches": 4096, "populated": 16 << 30, "exact": True, "pages": {"normal": 16 << 18},
     }  # fmt: skip
     assert plain["complete"] and plain["size"] > 16 << 30
     assert int(peak) < 60 * 1024, "kilobytes of resident memory"

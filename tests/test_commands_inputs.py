@@ -142,8 +142,8 @@ def test_problems_are_said_behind_what_was_printed(tmp_path: Path) -> None:
     cut = tmp_path / "cut"
     cut.write_bytes(EXAMPLE.read_bytes()[:-9])
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} {TOOL} dump {cut} --record PMTIMER 2>&1"], capture_output=True, text=True,
-        check=False,
+        ["sh", "-c", f"{sys.executable} {TOOL} dump {cut} --record PMTIMER 2>&1"],
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     lines = done.stdout.splitlines()
     assert done.returncode == 1 and lines[-1].startswith("hvmctx: libxl: offset 0x")

@@ -4,7 +4,6 @@ rates, over a given bandwidth."""
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 
@@ -18,6 +17,7 @@ HELP = "plan a live migration: passes, pages sent again, downtime"
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30,
           "ti": 1 << 40}  # fmt: skip
+_LONGEST_SHOWN = 24
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)(b|bit)?(?:/s)?", re.IGNORECASE)
 
 
@@ -45,15 +45,15 @@ def run(args: Namespace) -> int:
         size, _, rate = text.partition("@")
         try:
             hot = HotSet(start, max(1, round(_bytes(size) / 4096)), float(rate))
-            if not 0 <= hot.rate < math.inf:
-                raise ValueError
         except ValueError:
             raise UsageError(
                 f"plan: --hot {text}: expected SIZE@RATE, such as 64MiB@20000"
             ) from None
         sets.append(hot)
         start += hot.pages
-    if not pages > 0 or start > pages:
+    if not pages:
+        raise UsageError(f"plan: {args.memory}: not a page of memory")
+    if start > pages:
         raise UsageError("plan: the hot sets do not fit the guest's memory")
     policy = Policy2014() if args.policy == "2014" else default_policy
     sys.stdout.write(plan(pages, Rates(sets), _bytes(args.bandwidth), policy).table())
@@ -67,6 +67,6 @@ def _bytes(text: str) -> float:
     if not match or unit is None:
         raise UsageError(f"plan: {text!r} is no size, such as 4GiB or 1Gbit")
     size = float(match[1]) * unit / (8 if (match[3] or "").lower() == "bit" else 1)
-    if size == math.inf:
-        raise UsageError(f"plan: {text[:20]}... is no size that a float can hold")
+    if size == float("inf"):
+        raise UsageError(f"plan: {text[:_LONGEST_SHOWN]}...: too large")
     return size

@@ -13,7 +13,7 @@ from ctypes import sizeof
 
 from hvmctx.abi import x86
 from hvmctx.abi.declare import RecordType, by_typecode
-from hvmctx.abi.fields import Layout
+from hvmctx.abi.fields import Layout, shown
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FieldError, HvmctxError
@@ -210,7 +210,7 @@ def number(value: Any, where: str, width: int | None = None) -> int:
     if not isinstance(result, int) or isinstance(result, bool):
         raise FieldError(f"{where}: found {value!r:.40}, expected a number")
     if width is not None and not 0 <= result < 1 << width:
-        raise FieldError(f"{where} is a {width}-bit field: {result} does not fit")
+        raise FieldError(f"{where} is a {width}-bit field: {shown(result)} does not fit")
     return result
 
 
