@@ -4,6 +4,7 @@ statuses. Knows no format; imports nothing that the command at hand does not nee
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -47,35 +48,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is None:
             raise InputError("standard output is closed")
         if not arguments or arguments[0] in ("-h", "--help", "--version"):
-            return _overview(arguments)
-        if arguments[0] in COMMANDS:
-            name = arguments.pop(0)
+            status = _overview(arguments)
         else:
-            _refuse_misspelt(arguments[0])
-            name = "dump"
-        command = _command(name)
-        trouble = getattr(command, "TROUBLE", FAILED)
-        status = _run(command, _parse(command, name, arguments))
+            if arguments[0] in COMMANDS:
+                name = arguments.pop(0)
+            else:
+                _refuse_misspelt(arguments[0])
+                name = "dump"
+            command = _command(name)
+            trouble = getattr(command, "TROUBLE", FAILED)
+            status = _run(command, name, arguments)
         sys.stdout.flush()
         return status
     except UsageError as error:
         return _complain(error, USAGE)
     except HvmctxError as error:
         return _complain(error, trouble)
-    except BrokenPipeError:
-        # whoever read our output has gone: nothing to say, nor to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone: nothing to say
+        _forget_output()
         return _PIPE_CLOSED
     except OSError as error:  # of the system: a full disk, a device that goes
         where = f"{error.filename}: " if error.filename else ""
         return _complain(InputError(f"{where}{error.strerror or error}"), trouble)
+    except MemoryError:
+        return _complain(InputError("out of memory"), trouble)
     except KeyboardInterrupt:
         return _INTERRUPTED
 
 
 def _make_streams_ready() -> None:
-    """Whatever an input says can be printed, in whatever encoding; and errors can be said
-    into nothing."""
+    """Whatever an input says can be printed, in whatever encoding, and whole; and errors
+    can be said into nothing."""
+    out: Any = sys.stdout
+    raw = getattr(out, "buffer", None)
+    if isinstance(raw, io.RawIOBase) and out is sys.__stdout__:
+        # PYTHONUNBUFFERED: a raw file may write less than it is given
+        whole = io.BufferedWriter(io.FileIO(raw.fileno(), "wb", closefd=False))
+        sys.stdout = io.TextIOWrapper(whole, getattr(out, "encoding", None), line_buffering=True)
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
@@ -93,8 +102,12 @@ def _refuse_misspelt(word: str) -> None:
         raise UsageError(f"no command and no file is called {word}; did you mean {command}?")
 
 
-def _run(command: Any, args: Any) -> int:
+def _run(command: Any, name: str, arguments: list[str]) -> int:
     status: int
+    try:
+        args = _parse(command, name, arguments)
+    except SystemExit as done:  # argparse has printed its help
+        return int(done.code or OK)
     if getattr(args, "vmport_profile", None) is None:
         status = command.run(args)
     else:
@@ -113,9 +126,17 @@ def _command(name: str) -> Any:
 
 def _complain(error: HvmctxError, status: int) -> int:
     if sys.stdout is not None:
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except OSError:  # it is full, which is what there is to complain of
+            _forget_output()
     print(f"hvmctx: {error}", file=sys.stderr)
     return status
+
+
+def _forget_output() -> None:
+    """What could not be written must not be tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Plain:

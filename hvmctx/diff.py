@@ -12,7 +12,6 @@ from itertools import pairwise
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import names_of
-from hvmctx.abi.releases import VARIABLE
 from hvmctx.context.vmport import Parts, as_text
 from hvmctx.errors import HvmctxError
 from hvmctx.memory_map import differing_pages
@@ -67,11 +66,18 @@ class Difference:
 
 
 def diff_contexts(one: HvmContext, other: HvmContext) -> Iterator[Difference]:
-    """Of two contexts, in the order of the first, then what only the second has."""
+    """Of two contexts, in the order of the first, then what only the second has. Nothing if
+    and only if their bytes are the same."""
     left, right = _keyed(one), _keyed(other)
     for key in dict.fromkeys((*left, *right)):
         before, after = left.get(key), right.get(key)
         yield from _records(_name(key, before or right[key]), before, after)
+    common = left.keys() & right.keys()
+    orders = ([_name(key, side[key]) for key in side if key in common] for side in (left, right))
+    for before, after in zip(*orders):
+        if before != after:  # from the first on
+            yield Difference("order of records", before, after)
+            break
     yield from _bytes("tail", bytes(one.tail), bytes(other.tail))
 
 
@@ -98,10 +104,19 @@ def _records(name: str, one: Record | None, other: Record | None) -> Iterator[Di
         yield Difference(name, size if one else None, size if other else None)
         return
     left, right = bytes(one.body), bytes(other.body)
+    if one.length != other.length:
+        yield Difference(f"{name} length", str(one.length), str(other.length))
     if left == right:
         return
-    if len(left) != len(right):
-        yield Difference(f"{name} length", str(len(left)), str(len(right)))
+    found = list(_bodies(name, one, other))
+    yield from found
+    if not found and one.length == other.length:  # in what no field shows
+        yield from _bytes(name, left, right)
+
+
+def _bodies(name: str, one: Record, other: Record) -> Iterator[Difference]:
+    """Field by field, as far as there are fields."""
+    left, right = bytes(one.body), bytes(other.body)
     known = one.type
     if known is None or not known.size:
         yield from _bytes(name, left, right)
@@ -119,7 +134,7 @@ def _records(name: str, one: Record | None, other: Record | None) -> Iterator[Di
             yield Difference(full, _value(full, before), _value(full, after))
     if known.typecode == VMPORT_TYPECODE:
         yield from _guestinfo(name, left, right)
-    elif known.name in VARIABLE:
+    else:
         yield from _bytes(f"{name} rest", left[known.size :], right[known.size :])
 
 
@@ -166,8 +181,10 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     yield from _pairs(name, *(_entries(parts) for _, parts in bodies))
     buffers = ([body[at : at + there] for at, there in parts.buffers] for body, parts in bodies)
     for number, (before, after) in enumerate(zip(*buffers)):
-        channel, buffer = divmod(number, profile.MAX_BKTS + 2)
-        yield from _bytes(f"{name} channel {channel} buffer {buffer}", before, after)
+        place = profile.buffers[number]
+        yield from _bytes(f"{name} chans[{place.channel}].{place.name}", before, after)
+    behind = (body[parts.rest :] for body, parts in bodies)
+    yield from _bytes(f"{name} rest", *behind)
 
 
 def _entries(parts: Parts) -> dict[str, str]:

@@ -47,9 +47,10 @@ if TYPE_CHECKING:
     from hvmctx.source import Target
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
     from hvmctx.stream.libxl import EmulatorContext
+    from hvmctx.stream.pages import WordCounts
 
-LARGEST_CONTEXT = 256 << 20
-"""A bare context is read whole; no domain's comes near this."""
+LARGEST_CONTEXT = 64 << 20
+"""A bare context is read whole; one of 4096 vcpus with all records would fit."""
 
 
 class Image:
@@ -74,7 +75,7 @@ class Image:
         self._context: HvmContext | None = None
         self._checkpoints: dict[str, int | None] = {}
         self._kept_config: bytes | memoryview = b""
-        self._page_types: list[int] | None = None
+        self._page_words: WordCounts | None = None
         self._words_of: tuple[IndexedRecord | None, bytes, bool] = (None, b"", False)
 
     def __enter__(self) -> Image:
@@ -326,16 +327,22 @@ class Image:
 
     @property
     def tsc_info(self) -> TscInfo | None:
+        """How the guest's TSC is to be kept; None where the stream has no such
+        record. Raises FormatError for one that cannot be taken apart."""
         found: TscInfo | None = self._last_model(streams.LIBXC_X86_TSC_INFO)
         return found
 
     @property
     def cpuid_policy(self) -> CpuidPolicy | None:
+        """The CPUID leaves that the guest sees (4.14+); None where the stream has no such
+        record. Raises FormatError for one that cannot be taken apart."""
         found: CpuidPolicy | None = self._last_model(streams.LIBXC_X86_CPUID_POLICY)
         return found
 
     @property
     def msr_policy(self) -> MsrPolicy | None:
+        """The MSRs that it sees (4.14+); None where the stream has no such
+        record. Raises FormatError for one that cannot be taken apart."""
         found: MsrPolicy | None = self._last_model(streams.LIBXC_X86_MSR_POLICY)
         return found
 
@@ -352,16 +359,16 @@ class Image:
         ]
 
     @property
-    def page_types(self) -> list[int]:
-        """How many page words there are of each of the sixteen types, in the order of
-        their numbers; a pfn sent twice counts twice."""
-        if self._page_types is None:
-            from hvmctx.stream.pages import count_types
+    def page_words(self) -> WordCounts:
+        """The page words by their types; a pfn sent twice counts twice."""
+        if self._page_words is None:
+            from hvmctx.stream.pages import WordCounts
 
-            self._page_types = [0] * 16
+            self._page_words = WordCounts()
             for record in self.batches:
-                count_types(bytes(self.words(record))[7::8], self._page_types)
-        return self._page_types
+                start = self._bytes_of(record, PAGE_HEAD + record.words_size)
+                self._page_words.add(bytes(start[PAGE_HEAD:]))
+        return self._page_words
 
     @property
     def memory_map(self) -> MemoryMap:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hvmctx.image import Image
+    from hvmctx.stream.pages import WordCounts
 
 LARGEST_KEPT = 128 << 20
 """Bodies beyond this are not read: the most that a libxc reader takes (4.10+)."""
@@ -90,6 +91,7 @@ def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord
 
 
 def cut_off(item: Header | StreamRecord, have: int) -> TruncatedError:
+    """The input ends behind `have` bytes of the item's body."""
     what = "padding" if have >= item.length else "body"
     return TruncatedError(
         f"the input ends within the {what}",
@@ -125,6 +127,7 @@ class Indexer:
         self._going_by: IndexedRecord | None = None
 
     def run(self) -> None:
+        """Index everything, or up to what stops it."""
         image = self._image
         reader = StreamReader(image.format)
         try:
@@ -207,23 +210,27 @@ class Indexer:
 
     def _words_go_by(self, record: IndexedRecord, head: bytes) -> None:
         """Of a pipe: the words are counted, and kept where somebody will ask for them."""
-        from hvmctx.stream.pages import count_types
-
-        counts, pieces = [0] * 16, [head]
         keep = self._keep_words or self._watcher is not None
+        keep &= record.words_size <= LARGEST_KEPT
+        pieces = [head]
         left = record.words_size
         while left:
             words = bytes(self._source.read(min(left, CHUNK)))
-            if not words:
+            if len(words) < min(left, CHUNK):
                 return  # the walk says so
+            self._counts().add(words)
             left -= len(words)
-            count_types(words[7::8], counts)
-            if keep and record.words_size <= LARGEST_KEPT:
+            if keep:
                 pieces.append(words)
-        image = self._image
-        image._page_types = [a + b for a, b in zip(image._page_types or [0] * 16, counts)]
-        if keep and record.words_size <= LARGEST_KEPT:
+        if keep:
             record.kept = b"".join(pieces)
+
+    def _counts(self) -> WordCounts:
+        if self._image._page_words is None:
+            from hvmctx.stream.pages import WordCounts
+
+            self._image._page_words = WordCounts()
+        return self._image._page_words
 
     def _unknown(self, record: IndexedRecord) -> None:
         if record.optional and record.layer == LIBXC:
@@ -265,6 +272,7 @@ class Indexer:
 
 
 def legacy_problem(offset: int, problem: str) -> UnsupportedError:
+    """That there is a legacy stream at `offset`, where a newer one is needed."""
     return UnsupportedError(
         problem, layer=LEGACY, offset=offset, found="no stream v2 header",
         expected="a stream of Xen 4.6 or newer; convert it first",

@@ -24,7 +24,7 @@ _PLACES = (
 )
 _LARGEST_DOMID = 0x7FEF
 """Ids above are reserved for special domains (DOMID_FIRST_RESERVED is 0x7ff0)."""
-_LARGEST_CONTEXT = 256 << 20
+_LARGEST_CONTEXT = 64 << 20
 
 
 def domain_context(domid: int) -> bytes:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from hvmctx.abi import streams
+from hvmctx.errors import LengthError
 from hvmctx.source import CHUNK
 from hvmctx.stream.pages import page_size_of, words_of
 from hvmctx.stream.reader import LIBXC
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from hvmctx.image import Image
     from hvmctx.indexing import IndexedRecord
     from hvmctx.source import Source
+
+
+MOST_RUNS = 1 << 21
+"""Runs in a map, some 150 bytes each: of a guest of 8 TiB in batches of 1024 pages. What is
+more scattered than that is no guest's memory."""
 
 
 class Run:
@@ -84,7 +90,7 @@ class MemoryMap:
             runs = runs_of_record(image, record)
             if verify and record.offset > verify[0].offset:
                 runs = (run if run.offset is None else run.blank() for run in runs)
-            sent.extend(runs)
+            _extend(sent, runs, record)
         if not _disjoint(sent):
             sent.sort(key=_precedence)
         return cls(_last_wins(sent))
@@ -94,7 +100,7 @@ class MemoryMap:
         """Of these PAGE_DATA records alone."""
         sent: list[Run] = []
         for record in records:
-            sent.extend(runs_of_record(image, record))
+            _extend(sent, runs_of_record(image, record), record)
         return cls(_last_wins(sent))
 
     def __len__(self) -> int:
@@ -191,6 +197,16 @@ def _consecutive(words: array[int], at: int) -> int:
     while count < rest and words[at + count] == first + count and (first + count) & mask:
         count += 1
     return count
+
+
+def _extend(sent: list[Run], runs: Iterator[Run], record: IndexedRecord) -> None:
+    sent.extend(islice(runs, MOST_RUNS + 1 - len(sent)))
+    if len(sent) > MOST_RUNS:
+        raise LengthError(
+            "pages are sent in more pieces than can be followed", layer=LIBXC,
+            offset=record.offset, record=record.name, found=f"more than {MOST_RUNS} runs",
+            expected="batches of neighbouring pfns",
+        )  # fmt: skip
 
 
 def _precedence(run: Run) -> int:

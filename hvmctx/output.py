@@ -6,16 +6,18 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 
 from hvmctx.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
+    from typing import BinaryIO, NoReturn
 
 STDOUT = "-"
+_numbers = count()
 
 
 @contextmanager
@@ -28,6 +30,8 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if "\0" in path:
+        raise InputError(f"{path!r}: embedded null byte")
     if os.path.isdir(path):
         raise InputError(f"{path}: is a directory")
     if not force and not _swallows(path):
@@ -38,20 +42,55 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
         return
     if os.path.islink(path):
         path = os.path.realpath(path)
-    temporary = f"{path}.{os.getpid()}.tmp"
+    name = f".hvmctx-{os.getpid()}-{next(_numbers)}.tmp"
+    temporary = os.path.join(os.path.dirname(path), name)
     try:
         file = os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "w+b")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     try:
-        with _said_of(path):
+        with _ending_in_order(), _said_of(path):
             with file:
                 yield file
                 file.flush()
+                _like(path, file.fileno())
             _rename(temporary, path, force)
     finally:
         if os.path.lexists(temporary):
             os.unlink(temporary)
+
+
+def _like(path: str, fd: int) -> None:
+    """Give the new file the mode and, where that is allowed, the owner of what it replaces."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return
+    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+    with suppress(OSError):
+        os.fchown(fd, status.st_uid, status.st_gid)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """A polite kill ends the block as an exception, so that nothing stays behind. In the
+    main thread; handlers of others are left alone."""
+    import signal
+
+    old = []
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            with suppress(ValueError):  # another thread than the main one
+                old.append((number, signal.signal(number, _end)))
+    try:
+        yield
+    finally:
+        for number, handler in old:
+            signal.signal(number, handler)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 @contextmanager

@@ -191,3 +191,16 @@ def test_the_next_release_is_one_row(tmp_path: Path) -> None:
     assert help_text.count("4.0 to 4.23") == 3 and "4.22" not in help_text
     assert "refuse: Xen 4.23: EINVAL" in said and "[tsc-adjust-length]" in said
     assert "Xen 4.23 to newest refuses it [tsc-adjust-length]" in said
+
+
+def test_releases_order_by_age() -> None:
+    names = ["4.0", "4.9", "4.10", "4.17.0", "4.17.3", "4.17", "4.22", "newest"]
+    releases = [Release(name) for name in names]
+    assert sorted([*releases[4:], *releases[:4]]) == releases
+    for at, one in enumerate(releases):
+        same = Release(names[at])
+        assert one <= same and one >= same and not one < same and not one > same
+        assert all(one < other and other > one for other in releases[at + 1 :])
+    assert Release(Release("4.17.3")) == Release("4.17.3")
+    with pytest.raises(UsageError, match=r"no Xen release '3\.9' in the table"):
+        Release(3.9)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from tests.samples import (
     context_bytes,
     domid_of,
     expected_text,
+    record,
     release_of,
 )
 
@@ -445,3 +447,73 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\\udcff\\udcfe.save: xl" in done.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", ["info {}", "get {} CPU/0.rip", "dump {} --format table", "--help", "info --help",
+                  "--version", "strip {} -o -", "restore --explain cpu-efer"],
+)  # fmt: skip
+def test_a_full_disk_behind_standard_output(arguments: str, unbuffered: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, TOOL, *arguments.format(EXAMPLE).split()], stdout=full, check=False,
+            stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if "pages emptied" not in line]
+    assert len(said) == 1 and said[0].endswith("No space left on device")
+
+
+def test_output_is_whole_without_buffers(tmp_path: Path) -> None:
+    """Python's standard output is a raw file then, which may write less than it is given."""
+    script = "import fcntl, subprocess, sys\n"
+    script += "process = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)\n"
+    script += "print(len(process.stdout.read()), process.wait())\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script, sys.executable, TOOL, "strip", EXAMPLE, "-o", "-"],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert done.stdout.split() == [str(EXAMPLE.stat().st_size), "0"]
+
+
+def test_an_input_without_an_end() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v 500000; exec {sys.executable} {TOOL} dump /dev/zero"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("hvmctx: ") and done.stderr.count("\n") == 1
+
+
+def test_a_cut_image_is_told_of_by_those_who_keep_it(run: Run, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    cut.write_bytes(EXAMPLE.read_bytes()[:62_000])
+    result = run("get", cut, "CPU/0.rip")
+    assert (result.status, result.out) == (1, "0xb7b9\n") and "EMULATOR_CONTEXT" in result.err
+    result = run("set", cut, "CPU/0.rip=1", "-o", tmp_path / "out")
+    assert result.status == 0 and result.err.startswith("hvmctx: warning: libxl: ")
+    cut.write_bytes(EXAMPLE.read_bytes()[:54_000])
+    result = run("set", cut, "CPU/0.rip=1", "-o", tmp_path / "other")
+    assert result.status == 1 and "HVM_CONTEXT: the input ends within the body" in result.err
+    assert not (tmp_path / "other").exists()
+
+
+def test_numbers_name_records(run: Run, tmp_path: Path) -> None:
+    data = SMALL.replace(record(8, bytes(24)), record(8, bytes(24)) + record(0x80000020, b"mine"))
+    path = tmp_path / "image"
+    path.write_bytes(data)
+    cases = (
+        ("record:libxc:0x80000020", b"mine"), ("record:libxl:3/0", b"\2"),
+        ("record:context:2/0", b""), ("record:2", b""), ("record:PAGE_DATA", b"\2"),
+    )  # fmt: skip
+    for what, start in cases:
+        out = tmp_path / "out"
+        assert run("extract", path, "--what", what, "-o", out, "--force").status == 0, what
+        assert out.read_bytes().startswith(start) and out.stat().st_size
+    for what in ("record:libxm:1", "record:libxc:x", "record:libxc:-1"):
+        assert run("extract", path, "--what", what, "-o", tmp_path / "no").status == 2
+    packed = tmp_path / "packed.gz"
+    packed.write_bytes(gzip.compress(data))
+    result = run("extract", packed, "--what", "record:PAGE_DATA", "-o", out, "--force")
+    assert result.status == 0 and out.stat().st_size == 8 + 16 + 4096

@@ -63,6 +63,4 @@ def test_every_command_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
     overview = capfd.readouterr().out
     for name in ALL:
         assert f"  {name} " in overview
-        with pytest.raises(SystemExit) as caught:
-            main([name, "--help"])
-        assert caught.value.code == 0 and capfd.readouterr().out.startswith("usage: hvmctx")
+        assert main([name, "--help"]) == 0 and capfd.readouterr().out.startswith("usage: hvmctx")

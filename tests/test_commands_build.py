@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -135,3 +136,11 @@ def test_what_fails(
 def test_standard_output_cannot_be_verified_first(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["build", "--base", str(EXAMPLE), "-o", "-"]) == 2
     assert "-o takes a file" in capfd.readouterr().err
+
+
+def test_a_base_that_is_read_once(run: Callable[..., Any], tmp_path: Path) -> None:
+    """Compressed: like the file itself."""
+    packed = tmp_path / "packed.gz"
+    packed.write_bytes(gzip.compress(EXAMPLE.read_bytes()))
+    assert run("--base", packed)[0] == run("--base", EXAMPLE, out="other")[0] == 0
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "other").read_bytes()

@@ -187,7 +187,7 @@ def test_flipped_bytes(data: st.DataObject) -> None:
     except HvmctxError:
         return
     for name in ("hvm_context", "config", "params", "tsc_info", "emulators", "memory_map",
-                 "page_types", "cpuid_policy", "msr_policy"):  # fmt: skip
+                 "page_words", "cpuid_policy", "msr_policy"):  # fmt: skip
         try:
             getattr(image, name)
         except HvmctxError as error:
@@ -274,12 +274,12 @@ def test_pipes_cannot_be_read_twice() -> None:
     with open_image(Pipe(SMALL)) as image:
         with pytest.raises(MissingRecordError, match="cannot be read twice"):
             _ = image.memory_map
-        assert image.page_types[0] == 1 and image.page_types[0xF] == 1
+        assert image.page_words.of_type[0] == 1 and image.page_words.of_type[0xF] == 1
         (batch,) = image.records_of("libxc", streams.LIBXC_PAGE_DATA)
         with pytest.raises(MissingRecordError):
             image.body(batch)
     with open_image(SMALL) as image:
-        assert image.page_types[0] == 1 and image.page_types[0xF] == 1
+        assert image.page_words.of_type[0] == 1 and image.page_words.of_type[0xF] == 1
 
 
 class Counting(io.BytesIO):
@@ -358,10 +358,10 @@ def test_a_cut_within_page_words(piped: bool) -> None:
     start = data.index(struct.pack("<2Q", word(3), word(4)))
     for cut in (start + 9, start + 799):
         with open_image(Pipe(data[:cut]) if piped else data[:cut], keep_words=True) as image:
-            assert sum(image.page_types) == 2
+            assert sum(image.page_words.of_type) == 2
             assert len(image.memory_map) == 2
     with open_image(Pipe(data[: start + 5000]) if piped else data[: start + 5000]) as image:
-        assert sum(image.page_types) == 102  # the words are there, though not all pages
+        assert sum(image.page_words.of_type) == 102  # the words are there, though not all pages
 
 
 def test_what_is_kept_of_a_pipe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +373,7 @@ def test_what_is_kept_of_a_pipe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         assert image.complete
         kept = [len(r.kept or b"") for r in image.records if r.type == 0x80000055]
         assert kept == [100_000, 100_000, 100_000, 4096, 4096]
-        assert image.page_types[0xF] == 50_000
+        assert image.page_words.of_type[0xF] == 50_000
         with pytest.raises(MissingRecordError, match="went by"):
             image.body([r for r in image.records if r.type == 0x80000055][-1])
 

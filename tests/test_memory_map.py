@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import streams
+from hvmctx.errors import LengthError
 from hvmctx.image import open_image
 from hvmctx.memory_map import MemoryMap, Run
 from tests.samples import libxc_stream, page_data, record, word
@@ -126,3 +127,15 @@ def test_a_page_that_is_gone_later_stays() -> None:
 def test_invalid_types_have_no_memory() -> None:
     with open_image(libxc_stream(page_data(word(1, 5), word(2, 8), word(3, 0xE)))) as image:
         assert [run.pfn for run in image.restored_memory.populated()] == [3]
+
+
+def test_what_is_too_scattered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A count of words in a hole of a file costs nobody gigabytes."""
+    monkeypatch.setattr("hvmctx.memory_map.MOST_RUNS", 10)
+    scattered = [page_data(*(word(2 * n, 0xE) for n in range(k, k + 5))) for k in (0, 5, 10)]
+    with open_image(libxc_stream(*scattered[:2])) as image:
+        assert len(image.memory_map.runs) == 10
+    with open_image(libxc_stream(*scattered)) as image:
+        for name in ("memory_map", "restored_memory"):
+            with pytest.raises(LengthError, match="more pieces than can be followed"):
+                getattr(image, name)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,47 @@ def test_killed(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not path.exists()
+
+
+def test_what_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    with replacing(str(path), force=True) as out:
+        out.write(b"new")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    with replacing(str(path)) as out:
+        out.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_nothing_stays_behind_a_kill(number: signal.Signals, tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfrom hvmctx.output import replacing\n"
+        "with replacing(sys.argv[1]) as out:\n    print('ready', flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path / "out"], stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    process.send_signal(number)
+    assert process.wait() != 0
+    process.stdout.close()
+    assert os.listdir(tmp_path) == []
+
+
+def test_in_another_thread(tmp_path: Path) -> None:
+    def work() -> None:
+        with replacing(str(tmp_path / "out")) as out:
+            out.write(b"x")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "out").read_bytes() == b"x"

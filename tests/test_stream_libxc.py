@@ -131,3 +131,15 @@ def test_extended_and_xsave_states() -> None:
 def test_numbers_that_do_not_fit(payload: Any) -> None:
     with pytest.raises(FieldError, match=r"^(X86|HVM|PAGE)_"):
         payload.serialise()
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "row"),
+    [(libxc.HvmParams, struct.pack("<II", 65537, 0), 16), (libxc.CpuidPolicy, b"", 24),
+     (libxc.MsrPolicy, b"", 16), (libxc.PvVcpuMsrs, bytes(8), 16)],
+)  # fmt: skip
+def test_more_rows_than_any_xen_writes(kind: Any, head: bytes, row: int) -> None:
+    with pytest.raises(LengthError, match="more entries than any Xen writes"):
+        kind.parse(head + bytes(row * 65537))
+    fits = head.replace(struct.pack("<I", 65537), struct.pack("<I", 65535))
+    kind.parse(fits + bytes(row * 65535))

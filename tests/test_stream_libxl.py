@@ -59,3 +59,9 @@ def test_too_short(kind: Any) -> None:
 def test_checkpoint_state() -> None:
     assert libxl.CheckpointState.parse(bytes(8)).state == "NEW"
     assert libxl.CheckpointState(9).state == "state 9"
+
+
+def test_more_keys_than_any_guest_has() -> None:
+    with pytest.raises(FormatError, match="more keys than any guest has"):
+        libxl.EmulatorXenstoreData.parse(bytes(8) + b"k\0v\0" * 65537)
+    assert len(libxl.EmulatorXenstoreData.parse(bytes(8) + b"k\0v\0" * 65536).pairs) == 65536

@@ -244,3 +244,12 @@ def test_offsets_lie_within_the_input() -> None:
     found = verify(data, "strict")
     assert "page-data-length" in [finding.rule for finding in found]
     assert all(finding.offset <= len(data) for finding in found)
+
+
+def test_many_findings_of_one_rule_end() -> None:
+    twice = b"".join(struct.pack("<QQ", 99 + n % 100, 1) for n in range(200))
+    params = struct.pack("<II", 200, 0) + twice
+    data = libxc_head() + record(16) + record(9, context_bytes()) + record(10, params) + record(0)
+    found = [f.text for f in verify(data, "strict") if f.rule == "param-duplicate"]
+    assert len(found) == 65 and found[0] == "set twice: index 99"
+    assert found[-1] == "set twice: and more of these in the record"

@@ -200,6 +200,7 @@ class Layout:
 
     @classmethod
     def of(cls, ctype: Any) -> Layout:
+        """The layout of a ctypes structure or union; the same one for the same class."""
         layout = cls._cache.get(ctype)
         if layout is None:
             if len(cls._cache) > 256:  # classes sized by input lengths must not pile up
@@ -209,6 +210,7 @@ class Layout:
 
     @property
     def plan(self) -> _Plan:
+        """How `decode` goes about it: made once."""
         if self._plan is None:
             self._plan = _Plan(self)
         return self._plan

@@ -17,6 +17,8 @@ from hvmctx.abi.declare import SaveStructure
 
 
 class trap_info_x86_64(SaveStructure):
+    """An entry of the guest's trap table. `flags`: DPL, and bit 2 clears events."""
+
     _fields_ = [
         ("vector", u8),
         ("flags", u8),
@@ -27,6 +29,8 @@ class trap_info_x86_64(SaveStructure):
 
 
 class cpu_user_regs_x86_64(SaveStructure):
+    """General registers and selectors, 200 bytes."""
+
     _fields_ = [
         *((name, u64) for name in ("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10")),
         *((name, u64) for name in ("r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi")),
@@ -80,10 +84,14 @@ class vcpu_guest_context_x86_64(SaveStructure):
 
 
 class trap_info_x86_32(SaveStructure):
+    """As the other."""
+
     _fields_ = [("vector", u8), ("flags", u8), ("cs", u16), ("address", u32)]
 
 
 class cpu_user_regs_x86_32(SaveStructure):
+    """General registers and selectors, 68 bytes."""
+
     _fields_ = [
         *((name, u32) for name in ("ebx", "ecx", "edx", "esi", "edi", "ebp", "eax")),
         ("error_code", u16),

@@ -24,6 +24,8 @@ class QEMUCPUSegment(LittleEndianStructure):
 
 # fmt: off
 class QEMUCPUState(LittleEndianStructure):
+    """The note, 440 bytes in version 1 (QEMU 7.2): `size` says so."""
+
     _fields_ = [
         ("version", u32), ("size", u32),
         ("rax", u64), ("rbx", u64), ("rcx", u64), ("rdx", u64),

@@ -80,15 +80,16 @@ _ALIASES = {"HEAD": NEWEST, "staging": NEWEST, "unstable": NEWEST}
 
 
 class Release:
-    """A Xen release: `4.17`, `4.17.3`, or `newest`. Orders by age, point releases aside.
+    """A Xen release: `4.17`, `4.17.3`, or `newest`. Orders by age; a branch name alone
+    means the tip of that branch, and comes behind its point releases.
 
-    A branch name alone means the tip of that branch. Raises UsageError for a name that is
-    not in the table.
+    Raises UsageError for a name that is not in the table.
     """
 
     __slots__ = ("branch", "number", "point")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str | Release) -> None:
+        name = str(name)
         name = _ALIASES.get(name, name)
         branch, point = name, None
         if name.count(".") == 2:
@@ -120,6 +121,21 @@ class Release:
 
     def __hash__(self) -> int:
         return hash(str(self))
+
+    def _age(self) -> tuple[int, float]:
+        return self.number, float("inf") if self.point is None else self.point
+
+    def __lt__(self, other: Release) -> bool:
+        return self._age() < other._age()
+
+    def __le__(self, other: Release) -> bool:
+        return self._age() <= other._age()
+
+    def __gt__(self, other: Release) -> bool:
+        return other < self
+
+    def __ge__(self, other: Release) -> bool:
+        return other <= self
 
     def since(self, branch: str) -> bool:
         """Whether this release is `branch` or younger."""

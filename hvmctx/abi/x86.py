@@ -44,6 +44,8 @@ DESCRIPTOR = struct.Struct(Layout.of(hvm_save_descriptor).format)
 
 
 class hvm_save_end(SaveStructure):
+    """No body: its descriptor alone closes a context."""
+
     _fields_ = []
 
 
@@ -130,6 +132,8 @@ class hvm_hw_cpu_compat(SaveStructure):
 
 
 class hvm_hw_vpic(SaveStructure):
+    """One 8259, master or slave by the record's instance (0, 1)."""
+
     _fields_ = [
         ("irr", u8),
         ("imr", u8),
@@ -167,10 +171,14 @@ class _vioapic_redir_fields(SaveStructure):
 
 
 class vioapic_redir_entry(SaveUnion):
+    """A pin's redirection entry, as a number and by its fields."""
+
     _fields_ = [("bits", u64), ("fields", _vioapic_redir_fields)]
 
 
 class hvm_hw_vioapic(SaveStructure):
+    """Registers and the 48 pins of the virtual IO-APIC."""
+
     _fields_ = [
         ("base_address", u64),
         ("ioregsel", u32),
@@ -203,6 +211,8 @@ class _pci_irq_words(SaveUnion):
 
 
 class hvm_hw_pci_irqs(SaveStructure):
+    """Level of each of the 4 INTx lines of 32 devices, a bit each."""
+
     _anonymous_ = ("_words",)
     _fields_ = [("_words", _pci_irq_words)]
 
@@ -212,15 +222,21 @@ class _isa_irq_words(SaveUnion):
 
 
 class hvm_hw_isa_irqs(SaveStructure):
+    """Level of the 16 ISA lines, a bit each; the rest of the first word is unused."""
+
     _anonymous_ = ("_words",)
     _fields_ = [("_words", _isa_irq_words)]
 
 
 class hvm_hw_pci_link(SaveStructure):
+    """The ISA line that each of the four PCI link devices drives; 0 for none."""
+
     _fields_ = [("route", u8 * 4), ("pad0", u8 * 4)]
 
 
 class hvm_hw_pit_channel(SaveStructure):
+    """One counter of the 8254; latched values and modes as its registers have them."""
+
     _fields_ = [
         ("count", u32),
         ("latched_count", u16),
@@ -238,6 +254,8 @@ class hvm_hw_pit_channel(SaveStructure):
 
 
 class hvm_hw_pit(SaveStructure):
+    """The three counters, and port 0x61's speaker bit."""
+
     _fields_ = [
         ("channels", hvm_hw_pit_channel * 3),
         ("speaker_data_on", u32),
@@ -257,10 +275,14 @@ class hvm_hw_rtc(SaveStructure):
 
 
 class hvm_hw_hpet_timer(SaveStructure):
+    """A comparator's registers; `cmp` is in ticks of the counter."""
+
     _fields_ = [("config", u64), ("cmp", u64), ("fsb", u64), ("res4", u64)]
 
 
 class hvm_hw_hpet(SaveStructure):
+    """Registers by their offsets in the HPET's page; `mc64` is the main counter."""
+
     _fields_ = [
         ("capability", u64),
         ("res0", u64),
@@ -277,6 +299,8 @@ class hvm_hw_hpet(SaveStructure):
 
 
 class hvm_hw_pmtimer(SaveStructure):
+    """The ACPI timer, 3.579545 MHz, and the PM1a registers."""
+
     _fields_ = [("tmr_val", u32), ("pm1a_sts", u16), ("pm1a_en", u16)]
 
 
@@ -357,10 +381,14 @@ class hvm_vmce_vcpu(SaveStructure):
 
 
 class hvm_tsc_adjust(SaveStructure):
+    """IA32_TSC_ADJUST, in ticks."""
+
     _fields_ = [("tsc_adjust", u64)]
 
 
 class hvm_one_msr(SaveStructure):
+    """An element of CPU_MSR."""
+
     _fields_ = [("index", u32), ("_rsvd", u32), ("val", u64)]
 
 

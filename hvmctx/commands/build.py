@@ -57,13 +57,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.abi.releases import Release
     from hvmctx.image import open_image
+    from hvmctx.source import open_seekable
 
     release = Release(args.release) if args.release else None
     if args.output == "-":
         raise UsageError("build: an image is verified before it is done: -o takes a file")
     if args.base is None:
         return _build(args, None, release)
-    with open_image(args.base) as base:
+    with open_image(open_seekable(inputs.file_of(args.base))) as base:
         return _build(args, base, release)
 
 

@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.save.convert import convert
 
-    target = inputs.no_domid(args)
+    target = inputs.no_domid(args.input, "convert")
     with replacing(args.output, force=args.force) as out:
         done = convert(
             target, out, form=args.form, width=int(args.width) // 8 if args.width else None,

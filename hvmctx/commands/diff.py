@@ -37,7 +37,8 @@ def run(args: Namespace) -> int:
     if args.first == args.second == "-":
         raise UsageError("diff: only one of the two can be standard input")
     one, other = (
-        open_image(open_seekable(inputs.file_of(name))) for name in (args.first, args.second)
+        open_image(open_seekable(inputs.no_domid(name, "diff")))
+        for name in (args.first, args.second)
     )
     with one, other:
         found = list(_compare(one, other, args.memory))

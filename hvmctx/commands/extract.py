@@ -10,8 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from hvmctx.image import Image
-
 HELP = "take out the HVM context, the device model's file, a record, or the memory"
 
 
@@ -28,7 +26,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if args.what == "memory":
         return _memory(args)
-    with inputs.open_input(args) as image:
+    from hvmctx.edit.payloads import needs_page_data, take
+
+    again = needs_page_data(args.what)
+    with inputs.open_seekable(args) if again else inputs.open_input(args) as image:
         payload = take(image, args.what)
         with replacing(args.output, force=args.force) as out:
             out.write(payload)
@@ -45,13 +46,3 @@ def _memory(args: Namespace) -> int:
         with replacing(args.output, force=args.force) as out:
             extract_memory(image, out, args.form)
         return inputs.report(image)
-
-
-def take(image: Image, what: str) -> bytes | memoryview:
-    """The bytes that `what` names (see `inputs.place_of`)."""
-    place = inputs.place_of(image, what)
-    if place.stream is not None:
-        return image.body(place.stream)[len(place.prefix) :]
-    if place.context is None:
-        return image.hvm_context.to_bytes()
-    return bytes(image.hvm_context.record(*place.context).body)

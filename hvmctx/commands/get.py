@@ -26,6 +26,6 @@ def run(args: Namespace) -> int:
     with inputs.open_input(args) as image:
         editor = Editor(image)
         values = [editor.get(path) for path in args.paths]
-    for value in values:
-        sys.stdout.write((value.hex() if isinstance(value, bytes) else f"{value:#x}") + "\n")
-    return 0
+        for value in values:
+            sys.stdout.write((value.hex() if isinstance(value, bytes) else f"{value:#x}") + "\n")
+        return inputs.report(image)

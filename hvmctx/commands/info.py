@@ -15,18 +15,23 @@ HELP = "describe an image: layers, guest, memory, records, device model"
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
+    parser.add_argument(
+        "--records", action="store_true", help="list every header and record, with its offset"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.render.describe import describe, print_description
+    from hvmctx.render.describe import describe
 
     with inputs.open_input(args) as image:
-        description = describe(image)
+        description = describe(image, index=args.records)
         if args.form == "json":
             import json
 
             print(json.dumps(description, indent=1))
         else:
+            from hvmctx.render.describe_text import print_description
+
             print_description(description, sys.stdout)
         return 1 if description["problems"] else 0

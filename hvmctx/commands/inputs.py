@@ -5,20 +5,20 @@ from __future__ import annotations
 import sys
 
 from hvmctx.abi.fields import decimal
-from hvmctx.errors import InputError, MissingRecordError, UsageError
+from hvmctx.errors import InputError, UsageError
 from hvmctx.image import Image, open_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from typing import Any
+    from typing import Any, BinaryIO
 
-    from hvmctx.abi.declare import RecordType
     from hvmctx.abi.vmport import VmportProfile
-    from hvmctx.indexing import IndexedRecord
 
 MOST_VCPUS = 0x10000
 """An instance has 16 bits."""
+LARGEST_FILE = 1 << 30
+"""Of a payload, a configuration, or JSON."""
 LAYERS = ("xl", "libxl", "libxc", "context", "legacy")
 
 
@@ -62,14 +62,26 @@ def profile_of(name: str) -> VmportProfile:
 
 
 def read_file(path: str) -> bytes:
-    """All of a file, or of standard input. Raises InputError."""
+    """All of a file, or of standard input, as it is. Raises InputError, also for one without
+    an end."""
     if path == "-":
-        return bytes(file_of(path).read())
+        return _read_all(path, file_of(path))
     try:
         with open(path, "rb") as file:
-            return file.read()
+            return _read_all(path, file)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _read_all(path: str, file: BinaryIO) -> bytes:
+    pieces = []
+    left = LARGEST_FILE
+    while piece := file.read(min(left + 1, 1 << 20)):
+        left -= len(piece)
+        if left < 0:
+            raise InputError(f"{path}: more than {LARGEST_FILE >> 20} MiB")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def add_judged(parser: ArgumentParser) -> None:
@@ -116,11 +128,11 @@ def file_of(path: str) -> Any:
     return sys.stdin.buffer
 
 
-def no_domid(args: Namespace) -> Any:
+def no_domid(path: str, command: str) -> Any:
     """What `open_source` takes for an INPUT that must be a file. Raises UsageError."""
-    if is_domid(args.input):
-        raise UsageError(f"{args.command} takes a file, not a DOMID; ./NAME for a file of digits")
-    return file_of(args.input)
+    if is_domid(path):
+        raise UsageError(f"{command} takes a file, not a DOMID; ./NAME for a file of digits")
+    return file_of(path)
 
 
 def open_input(args: Namespace, **how: Any) -> Image:
@@ -156,57 +168,8 @@ def add_what(parser: ArgumentParser) -> None:
         metavar="WHAT",
         help="hvm-context (default), emulator, or record:TYPE[/INSTANCE]: record:CPU/0 is the "
         "body of that record of the context, record:X86_TSC_INFO of that record of the stream, "
-        "record:PAGE_DATA/3 of its fourth",
+        "record:PAGE_DATA/3 of its fourth, record:libxc:0x20 of one that has no name",
     )
-
-
-class Place:
-    """What --what names: the body of a record of the streams, but for `prefix`; or a record
-    of the context; or, with neither, the whole context."""
-
-    def __init__(
-        self,
-        stream: IndexedRecord | None = None,
-        prefix: bytes = b"",
-        context: tuple[RecordType, int] | None = None,
-    ) -> None:
-        self.stream = stream
-        self.prefix = prefix
-        self.context = context
-
-
-def place_of(image: Image, what: str) -> Place:
-    """Raises MissingRecordError when the image has no such thing, UsageError when nothing is
-    called so."""
-    from hvmctx.abi import streams
-    from hvmctx.abi.declare import by_name
-    from hvmctx.stream.reader import LIBXC, LIBXL
-
-    if what == "hvm-context":
-        return Place()
-    if what == "emulator":
-        record = image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
-        if record is None:
-            raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
-        image.model(record)  # which must hold its emulator's id
-        return Place(record, bytes(image.body(record)[:8]))
-    kind, _, text = what.partition(":")
-    if kind != "record" or not text:
-        raise UsageError(f"--what {what}: expected hvm-context, emulator or record:TYPE/INSTANCE")
-    name, _, number = text.upper().partition("/")
-    instance = decimal(number or "0")
-    if instance is None:
-        raise UsageError(f"--what {what}: {number!r} is not an instance")
-    for layer, names in ((LIBXC, streams.LIBXC_RECORDS), (LIBXL, streams.LIBXL_RECORDS)):
-        for code, known in names.items():
-            if known == name and known != "END":
-                found = image.records_of(layer, code)
-                if instance >= len(found):
-                    raise MissingRecordError(
-                        f"the image has {len(found)} {name} records, no number {instance}"
-                    )
-                return Place(found[instance])
-    return Place(context=(by_name(name), instance))
 
 
 def report(image: Image) -> int:
@@ -215,3 +178,9 @@ def report(image: Image) -> int:
     for problem in image.problems:
         print(f"hvmctx: {problem}", file=sys.stderr)
     return 1 if image.problems else 0
+
+
+def warn(image: Image) -> None:
+    """The same, where the damage is kept as it is and nothing is lost."""
+    for problem in image.problems:
+        print(f"hvmctx: warning: {problem}", file=sys.stderr)

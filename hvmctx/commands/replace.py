@@ -10,9 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from hvmctx.edit.splice import Edit
-    from hvmctx.image import Image
-
 HELP = "put in another HVM context, device model's file, or record"
 
 
@@ -24,26 +21,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    from hvmctx.edit.payloads import put
     from hvmctx.edit.splice import splice
 
     payload = inputs.read_file(args.payload)
     with inputs.open_seekable(args) as image:
-        edit = _edit(image, args.what, payload)
+        edit = put(image, args.what, payload)
         with replacing(args.output, force=args.force) as out:
             splice(image.source, out, [edit])
+        inputs.warn(image)
     return 0
-
-
-def _edit(image: Image, what: str, payload: bytes) -> Edit:
-    from hvmctx.context.hvm_context import HvmContext
-    from hvmctx.edit.paths import context_edit, record_edit
-
-    place = inputs.place_of(image, what)
-    if place.stream is not None:
-        body = place.prefix + payload
-        return record_edit(place.stream, body)
-    if place.context is None:
-        return context_edit(image, payload)
-    context = HvmContext.parse(image.hvm_context.to_bytes())
-    context.record(*place.context).body = payload
-    return context_edit(image, context.to_bytes())

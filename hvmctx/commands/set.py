@@ -8,7 +8,7 @@ import sys
 
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.commands import inputs
-from hvmctx.errors import UsageError
+from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.output import replacing
 
 TYPE_CHECKING = False
@@ -41,6 +41,7 @@ def run(args: Namespace) -> int:
             editor.set(path, value)
         with replacing(args.output, force=args.force) as out:
             splice(image.source, out, editor.edits())
+        inputs.warn(image)
         if before:
             _warn(image, before, editor.context.to_bytes())
     return 0
@@ -63,8 +64,12 @@ def _warn(image: Image, before: bytes, after: bytes) -> None:
     from hvmctx.restore.host import Host
 
     release = image.release
-    host = Host.of_image(image, release)
     _warn_of_vmport(before, after)
+    try:
+        host = Host.of_image(image, release)
+    except HvmctxError as error:  # policies that cannot be read
+        print(f"hvmctx: warning: whether Xen would take it: {error}", file=sys.stderr)
+        return
     refusal = load(after, host)
     if not refusal.accepted and load(before, host).accepted:
         print(

@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.edit.strip import strip
 
-    target = inputs.no_domid(args)
+    target = inputs.no_domid(args.input, "strip")
     with replacing(args.output, force=args.force) as out:
         done = strip(target, out, layer=args.layer, keep_holes=args.keep_holes)
     print(

@@ -195,12 +195,14 @@ def _bytes_of(text: str, path: str) -> bytes:
 
 def context_edit(image: Image, context: bytes) -> Edit:
     """The edit that puts a context in the place of the image's own. Raises
-    MissingRecordError when it has none."""
+    MissingRecordError when it has none, TruncatedError where it is not all there."""
     if image.format == CONTEXT:
         return 0, image.source.whole_size(), context
     record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
     if record is None:
         raise MissingRecordError("the image has no HVM_CONTEXT record")
+    if record.end > image.end:
+        image.raise_stopped()
     return record_edit(record, context)
 
 

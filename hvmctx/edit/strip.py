@@ -8,8 +8,8 @@ restore needs; they go too. All else stays as it is, byte for byte.
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.errors import LengthError, UnsupportedError, UsageError
-from hvmctx.indexing import LARGEST_KEPT, walk
+from hvmctx.errors import FormatError, LengthError, UnsupportedError, UsageError
+from hvmctx.indexing import LARGEST_KEPT, cut_off, walk
 from hvmctx.source import CHUNK, Source, open_source
 from hvmctx.stream.detect import ENOUGH, detect
 from hvmctx.stream.libxc import PageData
@@ -95,13 +95,20 @@ def _strip_pages(
     source: Source, record: StreamRecord, out: BinaryIO, keep_holes: bool, done: Stripped
 ) -> None:
     head = source.read(min(PageData.HEAD_SIZE, record.length))
-    count, _ = PageData.parse_head(head)
+    if len(head) < min(PageData.HEAD_SIZE, record.length):
+        raise cut_off(record, len(head))
+    try:
+        count, _ = PageData.parse_head(head)
+    except FormatError as error:
+        raise error.moved(record.body_offset) from None
     if 8 * count > min(record.length, LARGEST_KEPT):
         raise LengthError(
             "the count says more words than there can be", layer=LIBXC, offset=record.offset,
             record=record.name, found=f"count {count}", expected="words within the record",
         )  # fmt: skip
     words = bytearray(source.read(8 * count))
+    if len(words) < 8 * count:
+        raise cut_off(record, len(head) + len(words))
     tops = bytes(words[7::8])
     pages = data_pages(tops)
     expected = PageData.HEAD_SIZE + 8 * count + streams.PAGE_SIZE * pages

@@ -1,27 +1,33 @@
-"""What an image is, for `info`: first as plain data, then in words."""
+"""What an image is, for `info`, as plain data; `describe_text` puts it in words."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from hvmctx.abi import streams
-from hvmctx.errors import HvmctxError
+from hvmctx.errors import HvmctxError, MissingRecordError
 from hvmctx.image import Image
 from hvmctx.indexing import IndexedRecord
-from hvmctx.render.table import Table
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL, Header
+from hvmctx.stream import handlers
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TextIO
+    from typing import Any
+
+    from hvmctx.stream.libxc import PvVcpuBasic
 
     Plain = dict[str, Any]
 
-_MIB = 1 << 20
+MOST_DECODED = 100
+"""Records shown as other packages' handlers decode them."""
+_LONGEST = 500
 
 
-def describe(image: Image) -> Plain:
-    """The description that `info --format json` prints. A part that is damaged is left out
-    and stands in `problems`."""
+def describe(image: Image, *, index: bool = False) -> Plain:
+    """The description that `info --format json` prints. A part that is damaged is None and
+    stands in `problems`. `index` adds every header and record, in file order."""
     problems: list[str] = []
 
     def attempt(part: Callable[[Image], Any]) -> Any:
@@ -38,16 +44,27 @@ def describe(image: Image) -> Plain:
         "compression": image.compression or None,
         "complete": image.complete,
         "layers": [_layer(header) for header in image.headers],
-        "guest": attempt(_guest),
+        "guest": _guest(image),
+        "config": attempt(_config),
         "memory": attempt(_memory),
         "pv": attempt(_pv),
         "tsc": attempt(_tsc),
         "params": attempt(_params),
+        "policies": attempt(_policies),
         "device_models": attempt(_device_models),
+        "xenstore": attempt(_xenstore),
         "context": attempt(_context),
+        "checkpoints": len(image.records_of(LIBXC, streams.LIBXC_CHECKPOINT)),
+        "verifies": bool(image.records_of(LIBXC, streams.LIBXC_VERIFY)),
         "records": _records(image),
+        "decoded": attempt(_decoded),
     }
-    plain["problems"] = [str(problem) for problem in image.problems] + problems
+    if index:
+        plain["index"] = [_layer(header) for header in image.headers]
+        plain["index"] += [_indexed(record) for record in image.records]
+        plain["index"].sort(key=lambda item: item["offset"])
+    # what stopped the reading is told once, though several parts may miss what came then
+    plain["problems"] = list(dict.fromkeys([*map(str, image.problems), *problems]))
     plain["notes"] = [str(note) for note in image.notes]
     return plain
 
@@ -64,34 +81,62 @@ def _layer(header: Header) -> Plain:
 def _guest(image: Image) -> Plain | None:
     if image.guest_type is None:
         return None
-    config = image.config
-    created = config.get("c_info", {}) if isinstance(config, dict) else {}
-    built = config.get("b_info", {}) if isinstance(config, dict) else {}
     major, minor = image.xen_version or (0, 0)
     return {
         "type": streams.GUEST_TYPES.get(image.guest_type, f"type {image.guest_type}"),
         "xen": f"{major}.{minor}",
         "converted": major == 0,
-        "name": created.get("name") if isinstance(created, dict) else None,
-        "config_type": created.get("type") if isinstance(created, dict) else None,
-        "max_vcpus": built.get("max_vcpus") if isinstance(built, dict) else None,
     }
+
+
+def _config(image: Image) -> Plain | None:
+    """What the configuration of an xl file says, None where it does not say it; of one
+    that is text (before 4.5) only that."""
+    config = image.config
+    if config is None:
+        return None
+    created, built = (
+        part if isinstance(config, dict) and isinstance(part := config.get(name), dict) else {}
+        for name in ("c_info", "b_info")
+    )
+    online = built.get("avail_vcpus")
+    return {
+        "form": "text" if isinstance(config, str) else "JSON",
+        "name": _as(str, created.get("name")),
+        "uuid": _as(str, created.get("uuid")),
+        "type": _as(str, created.get("type")),
+        "max_vcpus": _as(int, built.get("max_vcpus")),
+        "online_vcpus": len(online) if isinstance(online, list) else None,
+        "max_memkb": _as(int, built.get("max_memkb")),
+        "target_memkb": _as(int, built.get("target_memkb")),
+    }
+
+
+def _as(kind: type, value: Any) -> Any:
+    return value if isinstance(value, kind) and not isinstance(value, bool) else None
 
 
 def _memory(image: Image) -> Plain | None:
+    """`populated` is what a restore gives the guest, in bytes: where pages are sent again in
+    a pipe, whose words went by, at most that, and `exact` is False."""
     batches = image.records_of(LIBXC, streams.LIBXC_PAGE_DATA)
     if not batches:
         return None
-    types = {
-        streams.PAGE_TYPES.get(number, f"invalid type {number}"): count
-        for number, count in enumerate(image.page_types)
-        if count
-    }
-    absent = image.page_types[streams.PAGE_XTAB] + image.page_types[streams.PAGE_BROKEN]
+    words = image.page_words
+    populated, exact = words.with_memory(), words.ascending
+    if not exact:
+        with suppress(MissingRecordError):
+            populated = sum(run.count for run in image.restored_memory.populated())
+            exact = True
     return {
         "batches": len(batches),
-        "populated": (sum(image.page_types) - absent) * streams.PAGE_SIZE,
-        "pages": types,
+        "populated": populated * streams.PAGE_SIZE,
+        "exact": exact,
+        "pages": {
+            streams.PAGE_TYPES.get(number, f"invalid type {number}"): count
+            for number, count in enumerate(words.of_type)
+            if count
+        },
     }
 
 
@@ -100,15 +145,32 @@ def _pv(image: Image) -> Plain | None:
     if record is None:
         return None
     info = image.model(record)
-    vcpus = {
-        image.model(vcpu).vcpu
-        for vcpu in image.records_of(LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC)
-        if vcpu.length
-    }
+    frames = image.last(LIBXC, streams.LIBXC_X86_PV_P2M_FRAMES)
+    shared = image.last(LIBXC, streams.LIBXC_SHARED_INFO)
+    p2m = None if frames is None else image.model(frames)
     return {
         "guest_width": info.guest_width,
         "pt_levels": info.pt_levels,
-        "vcpus": len(vcpus),
+        "p2m": None if p2m is None else [p2m.start_pfn, p2m.end_pfn],
+        "max_pfn": None if shared is None else image.model(shared).head(info.guest_width).max_pfn,
+        "vcpus": [
+            _pv_vcpu(image.model(vcpu), info.guest_width)
+            for vcpu in image.restored(LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC)
+            if vcpu.length
+        ],
+    }
+
+
+def _pv_vcpu(vcpu: PvVcpuBasic, guest_width: int) -> Plain:
+    """`page_table` is the pfn of its top level, out of the form that cr3 has in a stream."""
+    context = vcpu.context(guest_width)
+    registers, cr3 = context.user_regs, context.ctrlreg[3]
+    wide = guest_width == 8
+    return {
+        "vcpu": vcpu.vcpu,
+        "ip": registers.rip if wide else registers.eip,
+        "sp": registers.rsp if wide else registers.esp,
+        "page_table": cr3 >> 12 if wide else cr3 >> 12 | (cr3 & 0xFFF) << 20,
     }
 
 
@@ -151,14 +213,43 @@ def _device_models(image: Image) -> list[Plain]:
     return found
 
 
+def _policies(image: Image) -> Plain:
+    """How many rows there are of each, None where there is no such record."""
+    cpuid, msrs = image.cpuid_policy, image.msr_policy
+    return {
+        "cpuid": None if cpuid is None else len(cpuid.leaves),
+        "msr": None if msrs is None else len(msrs.msrs),
+    }
+
+
+def _xenstore(image: Image) -> list[list[str]]:
+    """Pairs of keys and values for the device models, of all such records."""
+    return [
+        [part.decode("utf-8", "backslashreplace") for part in pair]
+        for record in image.restored(LIBXL, streams.LIBXL_EMULATOR_XENSTORE_DATA)
+        for pair in image.model(record).pairs
+    ]
+
+
+def _decoded(image: Image) -> list[Plain]:
+    """What handlers of other packages make of their records, as Python shows it."""
+    found: list[Plain] = []
+    for record in image.records:
+        key = record.layer, record.type
+        theirs = key in handlers.announced() or not record.known
+        if theirs and len(found) < MOST_DECODED and handlers.find(*key) is not None:
+            payload = repr(image.payload(record))
+            shown = payload[:_LONGEST] + ("..." if len(payload) > _LONGEST else "")
+            found.append({**_indexed(record), "payload": shown})
+    return found
+
+
 def _context(image: Image) -> Plain | None:
     if image.format != CONTEXT and image.last(LIBXC, streams.LIBXC_HVM_CONTEXT) is None:
         return None
     from hvmctx.abi import x86
 
     context = image.hvm_context
-    if context.damage is not None and context.damage not in image.problems:
-        image.problems.append(context.damage)
     counts: dict[str, int] = {}
     for record in context.entries:
         counts[record.name] = counts.get(record.name, 0) + 1
@@ -185,6 +276,16 @@ def _records(image: Image) -> list[Plain]:
     return list(rows.values())
 
 
+def _indexed(record: IndexedRecord) -> Plain:
+    return {
+        "layer": record.layer,
+        "type": record.type,
+        "name": record.name,
+        "offset": record.offset,
+        "length": record.length,
+    }
+
+
 def _first_of(record: IndexedRecord) -> Plain:
     return {
         "layer": record.layer,
@@ -195,105 +296,3 @@ def _first_of(record: IndexedRecord) -> Plain:
         "count": 0,
         "bytes": 0,
     }
-
-
-_HEADER_WORDS = {
-    (XL, "header"): "xl file: {config}, {stream}",
-    (LIBXL, "header"): "libxl stream, version {version}",
-    (LIBXC, "image header"): "libxc stream, version {version}",
-    (LIBXC, "domain header"): "domain: {type}, from Xen {xen_major}.{xen_minor}",
-}
-
-
-def _in_words(layer: Plain) -> str:
-    fields = dict(layer["fields"])
-    if layer["layer"] == XL:
-        flags = fields["mandatory_flags"]
-        json = flags & streams.XL_FLAG_JSON_CONFIG
-        fields["config"] = (
-            f"{'JSON' if json else 'text'} configuration of {fields['optional_data_len']} bytes"
-        )
-        fields["stream"] = "stream v2" if flags & streams.XL_FLAG_STREAM_V2 else "legacy stream"
-    elif layer["header"] == "domain header":
-        fields["type"] = streams.GUEST_TYPES.get(fields["type"], f"type {fields['type']}")
-    return _HEADER_WORDS[layer["layer"], layer["header"]].format(**fields)
-
-
-def print_description(plain: Plain, file: TextIO) -> None:
-    """In words, with a table of the records."""
-    size = "" if plain["size"] is None else f", {plain['size']} bytes"
-    packed = f", compressed with {plain['compression']}" if plain["compression"] else ""
-    ended = "" if plain["complete"] else ", not complete"
-    file.write(f"{plain['input']}: {plain['format']}{size}{packed}{ended}\n")
-    for layer in plain["layers"]:
-        file.write(f"  {layer['offset']:#010x}  {_in_words(layer)}\n")
-    for name, value in _facts(plain):
-        file.write(f"{name + ':':<13} {value}\n")
-    if plain["records"]:
-        file.write("\n")
-        table = Table("layer", "type", "record", "count", "bytes", "first at")
-        for row in plain["records"]:
-            name = row["name"] + (" (optional)" if row["optional"] else "")
-            table.add(
-                row["layer"], f"{row['type']:#x}", name, row["count"], row["bytes"],
-                f"{row['first']:#x}",
-            )  # fmt: skip
-        table.print(file)
-    for kind in ("notes", "problems"):
-        for text in plain[kind]:
-            file.write(f"{kind[:-1]}: {text}\n")
-
-
-def _size(count: int) -> str:
-    return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count // 1024} KiB"
-
-
-def _facts(plain: Plain) -> list[tuple[str, str]]:
-    facts: list[tuple[str, str]] = []
-    guest, memory, tsc, context = (plain[key] for key in ("guest", "memory", "tsc", "context"))
-    if guest is not None:
-        name = f" {guest['name']!r}" if guest["name"] else ""
-        vcpus = f", up to {guest['max_vcpus']} vcpus" if guest["max_vcpus"] else ""
-        wrote = "converted from a legacy stream" if guest["converted"] else f"Xen {guest['xen']}"
-        facts.append(("guest", f"{guest['type']}{name}{vcpus}; {wrote}"))
-    if memory is not None:
-        pages = ", ".join(f"{count} {name}" for name, count in memory["pages"].items())
-        facts.append(("memory", f"{_size(memory['populated'])}; page words: {pages or 'none'}"))
-    if plain["pv"] is not None:
-        facts.append(
-            ("PV", "{guest_width}-byte words, {pt_levels} page table levels, {vcpus} vcpus".format(
-                **plain["pv"]))
-        )  # fmt: skip
-    if tsc is not None:
-        facts.append(
-            (
-                "tsc",
-                f"mode {tsc['mode']}, {tsc['khz']} kHz, {tsc['nsec']} ns, "
-                f"incarnation {tsc['incarnation']}",
-            )
-        )
-    if plain["params"]:
-        facts.append(
-            ("params", ", ".join(f"{name}={value:#x}" for name, value in plain["params"].items()))
-        )
-    for model in plain["device_models"] or ():
-        facts.append(("device model", _model_in_words(model)))
-    if context is not None:
-        records = ", ".join(
-            name if count == 1 else f"{count} {name}" for name, count in context["records"].items()
-        )
-        tail = f", {context['tail']} bytes behind" if context["tail"] else ""
-        vcpus = f"{context['vcpus']} of {len(context['vcpu_ids'])} vcpus online"
-        facts.append(("HVM context", f"{context['size']} bytes{tail}, {vcpus}: {records}"))
-    elif guest is not None and guest["type"] == streams.GUEST_TYPES[streams.GUEST_X86_PV]:
-        facts.append(("HVM context", "none: a PV guest has none"))
-    return facts
-
-
-def _model_in_words(model: Plain) -> str:
-    text = f"{model['emulator']}, {model['size']} bytes"
-    qemu = model["qemu"]
-    if qemu is None:
-        return f"{text}, not in QEMU's format"
-    machine = f", machine {qemu['machine']}" if qemu["machine"] else ""
-    return f"{text}, QEVM version {qemu['version']}{machine}: {', '.join(qemu['sections'])}"

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 
+def printable(text: str) -> str:
+    """Text out of an input, fit for a terminal and one line: what is not printable comes as
+    Python writes it in a string."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class Table:
     """Rows under a heading. Columns of numbers are set to the right."""
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 LAYER = "libxc"
+MOST_ROWS = 1 << 16
+"""Of a list of parameters, leaves or MSRs: Xen's have some hundreds at most."""
 _Vcpu = TypeVar("_Vcpu", bound="PvVcpu")
 
 
@@ -40,6 +42,15 @@ def _multiple(body: bytes | memoryview, size: int, record: str, start: int = 0) 
             "not a whole number of entries", layer=LAYER, offset=0, record=record,
             found=f"{len(body)} bytes",
             expected=f"{f'{start} + ' if start else ''}a multiple of {size}",
+        )  # fmt: skip
+
+
+def _few(body: bytes | memoryview, size: int, record: str) -> None:
+    """For bodies that become Python objects, row by row."""
+    if len(body) > MOST_ROWS * size:
+        raise LengthError(
+            "more entries than any Xen writes", layer=LAYER, offset=0, record=record,
+            found=f"{len(body) // size}", expected=f"{MOST_ROWS} at most",
         )  # fmt: skip
 
 
@@ -242,6 +253,7 @@ class PvVcpuMsrs:
     def parse(cls, body: bytes | memoryview) -> PvVcpuMsrs:
         _need(body, 8, "X86_PV_VCPU_MSRS")
         _multiple(body, 16, "X86_PV_VCPU_MSRS", 8)
+        _few(body, 16, "X86_PV_VCPU_MSRS")
         vcpu, reserved = struct.unpack_from("<II", body)
         return cls(vcpu, list(struct.iter_unpack("<IIQ", body[8:])), reserved)
 
@@ -326,6 +338,7 @@ class HvmParams:
                 "length and count contradict", layer=LAYER, offset=0, record="HVM_PARAMS",
                 found=f"count {count} in {len(body)} bytes", expected=f"8 + 16 * {count}",
             )  # fmt: skip
+        _few(body, 16, "HVM_PARAMS")
         return cls(list(struct.iter_unpack("<QQ", body[8:])), reserved)
 
     def serialise(self) -> bytes:
@@ -361,6 +374,7 @@ class CpuidPolicy:
     @classmethod
     def parse(cls, body: bytes | memoryview) -> CpuidPolicy:
         _multiple(body, 24, "X86_CPUID_POLICY")
+        _few(body, 24, "X86_CPUID_POLICY")
         return cls(list(struct.iter_unpack("<6I", body)))
 
     def serialise(self) -> bytes:
@@ -378,6 +392,7 @@ class MsrPolicy:
     @classmethod
     def parse(cls, body: bytes | memoryview) -> MsrPolicy:
         _multiple(body, 16, "X86_MSR_POLICY")
+        _few(body, 16, "X86_MSR_POLICY")
         return cls(list(struct.iter_unpack("<IIQ", body)))
 
     def serialise(self) -> bytes:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LAYER = "libxl"
+_MOST_PAIRS = 1 << 16
 _EMULATOR = struct.Struct("<II")
 _NUMBERS = "emulator_id index"
 
@@ -77,6 +78,8 @@ class EmulatorXenstoreData:
         do not pair."""
         head = _emulator_head(body, "EMULATOR_XENSTORE_DATA")
         text = bytes(body[_EMULATOR.size :])
+        if text.count(b"\0") > 2 * _MOST_PAIRS:
+            raise _xenstore_error("more keys than any guest has", 0, f"{_MOST_PAIRS} at most")
         if text and not text.endswith(b"\0"):
             raise _xenstore_error("the last string does not end", len(body), "a NUL")
         strings = text.split(b"\0")[:-1]

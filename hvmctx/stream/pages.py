@@ -35,14 +35,36 @@ def data_pages(types: bytes) -> int:
     return len(types.translate(None, _DATALESS))
 
 
-def count_types(tops: bytes, counts: list[int]) -> None:
-    """Add to `counts`, one place for each of the sixteen page types, the types of the
-    words whose top bytes are given. A batch of one type costs one pass over its bytes."""
-    while tops:
-        top = tops[:1]
-        rest = tops.translate(None, top)
-        counts[top[0] >> 4] += len(tops) - len(rest)
-        tops = rest
+class WordCounts:
+    """Of the page words of a stream: how many there are of each of the sixteen types, and
+    whether each batch begins behind the last pfn of the one before, as it does where a
+    writer sends every page once."""
+
+    __slots__ = ("_last", "ascending", "of_type")
+
+    def __init__(self) -> None:
+        self.of_type = [0] * 16
+        self.ascending = True
+        self._last = -1
+
+    def add(self, words: bytes) -> None:
+        """Whole words of one batch, or a part of it. A batch of one type costs one pass
+        over its top bytes."""
+        first, last = (
+            int.from_bytes(word, "little") & streams.PFN_MASK for word in (words[:8], words[-8:])
+        )
+        self.ascending &= self._last < first <= last
+        self._last = last
+        tops = words[7::8]
+        while tops:
+            top = tops[:1]
+            rest = tops.translate(None, top)
+            self.of_type[top[0] >> 4] += len(tops) - len(rest)
+            tops = rest
+
+    def with_memory(self) -> int:
+        """How many words there are of types that a restore gives a page for."""
+        return sum(self.of_type[kind] for kind in streams.PAGE_TYPES_WITH_MEMORY)
 
 
 def page_size_of(word: int) -> int:

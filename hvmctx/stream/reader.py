@@ -77,6 +77,7 @@ class StreamRecord:
 
     @property
     def known(self) -> bool:
+        """Whether the layer's specification has this type."""
         return self.type in _RECORD_NAMES[self.layer]
 
     @property
@@ -90,6 +91,7 @@ class StreamRecord:
 
     @property
     def body_end(self) -> int:
+        """The offset behind the body, where padding begins."""
         return self.body_offset + self.length
 
     @property

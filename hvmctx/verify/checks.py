@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from hvmctx.findings import Finding
 from hvmctx.indexing import LARGEST_KEPT, Watcher
 from hvmctx.stream.reader import LIBXC
@@ -55,6 +57,10 @@ class Seen:
         return self.counts.get((layer, number), 0)
 
 
+MOST_DETAILS = 64
+"""Findings of one rule about one record; one more says that there are others."""
+
+
 class Check:
     """One rule about one kind of record (`*`: all of the layer) or header. `finds` says
     whether it applies to the record at hand, or gives the details of it in words, one
@@ -84,7 +90,13 @@ class Check:
         if found is False:
             return []
         record = seen.record
-        texts = [self.text] if found is True else [f"{self.text}: {one}" for one in found]
+        if found is True:
+            texts = [self.text]
+        else:
+            details = iter(found)
+            texts = [f"{self.text}: {one}" for one in islice(details, MOST_DETAILS)]
+            if next(details, None) is not None:
+                texts.append(f"{self.text}: and more of these in the record")
         return [
             Finding(
                 self.severity, self.id, text, layer=record.layer, offset=record.offset,

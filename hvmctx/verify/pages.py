@@ -6,7 +6,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from heapq import heappop, heappush
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from hvmctx.abi import streams
 from hvmctx.memory_map import MemoryMap, differing_pages, runs_of, runs_of_record
@@ -43,13 +43,16 @@ class PassedPages:
     def add(self, words: bytes) -> list[int]:
         """Take the words of one batch. The pfns that are in it twice, of each such stretch
         the first."""
-        runs = [(run.pfn, run.count, run.type) for run in runs_of(words_of(words), 0)]
-        if len(self._pfns) + len(runs) > MOST_RUNS:
+        room = MOST_RUNS - len(self._pfns)
+        found = islice(runs_of(words_of(words), 0), room + 1)
+        runs = [(run.pfn, run.count, run.type) for run in found]
+        if len(runs) > room:
             self.scattered = True
-        if not self.scattered:
-            for pfn, count, kind in runs:
-                self._pfns.append(pfn)
-                self._sizes.append(count << 4 | kind)
+        if self.scattered:
+            return []
+        for pfn, count, kind in runs:
+            self._pfns.append(pfn)
+            self._sizes.append(count << 4 | kind)
         if len(runs) == 1:
             return []
         runs.sort()

@@ -12,6 +12,7 @@ from itertools import islice
 from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
 from hvmctx.indexing import Note
+from hvmctx.stream.libxc import MOST_ROWS
 from hvmctx.stream.qemu import MAGIC
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
@@ -60,7 +61,7 @@ def _again(seen: Seen) -> bool:
 
 
 def _rows(seen: Seen, size: int) -> Iterator[bytes]:
-    body = seen.body()
+    body = seen.body()[: MOST_ROWS * size]
     return (body[at : at + size] for at in range(0, len(body) - size + 1, size))
 
 
@@ -88,8 +89,8 @@ def _msr_flags(seen: Seen) -> Iterator[str]:
 
 
 def _params(seen: Seen) -> list[tuple[int, int]]:
-    """(index, value) of the record, as many as are there."""
-    body = seen.body()[8:]
+    """(index, value) of the record, as many as are there, the first MOST_ROWS of them."""
+    body = seen.body()[8 : 8 + 16 * MOST_ROWS]
     return list(struct.iter_unpack("<QQ", body[: len(body) & ~15]))
 
 
