@@ -17,7 +17,7 @@ from itertools import islice, pairwise
 from hvmctx.abi import streams
 from hvmctx.errors import LengthError
 from hvmctx.source import CHUNK
-from hvmctx.stream.pages import page_size_of, words_of
+from hvmctx.stream.pages import page_size_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
@@ -139,7 +139,7 @@ class MemoryMap:
 def runs_of_record(image: Image, record: IndexedRecord) -> Iterator[Run]:
     """The runs of one PAGE_DATA record, in its order."""
     if record.count > 0:
-        first_page = record.body_offset + 8 + 8 * record.count
+        first_page = record.body_offset + pages_start(record.count)
         yield from runs_of(words_of(image.words(record)), first_page)
 
 

@@ -56,8 +56,14 @@ def chunks(rng: random.Random, width: int, p2m: int, pv: bool, vcpus: int) -> by
     return b"".join(out) + struct.pack("<i", 0)
 
 
-def hvm(rng: random.Random, width: int, signature: bytes = b"DeviceModelRecord0002") -> bytes:
-    p2m = rng.randrange(16, 5000)
+def hvm(
+    rng: random.Random,
+    width: int,
+    signature: bytes = b"DeviceModelRecord0002",
+    *,
+    p2m: int | None = None,
+) -> bytes:
+    p2m = p2m or rng.randrange(16, 5000)
     context, model = rng.randbytes(rng.randrange(1, 50)), rng.randbytes(rng.randrange(40))
     tail = struct.pack("<QQQI", 1, 2, 3, len(context)) + context + signature
     if signature != b"QemuDeviceModelRecord":
@@ -66,8 +72,9 @@ def hvm(rng: random.Random, width: int, signature: bytes = b"DeviceModelRecord00
     return longs(width, p2m) + body + tail + model
 
 
-def pv(rng: random.Random, width: int) -> bytes:
-    p2m, vcpus = rng.randrange(16, 5000), rng.randrange(1, 4)
+def pv(rng: random.Random, width: int, *, p2m: int | None = None) -> bytes:
+    p2m = p2m or rng.randrange(16, 5000)
+    vcpus = rng.randrange(1, 4)
     guest = rng.choice((4, 8))
     size = 0x1430 if guest == 8 else 0xAF0
     extended, xsave = rng.random() < 0.5, rng.choice((0, 0, 100))

@@ -116,6 +116,7 @@ def test_contradictions(run: Callable[..., Any], memory: Path, tmp_path: Path) -
         (("--memory", "MEMORY", "--vcpus", "1", "--tsc", "1"), 2, "expected MODE,KHZ"),
         (("--memory", "MEMORY", "--vcpus", "1", "--tsc", "1,2,3,4,5"), 2, "expected MODE,KHZ"),
         (("--memory", "/no/such", "--vcpus", "1"), 1, "No such file"),
+        (("--memory", "/dev/null", "--vcpus", "1"), 1, "neither a plain file"),
         (("--memory", "MEMORY", "--context", "/no/such"), 1, "No such file"),
         (("--memory", "MEMORY", "--emulator", "/no/such", "--vcpus", "1"), 1, "No such file"),
         (("--core", "MEMORY"), 1, "not a 64-bit little-endian ELF file"),

@@ -66,11 +66,26 @@ def test_diff_against_a_command(
         assert "model accept, other refuse" in capfd.readouterr().out
 
 
+def test_diff_against_what_is_no_command(capfd: pytest.CaptureFixture[str]) -> None:
+    for command in ("command:'", "command:", 'command:a "b'):
+        assert main(["fuzz", "diff", "--against", command, "--kind", "context"]) == 1
+        said = capfd.readouterr()
+        assert "command" in said.err and said.err.count("\n") == 1 and not said.out
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         (), ("run",), ("run", "nope", "f"), ("diff",), ("diff", "--against", "x"),
         ("diff", "--against", "command:true"),
+        *(("diff", "--against", "command:true", "--kind", "context", "--count", count)
+          for count in ("-1", "0", str(1 << 70))),
+        ("diff", "--against", "command:true", "--kind", "context", "--vcpus", "-4"),
+        ("diff", "--against", "c-reference", "--count", "-1"),
+        *(("campaign", "--target", "context", "--corpus", "/none", *numbers) for numbers in (
+            ("--executions", "0"), ("--executions", "-5"), ("--jobs", "0"),
+            ("--jobs", str(1 << 70)), ("--time", "nan"), ("--time", "infh"), ("--time", "-1s"),
+        )),
         ("diff", "--against", "c-reference", "--kind", "image"),
     ],
 )  # fmt: skip

@@ -28,3 +28,17 @@ def test_every_module_of_the_readme_is_there() -> None:
     for name in set(re.findall(r"^\| `(hvmctx[\w.]*)`", text, re.MULTILINE)):
         path = ROOT / name.replace(".", "/")
         assert path.is_dir() or path.with_suffix(".py").is_file(), name
+
+
+def test_what_the_readme_links_to_is_in_the_sdist() -> None:
+    text = (ROOT / "README.md").read_text()
+    (included,) = re.findall(r"sdist\]\ninclude = (\[.*\])", (ROOT / "pyproject.toml").read_text())
+    for target in set(re.findall(r"\]\(([^)#:]+)\)", text)):
+        assert (ROOT / target).exists(), target
+        assert f'"{target.split("/")[0]}"' in included, target
+
+
+def test_no_file_hides_a_target_of_the_makefile() -> None:
+    text = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    assert set(phony.split()) == set(re.findall(r"^([a-z]+):", text, re.MULTILINE))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,21 @@ def test_bases() -> None:
     assert stream.startswith(b"\xff" * 8)
     with pytest.raises(UsageError, match="no libxc stream"):
         bases_of([str(IMAGES[0].with_name("hvm1.hvmctx.bin"))], "image")
+
+
+@pytest.mark.parametrize("kind", ["context", "image"])
+def test_bases_that_are_read_once(kind: str, tmp_path: Path) -> None:
+    data = EXAMPLE.read_bytes()
+    packed, fifo = tmp_path / "packed", tmp_path / "fifo"
+    packed.write_bytes(gzip.compress(data))
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(data,))
+    writer.start()
+    try:
+        plain = bases_of([str(EXAMPLE)], kind)
+        assert bases_of([str(packed)], kind) == bases_of([str(fifo)], kind) == plain
+    finally:
+        writer.join()
 
 
 def test_what_fails(tmp_path: Path) -> None:

@@ -148,6 +148,10 @@ def _negative_offset(context: Any, host: Any) -> Any:
     return verdict
 
 
+def _all_with_data(count: int, tops: bytes) -> int:
+    return 8 + (8 + 4096) * count
+
+
 def _always_plain(words: bytes, count: int, length: int) -> bool:
     return count > 0 and len(words) == 8 * count
 
@@ -176,7 +180,7 @@ MUTANTS: dict[str, tuple[str, Any, str, Any]] = {
     "restore: an offset with a sign": ("context", targets, "load", _negative_offset),
     "edit: the next byte changes": ("edit", fields.Slot, "put", _next_byte_too),
     "stream: every batch is plain": ("stream", pages, "is_plain", _always_plain),
-    "stream: types without contents": ("judge", restore_stream, "data_pages", len),
+    "stream: types without contents": ("judge", restore_stream, "length_of", _all_with_data),
     "stream: records end too late": ("stream", StreamReader, "feed", _ends_late),
 }
 

@@ -4,14 +4,15 @@ import io
 import random
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from hvmctx.cli import main
 from hvmctx.errors import FormatError, TruncatedError, UnsupportedError, UsageError
 from hvmctx.image import open_image
-from hvmctx.save.convert import convert
+from hvmctx.save.convert import _WRITERS, convert
+from hvmctx.stream.legacy import Item
 from hvmctx.verify.views import verify
 from tests.legacy_samples import hvm, longs, pv
 from tests.samples import DATA, EXAMPLE, Pipe
@@ -88,6 +89,40 @@ def test_width_and_guest_as_given() -> None:
         converted(data, pv=True)
 
 
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("paravirtual", [False, True])
+def test_a_given_width_goes_before_what_it_looks_like(width: int, paravirtual: bool) -> None:
+    """A guest of few pages starts like a descriptor of a context."""
+    small = (pv if paravirtual else hvm)(random.Random(3), width, p2m=16)
+    with pytest.raises(UnsupportedError, match="not a legacy stream"):
+        converted(small)
+    with pytest.raises(UnsupportedError, match="not a legacy stream"):
+        converted(small, pv=paravirtual)
+    made = converted(small, width=width)
+    assert made == converted(small, width=width, pv=paravirtual)
+    with open_image(made) as image:
+        assert image.complete and image.guest_type == (1 if paravirtual else 2)
+
+
+def test_a_given_width_of_what_has_a_magic() -> None:
+    xl = EXAMPLE.read_bytes()
+    with open_image(xl) as image:
+        libxl, libxc = (image.headers[number].offset for number in (1, 2))
+    for data in (xl, xl[libxl:], xl[libxc:]):
+        with pytest.raises(UnsupportedError, match="not a legacy stream"):
+            converted(data, width=8, pv=False)
+    with pytest.raises(FormatError):
+        converted(b"noise" * 30, width=8)
+
+
+@pytest.mark.parametrize("size", [16, 20, 47])
+def test_an_xl_file_that_ends_in_its_header(size: int) -> None:
+    wrapped = (PLACE / "legacy_hvm_w64_xl.in.bin").read_bytes()
+    for given in (None, 8):
+        with pytest.raises(TruncatedError, match=f"{size} bytes, expected 48"):
+            converted(wrapped[:size], width=given)
+
+
 def test_what_is_no_legacy_stream() -> None:
     for data in (b"", EXAMPLE.read_bytes(), b"noise" * 30):
         with pytest.raises(UnsupportedError, match="not a legacy stream"):
@@ -115,3 +150,7 @@ def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = ["--format", "libxc", "--width", "32", "--guest", "hvm", "--skip-qemu"]
     assert main([*plain, *options]) == 0
     assert out.read_bytes().startswith(b"\xff" * 8)
+
+
+def test_every_item_has_its_way() -> None:
+    assert set(_WRITERS) == set(get_args(Item))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from array import array
 from itertools import pairwise
 from pathlib import Path
@@ -92,6 +93,17 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.write_bytes(b"")
     assert MemoryFileSource(str(empty)).p2m_size == 0
+
+
+def test_memory_that_cannot_be_mapped(tmp_path: Path) -> None:
+    """It would be a guest without memory: the size of a pipe or device is 0."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in (str(fifo), "/dev/null", "/dev/zero"):
+        with pytest.raises(InputError, match="neither a plain file nor a block device"):
+            MemoryFileSource(path)
+    with pytest.raises(InputError, match="directory"):
+        MemoryFileSource(str(tmp_path))
 
 
 def test_a_guest_without_anything() -> None:

@@ -28,7 +28,8 @@ def kinds(make: Callable[[random.Random, int], bytes], width: int, *, pv: bool) 
 def test_kinds_of_items(width: int) -> None:
     of_hvm = {"Batch", "Tsc", "Param", "Toolstack", "HvmTail", "DeviceModel"}
     assert kinds(hvm, width, pv=False) == of_hvm
-    assert kinds(pv, width, pv=True) == {"PvInfo", "Frames", "Batch", "Tsc", "PvVcpu", "bytes"}
+    of_pv = {"ExtendedInfo", "Frames", "Batch", "Tsc", "VcpuState", "SharedPage"}
+    assert kinds(pv, width, pv=True) == of_pv
 
 
 HEAD = longs(8, 64)

@@ -20,6 +20,9 @@ def test_types_are_counted_in_bulk_as_one_by_one(words: list[int]) -> None:
     with_data = [value for value in words if value >> 60 in streams.PAGE_TYPES_WITH_DATA]
     assert pages.data_pages(tops) == len(with_data)
     assert sum(map(pages.page_size_of, words)) == 4096 * len(with_data)
+    body = 8 + sum(8 + pages.page_size_of(value) for value in words)
+    assert pages.length_of(len(words), tops) == body
+    assert pages.pages_start(len(words)) == 8 + 8 * len(words)
     data = struct.pack(f"<{len(words)}Q", *words)
     assert list(pages.words_of(data)) == words
     assert pages.bytes_of(pages.words_of(data)) == data

@@ -84,9 +84,7 @@ class Field:
         return self.name.rpartition("_")[2].rstrip("0123456789") in _RESERVED
 
 
-def fields_of(
-    ctype: Any, base: int = 0, alternate: bool = False, fields: Any = None
-) -> Iterator[Field]:
+def fields_of(ctype: Any, base: int = 0, alternate: bool = False) -> Iterator[Field]:
     """The direct members of a structure, those of anonymous members included, in declared
     order. `_fields_` of base classes come first, as ctypes lays them out."""
     declared = [entry for cls in reversed(ctype.__mro__) for entry in vars(cls).get("_fields_", ())]
@@ -150,7 +148,7 @@ class Slot:
         if not low <= value <= high:
             kind = "signed " if self.signed else ""
             raise FieldError(
-                f"{self.path} is a {kind}{self.width}-bit field: {value:#x} does not fit"
+                f"{self.path} is a {kind}{self.width}-bit field: {shown(value)} does not fit"
             )
         if self.width != 8 * self.size:
             (unit,) = self._struct.unpack_from(body, self.offset)
@@ -165,13 +163,23 @@ def decimal(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
 
 
+_LONGEST_SHOWN = 24
+
+
+def shown(number: int) -> str:
+    """A number as a message has it: hex (Python writes no number of thousands of digits in
+    decimal), and of one far beyond any field only the start."""
+    text = f"{number:#x}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
 def _index(text: str, count: int, path: str) -> int:
     try:
         index = int(text, 0)
     except ValueError:
         raise UsageError(f"{path}: {text!r} is not an index") from None
     if not 0 <= index < count:
-        raise UsageError(f"{path}: index {index} is beyond the last, {count - 1}")
+        raise UsageError(f"{path}: index {shown(index)} is beyond the last, {count - 1:#x}")
     return index
 
 

@@ -88,6 +88,17 @@ def run(args: Namespace) -> int:
     return _ACTIONS[args.action](args)
 
 
+_MOST_INPUTS = 1 << 31
+_MOST_JOBS = 1 << 10
+
+
+def _check_number(args: Namespace, name: str, most: int) -> None:
+    """Raises UsageError for a number, where it is given, that is not 1 to `most`."""
+    value = getattr(args, name)
+    if value is not None and not 0 < value <= most:
+        raise UsageError(f"fuzz {args.action}: --{name} {value}: expected 1 to {most}")
+
+
 def _target(name: str) -> Target:
     from hvmctx.fuzz.targets import TARGETS
 
@@ -119,6 +130,8 @@ def _campaign(args: Namespace) -> int:
     from hvmctx.output import replacing
 
     _target(args.target)
+    _check_number(args, "executions", _MOST_INPUTS)
+    _check_number(args, "jobs", _MOST_JOBS)
     seconds = None if args.executions else _duration(args.time or "1m")
 
     def progress(summary: Summary) -> None:
@@ -165,6 +178,8 @@ def _diff(args: Namespace) -> int:
     """Exits with 1 when they disagree."""
     import random
 
+    _check_number(args, "count", _MOST_INPUTS)
+    _check_number(args, "vcpus", inputs.MOST_VCPUS)
     rng = random.Random(args.seed)
     found = _diff_vmport(args, rng) if args.against == "c-reference" else _diff_command(args, rng)
     if found is None:
@@ -224,10 +239,8 @@ def _generate(args: Namespace) -> int:
 
     from hvmctx.fuzz.generate import bases_of, generate, hosts_of
 
-    if args.count < 1:
-        raise UsageError("fuzz generate: --count must be 1 or more")
-    if args.vcpus is not None and not 0 < args.vcpus <= inputs.MOST_VCPUS:
-        raise UsageError(f"fuzz generate: --vcpus {args.vcpus} is not a number of vcpus")
+    _check_number(args, "count", _MOST_INPUTS)
+    _check_number(args, "vcpus", inputs.MOST_VCPUS)
     rng = random.Random(args.seed)
     hosts = hosts_of(args.release or ["4.17", "4.20", "newest"], args.policy, args.vcpus)
     bases = bases_of(args.base, args.kind) or _bases(args.kind, rng, list(hosts.values()))

@@ -17,6 +17,7 @@ HELP = "plan a live migration: passes, pages sent again, downtime"
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30,
           "ti": 1 << 40}  # fmt: skip
+_LONGEST_SHOWN = 24
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)(b|bit)?(?:/s)?", re.IGNORECASE)
 
 
@@ -50,7 +51,9 @@ def run(args: Namespace) -> int:
             ) from None
         sets.append(hot)
         start += hot.pages
-    if not pages > 0 or start > pages:
+    if not pages:
+        raise UsageError(f"plan: {args.memory}: not a page of memory")
+    if start > pages:
         raise UsageError("plan: the hot sets do not fit the guest's memory")
     policy = Policy2014() if args.policy == "2014" else default_policy
     sys.stdout.write(plan(pages, Rates(sets), _bytes(args.bandwidth), policy).table())
@@ -63,4 +66,7 @@ def _bytes(text: str) -> float:
     unit = match and _UNITS.get(match[2].lower())
     if not match or unit is None:
         raise UsageError(f"plan: {text!r} is no size, such as 4GiB or 1Gbit")
-    return float(match[1]) * unit / (8 if (match[3] or "").lower() == "bit" else 1)
+    size = float(match[1]) * unit / (8 if (match[3] or "").lower() == "bit" else 1)
+    if size == float("inf"):
+        raise UsageError(f"plan: {text[:_LONGEST_SHOWN]}...: too large")
+    return size

@@ -13,7 +13,7 @@ from hvmctx.indexing import LARGEST_KEPT, cut_off, walk
 from hvmctx.source import CHUNK, Source, open_source
 from hvmctx.stream.detect import ENOUGH, detect
 from hvmctx.stream.libxc import PageData
-from hvmctx.stream.pages import data_pages
+from hvmctx.stream.pages import data_pages, length_of
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, Header, StreamReader, StreamRecord
 
 TYPE_CHECKING = False
@@ -110,8 +110,7 @@ def _strip_pages(
     if len(words) < 8 * count:
         raise cut_off(record, len(head) + len(words))
     tops = bytes(words[7::8])
-    pages = data_pages(tops)
-    expected = PageData.HEAD_SIZE + 8 * count + streams.PAGE_SIZE * pages
+    expected = length_of(count, tops)
     if record.length != expected:
         raise LengthError(
             "length, count and page types contradict", layer=LIBXC, offset=record.offset,
@@ -121,7 +120,7 @@ def _strip_pages(
         done.records += 1
         done.absent_words += count
         return
-    done.pages += pages
+    done.pages += data_pages(tops)
     words[7::8] = tops.translate(_ALLOCATE_ONLY)
     out.write(streams.RECORD_HEADER.pack(record.type, len(head) + len(words)))
     out.write(head)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 RAW, ELF = "raw", "elf"
 FORMS = (RAW, ELF)
 _PAGE = streams.PAGE_SIZE
-_PFN_BITS = 40
 _NT_PRSTATUS = 1
 _PRSTATUS = struct.Struct("<12xH18xI76x27Q8x")
 """elf_prstatus of x86-64 Linux, 336 bytes: pr_cursig at 12, pr_pid at 32, pr_reg at 112."""
@@ -40,14 +39,15 @@ CONTROL = struct.Struct("<I4x5Q")
 
 def extract_memory(image: Image, out: BinaryIO, form: str = RAW) -> int:
     """Write the memory to a seekable file that is empty. How many pages have contents.
-    Raises UsageError for another form or a bare context, MissingRecordError for an image
-    without page data or, as ELF, without a context, FieldError for pfns that no guest has."""
+    Raises UsageError for another form, MissingRecordError for an image without page data (a
+    bare context is one) or, as ELF, without a context, FieldError for pfns that no guest has."""
     if form not in FORMS:
         raise UsageError(f"memory comes out as {' or '.join(FORMS)}, not {form!r}")
     runs = list(image.restored_memory.populated())
-    if runs and runs[-1].end >> _PFN_BITS:
+    if runs and runs[-1].end >> streams.X86_PFN_BITS:
         raise FieldError(
-            f"pfn {runs[-1].pfn:#x} is beyond the memory of any x86 guest ({_PFN_BITS} bits)"
+            f"pfn {runs[-1].pfn:#x} is beyond the memory of any x86 guest "
+            f"({streams.X86_PFN_BITS} bits)"
         )
     if not image.records_of("libxc", streams.LIBXC_PAGE_DATA):
         raise MissingRecordError("the image has no page data")

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 
 from hvmctx.abi.fields import Layout
+from hvmctx.abi.streams import GUEST_X86_HVM
 from hvmctx.abi.vmport import VmportProfile
 from hvmctx.context.vmport import Parts, as_text
 from hvmctx.errors import InputError
@@ -23,9 +24,8 @@ from hvmctx.restore.vmport import Refused, Restored, restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from random import Random
-    from typing import Any
 
 _AT_ONCE = 2000
 _TRIES = 400
@@ -64,11 +64,7 @@ class Disagreement:
 
 
 def compare_vmport(
-    reference: Reference,
-    count: int,
-    rng: Random,
-    profile: VmportProfile,
-    progress: Callable[[int], object] = lambda done: None,
+    reference: Reference, count: int, rng: Random, profile: VmportProfile
 ) -> Disagreement | None:
     """`count` records of `fuzz.vmport` against the C reference; the first disagreement."""
     done = 0
@@ -79,7 +75,6 @@ def compare_vmport(
             if ours != theirs:
                 return _minimal_vmport(record, reference, profile)
         done += len(records)
-        progress(done)
     return None
 
 
@@ -126,7 +121,11 @@ class Command:
     in the command stands for the file; it is put behind where there is none."""
 
     def __init__(self, command: str, *, timeout: float = 60) -> None:
-        self._words = shlex.split(command)
+        """Raises InputError for what is no command line."""
+        try:
+            self._words = shlex.split(command)
+        except ValueError as error:
+            raise InputError(f"{command}: not a command: {error}") from None
         if not self._words:
             raise InputError("no command to compare with")
         if "{}" not in self._words:
@@ -155,26 +154,20 @@ class Command:
 
 
 def compare_command(
-    command: Command,
-    inputs: Any,
-    model: Callable[[bytes], str],
-    *,
-    contexts: bool,
-    progress: Callable[[int], object] = lambda done: None,
+    command: Command, inputs: Iterable[bytes], model: Callable[[bytes], str], *, contexts: bool
 ) -> Disagreement | None:
-    """Inputs (bytes, one after the other) against a program; the first disagreement."""
+    """Inputs, one after the other, against a program; the first disagreement."""
 
     def said(data: bytes) -> tuple[str, str]:
         return model(data), command.verdict(data)
 
-    for number, data in enumerate(inputs, 1):
+    for data in inputs:
         first = said(data)
         if first[0] != first[1]:
             simpler = simpler_contexts if contexts else None
             small = minimise(data, lambda d, f=first: said(d) == f, simpler, tries=_TRIES)  # type: ignore[misc]
             report = f"model:   {first[0]}\nprogram: {first[1]}\n\n{small.hex(' ', 16)}\n"
             return Disagreement(small, *first, report)
-        progress(number)
     return None
 
 
@@ -188,11 +181,12 @@ def stream_model(host: Host) -> Callable[[bytes], str]:
     from hvmctx.errors import HvmctxError
     from hvmctx.image import open_image
     from hvmctx.restore.stream import judge
+    from hvmctx.stream.reader import LIBXC
 
     def model(data: bytes) -> str:
         try:
-            with open_image(data, layer="libxc") as image:
-                refusal = judge(image, host.release, guest=2)
+            with open_image(data, layer=LIBXC) as image:
+                refusal = judge(image, host.release, guest=GUEST_X86_HVM)
         except HvmctxError:
             return REFUSED
         return ACCEPTED if refusal is None else REFUSED

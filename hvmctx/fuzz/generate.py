@@ -17,6 +17,8 @@ from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.restore.image import judge_image
 from hvmctx.restore.verdict import ACCEPT, REFUSE, Verdict
+from hvmctx.source import open_seekable
+from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,19 +115,20 @@ def generate(
 
 
 def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
-    """The contexts, or the libxc streams, of files. Raises FormatError, InputError."""
+    """The contexts, or the libxc streams, of files, pipes or compressed files. Raises
+    FormatError, InputError, UsageError for one without a whole libxc stream."""
     found = []
     for path in paths:
-        with open_image(path) as image:
+        with open_image(path if kind == CONTEXT else open_seekable(path)) as image:
             if kind == CONTEXT:
                 found.append(image.hvm_context.to_bytes())
             else:
-                header = image.header("libxc", "image header")
-                start = header.offset if header else 0
-                end = next((r.end for r in image.records if r.layer == "libxc" and r.type == 0), 0)
-                if header is None or not end:
+                header = image.header(LIBXC, "image header")
+                ends = image.records_of(LIBXC, streams.LIBXC_END)
+                if header is None or not ends:
                     raise UsageError(f"{path}: no libxc stream is in it")
-                found.append(bytes(image.source.read_at(start, end - start)))
+                size = ends[0].end - header.offset
+                found.append(bytes(image.source.read_at(header.offset, size)))
     return found
 
 

@@ -6,7 +6,7 @@
     def test_my_loader(data: bytes) -> None: ...
 
 All are made from the declared layouts and the rules' bounds, and need hypothesis (`pip
-install hvmctx[test]`). An example that fails is reproduced by its seed, and made small by
+install hvmctx[fuzz]`). An example that fails is reproduced by its seed, and made small by
 `fuzz.minimise`, which knows the formats.
 """
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hvmctx.abi.declare import by_name
 from hvmctx.abi.releases import NEWEST, Release
+from hvmctx.abi.streams import HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_PFN
 from hvmctx.abi.vmport import VmportProfile, used
 from hvmctx.context.vmport import VmportState, descriptor, pack
 from hvmctx.fuzz.contexts import any_record, mutate_context, valid_context
@@ -80,7 +81,8 @@ def images(draw: st.DrawFn, layer: str = "xl", *, valid: bool = True) -> bytes:
 
     rng = draw(_randoms)
     context = valid_context(rng, Release("4.17")).to_bytes()
-    guest = StillGuest(context=context, params=[(1, rng.randrange(1, 64)), (17, 3)])
+    params = [(HVM_PARAM_STORE_PFN, rng.randrange(1, 64)), (HVM_PARAM_CONSOLE_PFN, 3)]
+    guest = StillGuest(context=context, params=params)
     out = io.BytesIO()
     build(guest, out, layer=layer)
     data = out.getvalue()

@@ -12,6 +12,7 @@ from hvmctx.fuzz.values import LENGTHS, around
 from hvmctx.image import Image, open_image
 from hvmctx.indexing import IndexedRecord
 from hvmctx.stream.libxc import HvmParams, TscInfo
+from hvmctx.stream.pages import HEAD_SIZE
 from hvmctx.stream.reader import LIBXC, Header
 from hvmctx.stream.writer import StreamWriter
 
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 _PAGE = bytes(streams.PAGE_SIZE)
-_KINDS = (0, 0, 0, 0xD, 0xE, 0xF)
+_HVM = streams.GUEST_X86_HVM
+_KINDS = (0, 0, 0, streams.PAGE_BROKEN, streams.PAGE_XALLOC, streams.PAGE_XTAB)
+_PARAMS = (
+    streams.HVM_PARAM_STORE_PFN, streams.HVM_PARAM_IOREQ_PFN, streams.HVM_PARAM_CONSOLE_PFN,
+)  # fmt: skip
 
 
 def valid_stream(rng: random.Random, version: int = 3) -> bytes:
     """A small HVM guest as a writer has it: policies, pages, TSC, context, parameters."""
     writer = StreamWriter(LIBXC)
-    out = [writer.image_header(version), writer.domain_header(2, (4, rng.randrange(14, 23)))]
+    out = [writer.image_header(version), writer.domain_header(_HVM, (4, rng.randrange(14, 23)))]
     if version == 3:
         if rng.random() < 0.5:
             out.append(writer.record(streams.LIBXC_X86_CPUID_POLICY, _CPUID))
@@ -43,7 +48,7 @@ def valid_stream(rng: random.Random, version: int = 3) -> bytes:
     out.append(writer.record(streams.LIBXC_X86_TSC_INFO, TscInfo(0, 1, 2, 3).serialise()))
     context = valid_context(rng, Release("4.17")).to_bytes()
     out.append(writer.record(streams.LIBXC_HVM_CONTEXT, context))
-    params = [(index, rng.randrange(pfn)) for index in (1, 5, 17) if rng.random() < 0.7]
+    params = [(index, rng.randrange(pfn)) for index in _PARAMS if rng.random() < 0.7]
     body = HvmParams(params).serialise()
     out += [writer.record(streams.LIBXC_HVM_PARAMS, body), writer.record(streams.LIBXC_END)]
     return b"".join(out)
@@ -61,10 +66,10 @@ def batch(rng: random.Random, pfn: int, count: int) -> bytes:
 
 
 class _Pieces:
-    """A stream as headers and records, each a (number or None, bytes) that may be edited."""
+    """A stream as headers and records, each a (layer, number or -1, bytes)
+    that may be edited."""
 
     def __init__(self, image: Image) -> None:
-        self.heads: list[bytes] = []
         self.records: list[tuple[str, int, bytes]] = []
         items: list[Any] = [*image.headers, *image.records]
         for item in sorted(items, key=lambda item: item.offset):
@@ -192,8 +197,8 @@ def _word(rng: random.Random, pieces: _Pieces) -> str:
         return "nothing"
     at = rng.choice(batches)
     layer, number, body = pieces.records[at]
-    count = min(int.from_bytes(body[:4], "little"), (len(body) - 8) // 8)
-    place = 8 + 8 * rng.randrange(max(count, 1))
+    count = min(int.from_bytes(body[:4], "little"), (len(body) - HEAD_SIZE) // 8)
+    place = HEAD_SIZE + 8 * rng.randrange(max(count, 1))
     old = int.from_bytes(body[place : place + 8], "little")
     value = rng.choice((
         old & streams.PFN_MASK | rng.randrange(16) << 60, old | 1 << rng.randrange(52, 60),
@@ -214,7 +219,7 @@ def _context(rng: random.Random, pieces: _Pieces) -> str:
 
 
 def _head(rng: random.Random, pieces: _Pieces) -> str:
-    """A byte of a header; or a header field that takes few values."""
+    """A byte of a header."""
     heads = [at for at, (_, number, head) in enumerate(pieces.records) if number < 0 and head]
     if not heads:
         return "nothing"

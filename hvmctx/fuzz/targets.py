@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 
+from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.abi.vmport import PROFILES, VmportProfile
 from hvmctx.context.hvm_context import HvmContext
@@ -310,8 +311,6 @@ def _pv_stream() -> bytes:
     """A PV guest's stream, every record once."""
     import struct
 
-    from hvmctx.abi import streams
-
     writer = StreamWriter("libxc")
     out = [writer.image_header(), writer.domain_header(streams.GUEST_X86_PV, (4, 17))]
     vcpu = bytes(8)
@@ -343,8 +342,9 @@ def _json_seeds(rng: random.Random) -> list[bytes]:
 
     small = HvmContext(valid_context(rng).entries[-6:]).to_bytes()
     writer = StreamWriter("libxc")
-    image = writer.image_header() + writer.domain_header(2, (4, 17))
-    image += writer.record(8, bytes(24)) + writer.record(10, bytes(8)) + writer.record(0)
+    image = writer.image_header() + writer.domain_header(streams.GUEST_X86_HVM, (4, 17))
+    image += writer.record(streams.LIBXC_X86_TSC_INFO, bytes(24))
+    image += writer.record(streams.LIBXC_HVM_PARAMS, bytes(8)) + writer.record(streams.LIBXC_END)
     inputs = ((small, "context"), (image, "libxc"))
     return [Document.of_input(data, layer).to_text().encode() for data, layer in inputs]
 

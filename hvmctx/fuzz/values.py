@@ -31,7 +31,7 @@ def of_slot(slot: Slot, rng: random.Random) -> int | bytes:
     if slot.is_bytes:
         size = slot.size
         return rng.choice((bytes(size), b"\xff" * size, rng.randbytes(size)))
-    bits = slot.width if slot.width else 8 * slot.size
+    bits = slot.width
     value = rng.choice(of_width(bits)) if rng.random() < 0.8 else rng.getrandbits(bits)
     if slot.signed and value >> bits - 1:
         value -= 1 << bits

@@ -15,9 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
 
+_MOST_IN_BUFFER, _MOST_IN_VALUE = 0xFFFF, 0xFF
+"""What a u16 and a u8 can say."""
+
 
 def random_state(rng: random.Random, profile: VmportProfile) -> VmportState:
-    """A state that the writer could have held."""
+    """A state that the writer could have held: a profile may allow more than the record's
+    own length fields express."""
     state = VmportState.empty(profile)
     state.ping_time, state.open_cookie = rng.getrandbits(64), rng.getrandbits(32)
     for channel in state.channels:
@@ -28,17 +32,19 @@ def random_state(rng: random.Random, profile: VmportProfile) -> VmportState:
                 if rng.random() < 0.3:
                     bucket.data = rng.randbytes(rng.randint(0, 4 * profile.MAX_RECV_BUF))
             if rng.random() < 0.2:
-                size = rng.randint(0, 4 * profile.MAX_RECV_JUMBO_BUF)
+                size = rng.randint(0, min(4 * profile.MAX_RECV_JUMBO_BUF, _MOST_IN_BUFFER))
                 channel.jumbo_recv = Buffer(rng.randbytes(size))
     count = rng.choice(
         (0, 1, 3, profile.MAX_NUM_KEY - 6, profile.MAX_NUM_KEY - 5, profile.MAX_NUM_KEY)
     )
-    for number in range(count):
+    for number in range(min(count, profile.MAX_NUM_KEY)):
         key = f"k{number}".encode()[: profile.MAX_KEY_LEN]
-        state.guestinfo[key] = rng.randbytes(rng.randint(0, profile.MAX_VAL_LEN))
+        size = rng.randint(0, min(profile.MAX_VAL_LEN, _MOST_IN_VALUE))
+        state.guestinfo[key] = rng.randbytes(size)
     for number in range(rng.choice((0, 0, 1, profile.MAX_NUM_JUMBO_KEY - 1))):
         size = rng.randint(0, profile.MAX_VAL_JUMBO_LEN)
-        state.guestinfo_jumbo[b"j%d" % number] = rng.randbytes(size)
+        key = f"j{number}".encode()[: profile.MAX_KEY_LEN]
+        state.guestinfo_jumbo[key] = rng.randbytes(size)
     return state
 
 

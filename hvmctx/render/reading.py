@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+from hvmctx.abi import fields
 from hvmctx.errors import FieldError
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ def shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)}"
     if isinstance(value, int) and not isinstance(value, bool):
-        text = f"{value}" if abs(value) < 1 << 64 else f"{value:#x}"
+        text = f"{value}" if abs(value) < 1 << 64 else fields.shown(value)
     elif isinstance(value, str):
         text = repr(value[:_LONGEST])
     else:

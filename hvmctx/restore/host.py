@@ -3,6 +3,7 @@ its CPU policy, and the host."""
 
 from __future__ import annotations
 
+from hvmctx.abi import streams
 from hvmctx.abi.releases import NEWEST, Release
 
 TYPE_CHECKING = False
@@ -104,7 +105,7 @@ class Host:
             vcpus=vcpus or (configured if isinstance(configured, int) else None) or 128,
             devices=PVH_DEVICES if pvh else DEVICES,
             leaves=policy.leaves if policy else (),
-            nested=bool(image.params.get(24)),
+            nested=bool(image.params.get(streams.HVM_PARAM_NESTEDHVM)),
             vmport=vmport,
         )
 

@@ -15,7 +15,7 @@ from hvmctx.abi.releases import Release, Window
 from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
 from hvmctx.indexing import LARGEST_KEPT, Watcher
 from hvmctx.restore.verdict import REFUSE, Verdict
-from hvmctx.stream.pages import data_pages, words_of
+from hvmctx.stream.pages import length_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from hvmctx.indexing import IndexedRecord
 
 _LARGER_RECORDS_SINCE = "4.10"
-_INVALID_TYPES = frozenset((5, 6, 7, 8))
 _PV, _HVM = streams.GUEST_X86_PV, streams.GUEST_X86_HVM
 
 _COMMON = frozenset(
@@ -116,7 +115,7 @@ def _no_static_end(state: State, _: IndexedRecord) -> bool:
 
 
 def _words_missing(_: State, record: IndexedRecord) -> bool:
-    return record.length < 8 + 8 * record.count
+    return record.length < pages_start(record.count)
 
 
 def _tops(state: State, record: IndexedRecord) -> bytes:
@@ -124,7 +123,7 @@ def _tops(state: State, record: IndexedRecord) -> bytes:
 
 
 def _bad_type(state: State, record: IndexedRecord) -> bool:
-    return any(top >> 4 in _INVALID_TYPES for top in set(_tops(state, record)))
+    return any(top >> 4 in streams.INVALID_PAGE_TYPES for top in set(_tops(state, record)))
 
 
 def _pfn_beyond(state: State, record: IndexedRecord) -> bool:
@@ -135,21 +134,19 @@ def _pfn_beyond(state: State, record: IndexedRecord) -> bool:
 
 
 def _beyond_x86(state: State, record: IndexedRecord) -> bool:
-    """A pfn of 2^40 and more lies beyond the 52 address bits of x86. No rule forbids it: the
-    reader's bitmap of populated pfns, an eighth of a byte each, cannot be allocated."""
+    """No rule forbids a pfn beyond the address bits of x86: the reader's bitmap of populated pfns, an eighth of a byte each, cannot be allocated."""
     data = bytes(state.image.words(record))
     if state.guest != _HVM or not (any(data[5::8]) or any(byte & 0xF for byte in set(data[6::8]))):
         return False
-    absent = (streams.PAGE_BROKEN, streams.PAGE_XTAB)
     return any(
-        word & streams.PFN_MASK >= 1 << 40 and word >> streams.PAGE_TYPE_SHIFT not in absent
+        (word & streams.PFN_MASK) >> streams.X86_PFN_BITS
+        and word >> streams.PAGE_TYPE_SHIFT not in streams.PAGE_TYPES_WITHOUT_MEMORY
         for word in words_of(data)
     )
 
 
 def _pages_missing(state: State, record: IndexedRecord) -> bool:
-    pages = data_pages(_tops(state, record))
-    return record.length != 8 + 8 * record.count + streams.PAGE_SIZE * pages
+    return record.length != length_of(record.count, _tops(state, record))
 
 
 def _shorter_than(size: int) -> Callable[[State, IndexedRecord], bool]:

@@ -30,11 +30,16 @@ if TYPE_CHECKING:
 
 LAYERS = ("xl", "libxl", "libxc")
 DEFAULT_PARAMS = {
-    1: 0xFEFFC, 5: 0xFEFFD, 6: 0xFEFFB, 27: 0xFEFF8, 28: 0xFEFF9, 29: 0xFEFFA, 17: 0xFEFFF,
-    12: 0xFEFFE000,
-}  # fmt: skip
+    streams.HVM_PARAM_STORE_PFN: 0xFEFFC,
+    streams.HVM_PARAM_IOREQ_PFN: 0xFEFFD,
+    streams.HVM_PARAM_BUFIOREQ_PFN: 0xFEFFB,
+    streams.HVM_PARAM_PAGING_RING_PFN: 0xFEFF8,
+    streams.HVM_PARAM_MONITOR_RING_PFN: 0xFEFF9,
+    streams.HVM_PARAM_SHARING_RING_PFN: 0xFEFFA,
+    streams.HVM_PARAM_CONSOLE_PFN: 0xFEFFF,
+    streams.HVM_PARAM_IDENT_PT: 0xFEFFE000,
+}
 """Where libxc puts the special pages of an HVM guest (4.9 and later)."""
-IDENT_PT = 12
 _CONTRADICTIONS = frozenset((
     "param-page-missing", "param-missing", "param-duplicate", "emulator-magic",
     "context-incomplete", "context-no-cpu", "context-duplicate", "lapic-same-id", "lapic-bsp",
@@ -60,7 +65,7 @@ class WithBlankPages:
             return types
         kinds = bytearray(types)
         for at, pfn in enumerate(pfns):
-            if pfn in self._needed and kinds[at] in (streams.PAGE_XTAB, streams.PAGE_BROKEN):
+            if pfn in self._needed and kinds[at] in streams.PAGE_TYPES_WITHOUT_MEMORY:
                 kinds[at] = streams.PAGE_XALLOC
         return bytes(kinds)
 
@@ -78,10 +83,10 @@ class WithBlankPages:
 
 
 def special_pages(params: Iterable[tuple[int, int]]) -> set[int]:
-    """The pfns that parameters name."""
+    """The pfns that parameters name, IDENT_PT by its address."""
     found = {value for index, value in params if index in streams.SPECIAL_PARAMS and value}
-    found |= {value >> streams.PAGE_SHIFT for index, value in params if index == IDENT_PT and value}
-    return found
+    tables = {value for index, value in params if index == streams.HVM_PARAM_IDENT_PT and value}
+    return found | {address >> streams.PAGE_SHIFT for address in tables}
 
 
 def build(
@@ -108,7 +113,7 @@ def build(
     if layer == "libxl" and config:
         raise UsageError("a libxl stream has no place for a configuration")
     needed = special_pages(guest.params) if blank_specials else set()
-    if any(pfn >> 40 for pfn in needed):
+    if any(pfn >> streams.X86_PFN_BITS for pfn in needed):
         raise FieldError("a parameter names a page beyond the memory of any x86 guest")
     source: Any = WithBlankPages(guest, needed)
     sink = Sink(out)

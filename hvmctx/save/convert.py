@@ -16,12 +16,13 @@ from hvmctx.stream.detect import ENOUGH, detect, legacy_width
 from hvmctx.stream.legacy import LegacyReader
 from hvmctx.stream.libxc import HvmParams, PageData, PvInfo, PvP2mFrames, PvVcpu, TscInfo
 from hvmctx.stream.libxl import EmulatorContext, EmulatorXenstoreData
-from hvmctx.stream.reader import LEGACY, LIBXC, LIBXL, XL, StreamReader
+from hvmctx.stream.reader import LEGACY, LIBXC, LIBXL, XL, Header, StreamReader
 from hvmctx.stream.writer import StreamWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
 
     from hvmctx.source import Target
 
@@ -53,8 +54,9 @@ def convert(
     """Write a legacy stream, bare or in an xl file, as `form` (libxl or libxc) to `out`.
 
     `width` (bytes of the sender's long: 8 or 4) and `pv` are told from the stream where
-    they are not given; without `device_model` its record, the last, is left out. An xl
-    file stays one, and so is always libxl inside.
+    they are not given; a stream of a given `width` need not look like a legacy one. Without
+    `device_model` its record, the last, is left out. An xl file stays one, and so is always
+    libxl inside.
 
     Raises UnsupportedError for what is no legacy stream, FormatError for a damaged one,
     UsageError for an xl file as libxc.
@@ -68,8 +70,7 @@ def convert(
             if form != LIBXL:
                 raise UsageError("an xl file holds a libxl stream")
             _xl_header(source, out)
-        found_width, found_pv = _recognise(source)
-        reader = LegacyReader(source, width or found_width, found_pv if pv is None else pv)
+        reader = LegacyReader(source, *_recognise(source, width, pv))
         done = _Conversion(reader, out, form, device_model).run()
         source.raise_trouble()
         return done
@@ -77,26 +78,38 @@ def convert(
 
 def _xl_header(source: Source, out: BinaryIO) -> None:
     reader = StreamReader(XL)
-    header = reader.feed(bytes(source.read(reader.need)))
-    fields = dict(header.fields)  # type: ignore[union-attr]
+    data = bytes(source.read(reader.need))
+    if len(data) < reader.need:
+        raise _cut_off(reader.expecting, 0, len(data), reader.need)
+    header = reader.feed(data)
+    assert isinstance(header, Header)  # which is what an xl file starts with
+    fields = dict(header.fields)
     if fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2:
         raise _no_legacy("an xl file with a stream of Xen 4.6 or newer")
     fields["mandatory_flags"] |= streams.XL_FLAG_STREAM_V2
     out.write(streams.XL_MAGIC + streams.XL_HEADER.serialise(fields))
     copied = source.copy(header.length, out)
     if copied < header.length:
-        raise TruncatedError(
-            "the input ends", layer=XL, offset=source.position, record="optional data",
-            found=f"{copied} bytes", expected=str(header.length),
-        )  # fmt: skip
+        raise _cut_off("optional data", source.position, copied, header.length)
 
 
-def _recognise(source: Source) -> tuple[int, bool]:
+def _cut_off(what: str, offset: int, found: int, expected: int) -> TruncatedError:
+    return TruncatedError(
+        "the input ends", layer=XL, offset=offset, record=what, found=f"{found} bytes",
+        expected=str(expected),
+    )  # fmt: skip
+
+
+def _recognise(source: Source, width: int | None, pv: bool | None) -> tuple[int, bool]:
+    """The width and kind of guest: those given, which count for more than what the start
+    of the stream looks like, and those that it tells. A stream with a magic of its own is
+    no legacy one, whatever is given."""
     head = source.peek(ENOUGH)
-    width = legacy_width(head)
-    if not width or detect(head) != LEGACY:
+    found = detect(head)
+    if found in (XL, LIBXL, LIBXC) or (width is None and found != LEGACY):
         raise _no_legacy(head[:16].hex(" ") or "nothing")
-    return width, head[width : 2 * width] == b"\xff" * width
+    width = width or legacy_width(head)
+    return width, head[width : 2 * width] == b"\xff" * width if pv is None else pv
 
 
 def _no_legacy(found: str) -> UnsupportedError:
@@ -120,8 +133,8 @@ class _Conversion:
 
     def run(self) -> Converted:
         for item in self._reader.items():
-            self._start(isinstance(item, legacy.PvInfo))
-            getattr(self, f"_{type(item).__name__.lower()}")(item)
+            self._start(isinstance(item, legacy.ExtendedInfo))
+            _WRITERS[type(item)](self, item)
         if self._form == LIBXL:
             self._record(streams.LIBXL_END)
         return self._done
@@ -146,7 +159,7 @@ class _Conversion:
         if not pv:
             self._record(streams.LIBXC_STATIC_DATA_END)
 
-    def _pvinfo(self, item: legacy.PvInfo) -> None:
+    def _extended_info(self, item: legacy.ExtendedInfo) -> None:
         info = PvInfo(item.width, 4 if item.width == 8 else 3)
         self._record(streams.LIBXC_X86_PV_INFO, info.serialise())
         self._record(streams.LIBXC_STATIC_DATA_END)
@@ -177,10 +190,14 @@ class _Conversion:
     def _toolstack(self, item: legacy.Toolstack) -> None:
         self._pairs += item.pairs
 
-    def _hvmtail(self, item: legacy.HvmTail) -> None:
+    def _hvm_tail(self, item: legacy.HvmTail) -> None:
         if self._params:
             self._record(streams.LIBXC_HVM_PARAMS, HvmParams(self._params).serialise())
-        tail = [(5, item.ioreq), (6, item.bufioreq), (1, item.store)]
+        tail = [
+            (streams.HVM_PARAM_IOREQ_PFN, item.ioreq),
+            (streams.HVM_PARAM_BUFIOREQ_PFN, item.bufioreq),
+            (streams.HVM_PARAM_STORE_PFN, item.store),
+        ]
         self._record(streams.LIBXC_HVM_PARAMS, HvmParams(tail).serialise())
         self._record(streams.LIBXC_HVM_CONTEXT, item.context)
         self._record(streams.LIBXC_END)
@@ -188,7 +205,7 @@ class _Conversion:
             data = EmulatorXenstoreData(_UNKNOWN_EMULATOR, 0, self._pairs)
             self._record(streams.LIBXL_EMULATOR_XENSTORE_DATA, data.serialise())
 
-    def _devicemodel(self, item: legacy.DeviceModel) -> None:
+    def _device_model_state(self, item: legacy.DeviceModel) -> None:
         if not self._device_model:
             return
         if self._form == LIBXL:
@@ -200,7 +217,7 @@ class _Conversion:
             self._out.write(len(item.data).to_bytes(4, "little"))
         self._out.write(item.data)
 
-    def _pvvcpu(self, item: legacy.PvVcpu) -> None:
+    def _vcpu_state(self, item: legacy.VcpuState) -> None:
         basic = PvVcpu(item.vcpu, item.basic)
         self._record(streams.LIBXC_X86_PV_VCPU_BASIC, basic.serialise())
         for number, state in (
@@ -210,6 +227,21 @@ class _Conversion:
             if state:
                 self._record(number, PvVcpu(item.vcpu, state).serialise())
 
-    def _bytes(self, shared_info: bytes) -> None:
-        self._record(streams.LIBXC_SHARED_INFO, shared_info)
+    def _shared_page(self, item: legacy.SharedPage) -> None:
+        self._record(streams.LIBXC_SHARED_INFO, item.data)
         self._record(streams.LIBXC_END)
+
+
+_WRITERS: dict[type[legacy.Item], Callable[[_Conversion, Any], None]] = {
+    legacy.ExtendedInfo: _Conversion._extended_info,
+    legacy.Frames: _Conversion._frames,
+    legacy.Batch: _Conversion._batch,
+    legacy.Tsc: _Conversion._tsc,
+    legacy.Param: _Conversion._param,
+    legacy.Toolstack: _Conversion._toolstack,
+    legacy.VcpuState: _Conversion._vcpu_state,
+    legacy.SharedPage: _Conversion._shared_page,
+    legacy.HvmTail: _Conversion._hvm_tail,
+    legacy.DeviceModel: _Conversion._device_model_state,
+}
+"""What becomes of each item of a legacy stream."""

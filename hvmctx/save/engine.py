@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError
 from hvmctx.stream.libxc import HvmParams
-from hvmctx.stream.pages import bytes_of, data_pages
+from hvmctx.stream.pages import bytes_of, data_pages, pages_start
 from hvmctx.stream.writer import StreamWriter
 
 TYPE_CHECKING = False
@@ -176,7 +176,7 @@ class _Batches:
         if size != expected * streams.PAGE_SIZE:
             raise SaveError(f"{size} bytes of page data for {expected} pages")
         count = len(words) // 8
-        length = 8 + len(words) + size
+        length = pages_start(count) + size
         head, _ = self._writer.record_around(streams.LIBXC_PAGE_DATA, length)
         self._sink.write(head + count.to_bytes(4, "little") + bytes(4), words, *buffers)
         self.sent += count

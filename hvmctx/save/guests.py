@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import stat
 from bisect import bisect_right
 
 from hvmctx.abi import streams
@@ -163,15 +164,16 @@ class StillGuest:
 
 class MemoryFileSource(StillGuest):
     """Memory that lies in a file, pfn after pfn from 0 on; a last part of a page counts as
-    a page, filled with zeroes. Holes of the file are absent pages, but where `holes` says
-    that they are blank ones. The file is mapped, not read."""
+    a page, filled with zeroes. Holes of the file are absent pages; with `holes_absent=False`
+    they are blank ones. The file is mapped, not read."""
 
     def __init__(self, path: str, *, holes_absent: bool = True, **state: Any) -> None:
-        """Raises InputError."""
+        """Raises InputError, also for what cannot be mapped: all but regular files and
+        block devices."""
         super().__init__(**state)
         try:
-            with open(path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
+            with open(path, "rb", opener=_without_waiting) as file:
+                size = _size_of(file.fileno(), path)
                 runs = list(_data_runs(file.fileno(), size)) if holes_absent else [(0, size)]
                 self._map: Any = (
                     mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
@@ -199,6 +201,20 @@ class MemoryFileSource(StillGuest):
             missing = (end - start) * _PAGE - len(part)
             if missing:
                 yield bytes(missing)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a FIFO, too, that nobody writes to: to say that it is one."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _size_of(fd: int, path: str) -> int:
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size
+    if stat.S_ISBLK(status.st_mode):
+        return os.lseek(fd, 0, os.SEEK_END)
+    raise InputError(f"{path} is neither a plain file nor a block device")
 
 
 def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:

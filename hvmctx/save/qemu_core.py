@@ -2,7 +2,7 @@
 CPUs' registers in Xen's form.
 
 What such a core does not have is derived or left at reset: EFER of the paging mode, the
-FPU as not initialised, STAR, LSTAR, CSTAR and the sysenter MSRs zero (`missing` says so).
+FPU as not initialised, STAR, LSTAR, CSTAR and the sysenter MSRs zero (`MISSING` says so).
 """
 
 from __future__ import annotations

@@ -54,7 +54,11 @@ class Rates:
     n * (1 - e^(-w/n)) of them dirty; which ones, follows from the number of the fetch."""
 
     def __init__(self, sets: Iterable[HotSet]) -> None:
+        """Raises UsageError for a rate that is none, negative or without end."""
         self._sets = list(sets)
+        for hot in self._sets:
+            if not 0 <= hot.rate < math.inf:
+                raise UsageError(f"a hot set is not written {hot.rate} times a second")
 
     def dirtied(self, fetch: int, seconds: float) -> Iterable[tuple[int, int]]:
         for hot in self._sets:
@@ -163,8 +167,8 @@ def plan(
     policy: Callable[[PrecopyStats], str] = default_policy,
 ) -> Plan:
     """Migrate a simulated guest at `bandwidth` bytes a second. Raises UsageError."""
-    if bandwidth <= 0:
-        raise UsageError("a migration needs a bandwidth")
+    if not 1 <= bandwidth < math.inf:  # so that no time is too long for a float
+        raise UsageError("a migration needs a bandwidth, of a byte a second at least")
     guest = SimulatedGuest(pages, workload, bandwidth=bandwidth)
     saved: Saved = save(guest, Nowhere(), live=True, policy=policy)
     seconds = [count * streams.PAGE_SIZE / bandwidth for count in saved.passes]

@@ -28,14 +28,23 @@ if TYPE_CHECKING:
 MAX_BATCH = 1024
 MAX_VCPU_ID = 4095
 _ABSENT = 0xF0000000
-_FIRST_WITHOUT_DATA = 0xD
 _LARGEST_BLOB = 256 << 20
 _EXTENDED_VCPU = 128
 
 PARAM_CHUNKS = {
-    -3: 12, -4: 15, -8: 17, -10: 19, -11: 9, -14: 34, -15: 27, -16: 28, -17: 29, -19: 32,
-    -20: 33, -21: 36,
-}  # fmt: skip
+    -3: streams.HVM_PARAM_IDENT_PT,
+    -4: streams.HVM_PARAM_VM86_TSS,
+    -8: streams.HVM_PARAM_CONSOLE_PFN,
+    -10: streams.HVM_PARAM_ACPI_IOPORTS_LOCATION,
+    -11: streams.HVM_PARAM_VIRIDIAN,
+    -14: streams.HVM_PARAM_VM_GENERATION_ID_ADDR,
+    -15: streams.HVM_PARAM_PAGING_RING_PFN,
+    -16: streams.HVM_PARAM_MONITOR_RING_PFN,
+    -17: streams.HVM_PARAM_SHARING_RING_PFN,
+    -19: streams.HVM_PARAM_IOREQ_SERVER_PFN,
+    -20: streams.HVM_PARAM_NR_IOREQ_SERVER_PAGES,
+    -21: streams.HVM_PARAM_X87_FIP_WIDTH,
+}
 """Chunks that carry an HVM parameter: id -> its index. -21 (X87_FIP_WIDTH) came with the
 last releases of 4.5; the genuine converter does not know it."""
 CHUNKS = {
@@ -51,8 +60,8 @@ _SIGNATURE_SIZE = 21
 
 
 @dataclass
-class PvInfo:
-    """Of the extended info: bytes of a vcpu's context (it tells the guest's word: 0x1430 of
+class ExtendedInfo:
+    """A PV guest's extended info: bytes of a vcpu's context (it tells the guest's word: 0x1430 of
     64 bits, 0xaf0 of 32), whether extended contexts follow, bytes of an xsave record."""
 
     basic_size: int = 0
@@ -77,6 +86,9 @@ class Batch:
 
 @dataclass
 class Tsc:
+    """TSC info, in the order of the chunk: mode as in X86_TSC_INFO, the time elapsed in ns,
+    the frequency in kHz, how often the guest was restored."""
+
     mode: int
     nsec: int
     khz: int
@@ -99,7 +111,7 @@ class Toolstack:
 
 
 @dataclass
-class PvVcpu:
+class VcpuState:
     """A vcpu's state: basic context, extended context, xsave; empty where there is none."""
 
     vcpu: int
@@ -133,14 +145,24 @@ class DeviceModel:
     data: bytes | memoryview
 
 
-Item = PvInfo | Frames | Batch | Tsc | Param | Toolstack | PvVcpu | HvmTail | DeviceModel | bytes
+@dataclass
+class SharedPage:
+    """The shared info page of a PV guest, as it was."""
+
+    data: bytes
+
+
+Item = (
+    ExtendedInfo | Frames | Batch | Tsc | Param | Toolstack | VcpuState | SharedPage | HvmTail
+    | DeviceModel
+)  # fmt: skip
 
 
 class LegacyReader:
     """Reads a source forwards. `width` is 8 or 4, `pv` the kind of guest.
 
-    `items` are, in the stream's order: PV: PvInfo, Frames; then what the chunks hold; then
-    PV: PvVcpu ..., and the shared info (bytes); HVM: HvmTail, DeviceModel (if there is one).
+    `items` are, in the stream's order: PV: ExtendedInfo, Frames; then what the chunks hold;
+    then PV: VcpuState ..., SharedPage; HVM: HvmTail, DeviceModel (if there is one).
     """
 
     def __init__(self, source: Source, width: int, pv: bool) -> None:
@@ -149,7 +171,7 @@ class LegacyReader:
         self._pv = pv
         self._what = "p2m size"
         self.p2m_size = 0
-        self._info = PvInfo()
+        self._info = ExtendedInfo()
         self._online: list[int] = []
 
     def items(self) -> Iterator[Item]:
@@ -198,12 +220,12 @@ class LegacyReader:
             return words_of(data)
         return array("Q", struct.unpack(f"<{count}I", data))
 
-    def _extended_info(self) -> PvInfo:
+    def _extended_info(self) -> ExtendedInfo:
         (mark,) = self._longs(1)
         if mark != (1 << 8 * self._width) - 1:
             raise self._wrong("no extended info", f"{mark:#x}", "all ones")
         (total,) = self._unpack("<I")
-        info, so_far = PvInfo(), 0
+        info, so_far = ExtendedInfo(), 0
         while so_far < total:
             name = bytes(self._bytes(4))
             (size,) = self._unpack("<I")
@@ -268,7 +290,7 @@ class LegacyReader:
         )
         if len(set(words)) != len(words):
             raise self._wrong("a page twice in one batch", f"{count} pages", "each once")
-        with_data = sum(word >> streams.PAGE_TYPE_SHIFT < _FIRST_WITHOUT_DATA for word in words)
+        with_data = sum(word >> streams.PAGE_TYPE_SHIFT < streams.PAGE_BROKEN for word in words)
         return Batch(words, self._bytes(with_data * streams.PAGE_SIZE), count)
 
     def _vcpu_info(self) -> None:
@@ -338,6 +360,6 @@ class LegacyReader:
                 if size != info.xsave_size - 16:
                     raise self._wrong("another size of xsave", str(size), str(info.xsave_size - 16))
                 xsave = bytes(self._blob(size))
-            yield PvVcpu(vcpu, basic, extended, xsave)
+            yield VcpuState(vcpu, basic, extended, xsave)
         self._what = "shared info"
-        yield bytes(self._bytes(streams.PAGE_SIZE))
+        yield SharedPage(bytes(self._bytes(streams.PAGE_SIZE)))

@@ -16,7 +16,7 @@ from typing import ClassVar, TypeVar
 
 from hvmctx.abi import streams
 from hvmctx.errors import LengthError, TruncatedError, UnsupportedError
-from hvmctx.stream.pages import bytes_of, data_pages, words_of
+from hvmctx.stream.pages import HEAD_SIZE, bytes_of, length_of, pages_start, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,9 +54,6 @@ def _few(body: bytes | memoryview, size: int, record: str) -> None:
         )  # fmt: skip
 
 
-_PAGE_HEAD = struct.Struct("<II")
-
-
 @dataclass
 class PageData:
     """PAGE_DATA: one word a page (type << 60 | pfn), and behind the words 4096 bytes for
@@ -66,23 +63,22 @@ class PageData:
     pages: bytes | memoryview = b""
     reserved: int = 0
 
-    HEAD_SIZE: ClassVar[int] = _PAGE_HEAD.size
+    HEAD_SIZE: ClassVar[int] = HEAD_SIZE
 
     @classmethod
     def parse(cls, body: bytes | memoryview) -> PageData:
         """Raises TruncatedError or LengthError where count and length contradict; types
         are not judged."""
         count, reserved = cls.parse_head(body)
-        start = cls.HEAD_SIZE + 8 * count
+        start = pages_start(count)
         if start > len(body):
             raise LengthError(
                 "the count says more words than there are", layer=LAYER, offset=0,
                 record="PAGE_DATA", found=f"count {count} in {len(body)} bytes",
-                expected=f"{(len(body) - cls.HEAD_SIZE) // 8} at most",
+                expected=f"{(len(body) - HEAD_SIZE) // 8} at most",
             )  # fmt: skip
-        words = words_of(body[cls.HEAD_SIZE : start])
-        tops = bytes(body[cls.HEAD_SIZE + 7 : start : 8])
-        expected = start + streams.PAGE_SIZE * data_pages(tops)
+        words = words_of(body[HEAD_SIZE:start])
+        expected = length_of(count, bytes(body[HEAD_SIZE + 7 : start : 8]))
         if len(body) != expected:
             raise LengthError(
                 "the page data do not match the words", layer=LAYER, offset=start,
@@ -93,8 +89,8 @@ class PageData:
     @staticmethod
     def parse_head(body: bytes | memoryview) -> tuple[int, int]:
         """(count, reserved) of the first eight bytes."""
-        _need(body, _PAGE_HEAD.size, "PAGE_DATA")
-        count, reserved = _PAGE_HEAD.unpack_from(body)
+        _need(body, HEAD_SIZE, "PAGE_DATA")
+        count, reserved = struct.unpack_from("<II", body)
         return count, reserved
 
     def serialise(self) -> bytes:

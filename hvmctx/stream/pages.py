@@ -11,6 +11,9 @@ from array import array
 
 from hvmctx.abi import streams
 
+HEAD_SIZE = 8
+"""Of a PAGE_DATA record's body: u32 count, u32 reserved."""
+
 
 def words_of(data: bytes | memoryview) -> array[int]:
     """u64s out of little-endian bytes, in one call."""
@@ -33,6 +36,17 @@ def bytes_of(words: array[int]) -> bytes:
 def data_pages(types: bytes) -> int:
     """How many words carry a page, given the top byte of each word."""
     return len(types.translate(None, _DATALESS))
+
+
+def pages_start(count: int) -> int:
+    """Where the pages start in the body of a PAGE_DATA record of that many words."""
+    return HEAD_SIZE + 8 * count
+
+
+def length_of(count: int, tops: bytes) -> int:
+    """Bytes that the body of a PAGE_DATA record of that many words has, given the top byte
+    of each word."""
+    return pages_start(count) + streams.PAGE_SIZE * data_pages(tops)
 
 
 class WordCounts:
@@ -75,17 +89,14 @@ def page_size_of(word: int) -> int:
 
 def is_plain(words: bytes, count: int, length: int) -> bool:
     """Whether a PAGE_DATA record of `length` bytes with these words is as nearly all are:
-    one valid type, no reserved bit, pfns below 2^40, the length that goes with them. Some
+    one valid type, no reserved bit, pfns of `X86_PFN_BITS`, the length that goes with them. Some
     slices tell, and stand for every rule that there is about page data."""
-    size = 8 + 8 * count
-    if count < 1 or len(words) != 8 * count or length < size:
+    if count < 1 or len(words) != 8 * count:
         return False
     tops = words[7::8]
     top = tops[0]
-    if top >> 4 in streams.PAGE_TYPES_WITH_DATA:
-        size += streams.PAGE_SIZE * count
     return (
-        length == size
+        length == length_of(count, tops)
         and top in _VALID
         and tops.count(top) == count
         and words[6::8].count(0) == count

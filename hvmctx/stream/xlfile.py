@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 
+from hvmctx.abi.streams import XL_FLAG_JSON_CONFIG
 from hvmctx.errors import FormatError, TruncatedError
 from hvmctx.stream.reader import XL, Header
 
@@ -43,7 +44,7 @@ def parse_config(text: bytes, header: Header) -> Any:
     """The configuration as the object that its JSON is, or as text where the header says
     that it is text. Raises FormatError for JSON that is none."""
     plain = text.rstrip(b"\0")
-    if not header.fields["mandatory_flags"] & 1:
+    if not header.fields["mandatory_flags"] & XL_FLAG_JSON_CONFIG:
         return plain.decode("utf-8", "replace")
     try:
         return json.loads(plain)

@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 
 from hvmctx.abi import streams
 from hvmctx.memory_map import MemoryMap, differing_pages, runs_of, runs_of_record
-from hvmctx.stream.pages import data_pages, words_of
+from hvmctx.stream.pages import length_of, words_of
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_RUNS = 1 << 19
 """Runs of consecutive pfns that are remembered, 16 bytes each. A guest's batches are a few
 runs each; a stream beyond this is not followed any further."""
-_ABSENT = (streams.PAGE_BROKEN, streams.PAGE_XTAB)
+_ABSENT = streams.PAGE_TYPES_WITHOUT_MEMORY
 
 
 class PassedPages:
@@ -144,5 +144,4 @@ def _holds(image: Image, record: IndexedRecord) -> bool:
     """Whether the record is as long as its words say."""
     if record.count < 1 or record.words_size != 8 * record.count:
         return False
-    pages = data_pages(image.words(record)[7::8])
-    return record.length == 8 + record.words_size + streams.PAGE_SIZE * pages
+    return record.length == length_of(record.count, image.words(record)[7::8])

@@ -52,7 +52,7 @@ _ONCE = (
 """Records that stand once in a stream, or once in each checkpoint."""
 _MSR_FLAGS_AT, _MSR_ROW, _CPUID_ROW = 4, 16, 24
 
-_EXPECTED_PARAMS = (1, 17)
+_EXPECTED_PARAMS = (streams.HVM_PARAM_STORE_PFN, streams.HVM_PARAM_CONSOLE_PFN)
 """xenstore and console, which a toolstack needs to connect to the guest again."""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from hvmctx.abi import streams
 from hvmctx.findings import ERROR
 from hvmctx.indexing import LARGEST_KEPT
-from hvmctx.stream.pages import data_pages
+from hvmctx.stream.pages import HEAD_SIZE, length_of, pages_start
 from hvmctx.stream.reader import LIBXC, LIBXL
 from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
 
@@ -25,7 +25,6 @@ _SINCE_V3 = ("STATIC_DATA_END", "X86_CPUID_POLICY", "X86_MSR_POLICY")
 _VCPU = ("X86_PV_VCPU_BASIC", "X86_PV_VCPU_EXTENDED", "X86_PV_VCPU_XSAVE", "X86_PV_VCPU_MSRS")
 _NEVER = ("TOOLSTACK", "CHECKPOINT_DIRTY_PFN_LIST")
 _EMULATOR = ("EMULATOR_XENSTORE_DATA", "EMULATOR_CONTEXT")
-_INVALID_TYPES = frozenset((5, 6, 7, 8))
 
 
 def _padding(seen: Seen) -> bool | list[str]:
@@ -55,12 +54,12 @@ def _has(at: int, size: int = 4) -> Callable[[Seen], bool]:
 
 
 def _words_missing(seen: Seen) -> bool:
-    return seen.length > 8 and seen.length < 8 + 8 * seen.record.count
+    return HEAD_SIZE < seen.length < pages_start(seen.record.count)
 
 
 def _words(seen: Seen) -> bytes:
     """The page words, nothing where they are not all there, or too many to be read."""
-    return b"" if seen.length <= 8 or _words_missing(seen) else seen.words()
+    return b"" if seen.length <= HEAD_SIZE or _words_missing(seen) else seen.words()
 
 
 def _reserved_bits(seen: Seen) -> bool | list[str]:
@@ -73,18 +72,18 @@ def _reserved_bits(seen: Seen) -> bool | list[str]:
 
 def _bad_type(seen: Seen) -> bool | list[str]:
     for number, top in enumerate(_words(seen)[7::8]):
-        if top >> 4 in _INVALID_TYPES:
+        if top >> 4 in streams.INVALID_PAGE_TYPES:
             return [f"word {number} has type {top >> 4}"]
     return False
 
 
 def _page_length(seen: Seen) -> bool | list[str]:
-    if seen.length <= 8 or _words_missing(seen):
+    if seen.length <= HEAD_SIZE or _words_missing(seen):
         return False
     words = _words(seen)
     if len(words) < 8 * seen.record.count:
         return False
-    expected = 8 + len(words) + streams.PAGE_SIZE * data_pages(words[7::8])
+    expected = length_of(len(words) // 8, words[7::8])
     return [f"{seen.length} bytes, expected {expected}"] if seen.length != expected else False
 
 
