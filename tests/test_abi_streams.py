@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import streams
+from hvmctx.errors import FieldError
 
 HEADERS = {
     "xl": (streams.XL_HEADER, 16),
@@ -24,6 +25,27 @@ def test_sizes(name: str) -> None:
 def test_headers_round_trip(name: str, data: bytes) -> None:
     layout, size = HEADERS[name]
     assert layout.serialise(layout.parse(data[:size])) == data[:size]
+
+
+def test_what_does_not_fit_is_named() -> None:
+    fields = dict.fromkeys(streams.DOMAIN_HEADER.names, 0)
+    with pytest.raises(FieldError, match="this: xen_minor is a 32-bit field: 0x100000000 does not"):
+        streams.DOMAIN_HEADER.serialise({**fields, "xen_minor": 1 << 32})
+    with pytest.raises(FieldError, match="this: reserved is missing"):
+        streams.DOMAIN_HEADER.serialise({k: 0 for k in fields if k != "reserved"})
+    with pytest.raises(FieldError, match="X: b is a 16-bit field: -0x1 does not fit"):
+        streams.pack("X", "<IH", 0, -1, names="a b")
+    with pytest.raises(FieldError, match=r"X: value 0 is .*: 0x7f{37} does not"):
+        streams.pack("X", "<B", (1 << 9999) - 1)
+
+
+def test_rows() -> None:
+    rows = [(1, 2), (3, 4)]
+    assert streams.pack_rows("X", "<BB", rows, "rows a b") == b"\1\2\3\4"
+    with pytest.raises(FieldError, match=r"X: rows\[1\]: b is a 8-bit field: 0x100 does not fit"):
+        streams.pack_rows("X", "<BB", [(1, 2), (3, 256)], "rows a b")
+    with pytest.raises(FieldError, match=r"X: rows\[0\]: found 1 values, expected 2"):
+        streams.pack_rows("X", "<BB", [(1,)], "rows a b")
 
 
 def test_magics() -> None:

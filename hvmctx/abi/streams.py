@@ -11,13 +11,47 @@ import struct
 
 from hvmctx.errors import FieldError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def pack(what: str, form: str, *values: int) -> bytes:
-    """`struct.pack`, but raises FieldError, naming `what`, for what does not fit."""
+
+_WIDTHS = {"B": 8, "H": 16, "I": 32, "Q": 64}
+
+
+def pack(what: str, form: str, *values: int, names: str = "") -> bytes:
+    """`struct.pack`, but raises FieldError for what does not fit: it names `what`, and which
+    of `names`, if they are given."""
     try:
         return struct.pack(form, *values)
     except struct.error as error:
-        raise FieldError(f"{what}: {error}") from None
+        reason = _misfit(form, names.split(), values) or str(error)
+        raise FieldError(f"{what}: {reason}") from None
+
+
+def pack_rows(what: str, form: str, rows: Sequence[Sequence[int]], names: str) -> bytes:
+    """`pack` of rows of one form. The first of `names` is the list's own."""
+    one = struct.Struct(form).pack
+    try:
+        return b"".join([one(*row) for row in rows])
+    except struct.error:
+        kind, _, fields = names.partition(" ")
+        for at, row in enumerate(rows):
+            pack(f"{what}: {kind}[{at}]", form, *row, names=fields)
+        raise
+
+
+def _misfit(form: str, names: Sequence[str], values: Sequence[object]) -> str:
+    """Which value does not fit; nothing where that is not known. Of a form without counts."""
+    if len(values) != len(form) - 1:
+        return f"found {len(values)} values, expected {len(form) - 1}"
+    for at, (code, value) in enumerate(zip(form[1:], values)):
+        width = _WIDTHS[code]
+        if not isinstance(value, int) or not 0 <= value < 1 << width:
+            name = names[at] if names else f"value {at}"
+            text = f"{value:#x}" if isinstance(value, int) else repr(value)
+            return f"{name} is a {width}-bit field: {text:.40} does not fit"
+    return ""
 
 
 class HeaderLayout:
@@ -37,9 +71,11 @@ class HeaderLayout:
     def serialise(self, fields: dict[str, int]) -> bytes:
         """`size` bytes. Raises FieldError for a field that is missing or does not fit."""
         try:
-            return self._struct.pack(*(fields[name] for name in self.names))
-        except (KeyError, struct.error):
-            raise FieldError(f"a header cannot hold {fields}") from None
+            values = [fields[name] for name in self.names]
+        except KeyError as error:
+            raise FieldError(f"a header cannot hold this: {error.args[0]} is missing") from None
+        names = " ".join(self.names)
+        return pack("a header cannot hold this", self._struct.format, *values, names=names)
 
 
 def _names_of(prefix: str) -> dict[int, str]:

@@ -2,30 +2,34 @@
 
     document = Document.of_input("guest.save")
     text = document.to_json()
-    Document.from_json(text).to_bytes()     # the very bytes of guest.save
+    Document.from_text(text).to_bytes()     # the very bytes of guest.save
 
-The shapes are those of `render.plain` and `render.image_plain`; a JSON Schema of them is
-shipped as `hvmctx/data/hvmctx.schema.json`.
+The shapes are those of `render.plain` and `render.image_plain`, which also judge what is in
+fields and payloads; a JSON Schema of them is shipped as `hvmctx/data/hvmctx.schema.json`.
+dataclasses-json coerces values to the declared types (1.9 to 1, an object to a list of its
+keys), so they are checked before it sees them.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import warnings
-from dataclasses import dataclass, field
-from typing import Any
+import types
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, InputError
 from hvmctx.image import Image, open_image
+from hvmctx.render import reading
 from hvmctx.render.image_plain import image_from_plain, image_to_plain
 from hvmctx.render.plain import FORMAT, context_from_plain, context_to_plain, widened
 from hvmctx.source import BufferSource, open_source
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
 try:
-    from dataclasses_json import DataClassJsonMixin, Undefined, dataclass_json
+    from dataclasses_json import DataClassJsonMixin
     from dataclasses_json import config as _json
 except ImportError:
     raise InputError(
@@ -35,8 +39,7 @@ except ImportError:
 
 LARGEST_INPUT = 1 << 30
 """JSON holds everything, page contents too, so what is larger must be stripped first."""
-LONGEST_REASON = 200
-"""Letters of a refusal: dataclasses-json quotes the whole text in some."""
+_M = TypeVar("_M", bound="_Model")
 
 
 def _optional() -> Any:
@@ -44,24 +47,74 @@ def _optional() -> Any:
     return field(default=None, metadata=_json(exclude=lambda value: value is None))
 
 
-@dataclass_json(undefined=Undefined.RAISE)
-@dataclass
-class RecordModel(DataClassJsonMixin):
-    """One record of a context: `fields` and `rest` in hex, or `body` in hex."""
+class _Model(DataClassJsonMixin):
+    """Base of the models: their values are of the declared types, or a FieldError says where
+    not."""
 
-    typecode: int
-    instance: int
-    name: str | None = None
-    length: int | None = None
+    @classmethod
+    def from_dict(cls: type[_M], kvs: Any, *, infer_missing: bool = False) -> _M:
+        _check(cls, kvs, "")
+        return super().from_dict(kvs, infer_missing=infer_missing)
+
+    def _plain(self) -> dict[str, Any]:
+        """Its members other than None; not a copy, as `to_dict` makes one."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@cache
+def _members(model: Any) -> tuple[dict[str, Any], list[str]]:
+    """The declared types of a model's members, and the names of those that it must have."""
+    kinds = get_type_hints(model)
+    members = fields(model)
+    needed = [member.name for member in members if member.default is MISSING]
+    return {member.name: kinds[member.name] for member in members}, needed
+
+
+_NAMES = {int: "a number", str: "a string", dict: "an object", list: "a list"}
+
+
+def _check(declared: Any, value: Any, where: str) -> None:
+    """Refuse a value that is not of the declared type, all the way down to the first `Any`."""
+    if isinstance(declared, types.UnionType):
+        declared, _ = get_args(declared)  # T | None
+        if value is None:
+            return
+    if is_dataclass(declared):
+        model: Any = declared
+        with reading.within(where):
+            plain = reading.as_object(value)
+            kinds, needed = _members(model)
+            reading.members(plain, kinds)
+            reading.complete(plain, needed)
+            for name, entry in plain.items():
+                _check(kinds[name], entry, name)
+        return
+    kind = get_origin(declared) or declared
+    if type(value) is not kind:  # a bool is no int
+        raise reading.wrong(value, where, _NAMES[kind])
+    if kind is list:
+        (element,) = get_args(declared)
+        for at, entry in enumerate(value):
+            _check(element, entry, reading.label(f"{where}[{at}]", entry))
+
+
+@dataclass
+class RecordModel(_Model):
+    """One record of a context: `fields` and `rest` in hex, or `body` in hex. `name` can stand
+    for `typecode`."""
+
+    typecode: int | None = _optional()
+    instance: int = 0
+    name: str | None = _optional()
+    length: int | None = _optional()
     offset: int | None = _optional()
     fields: dict[str, Any] | None = _optional()
     rest: str | None = _optional()
     body: str | None = _optional()
 
 
-@dataclass_json(undefined=Undefined.RAISE)
 @dataclass
-class ContextModel(DataClassJsonMixin):
+class ContextModel(_Model):
     """A whole context."""
 
     records: list[RecordModel]
@@ -74,12 +127,14 @@ class ContextModel(DataClassJsonMixin):
 
     def to_context(self) -> HvmContext:
         """Raises FieldError for a value that does not fit."""
-        return context_from_plain(self.to_dict(encode_json=False))
+        return context_from_plain(self._plain())
+
+    def _plain(self) -> dict[str, Any]:
+        return {**super()._plain(), "records": [record._plain() for record in self.records]}
 
 
-@dataclass_json(undefined=Undefined.RAISE)
 @dataclass
-class ItemModel(DataClassJsonMixin):
+class ItemModel(_Model):
     """A header (`header`, `fields`, `config` or `data`) or a record (`type`, `payload` or
     `body`, `padding`) of an image."""
 
@@ -97,9 +152,8 @@ class ItemModel(DataClassJsonMixin):
     padding: str | None = _optional()
 
 
-@dataclass_json(undefined=Undefined.RAISE)
 @dataclass
-class ImageModel(DataClassJsonMixin):
+class ImageModel(_Model):
     """A whole image: everything of it, in file order."""
 
     format: str
@@ -112,12 +166,14 @@ class ImageModel(DataClassJsonMixin):
 
     def to_bytes(self) -> bytes:
         """Raises FieldError for a value that does not fit."""
-        return image_from_plain(self.to_dict(encode_json=False))
+        return image_from_plain(self._plain())
+
+    def _plain(self) -> dict[str, Any]:
+        return {**super()._plain(), "items": [item._plain() for item in self.items]}
 
 
-@dataclass_json(undefined=Undefined.RAISE)
 @dataclass
-class Document(DataClassJsonMixin):
+class Document(_Model):
     """What a JSON file holds: a context or an image."""
 
     hvmctx: int = FORMAT
@@ -147,14 +203,22 @@ class Document(DataClassJsonMixin):
                 return cls(context=ContextModel.of(image.hvm_context))
             return cls(image=ImageModel.of(image))
 
+    @classmethod
+    def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Document:
+        form = reading.as_object(kvs, "the document").get("hvmctx", FORMAT)
+        if type(form) is int:  # before anything of it that may be unknown here
+            _check_form(form)
+        return super().from_dict(kvs, infer_missing=infer_missing)
+
     def to_bytes(self) -> bytes:
         """The context or image. Raises FieldError."""
-        if self.hvmctx != FORMAT:
-            raise FieldError(f"hvmctx: found form {self.hvmctx}, expected {FORMAT}")
+        _check_form(self.hvmctx)
         if self.context is not None and self.image is None:
-            return self.context.to_context().to_bytes()
+            with reading.within("context"):
+                return self.context.to_context().to_bytes()
         if self.image is not None and self.context is None:
-            return self.image.to_bytes()
+            with reading.within("image"):
+                return self.image.to_bytes()
         raise FieldError("found neither or both of context and image, expected one of them")
 
     def to_text(self, *, hex_wide: bool = False) -> str:
@@ -166,14 +230,48 @@ class Document(DataClassJsonMixin):
     @classmethod
     def from_text(cls, text: str | bytes) -> Document:
         """Raises FieldError for text that is no JSON of this form."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # dataclasses-json warns of a null, and goes on
-                return cls.from_dict(json.loads(text))
-        except FieldError:
-            raise
-        except Exception as error:  # dataclasses-json lets many kinds through
-            reason = str(error) or type(error).__name__
-            if len(reason) > LONGEST_REASON:
-                reason = f"{reason[:LONGEST_REASON]}..."
-            raise FieldError(f"not the JSON form of a context or an image: {reason}") from None
+        return cls.from_dict(_parsed(text))
+
+
+def _parsed(text: str | bytes) -> Any:
+    """The text's JSON. Raises FieldError, also for an object that has a key twice."""
+    twice: list[tuple[Any, str]] = []
+
+    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice.append((made, next(name for name in names if names.count(name) > 1)))
+        return made
+
+    try:
+        plain = json.loads(text, object_pairs_hook=as_dict)
+    except RecursionError:
+        raise FieldError("not JSON that can be read: lists and objects are too deep") from None
+    except ValueError as error:
+        raise FieldError(f"not JSON: {error}") from None
+    if twice:
+        made, name = twice[0]
+        where = _place_of(made, plain)
+        raise FieldError(f"{where}: the key {reading.shown(name)} is given more than once")
+    return plain
+
+
+def _place_of(wanted: Any, plain: Any) -> str:
+    """Where in the document an object stands."""
+    left = [("", plain)]
+    while left:
+        where, value = left.pop()
+        if value is wanted:
+            return where or "the document"
+        if isinstance(value, dict):
+            dot = "." if where else ""
+            left += [(f"{where}{dot}{reading.word(key)}", entry) for key, entry in value.items()]
+        elif isinstance(value, list):
+            left += [(f"{where}[{at}]", entry) for at, entry in enumerate(value)]
+    return "an object"  # within one that is given twice itself
+
+
+def _check_form(found: int) -> None:
+    if found != FORMAT:
+        raise FieldError(f"hvmctx: found form {reading.shown(found)}, expected {FORMAT}")

@@ -20,7 +20,6 @@ from hvmctx.stream.pages import bytes_of, length_of, pages_start, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
 LAYER = "libxc"
@@ -35,10 +34,6 @@ def _need(body: bytes | memoryview, size: int, record: str) -> None:
             "too short", layer=LAYER, offset=0, record=record,
             found=f"{len(body)} bytes", expected=f"{size} at least",
         )  # fmt: skip
-
-
-def _rows(record: str, form: str, rows: Iterable[tuple[int, ...]]) -> bytes:
-    return b"".join([streams.pack(record, form, *row) for row in rows])
 
 
 def _multiple(body: bytes | memoryview, size: int, record: str, start: int = 0) -> None:
@@ -99,7 +94,9 @@ class PageData:
     def serialise(self) -> bytes:
         return b"".join(
             (
-                streams.pack("PAGE_DATA", "<II", len(self.words), self.reserved),
+                streams.pack(
+                    "PAGE_DATA", "<II", len(self.words), self.reserved, names="count reserved"
+                ),
                 bytes_of(self.words),
                 self.pages,
             )
@@ -120,7 +117,10 @@ class PvInfo:
         return cls(body[0], body[1], bytes(body[2:]))
 
     def serialise(self) -> bytes:
-        return streams.pack("X86_PV_INFO", "<BB", self.guest_width, self.pt_levels) + self.reserved
+        levels = self.guest_width, self.pt_levels
+        return streams.pack("X86_PV_INFO", "<BB", *levels, names="guest_width pt_levels") + (
+            self.reserved
+        )
 
 
 @dataclass
@@ -139,9 +139,9 @@ class PvP2mFrames:
         return cls(start_pfn, end_pfn, words_of(body[8:]))
 
     def serialise(self) -> bytes:
-        return streams.pack("X86_PV_P2M_FRAMES", "<II", self.start_pfn, self.end_pfn) + bytes_of(
-            self.frames
-        )
+        pfns = self.start_pfn, self.end_pfn
+        head = streams.pack("X86_PV_P2M_FRAMES", "<II", *pfns, names="start_pfn end_pfn")
+        return head + bytes_of(self.frames)
 
 
 def _as_struct(kind: Any, data: bytes | memoryview, record: str) -> Any:
@@ -177,7 +177,8 @@ class PvVcpu:
 
     def serialise(self) -> bytes:
         """The body. Raises FieldError for a number of more than 32 bits."""
-        return streams.pack(self.RECORD, "<II", self.vcpu, self.reserved) + self.state
+        head = streams.pack(self.RECORD, "<II", self.vcpu, self.reserved, names="vcpu reserved")
+        return head + self.state
 
 
 @dataclass
@@ -251,8 +252,11 @@ class PvVcpuMsrs:
         return cls(vcpu, list(struct.iter_unpack("<IIQ", body[8:])), reserved)
 
     def serialise(self) -> bytes:
-        head = streams.pack("X86_PV_VCPU_MSRS", "<II", self.vcpu, self.reserved)
-        return head + _rows("X86_PV_VCPU_MSRS", "<IIQ", self.msrs)
+        numbers = self.vcpu, self.reserved
+        head = streams.pack("X86_PV_VCPU_MSRS", "<II", *numbers, names="vcpu reserved")
+        return head + streams.pack_rows(
+            "X86_PV_VCPU_MSRS", "<IIQ", self.msrs, "msrs index reserved value"
+        )
 
 
 @dataclass
@@ -308,6 +312,7 @@ class TscInfo:
         return streams.pack(
             "X86_TSC_INFO", "<IIQII",
             self.mode, self.khz, self.nsec, self.incarnation, self.reserved,
+            names="mode khz nsec incarnation reserved",
         )  # fmt: skip
 
 
@@ -331,8 +336,9 @@ class HvmParams:
         return cls(list(struct.iter_unpack("<QQ", body[8:])), reserved)
 
     def serialise(self) -> bytes:
-        head = streams.pack("HVM_PARAMS", "<II", len(self.params), self.reserved)
-        return head + _rows("HVM_PARAMS", "<QQ", self.params)
+        numbers = len(self.params), self.reserved
+        head = streams.pack("HVM_PARAMS", "<II", *numbers, names="count reserved")
+        return head + streams.pack_rows("HVM_PARAMS", "<QQ", self.params, "params index value")
 
 
 @dataclass
@@ -366,7 +372,9 @@ class CpuidPolicy:
         return cls(list(struct.iter_unpack("<6I", body)))
 
     def serialise(self) -> bytes:
-        return _rows("X86_CPUID_POLICY", "<6I", self.leaves)
+        return streams.pack_rows(
+            "X86_CPUID_POLICY", "<IIIIII", self.leaves, "leaves leaf subleaf eax ebx ecx edx"
+        )
 
 
 @dataclass
@@ -382,4 +390,4 @@ class MsrPolicy:
         return cls(list(struct.iter_unpack("<IIQ", body)))
 
     def serialise(self) -> bytes:
-        return _rows("X86_MSR_POLICY", "<IIQ", self.msrs)
+        return streams.pack_rows("X86_MSR_POLICY", "<IIQ", self.msrs, "msrs index flags value")

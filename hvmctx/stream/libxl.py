@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LAYER = "libxl"
 _MOST_PAIRS = 1 << 16
 _EMULATOR = struct.Struct("<II")
+_NUMBERS = "emulator_id index"
 
 
 def _emulator_head(body: bytes | memoryview, record: str) -> tuple[int, int]:
@@ -50,7 +51,8 @@ class EmulatorContext:
 
     def serialise(self) -> bytes:
         """The body. Raises FieldError for a number of more than 32 bits."""
-        return streams.pack("EMULATOR_CONTEXT", "<II", self.emulator_id, self.index) + self.payload
+        numbers = self.emulator_id, self.index
+        return streams.pack("EMULATOR_CONTEXT", "<II", *numbers, names=_NUMBERS) + self.payload
 
     @property
     def emulator(self) -> str:
@@ -88,8 +90,8 @@ class EmulatorXenstoreData:
     def serialise(self) -> bytes:
         """The body. Raises FieldError for a number of more than 32 bits."""
         strings = b"".join(key + b"\0" + value + b"\0" for key, value in self.pairs)
-        head = streams.pack("EMULATOR_XENSTORE_DATA", "<II", self.emulator_id, self.index)
-        return head + strings
+        numbers = self.emulator_id, self.index
+        return streams.pack("EMULATOR_XENSTORE_DATA", "<II", *numbers, names=_NUMBERS) + strings
 
 
 @dataclass
@@ -111,7 +113,7 @@ class CheckpointState:
 
     def serialise(self) -> bytes:
         """The body. Raises FieldError for a number of more than 32 bits."""
-        return streams.pack("CHECKPOINT_STATE", "<I", self.id) + self.rest
+        return streams.pack("CHECKPOINT_STATE", "<I", self.id, names="id") + self.rest
 
     @property
     def state(self) -> str:
