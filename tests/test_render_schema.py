@@ -20,8 +20,8 @@ from hvmctx.render import schema
 from hvmctx.render.forms import FORMS
 from hvmctx.render.models import Document
 from hvmctx.source import is_compressed
+from tests.context_samples import streams
 from tests.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, SMALL, STREAMS, context_bytes
-from tests.test_context_hvm_context import streams
 from tests.vmport_samples import PROFILES
 
 SCHEMA = schema.schema()
