@@ -123,14 +123,16 @@ class HvmContext:
         while offset <= last_descriptor:
             typecode, instance, length = _unpack_descriptor(view, offset)
             end = offset + DESCRIPTOR_SIZE + length
-            if end > size and typecode:
-                body = view[offset + DESCRIPTOR_SIZE :]
-                context.cut_descriptor = Record(
-                    typecode, instance, body, offset=offset, length=length
-                )
-                break
-            offset, start = min(end, size), offset
-            found.append((typecode, instance, start, offset))
+            if end > size:
+                if typecode:
+                    body = view[offset + DESCRIPTOR_SIZE :]
+                    context.cut_descriptor = Record(
+                        typecode, instance, body, offset=offset, length=length
+                    )
+                    break
+                end = size
+            found.append((typecode, instance, offset, end))
+            offset = end
             if typecode == 0:
                 context.tail = view[offset:]
                 return context

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import suppress
 
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
@@ -275,6 +276,11 @@ def run_edit(data: bytes) -> set[str]:
             return {type(error).__name__}
         after = editor.get(path)
         made = editor.context.to_bytes()
+        editor.set(path, f"{after:#x}" if isinstance(after, int) else after.hex())
+        assert editor.get(path) == after, "what was set is what is got, and can be set again"
+        assert editor.context.to_bytes() == made
+    with suppress(ValueError):
+        assert isinstance(after, bytes) or after == int(value, 0)
     changed = HvmContext.parse(made)
     assert changed.to_bytes() == made
     if not path.upper().startswith("VMPORT"):
@@ -346,7 +352,9 @@ def _json_seeds(rng: random.Random) -> list[bytes]:
     image += writer.record(streams.LIBXC_X86_TSC_INFO, bytes(24))
     image += writer.record(streams.LIBXC_HVM_PARAMS, bytes(8)) + writer.record(streams.LIBXC_END)
     inputs = ((small, "context"), (image, "libxc"))
-    return [Document.of_input(data, layer).to_text().encode() for data, layer in inputs]
+    documents = [Document.of_input(data, layer).to_text() for data, layer in inputs]
+    documents.append('{"hvmctx": 1, "image": {"format": "libxc", "items": [], "tail": "ffff"}}')
+    return [text.encode() for text in documents]
 
 
 def _json_mutate(data: bytes, rng: random.Random) -> bytes:
