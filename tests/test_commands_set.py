@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hvmctx.commands.set import _split
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
@@ -86,3 +87,20 @@ def test_keys_and_values_may_hold_an_equals_sign(
     out, path = tmp_path / "out", f'VMPORT.guestinfo["{key}"]'
     assert run("set", vmport, f'{path}="a=b"', "-o", out).status == 0
     assert run("get", out, path).out == b"a=b".hex() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("CPU/0.rip=0x1", ("CPU/0.rip", "=", "0x1")),
+        ('VMPORT.guestinfo["k"]="a=b]=c"', ('VMPORT.guestinfo["k"]', "=", '"a=b]=c"')),
+        ('VMPORT.guestinfo["a]=b"]="c"', ('VMPORT.guestinfo["a]=b"]', "=", '"c"')),
+        ("VMPORT.guestinfo[a=b]=c", ("VMPORT.guestinfo[a=b]", "=", "c")),
+        ('PIT.channels[0].mode="x]=["', ("PIT.channels[0].mode", "=", '"x]=["')),
+        ("CPU.rip", ("CPU.rip", "", "")),
+        ("a[b=c", ("a[b=c", "", "")),
+        ("=", ("", "=", "")),
+    ],
+)
+def test_where_a_setting_is_split(setting: str, parts: tuple[str, str, str]) -> None:
+    assert _split(setting) == parts

@@ -52,11 +52,16 @@ def _touches_context(settings: list[str]) -> bool:
 
 
 def _split(setting: str) -> tuple[str, str, str]:
-    """At the first `=` outside of brackets: keys may hold one."""
-    closing = setting.rfind("]=")
-    if "[" in setting.partition("=")[0] and closing >= 0:
-        return setting[: closing + 1], "=", setting[closing + 2 :]
-    return setting.partition("=")
+    """At the first `=` outside of brackets: keys may hold one, values may hold all of these."""
+    inside = quoted = False
+    for at, letter in enumerate(setting):
+        if letter == '"' and inside:
+            quoted = not quoted
+        elif letter in "[]" and not quoted:
+            inside = letter == "["
+        elif letter == "=" and not inside:
+            return setting[:at], "=", setting[at + 1 :]
+    return setting, "", ""
 
 
 def _warn(image: Image, before: bytes, after: bytes) -> None:
