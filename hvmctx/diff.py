@@ -38,6 +38,9 @@ _COMPARED = {
 """Records that are compared by what they say."""
 _LONGEST = 32
 """Bytes of a difference that are shown."""
+_MOST = 1000
+"""Stretches of one body, or one page, that are told apart."""
+_DEEPEST = 50
 
 
 class Difference:
@@ -148,11 +151,16 @@ def _value(path: str, value: int | bytes) -> str:
 def _bytes(path: str, one: bytes, other: bytes) -> Iterator[Difference]:
     """Every stretch of bytes that differ; what only one has, as a whole."""
     common = min(len(one), len(other))
-    at = 0
+    at = told = 0
     while at < common:
         if one[at] == other[at]:
             at += 1
             continue
+        told += 1
+        if told > _MOST:
+            where = f"{path}[{at:#x}:+{common - at}]"
+            yield Difference(where, _shown(one[at:common]), _shown(other[at:common]))
+            break
         end = at + 1
         while end < common and one[end] != other[end]:
             end += 1
@@ -238,8 +246,10 @@ def _headers(image: Image) -> dict[str, str]:
     }
 
 
-def _flat(value: Any, path: str = "") -> dict[str, str]:
-    """JSON as paths and values."""
+def _flat(value: Any, path: str = "", depth: int = 0) -> dict[str, str]:
+    """JSON as paths and values; what is nested deeper than any configuration, as a whole."""
+    if depth > _DEEPEST:
+        return {path: "..."}
     if isinstance(value, dict):
         items: Iterable[tuple[str, Any]] = ((f".{key}", part) for key, part in value.items())
     elif isinstance(value, list):
@@ -248,7 +258,7 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
         return {} if value is None else {path: repr(value)}
     found: dict[str, str] = {}
     for key, part in items:
-        found.update(_flat(part, f"{path}{key}"))
+        found.update(_flat(part, f"{path}{key}", depth + 1))
     return found
 
 

@@ -190,7 +190,7 @@ class Image:
             return record.kept[:size]
         if size > LARGEST_KEPT:
             raise LengthError(
-                "longer than any reader takes", layer=record.layer, offset=record.offset,
+                "longer than a body is read", layer=record.layer, offset=record.offset,
                 record=record.name, found=f"{size} bytes", expected=f"{LARGEST_KEPT} at most",
             )  # fmt: skip
         if not self.source.seekable:

@@ -185,17 +185,21 @@ def differing_pages(
 
 def _consecutive(words: array[int], at: int) -> int:
     """How many words from `at` on count upwards by one. The common case, a whole batch, is
-    one comparison."""
+    one comparison; else stretches of growing length are compared, so that the work grows
+    with the run."""
     first = words[at]
-    rest = len(words) - at
-    mask = streams.PFN_MASK
-    if words[-1] == first + rest - 1 and first & mask <= words[-1] & mask:
-        expected = array("Q", range(first, first + rest))
-        if (words if at == 0 else words[at:]) == expected:
-            return rest
-    count = 1
-    while count < rest and words[at + count] == first + count and (first + count) & mask:
-        count += 1
+    most = min(len(words) - at, streams.PFN_MASK + 1 - (first & streams.PFN_MASK))
+    count, step = 1, most if at == 0 else 8
+    while count < most and words[at + count] == first + count:
+        step = min(step, most - count)
+        start = at + count
+        if words[start + step - 1] == first + count + step - 1 and words[
+            start : start + step
+        ] == array("Q", range(first + count, first + count + step)):
+            count += step
+            step *= 2
+        else:
+            step = max(1, min(step // 2, 1 << 10))
     return count
 
 

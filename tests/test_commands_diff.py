@@ -58,3 +58,13 @@ def test_what_is_damaged_in_both_is_told_of_both(run: Run, tmp_path: Path) -> No
     other.write_bytes(EXAMPLE.read_bytes()[:-99])
     result = run("diff", one, other)
     assert result.status == 2 and result.err.count("\n") == 2
+
+
+def test_json_of_many_and_of_none(run: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert run("set", EXAMPLE, "CPU.rax=0x1234", "CPU.rbx=0x77", "-o", other)[0] == 0
+    status, said = run("diff", EXAMPLE, other, "--format", "json")
+    assert status == 1
+    assert [d["path"] for d in json.loads(said.out)] == ["CPU/0.rax", "CPU/0.rbx"]
+    status, said = run("diff", EXAMPLE, EXAMPLE, "--format", "json")
+    assert (status, json.loads(said.out)) == (0, [])

@@ -66,3 +66,12 @@ def test_what_has_no_such_form(run: Run, tmp_path: Path) -> None:
     result = run("to-json", DATA / "streams" / "legacy_hvm_w64.in.bin", "-o", tmp_path / "json")
     assert result.status == 1 and "convert it first" in result.err
     assert not list(tmp_path.iterdir())
+
+
+def test_damage_is_told_of(run: Run, tmp_path: Path) -> None:
+    cut = tmp_path / "cut"
+    cut.write_bytes(EXAMPLE.read_bytes()[:30_000])
+    status, said = run("to-json", cut, "-o", tmp_path / "json")
+    assert status == 0 and said.err.startswith("hvmctx: warning: libxc: offset 0x")
+    assert run("from-json", tmp_path / "json", "-o", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again").read_bytes() == cut.read_bytes()

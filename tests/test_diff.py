@@ -190,3 +190,11 @@ def test_records_that_are_not_taken_apart() -> None:
 def test_a_missing_context() -> None:
     bare = libxc_head() + record(16) + record(0)
     assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: there"]
+
+
+def test_many_differences_of_one_body_end() -> None:
+    one, other = bytes(20_000), bytes(range(2)) * 10_000
+    head = libxc_head() + record(16)
+    found = images(*(head + record(0x80000055, body) + record(0) for body in (one, other)))
+    assert len(found) == 1001
+    assert found[-1].startswith("type 0x80000055/0[0x7d1:+17999]: 00")

@@ -17,7 +17,7 @@ from hvmctx.edit.paths import Editor
 from hvmctx.edit.splice import splice
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.image import open_image
-from tests.samples import EXAMPLE, SMALL, context_bytes
+from tests.samples import EXAMPLE, SMALL, context_bytes, libxc_head, record
 
 KINDS = [known for known in record_types() if 0 < known.typecode <= 20]
 
@@ -199,3 +199,16 @@ def test_any_path(path: str, text: str) -> None:
         edited(SMALL, (path, text))
     except HvmctxError as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("end", [b"", record(0)])
+def test_parameters_of_the_last_checkpoint(end: bytes) -> None:
+    """Those that a restore takes, as info and diff have them."""
+
+    def params(value: int) -> bytes:
+        return record(10, struct.pack("<II2Q", 1, 0, 17, value))
+
+    data = libxc_head() + record(16) + params(1) + record(14) + params(2) + end
+    assert got(data, "HVM_PARAMS.17") == 1
+    with open_image(edited(data, ("HVM_PARAMS.17", "9"))) as image:
+        assert image.params == {17: 9}

@@ -4,6 +4,7 @@ they find."""
 from __future__ import annotations
 
 import random
+import struct
 from typing import Any
 
 import pytest
@@ -230,3 +231,8 @@ def test_planted_defects_are_found(
 @pytest.mark.parametrize("finder", sorted({mutant[0] for mutant in MUTANTS.values()}))
 def test_nothing_is_found_without_them(finder: str, request: pytest.FixtureRequest) -> None:
     find(finder, request.getfixturevalue("reference") if finder == "reference" else None)
+
+
+@pytest.mark.parametrize("length", [1, 255, 0xFFFFFFFF])
+def test_an_end_with_any_length_is_no_finding(length: int) -> None:
+    TARGETS["context"].run(struct.pack("<HHI", 0, 0, length))

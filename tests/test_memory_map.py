@@ -139,3 +139,11 @@ def test_what_is_too_scattered_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         for name in ("memory_map", "restored_memory"):
             with pytest.raises(LengthError, match="more pieces than can be followed"):
                 getattr(image, name)
+
+
+def test_scattered_words_take_time_in_proportion() -> None:
+    """With a comparison of all the rest for each word this would take minutes."""
+    count = 60_000
+    batch = [word(n if n % 2 == 0 else 1, 0xF) for n in range(count - 1)] + [word(count - 1, 0xF)]
+    with open_image(libxc_stream(page_data(*batch))) as image:
+        assert len(image.memory_map) == count // 2 + 2  # pfn 1 and the last as well

@@ -116,3 +116,16 @@ def test_bare_contexts(data: bytes) -> None:
     assert plain["complete"] == (len(data) == len(context_bytes()))
     assert bool(plain["problems"]) != plain["complete"]
     assert in_words(plain).startswith("buffer: context")
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_what_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "_handlers", {})
+    handlers.register("libxc", 0x80000020, lambda _: Unshowable())
+    with open_image(libxc_stream(record(0x80000020, b"abc"))) as image:
+        (decoded,) = describe(image)["decoded"]
+    assert decoded["payload"] == "Unshowable, which cannot be shown (RuntimeError)"

@@ -178,3 +178,11 @@ def test_many_records_take_time_in_proportion() -> None:
     lapic = Record(x86.LAPIC_REGS, 5, bytes(1024))
     context = HvmContext([lapic] * 3000)
     assert len(findings_of(HvmContext.parse(context.to_bytes()))) >= 2999
+
+
+def test_findings_of_a_rule_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvmctx.verify.strict_context.MOST_OF_A_RULE", 5)
+    context = HvmContext([Record(19, 0, bytes(8)) for _ in range(50)])
+    found = findings_of(HvmContext.parse(context.to_bytes()))
+    twice = [finding.text for finding in found if finding.rule == "context-duplicate"]
+    assert len(twice) == 5 and twice[-1].endswith("; more of these are not told")

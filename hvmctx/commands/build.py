@@ -60,11 +60,12 @@ def run(args: Namespace) -> int:
     from hvmctx.source import open_seekable
 
     release = Release(args.release) if args.release else None
-    if args.output == "-":
-        raise UsageError("build: an image is verified before it is done: -o takes a file")
+    inputs.whole_file(args.output, "build", "an image is verified before it is done")
+    if args.vcpus is not None and (args.context or args.base or args.core):
+        raise UsageError("build: --vcpus goes without --context, --base and --core")
     if args.base is None:
         return _build(args, None, release)
-    with open_image(open_seekable(inputs.file_of(args.base))) as base:
+    with open_image(open_seekable(inputs.no_domid(args.base, "build"))) as base:
         return _build(args, base, release)
 
 
@@ -129,7 +130,7 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
     if args.policy:
         from hvmctx.image import open_image
 
-        with open_image(args.policy) as other:
+        with open_image(inputs.no_domid(args.policy, "build")) as other:
             policies = _state_of(other, with_context=False)
         guest.cpuid_policy, guest.msr_policy = policies["cpuid_policy"], policies["msr_policy"]
     if args.tsc:

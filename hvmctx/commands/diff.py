@@ -13,7 +13,7 @@ from hvmctx.stream.reader import CONTEXT, LEGACY
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from hvmctx.diff import Difference
     from hvmctx.image import Image
@@ -41,18 +41,34 @@ def run(args: Namespace) -> int:
         for name in (args.first, args.second)
     )
     with one, other:
-        found = list(_compare(one, other, args.memory))
-    if args.form == "json":
-        import json
-
-        print(json.dumps([difference.as_dict() for difference in found], indent=1))
-    else:
-        sys.stdout.writelines(f"{difference}\n" for difference in found)
+        found = (_as_json if args.form == "json" else _as_text)(_compare(one, other, args.memory))
     for image in (one, other):
         inputs.report(image)
     if not (one.complete and other.complete):
         return TROUBLE
     return 1 if found else 0
+
+
+def _as_text(differences: Iterable[Difference]) -> int:
+    """As they come: of two big memories there are many. How many there were."""
+    from hvmctx.render.table import printable
+
+    number = 0
+    for difference in differences:
+        sys.stdout.write(f"{printable(str(difference))}\n")
+        number += 1
+    return number
+
+
+def _as_json(differences: Iterable[Difference]) -> int:
+    import json
+
+    number = 0
+    for number, difference in enumerate(differences, 1):
+        sys.stdout.write("[\n " if number == 1 else ",\n ")
+        sys.stdout.write(json.dumps(difference.as_dict()))
+    sys.stdout.write("\n]\n" if number else "[]\n")
+    return number
 
 
 def _compare(one: Image, other: Image, memory: bool) -> Iterator[Difference]:

@@ -37,11 +37,9 @@ def run(args: Namespace) -> int:
 
 
 def _memory(args: Namespace) -> int:
-    from hvmctx.errors import UsageError
     from hvmctx.export.memory import extract_memory
 
-    if args.output == "-":
-        raise UsageError("extract: memory is written with holes: -o takes a file")
+    inputs.whole_file(args.output, "extract", "memory is written with holes")
     with inputs.open_seekable(args) as image:
         with replacing(args.output, force=args.force) as out:
             extract_memory(image, out, args.form)

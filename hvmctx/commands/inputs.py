@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from hvmctx.abi.fields import decimal
@@ -11,9 +12,11 @@ from hvmctx.image import Image, open_image
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterable
     from typing import Any, BinaryIO
 
     from hvmctx.abi.vmport import VmportProfile
+    from hvmctx.errors import FormatError
 
 MOST_VCPUS = 0x10000
 """An instance has 16 bits."""
@@ -114,7 +117,7 @@ def check_judged(args: Namespace, command: str) -> bool:
 
 
 def is_domid(text: str) -> bool:
-    """All digits: a file of such a name is given as ./123."""
+    """A number of decimal digits: a file of such a name is given as ./123."""
     return decimal(text) is not None
 
 
@@ -126,6 +129,12 @@ def file_of(path: str) -> Any:
     if sys.stdin is None:
         raise InputError("standard input is closed")
     return sys.stdin.buffer
+
+
+def whole_file(path: str, command: str, why: str) -> None:
+    """Refuse an output that is no regular file. Raises UsageError."""
+    if path == "-" or (os.path.exists(path) and not os.path.isfile(path)):
+        raise UsageError(f"{command}: {why}: -o takes a file")
 
 
 def no_domid(path: str, command: str) -> Any:
@@ -180,7 +189,7 @@ def report(image: Image) -> int:
     return 1 if image.problems else 0
 
 
-def warn(image: Image) -> None:
+def warn(problems: Iterable[FormatError]) -> None:
     """The same, where the damage is kept as it is and nothing is lost."""
-    for problem in image.problems:
+    for problem in problems:
         print(f"hvmctx: warning: {problem}", file=sys.stderr)

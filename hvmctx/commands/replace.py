@@ -29,5 +29,5 @@ def run(args: Namespace) -> int:
         edit = put(image, args.what, payload)
         with replacing(args.output, force=args.force) as out:
             splice(image.source, out, [edit])
-        inputs.warn(image)
+        inputs.warn(image.problems)
     return 0

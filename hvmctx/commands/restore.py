@@ -67,7 +67,7 @@ def _host_of(args: Namespace) -> Callable[[Image, Release], Host]:
     def of_policy(_: Image, release: Release) -> Host:
         from hvmctx.image import open_image
 
-        with open_image(args.policy) as other:
+        with open_image(inputs.no_domid(args.policy, "restore --policy")) as other:
             return host_of(other, release)
 
     return of_policy

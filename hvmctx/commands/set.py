@@ -41,7 +41,7 @@ def run(args: Namespace) -> int:
             editor.set(path, value)
         with replacing(args.output, force=args.force) as out:
             splice(image.source, out, editor.edits())
-        inputs.warn(image)
+        inputs.warn(image.problems)
         if before:
             _warn(image, before, editor.context.to_bytes())
     return 0

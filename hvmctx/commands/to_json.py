@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from hvmctx.errors import FormatError
+
 HELP = "write it as JSON, without loss"
 
 
@@ -25,7 +27,9 @@ def run(args: Namespace) -> int:
     from hvmctx.render.models import Document
 
     target, layer = inputs.target_of(args)
-    document = Document.of_input(target, layer)
+    problems: list[FormatError] = []
+    document = Document.of_input(target, layer, problems)
     with replacing(args.output, force=args.force) as out:
         out.write(document.to_text(hex_wide=args.hex).encode())
+    inputs.warn(problems)
     return 0

@@ -123,10 +123,9 @@ class Editor:
             index = decimal(name)
         if index is None:
             raise UsageError(f"{_PARAMS}.{name}: no parameter is called so")
-        for number in range(len(self._image.records) - 1, -1, -1):
-            record = self._image.records[number]
-            if record.layer != LIBXC or record.type != streams.LIBXC_HVM_PARAMS:
-                continue
+        counted = self._image.restored(LIBXC, streams.LIBXC_HVM_PARAMS)
+        for record in reversed(counted):
+            number = self._image.records.index(record)
             if number not in self._params:
                 self._params[number] = self._image.model(record)
             params = self._params[number].params
@@ -178,7 +177,7 @@ def value_of(text: str, path: str) -> int:
         if text.upper() == name.upper():
             return number
     known = f", nor one of {', '.join(names.values())}" if names else ""
-    raise FieldError(f"{path}: {text!r} is not a number{known}")
+    raise FieldError(f"{path}: {text[:40]!r} is not a number{known}")
 
 
 def _bytes_of(text: str, path: str) -> bytes:

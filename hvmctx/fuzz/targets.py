@@ -103,7 +103,9 @@ def run_context(data: bytes) -> set[str]:
     assert (context.damage is None) == context.has_end
     for dialect in (TextDialect(), TextDialect(Release("4.5")), TextDialect(show_all=True)):
         assert "".join(dialect.dump(context)).isascii()
-    again = HvmContext([Record(r.typecode, r.instance, r.body) for r in context.entries])
+    again = HvmContext(
+        Record(r.typecode, r.instance, r.body, length=r.length) for r in context.entries
+    )
     assert again.to_bytes() + bytes(context.tail) == data
     reached = set()
     for name, host in HOSTS.items():

@@ -238,10 +238,16 @@ def _decoded(image: Image) -> list[Plain]:
         key = record.layer, record.type
         theirs = key in handlers.announced() or not record.known
         if theirs and len(found) < MOST_DECODED and handlers.find(*key) is not None:
-            payload = repr(image.payload(record))
-            shown = payload[:_LONGEST] + ("..." if len(payload) > _LONGEST else "")
-            found.append({**_indexed(record), "payload": shown})
+            found.append({**_indexed(record), "payload": _shown(image.payload(record))})
     return found
+
+
+def _shown(payload: Any) -> str:
+    try:
+        text = repr(payload)
+    except Exception as error:  # another package's class
+        return f"{type(payload).__name__}, which cannot be shown ({type(error).__name__})"
+    return text[:_LONGEST] + ("..." if len(text) > _LONGEST else "")
 
 
 def _context(image: Image) -> Plain | None:

@@ -20,7 +20,7 @@ from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.errors import FieldError, InputError
+from hvmctx.errors import FieldError, FormatError, InputError
 from hvmctx.image import Image, open_image
 from hvmctx.render import reading
 from hvmctx.render.image_plain import image_from_plain, image_to_plain
@@ -181,9 +181,12 @@ class Document(_Model):
     image: ImageModel | None = _optional()
 
     @classmethod
-    def of_input(cls, target: Any, layer: str | None = None) -> Document:
+    def of_input(
+        cls, target: Any, layer: str | None = None, problems: list[FormatError] | None = None
+    ) -> Document:
         """Of anything that `open_image` opens. What can be read only once is read into
-        memory; a legacy stream, or an input that is nothing of Xen's, raises FormatError."""
+        memory; a legacy stream, or an input that is nothing of Xen's, raises FormatError.
+        What is damaged of another is kept, and added to `problems`."""
         with open_source(target) as opened:
             source = opened
             if not source.seekable:
@@ -199,6 +202,8 @@ class Document(_Model):
             image = open_image(source, layer=layer)
             if image.format == LEGACY:
                 image.raise_stopped()
+            if problems is not None:
+                problems += image.problems
             if image.format == CONTEXT:
                 return cls(context=ContextModel.of(image.hvm_context))
             return cls(image=ImageModel.of(image))
@@ -223,9 +228,12 @@ class Document(_Model):
 
     def to_text(self, *, hex_wide: bool = False) -> str:
         """JSON, indented by one space. `hex_wide`: numbers of 2^32 and more as `0x`
-        strings."""
-        plain: Any = self.to_dict(encode_json=False)
-        return json.dumps(widened(plain) if hex_wide else plain, indent=1) + "\n"
+        strings. Raises FieldError for values nested deeper than any form."""
+        try:
+            plain: Any = self.to_dict(encode_json=False)
+            return json.dumps(widened(plain) if hex_wide else plain, indent=1) + "\n"
+        except RecursionError:
+            raise FieldError("values are nested too deep") from None
 
     @classmethod
     def from_text(cls, text: str | bytes) -> Document:

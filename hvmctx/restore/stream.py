@@ -134,7 +134,8 @@ def _pfn_beyond(state: State, record: IndexedRecord) -> bool:
 
 
 def _beyond_x86(state: State, record: IndexedRecord) -> bool:
-    """No rule forbids a pfn beyond the address bits of x86: the reader's bitmap of populated pfns, an eighth of a byte each, cannot be allocated."""
+    """No rule forbids a pfn beyond the address bits of x86: the reader's bitmap of populated
+    pfns, an eighth of a byte each, cannot be allocated."""
     data = bytes(state.image.words(record))
     if state.guest != _HVM or not (any(data[5::8]) or any(byte & 0xF for byte in set(data[6::8]))):
         return False
@@ -340,7 +341,7 @@ class StreamJudge(Watcher):
         last = image.last_checkpoint(LIBXC) if self._state.checkpointed else None
         if last is not None:
             told = self.refusal
-            queued = told is not None and told.layer == LIBXC and (told.offset or 0) > last
+            queued = told is not None and told.layer == LIBXC and told.offset > last
             if not image.complete and (told is None or queued):
                 return None
             if queued:

@@ -102,10 +102,17 @@ class Core:
         data = _exactly(source, table, count * _PROGRAM.size, "program headers")
         segments: list[Segment] = []
         notes: list[Note] = []
+        noted = 0
         for what, _, offset, _, address, in_file, size, _ in _PROGRAM.iter_unpack(data):
             if what == _LOAD:
                 segments.append(_segment(source, address, offset, in_file, size))
             elif what == _NOTES:
+                noted += in_file
+                if noted > _LARGEST_NOTES:
+                    raise LengthError(
+                        "longer than notes are", layer=LAYER, offset=offset, record="notes",
+                        found=f"{noted} bytes", expected=f"{_LARGEST_NOTES} at most",
+                    )  # fmt: skip
                 notes += _notes(source, offset, in_file)
         return cls(segments, notes)
 
@@ -131,11 +138,6 @@ def _segment(source: Source, address: int, offset: int, in_file: int, size: int)
 
 
 def _notes(source: Source, offset: int, count: int) -> Iterator[Note]:
-    if count > _LARGEST_NOTES:
-        raise LengthError(
-            "longer than notes are", layer=LAYER, offset=offset, record="notes",
-            found=f"{count} bytes", expected=f"{_LARGEST_NOTES} at most",
-        )  # fmt: skip
     data = _exactly(source, offset, count, "notes")
     at = 0
     while at + _NOTE.size <= len(data):

@@ -218,7 +218,7 @@ class LegacyReader:
         data = self._blob(count * self._width)
         if self._width == 8:
             return words_of(data)
-        return array("Q", struct.unpack(f"<{count}I", data))
+        return array("Q", (value for (value,) in struct.iter_unpack("<I", data)))
 
     def _extended_info(self) -> ExtendedInfo:
         (mark,) = self._longs(1)
@@ -348,7 +348,9 @@ class LegacyReader:
     def _pv_tail(self) -> Iterator[Item]:
         self._what = "unmapped pfns"
         (unmapped,) = self._unpack("<I")
-        self._longs(unmapped)
+        size = unmapped * self._width
+        if self._source.skip(size) < size:
+            raise self._wrong("the stream ends", "nothing more", f"{unmapped} pfns", TruncatedError)
         info = self._info
         for vcpu in self._online:
             self._what = f"vcpu {vcpu}"

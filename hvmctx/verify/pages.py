@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from itertools import islice, pairwise
 
 from hvmctx.abi import streams
+from hvmctx.indexing import LARGEST_KEPT
 from hvmctx.memory_map import MemoryMap, differing_pages, runs_of, runs_of_record
 from hvmctx.stream.pages import length_of, words_of
 from hvmctx.stream.reader import LIBXC
@@ -143,5 +144,7 @@ def mismatches(image: Image, verify: int) -> Iterator[tuple[int, int]]:
 def _holds(image: Image, record: IndexedRecord) -> bool:
     """Whether the record is as long as its words say."""
     if record.count < 1 or record.words_size != 8 * record.count:
+        return False
+    if record.words_size > LARGEST_KEPT - streams.PAGE_HEAD_SIZE:  # which the tables have told of
         return False
     return record.length == length_of(record.count, image.words(record)[7::8])

@@ -297,6 +297,10 @@ _PVH = ("PCI_IRQ", "ISA_IRQ", "PCI_LINK")
 """What a guest without emulated devices has of them."""
 
 
+MOST_OF_A_RULE = 10_000
+"""Findings of one rule about one context."""
+
+
 def findings_of(
     context: HvmContext, base_offset: int = 0, vmport: VmportProfile | None = None
 ) -> list[Finding]:
@@ -313,8 +317,14 @@ class _Judging:
         self._base = base_offset
         self._vmport = vmport
         self.findings: list[Finding] = []
+        self._times: dict[str, int] = {}
 
     def _say(self, severity: str, rule: str, text: str, record: Record | None = None) -> None:
+        self._times[rule] = self._times.get(rule, 0) + 1
+        if self._times[rule] > MOST_OF_A_RULE:
+            return
+        if self._times[rule] == MOST_OF_A_RULE:
+            text += "; more of these are not told"
         offset = self._base + ((record.offset or 0) if record else self._context.size)
         name = f"{record.name}/{record.instance}" if record else ""
         self.findings.append(
