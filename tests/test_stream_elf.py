@@ -92,3 +92,20 @@ def test_any_bytes(noise: bytes, keep: int) -> None:
         assert str(error).startswith("elf: offset 0x")
         return
     assert all(one.offset + one.in_file <= len(data) for one in core.segments)
+
+
+def test_notes_that_overlap_count_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many headers of one long note would make it many times as long."""
+    data = core_of([], [Note("x", 1, bytes(2000))])
+    header = 64  # of the file; its first program header is that of the notes
+    note = data[header : header + 56]
+    count = 5
+    moved = bytearray(note)
+    offset = struct.unpack_from("<Q", note, 8)[0] + 56 * (count - 1)
+    struct.pack_into("<Q", moved, 8, offset)
+    many = bytearray(data[:header]) + bytes(moved) * count + data[header + 56 :]
+    struct.pack_into("<H", many, 56, count)
+    assert len(Core.parse(BufferSource(bytes(many))).notes) == count
+    monkeypatch.setattr("hvmctx.stream.elf._LARGEST_NOTES", 8000)
+    with pytest.raises(FormatError, match="longer than notes are"):
+        Core.parse(BufferSource(bytes(many)))
