@@ -17,6 +17,7 @@ from hvmctx.errors import (
 )
 from hvmctx.indexing import (
     LARGEST_CONFIG,
+    LARGEST_HEAD,
     LARGEST_KEPT,
     IndexedRecord,
     Indexer,
@@ -188,6 +189,10 @@ class Image:
     def _bytes_of(self, record: IndexedRecord, size: int) -> bytes | memoryview:
         if record.kept is not None and len(record.kept) >= size:
             return record.kept[:size]
+        kept = record.kept
+        cut = self.stopped is not None and record.end > self.end
+        if cut and kept is not None and len(kept) < record.length and len(kept) != LARGEST_HEAD:
+            raise cut_off(record, len(kept))
         if size > LARGEST_KEPT:
             raise LengthError(
                 "longer than a body is read", layer=record.layer, offset=record.offset,
@@ -379,7 +384,8 @@ class Image:
 
     @property
     def restored_memory(self) -> MemoryMap:
-        """The memory that a restore leaves the guest with."""
+        """The memory that a restore leaves the guest with; the pages of xenstore, console and
+        the device model's rings, which it blanks, as they were sent."""
         from hvmctx.memory_map import MemoryMap
 
         return MemoryMap.restored(self)

@@ -23,7 +23,7 @@ MOST_KEPT = 256 << 20
 """Of all bodies of an input that cannot be read again."""
 LARGEST_CONFIG = 16 << 20
 """A configuration is read whole; xl's are kilobytes."""
-_LARGEST_HEAD = 4096
+LARGEST_HEAD = 4096
 """What is kept of a body that is too long to be kept."""
 
 
@@ -192,7 +192,7 @@ class Indexer:
             self._page_data(record)
         elif not source.seekable:
             room = min(LARGEST_KEPT, self._room)
-            record.kept = source.read(record.length if record.length <= room else _LARGEST_HEAD)
+            record.kept = source.read(record.length if record.length <= room else LARGEST_HEAD)
             self._room -= len(record.kept)
         if not record.known:
             self._unknown(record)

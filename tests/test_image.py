@@ -375,3 +375,15 @@ def test_release() -> None:
     converted = libxc_head()[:32] + bytes(4) + libxc_head()[36:]
     with open_image(converted + record(0)) as image:
         assert str(image.release) == "newest"
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_body_that_is_cut_off_is_called_so(piped: bool) -> None:
+    """In a pipe as in a file: it did not go by, it is not there."""
+    data = libxc_stream(record(10, struct.pack("<II2Q", 1, 0, 17, 5)))
+    cut = data[: data.index(struct.pack("<II2Q", 1, 0, 17, 5)) + 12]
+    with (
+        open_image(Pipe(cut) if piped else cut) as image,
+        pytest.raises(TruncatedError, match="found 12 bytes, expected 24"),
+    ):
+        _ = image.params

@@ -139,6 +139,8 @@ def test_xenstore() -> None:
         (b'{"b_info": {"max_vcpus": "\\ud800"}, "c_info": {"uuid": 5}}', "x86 HVM; Xen 4.17"),
         (b'{"c_info": {"name": "\\ud800"}}', r"x86 HVM '\ud800'; Xen 4.17"),
         (b"{broken", "x86 HVM; Xen 4.17"),
+        (b'{"b_info": {"max_vcpus": -1, "max_memkb": 1, "target_memkb": 1' + b"0" * 400 + b"}}",
+         "x86 HVM; Xen 4.17"),
         (b'{"c_info": 5, "b_info": [1]}', "x86 HVM; Xen 4.17"),
         (b'"text"', "x86 HVM; Xen 4.17"),
     ],

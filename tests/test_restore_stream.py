@@ -142,7 +142,7 @@ def test_every_rule(rule: str) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    elsewhere = {"libxc-length", "libxc-version", "stream-v2"}
+    elsewhere = {"libxc-length", "libxc-version", "stream-v2", "checkpoint-optional"}
     assert {rule.id for rule in RULES} | set(HEADER_RULES) == set(CASES) | elsewhere
 
 
@@ -192,6 +192,8 @@ BAD_TSC = record(8, bytes(280))
         (BAD_TSC + record(0), None),  # END, too, makes it go on from there
         (CHECKPOINT + CHECKPOINT[:-20], None),
         (BAD_TSC + record(14), "tsc-length"),
+        (record(0x80000055) + CHECKPOINT, "checkpoint-optional"),
+        (record(0x80000055) + CONTEXT, None),  # never replayed
         (record(14)[:-1], None),
         (record(14, bytes(16))[:-1], None),  # cut off, so it is no checkpoint
     ],

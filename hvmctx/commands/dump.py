@@ -89,7 +89,7 @@ def run(args: Namespace) -> int:
             dialect = TextDialect(
                 _release(args.release, image), show_all=args.all, vmport=_vmport(args, context)
             )
-            sys.stdout.write("".join(dialect.dump(context, domid=_domid(args), wanted=wanted)))
+            sys.stdout.writelines(dialect.dump(context, domid=_domid(args), wanted=wanted))
         else:
             from hvmctx.render import forms
 

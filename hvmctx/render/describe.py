@@ -105,11 +105,16 @@ def _config(image: Image) -> Plain | None:
         "name": _as(str, created.get("name")),
         "uuid": _as(str, created.get("uuid")),
         "type": _as(str, created.get("type")),
-        "max_vcpus": _as(int, built.get("max_vcpus")),
+        "max_vcpus": _count(built.get("max_vcpus")),
         "online_vcpus": len(online) if isinstance(online, list) else None,
-        "max_memkb": _as(int, built.get("max_memkb")),
-        "target_memkb": _as(int, built.get("target_memkb")),
+        "max_memkb": _count(built.get("max_memkb")),
+        "target_memkb": _count(built.get("target_memkb")),
     }
+
+
+def _count(value: Any) -> int | None:
+    number = _as(int, value)
+    return number if number is not None and 0 <= number < 1 << 53 else None
 
 
 def _as(kind: type, value: Any) -> Any:

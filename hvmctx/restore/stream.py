@@ -65,6 +65,8 @@ class State:
         self.pv_width = 0
         self.max_pfn = -1
         self.vcpu0 = False
+        self.checkpoints = 0
+        self.queued_unknown = False
 
     @property
     def longest(self) -> int:
@@ -241,6 +243,7 @@ RULES = (
     _S(LIBXC, "PAGE_DATA", "page-data-pfn", _pfn_beyond, "a pfn is beyond the PV guest's p2m"),
     _S(LIBXC, "PAGE_DATA", "page-data-length", _pages_missing, "the length is not that of the words and their pages"),
     _S(LIBXC, "PAGE_DATA", "page-data-huge", _beyond_x86, "a pfn is beyond the memory of any x86 guest, and the bitmap for it beyond any host's"),
+    _S(LIBXC, "CHECKPOINT", "checkpoint-optional", lambda s, r: s.queued_unknown, "an unknown optional record since the last checkpoint: replayed with it, that makes the CHECKPOINT itself one that is not handled"),
     _S(LIBXC, "CHECKPOINT", "checkpoint", lambda s, r: not s.checkpointed, "a checkpoint in a restore that is not of a checkpointed stream"),
     _S(LIBXC, "STATIC_DATA_END", "static-end-twice", lambda s, r: s.static_end, "the static data have ended before", STATIC_DATA_SINCE),
     _S(LIBXC, "X86_CPUID_POLICY", "cpuid-policy-length", _not_rows_of(24), "empty, or not whole rows of 24 bytes", STATIC_DATA_SINCE),
@@ -432,6 +435,10 @@ def _note(state: State, record: IndexedRecord) -> None:
     )
     if number == streams.LIBXC_STATIC_DATA_END or (state.version == 2 and number == ends_static):
         state.static_end = True
+    elif number == streams.LIBXC_CHECKPOINT:
+        state.checkpoints += 1
+    elif not state.handles(number) and state.checkpoints:  # optional, or it were refused
+        state.queued_unknown = True
     elif number == streams.LIBXC_X86_PV_INFO:
         state.pv_width = state.head(record, 1)[0]
     elif number == streams.LIBXC_X86_PV_VCPU_BASIC and record.length > 8:
