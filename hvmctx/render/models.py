@@ -123,7 +123,9 @@ class ContextModel(_Model):
 
     @classmethod
     def of(cls, context: HvmContext) -> ContextModel:
-        return cls.from_dict(context_to_plain(context))
+        plain = context_to_plain(context)  # needs none of from_dict's checks, which take long
+        records = [RecordModel(**entry) for entry in plain["records"]]
+        return cls(records, plain["tail"], plain["damage"])
 
     def to_context(self) -> HvmContext:
         """Raises FieldError for a value that does not fit."""
@@ -162,7 +164,8 @@ class ImageModel(_Model):
 
     @classmethod
     def of(cls, image: Image) -> ImageModel:
-        return cls.from_dict(image_to_plain(image))
+        plain = image_to_plain(image)
+        return cls(plain["format"], [ItemModel(**entry) for entry in plain["items"]], plain["tail"])
 
     def to_bytes(self) -> bytes:
         """Raises FieldError for a value that does not fit."""
