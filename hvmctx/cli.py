@@ -157,7 +157,7 @@ def _parse(command: Any, name: str, arguments: list[str]) -> Any:
             raise UsageError(f"{self.prog.removeprefix('hvmctx ')}: {message}")
 
     parser = Parser(prog=f"hvmctx {name}", description=command.__doc__, allow_abbrev=False)
-    parser.set_defaults(command=name, **(defaults or {}))
+    parser.set_defaults(**(defaults or {}))
     command.add_arguments(parser)
     return parser.parse_args(arguments)
 

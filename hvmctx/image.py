@@ -176,11 +176,15 @@ class Image:
         if self._words_of[0] is not record:
             from hvmctx.stream.pages import is_plain
 
-            start = bytes(self._bytes_of(record, streams.PAGE_HEAD_SIZE + record.words_size))
-            words = start[streams.PAGE_HEAD_SIZE :]
-            plain = start[4:8] == bytes(4) and is_plain(words, record.count, record.length)
+            head, words = self._head_and_words(record)
+            plain = head[4:] == bytes(4) and is_plain(words, record.count, record.length)
             self._words_of = record, words, plain
         return self._words_of
+
+    def _head_and_words(self, record: IndexedRecord) -> tuple[bytes, bytes]:
+        size = streams.PAGE_HEAD_SIZE
+        start = bytes(self._bytes_of(record, size + record.words_size))
+        return start[:size], start[size:]
 
     def start_of(self, record: IndexedRecord, size: int) -> bytes | memoryview:
         """The first `size` bytes of a body, or all of a shorter one."""
@@ -370,8 +374,7 @@ class Image:
 
             self._page_words = WordCounts()
             for record in self.batches:
-                start = self._bytes_of(record, streams.PAGE_HEAD_SIZE + record.words_size)
-                self._page_words.add(bytes(start[streams.PAGE_HEAD_SIZE :]))
+                self._page_words.add(self._head_and_words(record)[1])
         return self._page_words
 
     @property

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hvmctx.image import Image
     from hvmctx.stream.pages import WordCounts
 
-LARGEST_KEPT = 128 << 20
+LARGEST_KEPT = streams.LARGEST_RECORD
 """Bodies beyond this are not read: the most that a libxc reader takes (4.10+)."""
 MOST_KEPT = 256 << 20
 """Of all bodies of an input that cannot be read again."""

@@ -11,6 +11,7 @@ import glob
 import os
 
 from hvmctx.errors import InputError
+from hvmctx.image import LARGEST_CONTEXT
 
 LIBRARY_VARIABLE = "HVMCTX_LIBXENCTRL"
 """Environment variable that names the library to load instead of looking for it."""
@@ -24,7 +25,6 @@ _PLACES = (
 )
 _LARGEST_DOMID = 0x7FEF
 """Ids above are reserved for special domains (DOMID_FIRST_RESERVED is 0x7ff0)."""
-_LARGEST_CONTEXT = 64 << 20
 
 
 def domain_context(domid: int) -> bytes:
@@ -46,7 +46,7 @@ def _get_context(library: ctypes.CDLL, handle: int, domid: int) -> bytes:
     size = library.xc_domain_hvm_getcontext(handle, domid, None, 0)
     if size < 0:
         raise InputError(f"domain {domid}: cannot get the length of its context: {_reason()}")
-    if size > _LARGEST_CONTEXT:
+    if size > LARGEST_CONTEXT:
         raise InputError(f"domain {domid}: claims a context of {size} bytes")
     buffer = ctypes.create_string_buffer(size)
     got = library.xc_domain_hvm_getcontext(handle, domid, buffer, size)

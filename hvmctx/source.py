@@ -25,6 +25,15 @@ CHUNK = 1 << 20
 """Most bytes asked of a pipe at once, and held while discarding."""
 
 
+def flat(buffer: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
+    """The buffer as one row of bytes: a copy of a view that is none."""
+    if isinstance(buffer, memoryview) and not (
+        buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
+    ):
+        return buffer.tobytes()
+    return buffer
+
+
 class Source:
     """Base of all sources: what a seekable source does with `read_at` alone."""
 
@@ -108,9 +117,7 @@ class BufferSource(Source):
     name = "buffer"
 
     def __init__(self, buffer: bytes | bytearray | memoryview) -> None:
-        view = memoryview(buffer)
-        plain = view.format == "B" and view.ndim == 1 and view.c_contiguous
-        self._view = view if plain else memoryview(view.tobytes())
+        self._view = memoryview(flat(memoryview(buffer)))
         super().__init__(len(self._view))
 
     def read_at(self, offset: int, count: int) -> memoryview:

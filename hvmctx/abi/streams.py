@@ -154,6 +154,8 @@ RECORD_ALIGN = 8
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12
+LARGEST_RECORD = 128 << 20
+"""The most bytes of a libxc record, for its readers and writers alike (4.10+)."""
 PAGE_HEAD_SIZE = 8
 """Bytes of a PAGE_DATA record before its words: u32 count, u32 reserved."""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from hvmctx.abi import x86
 from hvmctx.abi.declare import VCPU, RecordType, by_name, by_typecode, typecode_of, typecodes_of
-from hvmctx.context.record import DESCRIPTOR_SIZE, Record, flat, pack_descriptor
+from hvmctx.context.record import DESCRIPTOR_SIZE, Record, pack_descriptor
 from hvmctx.errors import FormatError, MissingRecordError, TruncatedError
+from hvmctx.source import flat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

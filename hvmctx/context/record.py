@@ -8,6 +8,7 @@ from hvmctx.abi import x86
 from hvmctx.abi.declare import RecordType, by_typecode, typecode_of
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.errors import FieldError, UnknownRecordError
+from hvmctx.source import flat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,15 +197,6 @@ def _copied(
     typecode: int, instance: int, body: bytes, offset: int | None, length: int | None
 ) -> Record:
     return Record(typecode, instance, body, offset=offset, length=length)
-
-
-def flat(buffer: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
-    """The buffer as one row of bytes: a copy of a view that is none."""
-    if isinstance(buffer, memoryview) and not (
-        buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
-    ):
-        return buffer.tobytes()
-    return buffer
 
 
 def pack_descriptor(typecode: int, instance: int, length: int) -> bytes:

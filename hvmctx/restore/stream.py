@@ -65,13 +65,13 @@ class State:
         self.pv_width = 0
         self.max_pfn = -1
         self.vcpu0 = False
-        self.checkpoints = 0
+        self.queueing = False
         self.queued_unknown = False
 
     @property
     def longest(self) -> int:
         """The most bytes that a libxc record may have."""
-        return 128 << 20 if self.release.since(_LARGER_RECORDS_SINCE) else 8 << 20
+        return streams.LARGEST_RECORD if self.release.since(_LARGER_RECORDS_SINCE) else 8 << 20
 
     def handles(self, number: int) -> bool:
         """Whether this release knows a libxc record for this guest."""
@@ -436,8 +436,8 @@ def _note(state: State, record: IndexedRecord) -> None:
     if number == streams.LIBXC_STATIC_DATA_END or (state.version == 2 and number == ends_static):
         state.static_end = True
     elif number == streams.LIBXC_CHECKPOINT:
-        state.checkpoints += 1
-    elif not state.handles(number) and state.checkpoints:  # optional, or it were refused
+        state.queueing = True
+    elif not state.handles(number) and state.queueing:  # optional, or it were refused
         state.queued_unknown = True
     elif number == streams.LIBXC_X86_PV_INFO:
         state.pv_width = state.head(record, 1)[0]

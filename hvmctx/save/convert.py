@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.errors import TruncatedError, UnsupportedError, UsageError
+from hvmctx.indexing import walk
 from hvmctx.source import Source, open_source
 from hvmctx.stream import legacy
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
@@ -77,11 +78,7 @@ def convert(
 
 
 def _xl_header(source: Source, out: BinaryIO) -> None:
-    reader = StreamReader(XL)
-    data = bytes(source.read(reader.need))
-    if len(data) < reader.need:
-        raise _cut_off(reader.expecting, 0, len(data), reader.need)
-    header = reader.feed(data)
+    header = next(walk(source, StreamReader(XL)))
     assert isinstance(header, Header)  # which is what an xl file starts with
     fields = dict(header.fields)
     if fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2:
@@ -90,14 +87,10 @@ def _xl_header(source: Source, out: BinaryIO) -> None:
     out.write(streams.XL_MAGIC + streams.XL_HEADER.serialise(fields))
     copied = source.copy(header.length, out)
     if copied < header.length:
-        raise _cut_off("optional data", source.position, copied, header.length)
-
-
-def _cut_off(what: str, offset: int, found: int, expected: int) -> TruncatedError:
-    return TruncatedError(
-        "the input ends", layer=XL, offset=offset, record=what, found=f"{found} bytes",
-        expected=str(expected),
-    )  # fmt: skip
+        raise TruncatedError(
+            "the input ends", layer=XL, offset=source.position, record="optional data",
+            found=f"{copied} bytes", expected=str(header.length),
+        )  # fmt: skip
 
 
 def _recognise(source: Source, width: int | None, pv: bool | None) -> tuple[int, bool]:

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.stream.reader import Header
 
-LARGEST_RECORD = 128 << 20
+LARGEST_RECORD = streams.LARGEST_RECORD
 """What a writer refuses to go beyond, padding included (4.10+); page data are not bound by
 it."""
 _LARGEST_LENGTH = 0xFFFFFFFF
