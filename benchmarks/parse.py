@@ -11,7 +11,7 @@ from hvmctx.abi.declare import record_types
 from hvmctx.abi.fields import Layout
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from tests.samples import context_bytes
+from tests.builders.samples import context_bytes
 
 VCPUS = 16
 _CSTRUCT = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}

@@ -12,7 +12,7 @@ from benchmarks.walk import CONTEXT, TOOL
 from hvmctx.save.engine import save
 from hvmctx.save.guests import MemoryFileSource
 from hvmctx.save.simulated import Script, SimulatedGuest
-from hvmctx.save.sink import Nowhere
+from hvmctx.files.sink import Nowhere
 
 GIB = 1 << 30
 

@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 _WHERE = {
     "HvmContext": "hvmctx.context.hvm_context",
     "Record": "hvmctx.context.record",
-    "Image": "hvmctx.image",
-    "open_image": "hvmctx.image",
+    "Image": "hvmctx.image.image",
+    "open_image": "hvmctx.image.image",
     "Release": "hvmctx.abi.releases",
     "judge_image": "hvmctx.restore.image",
     "HvmctxError": "hvmctx.errors",

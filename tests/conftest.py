@@ -13,9 +13,9 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.fuzz.reference import Reference
-from tests.running import Result, Run, Said
-from tests.samples import DATA
-from tests.vmport_samples import busy_state
+from tests.builders.running import Result, Run, Said
+from tests.builders.samples import DATA
+from tests.builders.vmport import busy_state
 
 settings.register_profile(
     "suite",

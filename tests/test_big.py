@@ -12,9 +12,9 @@ import pytest
 from benchmarks.sparse import write_sparse_stream
 from hvmctx.abi import streams
 from hvmctx.errors import InputError, LengthError
-from hvmctx.image import open_image
-from tests.running import TOOL
-from tests.samples import EXAMPLE, context_bytes, libxc_head, xl_head
+from hvmctx.image.image import open_image
+from tests.builders.running import TOOL
+from tests.builders.samples import EXAMPLE, context_bytes, libxc_head, xl_head
 
 PEAK = """
 import resource, subprocess, sys
@@ -64,7 +64,7 @@ def test_claimed_lengths_that_a_sparse_file_makes_true(tmp_path: Path) -> None:
     long = sparse(tmp_path / "config", head, whole)
     with open_image(long) as image, pytest.raises(LengthError, match="any configuration"):
         _ = image.config
-    from hvmctx.render.models import Document
+    from hvmctx.json_form.document import Document
 
     with pytest.raises(InputError, match="strip it first"):
         Document.of_input(tmp_path / "context")

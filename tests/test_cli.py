@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hvmctx.cli import COMMANDS
-from tests.running import ROOT, TOOL, Run, bare
-from tests.samples import EXAMPLE, context_bytes
+from tests.builders.running import ROOT, TOOL, Run, bare
+from tests.builders.samples import EXAMPLE, context_bytes
 
 USAGE = [
     [], ["dump"], ["dump", "a", "b"], ["dump", "--bogus", "x"], ["x", "--release", "9.9"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hvmctx.image import Image
+from hvmctx.image.image import Image
 
 
 def test_api_names() -> None:

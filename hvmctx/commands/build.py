@@ -9,7 +9,7 @@ import sys
 from hvmctx.abi.fields import decimal
 from hvmctx.commands import inputs
 from hvmctx.errors import FieldError, UsageError
-from hvmctx.output import replacing
+from hvmctx.files.output import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.releases import Release
     from hvmctx.context.record import Record
-    from hvmctx.image import Image
+    from hvmctx.image.image import Image
     from hvmctx.save.guests import StillGuest
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
@@ -56,8 +56,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from hvmctx.abi.releases import Release
-    from hvmctx.image import open_image
-    from hvmctx.source import open_seekable
+    from hvmctx.image.image import open_image
+    from hvmctx.files.source import open_seekable
 
     release = Release(args.release) if args.release else None
     inputs.whole_file(args.output, "build", "an image is verified before it is done")
@@ -128,7 +128,7 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
     _set_context(args, guest, base, release, cpus)
     _set_params(args, guest, base)
     if args.policy:
-        from hvmctx.image import open_image
+        from hvmctx.image.image import open_image
 
         with open_image(inputs.no_domid(args.policy, "build")) as other:
             policies = _state_of(other, with_context=False)
@@ -176,13 +176,13 @@ def _set_context(
 def _context_of(path: str) -> bytes:
     data = inputs.read_file(path)
     if data.lstrip()[:1] == b"{":
-        from hvmctx.render.models import Document
+        from hvmctx.json_form.document import Document
 
         document = Document.from_text(data)
         if document.context is not None:
             return document.to_bytes()
         data = document.to_bytes()
-    from hvmctx.image import open_image
+    from hvmctx.image.image import open_image
 
     with open_image(data) as image:
         return image.hvm_context.to_bytes()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 
 from hvmctx.commands import inputs
-from hvmctx.output import replacing
+from hvmctx.files.output import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterable, Iterator
 
-    from hvmctx.diff import Difference
-    from hvmctx.image import Image
+    from hvmctx.edit.diff import Difference
+    from hvmctx.image.image import Image
 
 HELP = "say what differs between two images or contexts, field by field"
 TROUBLE = 2
@@ -31,8 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.image import open_image
-    from hvmctx.source import open_seekable
+    from hvmctx.image.image import open_image
+    from hvmctx.files.source import open_seekable
 
     if args.first == args.second == "-":
         raise UsageError("diff: only one of the two can be standard input")
@@ -72,7 +72,7 @@ def _as_json(differences: Iterable[Difference]) -> int:
 
 
 def _compare(one: Image, other: Image, memory: bool) -> Iterator[Difference]:
-    from hvmctx.diff import diff_contexts, diff_images
+    from hvmctx.edit.diff import diff_contexts, diff_images
 
     for image in (one, other):
         if image.format == LEGACY:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
-    from hvmctx.image import Image
+    from hvmctx.image.image import Image
 
     Wanted = Callable[[Record], bool]
 

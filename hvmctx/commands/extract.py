@@ -4,7 +4,7 @@ either the context or the streams, or (--what memory) the guest's memory."""
 from __future__ import annotations
 
 from hvmctx.commands import inputs
-from hvmctx.output import replacing
+from hvmctx.files.output import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
 
 
 def _memory(args: Namespace) -> int:
-    from hvmctx.export.memory import extract_memory
+    from hvmctx.edit.memory import extract_memory
 
     inputs.whole_file(args.output, "extract", "memory is written with holes")
     with inputs.open_seekable(args) as image:

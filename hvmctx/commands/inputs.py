@@ -7,7 +7,7 @@ import sys
 
 from hvmctx.abi.fields import decimal
 from hvmctx.errors import InputError, UsageError
-from hvmctx.image import Image, open_image
+from hvmctx.image.image import Image, open_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def target_of(args: Namespace) -> tuple[Any, str | None]:
         return file_of(args.input), args.layer
     if args.layer not in (None, "context"):
         raise UsageError("a running domain gives a context: --layer does not go with DOMID")
-    from hvmctx.live import domain_context
+    from hvmctx.live.libxenctrl import domain_context
 
     return domain_context(int(args.input)), "context"
 
@@ -164,7 +164,7 @@ def target_of(args: Namespace) -> tuple[Any, str | None]:
 def open_seekable(args: Namespace) -> Image:
     """The image that INPUT names, by offset: pipes and compressed files go through a
     temporary file."""
-    from hvmctx.source import open_seekable
+    from hvmctx.files.source import open_seekable
 
     target, layer = target_of(args)
     return open_image(open_seekable(target), layer=layer)

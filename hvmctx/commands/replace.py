@@ -4,7 +4,7 @@ device model's file, or the body of one record."""
 from __future__ import annotations
 
 from hvmctx.commands import inputs
-from hvmctx.output import replacing
+from hvmctx.files.output import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable
 
-    from hvmctx.image import Image
+    from hvmctx.image.image import Image
     from hvmctx.restore.host import Host
 
 HELP = "say whether Xen would restore it, and if not, why"
@@ -65,7 +65,7 @@ def _host_of(args: Namespace) -> Callable[[Image, Release], Host]:
         return host_of
 
     def of_policy(_: Image, release: Release) -> Host:
-        from hvmctx.image import open_image
+        from hvmctx.image.image import open_image
 
         with open_image(inputs.no_domid(args.policy, "restore --policy")) as other:
             return host_of(other, release)

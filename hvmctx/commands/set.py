@@ -9,13 +9,13 @@ import sys
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.commands import inputs
 from hvmctx.errors import HvmctxError, UsageError
-from hvmctx.output import replacing
+from hvmctx.files.output import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from hvmctx.image import Image
+    from hvmctx.image.image import Image
 
 HELP = "write it with other values: CPU/0.rip=0x1000 ..."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvmctx.commands import inputs
-from hvmctx.output import replacing
+from hvmctx.files.output import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.render.models import Document
+    from hvmctx.json_form.document import Document
 
     target, layer = inputs.target_of(args)
     problems: list[FormatError] = []

@@ -11,7 +11,7 @@ from hvmctx.abi import x86
 from hvmctx.abi.declare import VCPU, RecordType, by_name, by_typecode, typecode_of, typecodes_of
 from hvmctx.context.record import DESCRIPTOR_SIZE, Record, pack_descriptor
 from hvmctx.errors import FormatError, MissingRecordError, TruncatedError
-from hvmctx.source import flat
+from hvmctx.files.source import flat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from hvmctx.abi import x86
 from hvmctx.abi.declare import RecordType, by_typecode, typecode_of
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.errors import FieldError, UnknownRecordError
-from hvmctx.source import flat
+from hvmctx.files.source import flat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.context.record import Record
     from hvmctx.edit.splice import Edit
-    from hvmctx.image import Image
-    from hvmctx.indexing import IndexedRecord
+    from hvmctx.image.image import Image
+    from hvmctx.image.indexing import IndexedRecord
 
 _PARAMS = "HVM_PARAMS"
 _VMPORT = "VMPORT"

@@ -21,8 +21,8 @@ from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.edit.splice import Edit
-    from hvmctx.image import Image
-    from hvmctx.indexing import IndexedRecord
+    from hvmctx.image.image import Image
+    from hvmctx.image.indexing import IndexedRecord
 
 HVM_CONTEXT, EMULATOR = "hvm-context", "emulator"
 _EMULATOR_IDS = 8

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hvmctx.copying import copy_range
-from hvmctx.source import Source
+from hvmctx.files.copying import copy_range
+from hvmctx.files.source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

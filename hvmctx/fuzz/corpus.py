@@ -8,7 +8,7 @@ import json
 import os
 
 from hvmctx.errors import InputError
-from hvmctx.output import replacing
+from hvmctx.files.output import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from hvmctx.errors import InputError
 from hvmctx.fuzz.minimise import minimise, simpler_contexts, simpler_vmport
 from hvmctx.fuzz.reference import Reference
 from hvmctx.fuzz.vmport import random_record
-from hvmctx.output import replacing
+from hvmctx.files.output import replacing
 from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.restore.vmport import Refused, Restored, restore
@@ -179,7 +179,7 @@ def context_model(host: Host) -> Callable[[bytes], str]:
 def stream_model(host: Host) -> Callable[[bytes], str]:
     """accept or refuse, of the toolstack's readers alone."""
     from hvmctx.errors import HvmctxError
-    from hvmctx.image import open_image
+    from hvmctx.image.image import open_image
     from hvmctx.restore.stream import judge
     from hvmctx.stream.reader import LIBXC
 

@@ -11,13 +11,13 @@ from hvmctx.abi.releases import Release
 from hvmctx.errors import HvmctxError, InputError, UsageError
 from hvmctx.fuzz.contexts import mutate_context
 from hvmctx.fuzz.streams import mutate_stream
-from hvmctx.image import open_image
-from hvmctx.output import replacing
+from hvmctx.image.image import open_image
+from hvmctx.files.output import replacing
 from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.restore.image import judge_image
 from hvmctx.restore.verdict import ACCEPT, REFUSE, Verdict
-from hvmctx.source import open_seekable
+from hvmctx.files.source import open_seekable
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False

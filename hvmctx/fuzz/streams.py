@@ -9,8 +9,8 @@ from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.fuzz.contexts import mutate_context, valid_context
 from hvmctx.fuzz.values import LENGTHS, around
-from hvmctx.image import Image, open_image
-from hvmctx.indexing import IndexedRecord
+from hvmctx.image.image import Image, open_image
+from hvmctx.image.indexing import IndexedRecord
 from hvmctx.stream.libxc import HvmParams, TscInfo
 from hvmctx.stream.reader import LIBXC, Header
 from hvmctx.stream.writer import StreamWriter

@@ -21,7 +21,7 @@ from hvmctx.findings import ERROR
 from hvmctx.fuzz.contexts import mutate_context, valid_context
 from hvmctx.fuzz.streams import mutate_stream, valid_stream
 from hvmctx.fuzz.vmport import mutate_record, random_record
-from hvmctx.image import open_image
+from hvmctx.image.image import open_image
 from hvmctx.render.text import TextDialect
 from hvmctx.restore import vmport as loader
 from hvmctx.restore.context import WALK, load, rules
@@ -29,7 +29,7 @@ from hvmctx.restore.context_rules import RULES as CONTEXT_RULES
 from hvmctx.restore.host import PVH_DEVICES, Host
 from hvmctx.restore.stream import HEADER_RULES, StreamJudge
 from hvmctx.restore.stream import RULES as STREAM_RULES
-from hvmctx.source import is_compressed
+from hvmctx.files.source import is_compressed
 from hvmctx.stream.writer import StreamWriter
 from hvmctx.verify import strict_context, strict_stream, verifier
 from hvmctx.verify.views import VIEWS, verify
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from hvmctx.image import Image
-    from hvmctx.indexing import IndexedRecord
+    from hvmctx.image.image import Image
+    from hvmctx.image.indexing import IndexedRecord
 
 LARGEST = 1 << 20
 """Longer inputs are not looked at: they only take longer."""
@@ -247,7 +247,7 @@ _VMPORT_KNOWN = {*loader.RULES, "restored"} - {"vmport-allocated"}
 
 def run_json(data: bytes) -> set[str]:
     """Any text becomes bytes or an HvmctxError; those bytes become the same again."""
-    from hvmctx.render.models import Document
+    from hvmctx.json_form.document import Document
 
     try:
         made = Document.from_text(data).to_bytes()
@@ -346,7 +346,7 @@ def _vmport_seeds(rng: random.Random) -> list[bytes]:
 
 
 def _json_seeds(rng: random.Random) -> list[bytes]:
-    from hvmctx.render.models import Document
+    from hvmctx.json_form.document import Document
 
     small = HvmContext(valid_context(rng).entries[-6:]).to_bytes()
     writer = StreamWriter("libxc")

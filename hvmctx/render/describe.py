@@ -6,9 +6,9 @@ from contextlib import suppress
 
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError, MissingRecordError
-from hvmctx.image import Image
-from hvmctx.indexing import IndexedRecord
-from hvmctx.stream import handlers
+from hvmctx.image.image import Image
+from hvmctx.image.indexing import IndexedRecord
+from hvmctx.image import handlers
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, Header
 
 TYPE_CHECKING = False

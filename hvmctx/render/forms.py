@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.render.plain import document_of, ending_to_plain, record_to_plain
+from hvmctx.json_form.context import document_of, ending_to_plain, record_to_plain
 from hvmctx.render.table import Table
 
 TYPE_CHECKING = False

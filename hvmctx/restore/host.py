@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hvmctx.abi.vmport import VmportProfile
-    from hvmctx.image import Image
+    from hvmctx.image.image import Image
 
 AMD, INTEL = "amd", "intel"
 _VENDORS = {b"AuthenticAMD": AMD, b"HygonGenuine": AMD, b"GenuineIntel": INTEL}

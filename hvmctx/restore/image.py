@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hvmctx.abi.releases import Release
-    from hvmctx.image import Image
+    from hvmctx.image.image import Image
     from hvmctx.restore.stream import StreamJudge
 
 

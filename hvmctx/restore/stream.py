@@ -13,7 +13,7 @@ import struct
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release, Window
 from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
-from hvmctx.indexing import LARGEST_KEPT, Watcher
+from hvmctx.image.indexing import LARGEST_KEPT, Watcher
 from hvmctx.restore.verdict import REFUSE, Verdict
 from hvmctx.stream.pages import length_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from hvmctx.image import Image
-    from hvmctx.indexing import IndexedRecord
+    from hvmctx.image.image import Image
+    from hvmctx.image.indexing import IndexedRecord
 
 _LARGER_RECORDS_SINCE = "4.10"
 _PV, _HVM = streams.GUEST_X86_PV, streams.GUEST_X86_HVM

@@ -16,7 +16,7 @@ from hvmctx.findings import ERROR, Finding
 from hvmctx.save.engine import Saved, save
 from hvmctx.save.guests import StillGuest
 from hvmctx.save.libxl import DeviceModelData, DeviceModelFile, LibxlSave, write
-from hvmctx.save.sink import Sink
+from hvmctx.files.sink import Sink
 from hvmctx.stream.xlfile import serialise_config
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from hvmctx.abi.releases import Release
-    from hvmctx.save.sink import Buffer
+    from hvmctx.files.sink import Buffer
     from hvmctx.stream.writer import StreamWriter
 
 LAYERS = ("xl", "libxl", "libxc")

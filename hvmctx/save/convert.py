@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.errors import TruncatedError, UnsupportedError, UsageError
-from hvmctx.indexing import walk
-from hvmctx.source import Source, open_source
+from hvmctx.image.indexing import walk
+from hvmctx.files.source import Source, open_source
 from hvmctx.stream import legacy
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
 from hvmctx.stream.legacy import LegacyReader
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, BinaryIO
 
-    from hvmctx.source import Target
+    from hvmctx.files.source import Target
 
 CONVERTED_BY = (0, 1)
 """The Xen version that says that a stream was converted: major 0, minor the converter's."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from hvmctx.image import Image
-    from hvmctx.save.sink import Buffer
+    from hvmctx.image.image import Image
+    from hvmctx.files.sink import Buffer
 
 _PAGE = streams.PAGE_SIZE
 _DATA = bytes(sorted(streams.PAGE_TYPES_WITH_DATA))

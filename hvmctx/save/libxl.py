@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from hvmctx.save.sink import Buffer, Sink
+    from hvmctx.files.sink import Buffer, Sink
 
 IDLE, START, HELPER, RECORDS, STOPPING, COMPLETE = (
     "idle", "stream start", "helper", "records", "stopping", "complete",

@@ -18,7 +18,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FormatError, InputError, LengthError, MissingRecordError, UnsupportedError
 from hvmctx.save.guests import Runs, StillGuest, data_stretches
-from hvmctx.source import open_source
+from hvmctx.files.source import open_source
 from hvmctx.stream.elf import LAYER, Core, Segment
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from hvmctx.save.sink import Buffer
+    from hvmctx.files.sink import Buffer
 
 _PAGE = streams.PAGE_SIZE
 _LONG_CODE = 1 << 21

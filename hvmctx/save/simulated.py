@@ -14,14 +14,14 @@ from hvmctx.abi import streams
 from hvmctx.errors import UsageError
 from hvmctx.save.engine import PrecopyStats, Saved, default_policy, save
 from hvmctx.save.guests import StillGuest
-from hvmctx.save.sink import Nowhere
+from hvmctx.files.sink import Nowhere
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Protocol
 
-    from hvmctx.save.sink import Buffer
+    from hvmctx.files.sink import Buffer
 
     class Workload(Protocol):
         def dirtied(self, fetch: int, seconds: float) -> Iterable[tuple[int, int]]:

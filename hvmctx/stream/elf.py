@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from hvmctx.source import Source
+    from hvmctx.files.source import Source
 
 LAYER = "elf"
 MAGIC = b"\x7fELF"

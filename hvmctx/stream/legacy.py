@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hvmctx.source import Source
+    from hvmctx.files.source import Source
 
 MAX_BATCH = 1024
 MAX_VCPU_ID = 4095

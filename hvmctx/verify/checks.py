@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import islice
 
 from hvmctx.findings import Finding
-from hvmctx.indexing import LARGEST_KEPT, Watcher
+from hvmctx.image.indexing import LARGEST_KEPT, Watcher
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from hvmctx.image import Image
-    from hvmctx.indexing import IndexedRecord
+    from hvmctx.image.image import Image
+    from hvmctx.image.indexing import IndexedRecord
     from hvmctx.stream.reader import Header
 
 _HEAD = 64

@@ -7,7 +7,7 @@ from functools import partial
 
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.findings import ERROR, Finding
-from hvmctx.indexing import Watcher
+from hvmctx.image.indexing import Watcher
 from hvmctx.restore.host import Host
 from hvmctx.restore.image import judge_image
 from hvmctx.restore.stream import StreamJudge, reader_kind
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hvmctx.abi.vmport import VmportProfile
-    from hvmctx.image import Image
-    from hvmctx.indexing import IndexedRecord
+    from hvmctx.image.image import Image
+    from hvmctx.image.indexing import IndexedRecord
     from hvmctx.stream.reader import Header
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 
 from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
-from hvmctx.indexing import Note
+from hvmctx.image.indexing import Note
 from hvmctx.stream.libxc import MOST_ROWS
 from hvmctx.stream.qemu import MAGIC
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hvmctx.image import Image
-    from hvmctx.indexing import IndexedRecord
+    from hvmctx.image.image import Image
+    from hvmctx.image.indexing import IndexedRecord
 
 _STATIC, _MEMORY, _STATE = 0, 1, 2
 _PHASES = {

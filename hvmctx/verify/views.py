@@ -7,8 +7,8 @@ from __future__ import annotations
 from hvmctx.abi.releases import Release
 from hvmctx.errors import FormatError, HvmctxError, UsageError
 from hvmctx.findings import ERROR, SEVERITIES, Finding
-from hvmctx.image import open_image
-from hvmctx.indexing import Watcher
+from hvmctx.image.image import open_image
+from hvmctx.image.indexing import Watcher
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.vmport import VmportProfile
-    from hvmctx.image import Image
-    from hvmctx.indexing import IndexedRecord
+    from hvmctx.image.image import Image
+    from hvmctx.image.indexing import IndexedRecord
     from hvmctx.stream.reader import Header
 
 VERIFIER, RESTORE, STRICT = "verifier", "restore", "strict"

@@ -1,1 +1,0 @@
-"""A guest's memory for other programs: raw files, ELF cores."""

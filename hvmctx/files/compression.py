@@ -1,0 +1,178 @@
+"""gzip and xz from the standard library, zstd and lz4 with the extra, over any source.
+
+Decompression is forward only, bounded in memory (a window of at most 256 MiB is accepted
+of xz and zstd), and what is damaged ends the source: its `trouble` is then a `FormatError`
+of the layer gzip, xz, zstd or lz4.
+"""
+
+from __future__ import annotations
+
+import importlib
+import lzma
+import zlib
+
+from hvmctx.errors import FormatError, InputError, TruncatedError
+from hvmctx.files.source import PipeSource, Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_WINDOW = 1 << 28
+_CHUNK = 1 << 16
+
+
+class _Gzip:
+    """zlib's decompressor with the interface of lzma's."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(wbits=31)
+        self._left = b""
+        self._full = False
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        out = self._inner.decompress(self._left + data, max_length)
+        self._left = self._inner.unconsumed_tail
+        self._full = len(out) == max_length  # zlib may hold back more output then
+        return out
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._left and not self._full
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+
+class _Zstd:
+    """zstandard's decompressor with the interface of lzma's. It cannot bound its output,
+    so it is fed little by little: a block of four bytes gives 128 KiB at most."""
+
+    _PIECE = 256
+
+    def __init__(self) -> None:
+        library = importlib.import_module("zstandard")
+        self._inner = library.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        self._input = b""
+        self._output = b""
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        self._input += data
+        if not self._output and self._input:
+            piece, self._input = self._input[: self._PIECE], self._input[self._PIECE :]
+            self._output = self._inner.decompress(piece)
+        out, self._output = self._output[:max_length], self._output[max_length:]
+        return out
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._input and not self._output
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._inner.eof) and not self._output
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._inner.unused_data) + self._input
+
+
+def _xz() -> Any:
+    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_WINDOW)
+
+
+def _lz4() -> Any:
+    return importlib.import_module("lz4.frame").LZ4FrameDecompressor()
+
+
+_FORMATS: dict[bytes, tuple[str, Callable[[], Any]]] = {
+    b"\x1f\x8b": ("gzip", _Gzip),
+    b"\xfd7": ("xz", _xz),
+    b"\x28\xb5": ("zstd", _Zstd),
+    b"\x04\x22": ("lz4", _lz4),
+}
+
+
+class _Decompressor:
+    """A file-like reader of the decompressed bytes. Members may follow one another."""
+
+    def __init__(self, source: Source, name: str, make: Callable[[], Any]) -> None:
+        self._source = source
+        self._name = name
+        self._make = make
+        self._inner = make()
+        self._input = b""
+        self._at_start = False
+        self.trouble: FormatError | None = None
+
+    def read(self, count: int) -> bytes:
+        """Nothing more where the data are damaged: `trouble` then says how."""
+        if self.trouble is None:
+            try:
+                return self._decompress(count)
+            except FormatError as error:
+                self.trouble = error
+        return b""
+
+    def _decompress(self, count: int) -> bytes:
+        while True:
+            if self._inner.eof and not self._next_member():
+                return b""
+            if self._inner.needs_input and not self._input:
+                self._input = bytes(self._source.read(_CHUNK))
+                if not self._input:
+                    if self._at_start:
+                        return b""
+                    raise self._error(TruncatedError, "the compressed data end early")
+            data, self._input = self._input, b""
+            try:
+                out: bytes = self._inner.decompress(data, count)
+            except Exception as error:  # each library has its own
+                raise self._error(FormatError, f"damaged compressed data ({error})") from error
+            self._at_start = False
+            if out:
+                return out
+
+    def _next_member(self) -> bool:
+        rest = (self._inner.unused_data or b"").lstrip(b"\0")  # tapes and disks are padded
+        while not rest and (more := bytes(self._source.read(_CHUNK))):
+            rest = more.lstrip(b"\0")
+        self._input = rest
+        self._inner = self._make()
+        self._at_start = True
+        return bool(self._input)
+
+    def _error(self, kind: type[FormatError], problem: str) -> FormatError:
+        return kind(problem, layer=self._name, offset=self._source.position)
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class _DecompressedSource(PipeSource):
+    def __init__(self, reader: _Decompressor, name: str, compression: str) -> None:
+        super().__init__(reader, name, owned=True)
+        self.compression = compression
+        self._reader = reader
+
+    @property
+    def trouble(self) -> FormatError | None:
+        return self._reader.trouble
+
+
+def decompressed(source: Source, head: bytes) -> PipeSource:
+    """The contents of a compressed source, whose first bytes are `head`."""
+    name, make = _FORMATS[head[:2]]
+    try:
+        reader = _Decompressor(source, name, make)
+    except ImportError:
+        raise InputError(
+            f"{source.name}: compressed with {name}, which needs `pip install hvmctx[compression]`"
+        ) from None
+    return _DecompressedSource(reader, source.name, name)

@@ -1,0 +1,374 @@
+"""Where bytes come from: files by offset, pipes in one pass, buffers without copying.
+
+A `Source` is read forwards: `read`, `skip`, `position`. One that is `seekable` also
+answers `read_at`. No call allocates by a length that the input claims: what is not there
+is not allocated.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+
+from hvmctx.errors import HvmctxError, InputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+    from hvmctx.errors import FormatError
+
+    Target = str | os.PathLike[str] | bytes | bytearray | memoryview | Any
+
+CHUNK = 1 << 20
+"""Most bytes asked of a pipe at once, and held while discarding."""
+
+
+def flat(buffer: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
+    """The buffer as one row of bytes: a copy of a view that is none."""
+    if isinstance(buffer, memoryview) and not (
+        buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
+    ):
+        return buffer.tobytes()
+    return buffer
+
+
+class Source:
+    """Base of all sources: what a seekable source does with `read_at` alone."""
+
+    seekable = True
+    name = "input"
+    compression = ""
+    start = 0
+    """Where in its file the source begins."""
+
+    def __init__(self, size: int) -> None:
+        self.position = 0
+        self.size: int | None = size
+
+    def read_at(self, offset: int, count: int) -> bytes | memoryview:
+        """Up to `count` bytes at `offset`; fewer only at the end. Does not move. Raises
+        InputError where reading fails, and for a source that is not seekable."""
+        raise NotImplementedError
+
+    def read(self, count: int) -> bytes | memoryview:
+        """Up to `count` bytes at `position`; fewer only at the end."""
+        data = self.read_at(self.position, count)
+        self.position += len(data)
+        return data
+
+    def whole_size(self) -> int:
+        """How many bytes there are. Raises InputError for a source that is not seekable."""
+        if self.size is None:
+            raise self._once()
+        return self.size
+
+    def _once(self) -> InputError:
+        return InputError(f"{self.name}: cannot be read twice")
+
+    @property
+    def trouble(self) -> FormatError | None:
+        """What ended the source early: of compressed data that are damaged, what comes
+        before the damage is read as if that were all."""
+        return None
+
+    def raise_trouble(self) -> None:
+        """Raise it, where somebody wants all or nothing. Looks whether there is more."""
+        self.peek(1)
+        if self.trouble is not None:
+            raise self.trouble
+
+    def peek(self, count: int) -> bytes:
+        """The next bytes, which a later `read` gives again."""
+        return bytes(self.read_at(self.position, count))
+
+    def skip(self, count: int) -> int:
+        """Move forwards. Returns how many bytes there were to skip."""
+        moved = max(0, min(count, self.whole_size() - self.position))
+        self.position += moved
+        return moved
+
+    def copy(self, count: int, out: BinaryIO) -> int:
+        """Write the next `count` bytes to `out`, a chunk at a time. Returns how many there
+        were."""
+        left = count
+        while left:
+            data = self.read(min(left, CHUNK))
+            if not data:
+                break
+            out.write(data)
+            left -= len(data)
+        return count - left
+
+    def close(self) -> None:
+        """Release what the source itself opened."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class BufferSource(Source):
+    """Bytes in memory. Reads are views, never copies."""
+
+    name = "buffer"
+
+    def __init__(self, buffer: bytes | bytearray | memoryview) -> None:
+        self._view = memoryview(flat(memoryview(buffer)))
+        super().__init__(len(self._view))
+
+    def read_at(self, offset: int, count: int) -> memoryview:
+        return self._view[offset : offset + count]
+
+
+class FileSource(Source):
+    """A regular file or block device, by offset, from `start` on."""
+
+    def __init__(self, fd: int, name: str, *, start: int = 0, owned: bool = True) -> None:
+        self.name = name
+        self.start = start
+        self._fd = fd
+        self._owned = owned
+        try:
+            status = os.fstat(fd)
+            regular = stat.S_ISREG(status.st_mode)
+            size = status.st_size if regular else os.lseek(fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise InputError(f"{name}: {error.strerror}") from error
+        super().__init__(max(0, size - start))
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        count = min(count, self.whole_size() - offset)
+        if count <= 0:
+            return b""
+        try:
+            data = os.pread(self._fd, count, self.start + offset)
+            while len(data) < count:  # the kernel gives at most 2 GiB at once
+                more = os.pread(self._fd, count - len(data), self.start + offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise InputError(f"{self.name}: {error.strerror}") from error
+        return data
+
+    def close(self) -> None:
+        if self._owned and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class ObjectSource(Source):
+    """A seekable object that only acts like a file, from where it stood when given."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.name = str(getattr(file, "name", "file object"))
+        self._start = file.tell()
+        super().__init__(file.seek(0, os.SEEK_END) - self._start)
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        count = min(count, self.whole_size() - offset)
+        if count <= 0:
+            return b""
+        try:
+            self._file.seek(self._start + offset)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.name}: {error}") from error
+        return _read_up_to(self._file, count, self.name)
+
+
+class PipeSource(Source):
+    """A file object read once, forwards. What is skipped is read in bounded pieces and
+    dropped."""
+
+    seekable = False
+
+    def __init__(self, file: Any, name: str, *, owned: bool = False) -> None:
+        self.name = name
+        self._file = file
+        self._owned = owned
+        self._ahead = b""
+        self.position = 0
+        self.size = None
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        raise self._once()
+
+    def peek(self, count: int) -> bytes:
+        if len(self._ahead) < count:
+            self._ahead += _read_up_to(self._file, count - len(self._ahead), self.name)
+        return self._ahead[:count]
+
+    def read(self, count: int) -> bytes:
+        data, self._ahead = self._ahead[:count], self._ahead[count:]
+        if len(data) < count:
+            data += _read_up_to(self._file, count - len(data), self.name)
+        self.position += len(data)
+        return data
+
+    def skip(self, count: int) -> int:
+        left = count
+        while left:
+            got = len(self.read(min(left, CHUNK)))
+            if not got:
+                break
+            left -= got
+        return count - left
+
+    def close(self) -> None:
+        if self._owned:
+            self._file.close()
+
+
+def _read_up_to(file: Any, count: int, name: str) -> bytes:
+    """`count` bytes, fewer at the end of the file; pieces of at most CHUNK, so that a
+    claimed count costs nothing."""
+    pieces: list[bytes] = []
+    have = 0
+    try:
+        while have < count:
+            want = min(count - have, CHUNK)
+            data = file.read(want)
+            if data is None:  # a descriptor that does not block has nothing yet
+                _wait_for(file)
+                continue
+            if len(data) > want:
+                raise InputError(f"{name}: gave {len(data)} bytes, asked for {want}")
+            if not data:
+                break
+            pieces.append(data)
+            have += len(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    except HvmctxError:
+        raise
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror or error}") from error
+    except (EOFError, ValueError) as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _wait_for(file: Any) -> None:
+    from select import select
+
+    select([file], [], [])
+
+
+def open_source(target: Target) -> Source:
+    """A source over a path, a buffer (an mmap from where it stands), or a binary file object
+    (from where it stands; not closed); compressed data are decompressed on the way. A source
+    is taken as it is. Raises InputError."""
+    if isinstance(target, Source):
+        return target
+    if isinstance(target, (str, os.PathLike)):
+        source = _open_path(os.fspath(target))
+    else:
+        buffer = _buffer(target)
+        if buffer is not None:
+            source = BufferSource(buffer)
+        elif hasattr(target, "read"):
+            source = _open_object(target)
+        else:
+            raise InputError(f"cannot read from {type(target).__name__}")
+    try:
+        head = source.peek(8)
+        if is_compressed(head):
+            from hvmctx.files.compression import decompressed
+
+            return decompressed(source, head)
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def open_seekable(target: Target) -> Source:
+    """As `open_source`, but what can be read only once is first written to a temporary
+    file that vanishes when closed. Raises InputError when that has no room, too."""
+    source = open_source(target)
+    if source.seekable:
+        return source
+    from tempfile import TemporaryFile, gettempdir
+
+    with source:
+        try:
+            with TemporaryFile() as spool:
+                while data := source.read(CHUNK):
+                    spool.write(data)
+                source.raise_trouble()
+                spool.flush()
+                return FileSource(os.dup(spool.fileno()), source.name)
+        except OSError as error:
+            raise InputError(
+                f"{source.name}: to {gettempdir()}: {error.strerror or error}"
+            ) from error
+
+
+def _buffer(target: Any) -> memoryview | None:
+    try:
+        view = memoryview(target)
+    except (TypeError, ValueError):  # no buffer, or a closed one
+        return None
+    return view[target.tell() :] if hasattr(target, "tell") else view
+
+
+_COMPRESSED = (b"\x1f\x8b", b"\xfd7zX", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
+"""What gzip, xz, zstd and lz4 files start with; no Xen format starts so."""
+
+
+def is_compressed(head: bytes | bytearray | memoryview) -> bool:
+    """Whether an input that starts with these bytes is one that `open_source` looks
+    through."""
+    return bytes(head[:4]).startswith(_COMPRESSED)
+
+
+def _open_path(path: str) -> Source:
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL within the path
+        raise InputError(f"{path!r}: {error}") from error
+    try:
+        kind = os.fstat(fd).st_mode
+        if stat.S_ISDIR(kind):
+            raise InputError(f"{path}: is a directory")
+        if stat.S_ISREG(kind) or stat.S_ISBLK(kind):
+            return FileSource(fd, path)
+        return PipeSource(os.fdopen(fd, "rb", buffering=0), path, owned=True)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _open_object(file: Any) -> Source:
+    name = str(getattr(file, "name", "file object"))
+    try:
+        source = _by_descriptor(file, name)
+        if source is not None:
+            return source
+        seekable = bool(file.seekable()) if hasattr(file, "seekable") else False
+        source = ObjectSource(file) if seekable else PipeSource(file, name)
+        probe = file.read(0)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: {error}") from error
+    if not isinstance(probe, bytes):
+        raise InputError(f"{name}: opened as text, expected a binary file")
+    return source
+
+
+def _by_descriptor(file: Any, name: str) -> Source | None:
+    """A regular file that Python has opened: its descriptor takes offsets, and reads no
+    more than it is asked for, unlike a buffered object."""
+    if not isinstance(file, (io.FileIO, io.BufferedReader, io.BufferedRandom)):
+        return None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode) or not file.readable():
+        return None
+    file.flush()
+    return FileSource(file.fileno(), name, start=file.tell(), owned=False)

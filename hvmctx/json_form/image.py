@@ -1,0 +1,260 @@
+"""Whole images as plain dictionaries, lists, numbers and strings, and back without loss.
+
+An image is the list of its headers and records, in file order, and the bytes that follow
+the last of them. A record's body is taken apart where that can be undone exactly, and hex
+where not; page contents are hex too, so strip an image first that has many.
+
+The way back is as strict as that of `render.plain`. After an edit `length`, `name`, `padding`
+and, in an xl header, `optional_data_len` may be left out; `offset` is only told.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import fields, is_dataclass
+
+from hvmctx.abi import streams
+from hvmctx.errors import FieldError, HvmctxError
+from hvmctx.image.image import Image
+from hvmctx.image.indexing import IndexedRecord
+from hvmctx.json_form import checked as reading
+from hvmctx.json_form.context import context_from_plain, context_to_plain
+from hvmctx.json_form.checked import number, unhex, within
+from hvmctx.image import handlers
+from hvmctx.stream import xlfile
+from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header, record_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hvmctx.json_form.checked import Plain
+
+FORMATS = (XL, LIBXL, LIBXC)
+IMAGE_KEYS = ("format", "items", "tail")
+HEADER_KEYS = ("layer", "header", "offset", "fields", "config", "data")
+RECORD_KEYS = ("layer", "type", "name", "offset", "length", "payload", "body", "padding")
+CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)
+HEADERS: dict[tuple[str, str], streams.HeaderLayout] = {
+    (XL, "header"): streams.XL_HEADER,
+    (LIBXL, "header"): streams.LIBXL_HEADER,
+    (LIBXC, "image header"): streams.IMAGE_HEADER,
+    (LIBXC, "domain header"): streams.DOMAIN_HEADER,
+}
+
+
+def image_to_plain(image: Image) -> Plain:
+    """`format`, `items` (headers and records), `tail` (hex). Raises InputError for one that
+    is not seekable."""
+    whole = [record for record in image.records if record.end <= image.end]
+    items: list[Any] = sorted([*image.headers, *whole], key=lambda item: item.offset)
+    items = [item for item in items if item.end <= image.end]
+    source = image.source
+    size = source.whole_size()
+    return {
+        "format": image.format,
+        "items": [
+            _header_to_plain(image, item)
+            if isinstance(item, Header)
+            else _record_to_plain(image, item)
+            for item in items
+        ],
+        "tail": bytes(source.read_at(image.end, size - image.end)).hex(),
+    }
+
+
+def image_from_plain(plain: Plain) -> bytes:
+    """The inverse. Raises FieldError for what is no such form."""
+    given = reading.members(plain, IMAGE_KEYS)
+    reading.complete(given, ["items"])
+    items = reading.as_list(given["items"], "items")
+    pieces = []
+    for at, item in enumerate(items):
+        with within(reading.label(f"items[{at}]", item)):
+            is_header = reading.as_object(item).get("header") is not None
+            pieces.append(_header_bytes(item) if is_header else _record_bytes(item))
+    pieces.append(unhex(plain.get("tail", ""), "tail"))
+    _check_format(given, items)
+    return b"".join(pieces)
+
+
+def _check_format(given: Plain, items: list[Plain]) -> None:
+    """The format is where the image starts."""
+    expected = (items[0]["layer"],) if items else FORMATS
+    if given.get("format", expected[0]) not in expected:
+        raise reading.wrong(given["format"], "format", " or ".join(expected))
+
+
+def _header_to_plain(image: Image, header: Header) -> Plain:
+    plain: Plain = {
+        "layer": header.layer,
+        "header": header.name,
+        "offset": header.offset,
+        "fields": dict(header.fields),
+    }
+    if header.length:
+        data = bytes(image.source.read_at(header.body_offset, header.length))
+        config = _config(data)
+        if config is None:
+            plain["data"] = data.hex()
+        else:
+            plain["config"] = config
+    return plain
+
+
+def _config(data: bytes) -> str | None:
+    """The configuration's text, where it alone gives `data` back."""
+    try:
+        text = xlfile.config_text(data)
+        config = text.decode("utf-8").removesuffix("\0")
+    except (HvmctxError, UnicodeDecodeError):
+        return None
+    return config if xlfile.serialise_config(config.encode()) == data else None
+
+
+def _header_bytes(plain: Plain) -> bytes:
+    given = reading.members(plain, HEADER_KEYS)
+    reading.complete(given, ["layer", "fields"])
+    layer, name = (reading.as_text(given[key], key) for key in ("layer", "header"))
+    layout = HEADERS.get((layer, name))
+    if layout is None:
+        raise FieldError(f"no header {reading.shown(name)} in layer {reading.shown(layer)}")
+    data = _header_data(given)
+    values = reading.members(given["fields"], layout.names)
+    if "optional_data_len" in layout.names:
+        reading.agrees(values, "optional_data_len", len(data), "config or data")
+        values["optional_data_len"] = len(data)
+    elif data:
+        raise FieldError(f"the {layer} {name} has no config or data")
+    reading.complete(values, layout.names)
+    values = {key: number(value, key, 64) for key, value in values.items()}
+    magic = streams.XL_MAGIC if layer == XL else b""
+    return magic + layout.serialise(values) + data
+
+
+def _header_data(given: Plain) -> bytes:
+    if "config" not in given:
+        return unhex(given.get("data", ""), "data")
+    if "data" in given:
+        raise FieldError("data together with config")
+    config = reading.as_text(given["config"], "config")
+    try:
+        return xlfile.serialise_config(config.encode())
+    except UnicodeEncodeError as error:
+        raise FieldError(f"config: not text: {error.reason}") from None
+
+
+def _record_to_plain(image: Image, record: IndexedRecord) -> Plain:
+    body = bytes(image.body(record))
+    plain: Plain = {
+        "layer": record.layer,
+        "type": record.type,
+        "name": record.name,
+        "offset": record.offset,
+        "length": record.length,
+    }
+    payload = _payload_to_plain(record, body)
+    if payload is not None:
+        plain["payload"] = payload
+    elif body:
+        plain["body"] = body.hex()
+    padding = bytes(image.source.read_at(record.body_end, record.padding))
+    if any(padding):
+        plain["padding"] = padding.hex()
+    return plain
+
+
+def _payload_to_plain(record: IndexedRecord, body: bytes) -> Any:
+    key = (record.layer, record.type)
+    if key == CONTEXT_RECORD:
+        return context_to_plain(handlers.parse(record, body))
+    if handlers.model_of(*key) is None:
+        return None
+    try:
+        payload = handlers.parse(record, body)
+        plain = {f.name: _value_to_plain(getattr(payload, f.name)) for f in fields(payload)}
+        return plain if _payload_bytes(key, plain) == body else None
+    except HvmctxError:
+        return None
+
+
+def payload_types(key: tuple[str, int]) -> dict[str, str]:
+    """The declared type of each field of a record's payload, for a type that is modelled (the
+    context apart)."""
+    return {field.name: str(field.type) for field in fields(handlers.model_of(*key))}
+
+
+def _payload_bytes(key: tuple[str, int], plain: Plain) -> bytes:
+    if key == CONTEXT_RECORD:
+        return context_from_plain(plain).to_bytes()
+    declared = payload_types(key)
+    given = reading.members(plain, declared)
+    reading.complete(given, declared)
+    values = {name: _value_from_plain(given[name], kind, name) for name, kind in declared.items()}
+    serialised: bytes = handlers.model_of(*key)(**values).serialise()
+    return serialised
+
+
+def _record_bytes(plain: Plain) -> bytes:
+    given = reading.members(plain, RECORD_KEYS)
+    reading.complete(given, ["layer", "type"])
+    layer = reading.as_text(given["layer"], "layer")
+    if layer not in (LIBXL, LIBXC):
+        raise reading.wrong(layer, "layer", f"{LIBXL} or {LIBXC}, which have records")
+    kind = reading.integer(given["type"], "type", 32)
+    name = record_name(layer, kind)
+    if given.get("name", name) not in (name, f"type {kind:#x}"):
+        raise FieldError(
+            f"name {reading.shown(given['name'])} does not go with type {kind:#x} of {layer}; "
+            "leave it out"
+        )
+    body = _body_bytes((layer, kind), given)
+    reading.agrees(given, "length", len(body), "payload" if "payload" in given else "body")
+    padding = bytes(-len(body) % streams.RECORD_ALIGN)
+    if "padding" in given:
+        room, padding = len(padding), unhex(given["padding"], "padding")
+        if len(padding) != room:
+            raise FieldError(
+                f"padding of {len(padding)} bytes where there is room for {room}; leave it out"
+            )
+    return streams.RECORD_HEADER.pack(kind, len(body)) + body + padding
+
+
+def _body_bytes(key: tuple[str, int], given: Plain) -> bytes:
+    if "payload" not in given:
+        modelled = handlers.model_of(*key) is not None
+        if modelled and "body" not in given and given.get("length") != 0:
+            raise FieldError("neither payload nor body")
+        return unhex(given.get("body", ""), "body")
+    if "body" in given:
+        raise FieldError("payload together with body")
+    if handlers.model_of(*key) is None:
+        raise FieldError(f"records of type {key[1]:#x} have a body, not a payload")
+    return _payload_bytes(key, given["payload"])
+
+
+def _value_to_plain(value: Any) -> Any:
+    if isinstance(value, (bytes, memoryview)):
+        return bytes(value).hex()
+    if isinstance(value, (list, tuple, array)):
+        return [_value_to_plain(element) for element in value]
+    assert not is_dataclass(value)
+    return value
+
+
+def _value_from_plain(value: Any, declared: str, where: str) -> Any:
+    """By the declared type of the payload's field: words, bytes, pairs of bytes, numbers."""
+    if declared.startswith("bytes"):
+        return unhex(value, where)
+    if declared == "int":
+        return number(value, where, 64)
+    entries = reading.as_list(value, where)
+    if declared.startswith("array"):
+        return array("Q", [number(word, f"{where}[{at}]", 64) for at, word in enumerate(entries)])
+    count = declared.count(",") + 1
+    rows = [reading.as_list(row, f"{where}[{at}]", count) for at, row in enumerate(entries)]
+    if "bytes" in declared:
+        return [tuple(unhex(part, f"{where}[{at}]") for part in row) for at, row in enumerate(rows)]
+    return [
+        tuple(number(part, f"{where}[{at}]", 64) for part in row) for at, row in enumerate(rows)
+    ]

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import dataclasses
+from ctypes import sizeof
+from pathlib import Path
+
+import pytest
+
+from hvmctx.abi import vmport
+from hvmctx.abi.declare import by_name, by_typecode
+from hvmctx.abi.fields import Layout, Slot
+from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
+from hvmctx.commands.inputs import profile_of
+from hvmctx.errors import UsageError
+from tests.builders.vmport import PROFILES
+
+
+def test_default_profile() -> None:
+    """The sizes and offsets of the patch's layout (xen-devel, 2014-09-20, v6 11/16)."""
+    profile = XEN_4_5_V6
+    assert (profile.fixed_size, profile.max_size) == (464, 51224)
+    assert (profile.MAX_SEND_BUF, profile.MAX_RECV_BUF, profile.MAX_RECV_JUMBO_BUF) == (
+        45,
+        33,
+        1025,
+    )
+    assert sizeof(vmport.vmport_bucket_control) == 4
+    assert sizeof(vmport.vmport_channel_control) == 32
+    assert profile.full.u.offset == 32
+    full = dict(profile.full._fields_)["u"]._fields_[0][1]
+    kinds = dict(full._fields_)
+    assert sizeof(kinds["chans"]) == 6 * 5448
+    assert sizeof(kinds["guestinfo"]) == 64 * 160
+    assert sizeof(kinds["guestinfo_jumbo"]) == 2 * 4130
+    offsets = {f.name: f.offset for f in Layout.of(profile.packed).fields}
+    assert offsets == {
+        "version": 0, "used_guestsize": 4, "ping_time": 8, "open_cookie": 16,
+        "used_guestinfo": 20, "used_guestinfo_jumbo": 24, "_pad0": 28, "chans": 32,
+    }  # fmt: skip
+    locate = Layout.of(profile.packed).locate
+    assert locate("chans[1].active_time").offset == 32 + 72
+    assert locate("chans[0].recv_write").offset == 32 + 26
+    assert locate("chans[0].jumbo_recv_bkt.recv_len").offset == 32 + 32 + 8 * 4
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_any_profile(profile: VmportProfile) -> None:
+    assert profile.fixed_size == sizeof(profile.packed) < profile.max_size == sizeof(profile.full)
+    layout = Layout.of(profile.packed)
+    body = bytes(i % 251 for i in range(profile.fixed_size))
+    assert layout.encode(layout.decode(body)) == body
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_json(profile: VmportProfile, tmp_path: Path) -> None:
+    assert VmportProfile.from_json(profile.to_json()) == profile
+    assert hash(VmportProfile.from_json(profile.to_json())) == hash(profile)
+    path = tmp_path / "profile.json"
+    path.write_text(profile.to_json())
+    assert profile_of(str(path)) == profile
+    assert profile_of("XEN_4_5_V6") is XEN_4_5_V6
+    assert VmportProfile.from_json("{}") == XEN_4_5_V6
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "5", '{"MAX_BOGUS": 1}', '{"MAX_CHANS": 0}', '{"MAX_CHANS": "6"}',
+     '{"MAX_CHANS": true}', '{"MAX_KEY_LEN": 256}', '{"SAVE_VERSION": 4294967296}',
+     '{"MAX_CHANS": 16384, "MAX_BKTS": 16384}', "[" * 100000],
+)  # fmt: skip
+def test_profiles_that_cannot_be(text: str) -> None:
+    with pytest.raises(UsageError, match="VMPORT profile"):
+        VmportProfile.from_json(text)
+
+
+def test_unknown_profile(tmp_path: Path) -> None:
+    for name in ("XEN_9", str(tmp_path)):
+        with pytest.raises(UsageError, match="neither XEN_4_5_V6 nor a file"):
+            profile_of(name)
+
+
+def test_profiles_are_values() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        XEN_4_5_V6.MAX_CHANS = 7  # type: ignore[misc]
+    fewer = dataclasses.replace(XEN_4_5_V6, MAX_CHANS=4)
+    assert fewer != XEN_4_5_V6 and fewer.fixed_size == 32 + 4 * 72
+    assert fewer == VmportProfile("of another name", MAX_CHANS=4)
+    assert repr(XEN_4_5_V6) == "<VMPORT profile XEN_4_5_V6>"
+    assert VmportProfile().constants() == {
+        "MAX_CHANS": 6, "MAX_BKTS": 8, "MAX_KEY_LEN": 30, "MAX_VAL_LEN": 128,
+        "MAX_VAL_JUMBO_LEN": 4096, "MAX_NUM_KEY": 64, "MAX_NUM_JUMBO_KEY": 2,
+        "SAVE_VERSION": 0xABCD0001,
+    }  # fmt: skip
+
+
+def test_largest_profile() -> None:
+    assert VmportProfile(MAX_CHANS=3000).max_size < 1 << 24
+    with pytest.raises(UsageError, match="would be longer than 16777216"):
+        VmportProfile(MAX_CHANS=3100)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_buffers(profile: VmportProfile) -> None:
+    """Their places are those of the ctypes structures."""
+    body = bytes(i * 7 % 251 for i in range(profile.fixed_size))
+    values, packed = profile.fixed.unpack_from(body), profile.packed.from_buffer_copy(body)
+    assert [(place.channel, place.name) for place in profile.buffers] == [
+        (channel, name)
+        for channel in range(profile.MAX_CHANS)
+        for name in ("send", *(f"recv[{n}]" for n in range(profile.MAX_BKTS)), "jumbo_recv")
+    ]
+    full = profile.full().u.full
+    for place in profile.buffers:
+        channel, arrays = packed.chans[place.channel], full.chans[place.channel]
+        if place.name == "send":
+            length, index, array = channel.send_len, channel.send_idx, arrays.send_buf
+        else:
+            if place.name == "jumbo_recv":
+                control, bucket = channel.jumbo_recv_bkt, arrays.jumbo_recv_bkt
+            else:
+                number = int(place.name[5:-1])
+                control, bucket = channel.recv_bkt[number], arrays.recv_bkt[number]
+            length, index, array = control.recv_len, control.recv_idx, bucket.recv_buf
+        assert int.from_bytes(body[place.offset : place.offset + 2], "little") == length
+        assert (values[place.length_at], values[place.index_at]) == (length, index)
+        assert place.room == sizeof(array) == place.kept + 4
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_padding(profile: VmportProfile) -> None:
+    """What `fixed` does not give: all of it, and nothing else."""
+    ones = bytearray(profile.fixed.pack(*[(1 << slot.width) - 1 for slot in slots(profile)]))
+    for _, start, end in profile.padding:
+        assert not any(ones[start:end])
+        ones[start:end] = b"\xff" * (end - start)
+    assert ones == b"\xff" * profile.fixed_size
+    names = {name for name, _, _ in profile.padding}
+    assert names == {"the head", *(f"chans[{n}]" for n in range(profile.MAX_CHANS))}
+
+
+def slots(profile: VmportProfile) -> list[Slot]:
+    return list(Layout.of(profile.packed).slots())
+
+
+def test_numbers_of_the_fixed_part() -> None:
+    """The order of the patch's structures: head, then channel by channel."""
+    paths = [slot.path for slot in slots(XEN_4_5_V6)]
+    assert paths[:6] == [*vmport.HEAD_NUMBERS] == [
+        "version", "used_guestsize", "ping_time", "open_cookie", "used_guestinfo",
+        "used_guestinfo_jumbo",
+    ]  # fmt: skip
+    first = XEN_4_5_V6.channel_numbers[2]
+    assert paths[first : first + 9] == [f"chans[2].{name}" for name in vmport.CONTROL_NUMBERS]
+    assert len(paths) == XEN_4_5_V6.channel_numbers.stop == 6 + 6 * (9 + 2 * 9)
+
+
+def test_declared_when_it_turns_up() -> None:
+    known = by_typecode(21)
+    assert known is not None and known is by_name("vmport")
+    assert (known.name, known.size, known.scope) == ("VMPORT", 464, "domain")
+
+
+def test_use() -> None:
+    try:
+        known = vmport.use(PROFILES[1])
+        assert by_typecode(21) is known and known.size == PROFILES[1].fixed_size
+        assert vmport.used() is PROFILES[1]
+    finally:
+        vmport.use(XEN_4_5_V6)

@@ -1,0 +1,80 @@
+"""convert as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hvmctx.cli import main
+from hvmctx.image.image import open_image
+from tests.builders.running import Run, bare
+from tests.builders.samples import DATA, EXAMPLE
+
+PLACE = DATA / "streams"
+
+
+def test_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source, out = PLACE / "legacy_hvm_w32_xl.in.bin", tmp_path / "out"
+    assert main(["convert", str(source), "-o", str(out)]) == 0
+    assert capfd.readouterr().err == ("hvmctx: 3 pages, 2 with contents; 1 absent ones left out\n")
+    assert main(["verify", str(out), "--as", "verifier"]) == 0
+    cut = tmp_path / "cut"
+    cut.write_bytes(source.read_bytes()[:-9])
+    assert main(["convert", str(cut), "-o", str(tmp_path / "none")]) == 1
+    assert not (tmp_path / "none").exists()
+    assert main(["convert", "7", "-o", str(tmp_path / "none")]) == 2
+    plain = ["convert", str(PLACE / "legacy_hvm_w32.in.bin"), "-o", str(out), "--force"]
+    options = ["--format", "libxc", "--width", "32", "--guest", "hvm", "--skip-qemu"]
+    assert main([*plain, *options]) == 0
+    assert out.read_bytes().startswith(b"\xff" * 8)
+
+
+@pytest.mark.parametrize("width", [32, 64])
+@pytest.mark.parametrize("form", ["libxc", "libxl"])
+def test_as_the_genuine_converter(width: int, form: str, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    source = PLACE / f"legacy_hvm_w{width}.in.bin"
+    told = ("--width", width, "--guest", "hvm")
+    for how in ((), told):
+        result = run("convert", source, "-o", out, "--format", form, "--force", *how)
+        assert result == (0, ("", "hvmctx: 3 pages, 2 with contents; 1 absent ones left out\n"))
+        assert out.read_bytes() == (PLACE / f"legacy_hvm_w{width}_to_{form}.out.bin").read_bytes()
+
+
+def test_in_a_pipe() -> None:
+    source = (PLACE / "legacy_hvm_w64.in.bin").read_bytes()
+    done = bare("convert", "-", "-o", "-", stdin=source)
+    assert done.returncode == 0
+    assert done.stdout == (PLACE / "legacy_hvm_w64_to_libxl.out.bin").read_bytes()
+
+
+def test_without_the_device_model(run: Run, tmp_path: Path) -> None:
+    source, out = PLACE / "legacy_hvm_w64.in.bin", tmp_path / "out"
+    assert run("convert", source, "-o", out, "--skip-qemu").status == 0
+    with open_image(out) as image:
+        assert image.complete and image.emulators == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        (("--guest", "pv"), 1, "no extended info"),
+        (("--width", "32"), 1, "legacy: offset"),
+        (("--width", "16"), 2, "invalid choice"),
+        (("--format", "xl"), 2, "invalid choice"),
+    ],
+)
+def test_what_is_told_wrongly(
+    arguments: tuple[str, ...], status: int, reason: str, run: Run, tmp_path: Path
+) -> None:
+    result = run("convert", PLACE / "legacy_hvm_w64.in.bin", "-o", tmp_path / "out", *arguments)
+    assert (result.status, result.out) == (status, "")
+    assert reason in result.err and result.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_legacy_stream(run: Run, tmp_path: Path) -> None:
+    result = run("convert", EXAMPLE, "-o", tmp_path / "out")
+    assert result.status == 1 and "not a legacy stream" in result.err
+    assert not list(tmp_path.iterdir())

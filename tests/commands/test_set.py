@@ -1,0 +1,106 @@
+"""set as a user types them."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from hvmctx.commands.set import _split
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import VmportState, to_record
+from tests.builders.running import Run
+from tests.builders.samples import EXAMPLE
+from tests.builders.vmport import OTHER
+
+
+def test_set(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    status, said = run("set", EXAMPLE, "CPU/0.rax=0x1234", "CPU/0.rbx=5", "-o", out)
+    assert (status, said.err) == (0, "")
+    assert run("get", out, "CPU.rax", "CPU.rbx")[1].out == "0x1234\n0x5\n"
+    assert len(out.read_bytes()) == len(EXAMPLE.read_bytes())
+    assert run("set", EXAMPLE, "CPU/0.rax=1", "-o", out)[0] == 1
+    status, said = run("set", EXAMPLE, "CPU/0.rax", "-o", out, "--force")
+    assert status == 2 and "expected PATH=VALUE" in said.err
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress(EXAMPLE.read_bytes()))
+    assert run("set", packed, "CPU/0.rax=0x1234", "CPU/0.rbx=5", "-o", tmp_path / "two")[0] == 0
+    assert (tmp_path / "two").read_bytes() == out.read_bytes()
+
+
+def test_set_warns_of_a_refusal(run: Run, tmp_path: Path) -> None:
+    status, said = run("set", EXAMPLE, "CPU/0.cr4=0x1000", "-o", tmp_path / "out")
+    assert status == 0
+    assert said.err == (
+        "hvmctx: warning: Xen 4.17 would now refuse the context: CPU/0: cr4 has a bit that the "
+        "guest's CPU policy does not allow: cr4 is 0x1000 [cpu-cr4]\n"
+    )
+
+
+def test_set_warns_of_keys_beyond_the_slots(run: Run, vmport: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("set", vmport, 'VMPORT.guestinfo["k1"]="w"', "-o", out)[1].err == ""
+    status, said = run("set", vmport, 'VMPORT.guestinfo["new"]="w"', "-o", out, "--force")
+    assert status == 0
+    assert said.err == (
+        "hvmctx: warning: VMPORT: the loader takes slot 64 of 64 [vmport-guestinfo-slot]\n"
+    )
+
+
+def test_set_of_another_profile(run: Run, tmp_path: Path) -> None:
+    state = VmportState.empty(OTHER)
+    state.guestinfo = {b"k": b"value"}
+    path, out, profile = tmp_path / "in", tmp_path / "out", tmp_path / "profile.json"
+    profile.write_text(OTHER.to_json())
+    path.write_bytes(HvmContext([to_record(state, OTHER), Record(0, 0)]).to_bytes())
+    what = 'VMPORT.guestinfo["k"]'
+    status, said = run("set", path, f'{what}="w"', "-o", out)
+    assert status == 0 and "was no XEN_4_5_V6 record before" in said.err
+    how = ("--vmport-profile", profile)
+    status, said = run("set", path, f'{what}="longer value"', "-o", out, "--force", *how)
+    assert (status, said.err) == (0, "")
+    assert run("get", out, what, *how)[1].out == b"longer value".hex() + "\n"
+
+
+def test_a_refusal_that_was_there_before_is_no_warning(run: Run, tmp_path: Path) -> None:
+    """Nor one of the parameters alone, for which the context is not looked at."""
+    bad, out = tmp_path / "bad", tmp_path / "out"
+    assert "refuse" in run("set", EXAMPLE, "CPU/0.cr4=0x1000", "-o", bad).err
+    assert run("set", bad, "CPU/0.rax=1", "-o", out) == (0, ("", ""))
+    assert run("set", bad, "HVM_PARAMS.17=5", "-o", out, "--force") == (0, ("", ""))
+    assert run("get", out, "HVM_PARAMS.17").out == "0x5\n"
+
+
+def test_one_bad_setting_and_nothing_is_written(run: Run, tmp_path: Path) -> None:
+    result = run("set", EXAMPLE, "CPU/0.rax=1", "CPU/0.nope=1", "-o", tmp_path / "out")
+    assert result.status == 2 and "no field 'nope'" in result.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["k1", "k=1", "k]=1"])
+def test_keys_and_values_may_hold_an_equals_sign(
+    key: str, run: Run, vmport: Path, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", f'VMPORT.guestinfo["{key}"]'
+    assert run("set", vmport, f'{path}="a=b"', "-o", out).status == 0
+    assert run("get", out, path).out == b"a=b".hex() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("CPU/0.rip=0x1", ("CPU/0.rip", "=", "0x1")),
+        ('VMPORT.guestinfo["k"]="a=b]=c"', ('VMPORT.guestinfo["k"]', "=", '"a=b]=c"')),
+        ('VMPORT.guestinfo["a]=b"]="c"', ('VMPORT.guestinfo["a]=b"]', "=", '"c"')),
+        ("VMPORT.guestinfo[a=b]=c", ("VMPORT.guestinfo[a=b]", "=", "c")),
+        ('PIT.channels[0].mode="x]=["', ("PIT.channels[0].mode", "=", '"x]=["')),
+        ("CPU.rip", ("CPU.rip", "", "")),
+        ("a[b=c", ("a[b=c", "", "")),
+        ("=", ("", "=", "")),
+    ],
+)
+def test_where_a_setting_is_split(setting: str, parts: tuple[str, str, str]) -> None:
+    assert _split(setting) == parts

@@ -1,0 +1,45 @@
+"""strip as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.builders.running import Run, bare
+from tests.builders.samples import DATA, EXAMPLE, libxc_stream, page_data, word
+
+
+def test_strip(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run("strip", EXAMPLE, "-o", out)
+    assert result.status == 0 and out.read_bytes() == EXAMPLE.read_bytes()
+    assert result.err == "hvmctx: 0 pages emptied, 0 records of 0 absent pages left out\n"
+    result = run("strip", "7", "-o", out)
+    assert result.status == 2
+    done = bare("strip", "-", "-o", "-", stdin=EXAMPLE.read_bytes())
+    assert done.returncode == 0 and done.stdout == EXAMPLE.read_bytes()
+
+
+def test_pages_and_holes(run: Run, tmp_path: Path) -> None:
+    path, out = tmp_path / "stream", tmp_path / "out"
+    holes = page_data(word(4, 0xF), word(5, 0xF))
+    path.write_bytes(libxc_stream(page_data(word(1), word(2), word(3, 0xF)), holes))
+    emptied = page_data(word(1, 0xE), word(2, 0xE), word(3, 0xF))
+    result = run("strip", path, "-o", out)
+    assert out.read_bytes() == libxc_stream(emptied)
+    assert result == (
+        0, ("", "hvmctx: 2 pages emptied, 1 records of 2 absent pages left out\n"),
+    )  # fmt: skip
+    result = run("strip", path, "-o", out, "--keep-holes", "--force")
+    assert out.read_bytes() == libxc_stream(emptied, holes)
+    assert result.err == "hvmctx: 2 pages emptied, 0 records of 0 absent pages left out\n"
+
+
+def test_what_cannot_be_stripped_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    for source, status, reason in (
+        (DATA / "streams" / "legacy_hvm_w64.in.bin", 1, "convert a legacy one first"),
+        ("7", 2, "strip takes a file, not a DOMID; ./NAME for a file of digits"),
+        ("/no/such/file", 1, "No such file"),
+    ):
+        result = run("strip", source, "-o", tmp_path / "out")
+        assert result.status == status and reason in result.err and result.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,74 @@
+"""verify as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.builders.running import Run
+from tests.builders.samples import DATA, EXAMPLE, page_data, word
+from tests.builders.streams import MEMORY, strict_hvm
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    path = tmp_path / "odd"
+    path.write_bytes(strict_hvm(MEMORY, page_data(word(5), word(5))))
+    return path
+
+
+def test_nothing_to_say(run: Run) -> None:
+    for view in ("verifier", "restore"):
+        status, said = run("verify", EXAMPLE, "--as", view)
+        assert (status, said.out, said.err) == (0, "", "")
+    status, said = run("verify", EXAMPLE)
+    assert (status, said.out) == (0, ""), "as restore"
+
+
+def test_fail_on(run: Run, odd: Path) -> None:
+    status, said = run("verify", odd, "--as", "strict")
+    assert status == 0 and "warning: libxc: offset" in said.out
+    assert run("verify", odd, "--as", "strict", "--fail-on", "warning")[0] == 1
+    assert run("verify", EXAMPLE, "--as", "strict", "--fail-on", "warning")[0] == 0
+    assert run("verify", EXAMPLE, "--as", "strict", "--fail-on", "note")[0] == 1
+
+
+def test_errors(run: Run) -> None:
+    status, said = run("verify", EXAMPLE, "--release", "4.13")
+    assert status == 1 and said.out == (
+        "error: libxc: offset 0x7a: image header: version 3 is read since 4.14; Xen 4.13 refuses "
+        "it [libxc-version]\n"
+    ).replace("0x7a", said.out.split()[3].rstrip(":"))
+
+
+def test_json(run: Run, odd: Path) -> None:
+    status, said = run("verify", odd, "--as", "strict", "--format", "json")
+    found = json.loads(said.out)
+    assert status == 0 and {"page-twice"} <= {one["rule"] for one in found}
+    assert set(found[0]) == {"severity", "rule", "text", "layer", "offset", "record"}
+    assert json.loads(run("verify", EXAMPLE, "--format", "json")[1].out) == []
+
+
+def test_unreadable(run: Run, tmp_path: Path) -> None:
+    for target in ("/no/such/file", tmp_path, DATA / "streams" / "legacy_hvm_w64.in.bin"):
+        status, said = run("verify", target)
+        assert status == 2 and said.err.count("\n") == 1 and not said.out
+    (tmp_path / "noise").write_bytes(b"noise" * 100)
+    assert run("verify", tmp_path / "noise")[0] == 2
+
+
+def test_explain(run: Run) -> None:
+    status, said = run("verify", "--explain", "page-twice")
+    assert status == 0 and said.out.startswith("page-twice: strict: streams")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), (EXAMPLE, "--as", "x"), (EXAMPLE, "--vcpus", "0"), (EXAMPLE, "--release", "5.0"),
+     (EXAMPLE, "--fail-on", "x"), ("--explain", "x")],
+)  # fmt: skip
+def test_usage(arguments: tuple[object, ...], run: Run) -> None:
+    status, said = run("verify", *arguments)
+    assert status == 2 and said.err.count("\n") == 1 and not said.out

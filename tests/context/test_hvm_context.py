@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import copy
+import pickle
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hvmctx.abi import x86
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.errors import MissingRecordError, TruncatedError, UsageError
+from hvmctx.json_form.context import context_from_plain, context_to_plain
+from tests.builders.contexts import streams
+from tests.builders.samples import CONTEXTS, context_bytes
+
+
+@given(st.binary(max_size=200) | streams)
+@example(b"")
+@example(struct.pack("<HHI", 0, 7, 4) + b"body" + b"after")
+@example(struct.pack("<HHI", 99, 5, 0xFFFFFFF0) + b"abc")
+def test_any_bytes_round_trip(data: bytes) -> None:
+    context = HvmContext.parse(data)
+    assert context.to_bytes() == data
+    assert context.size + len(context.tail) == len(data)
+    for vcpu in context.vcpus.values():
+        for record in vcpu.records():
+            record.fields()
+            bytes(record.struct)
+    assert context.to_bytes() == data
+
+
+@pytest.mark.parametrize("path", CONTEXTS, ids=lambda path: "/".join(path.parts[-3:]))
+def test_samples_round_trip(path: Path) -> None:
+    data = path.read_bytes()
+    context = HvmContext.parse(data)
+    assert context.to_bytes() == data
+    for record in context.entries:
+        if record.type is not None:
+            bytes(record.struct)
+    assert context.to_bytes() == data
+
+
+@given(streams)
+def test_decoding_all_at_once(data: bytes) -> None:
+    context, other = HvmContext.parse(data), HvmContext.parse(data)
+    for record in other.entries:
+        if record.type is not None:
+            bytes(record.struct)
+    one_by_one = [r.fields() if r.type and r.type.size else None for r in other.entries]
+    assert context.decode() == one_by_one == other.decode()
+
+
+def test_records_are_the_same_however_they_are_reached() -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    context.vcpus[0].cpu.rip = 5
+    assert context.records(x86.CPU)[0] is context.record(x86.CPU)
+    assert context.records(x86.CPU)[0].struct.rip == 5
+    assert context.decode()[1]["rip"] == 5  # type: ignore[index]
+    context.entries = context.entries[:2]
+    assert len(HvmContext.parse(context.to_bytes()).entries) == 2
+
+
+def test_typed_access() -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    assert list(context.vcpus) == [0]
+    vcpu = context.vcpus[0]
+    assert vcpu.cpu.rip == context.record(x86.CPU, 0).fields()["rip"]
+    assert vcpu.cpu.cr0 & 1 == 0, "SeaBIOS waits in real mode"
+    assert vcpu.lapic.apic_base_msr == 0xFEE00900
+    assert [r.instance for r in context.records(x86.LAPIC_REGS)] == [0]
+    assert [r.name for r in vcpu.records()] == [
+        "CPU", "LAPIC", "LAPIC_REGS", "MTRR", "VMCE_VCPU", "TSC_ADJUST",
+    ]  # fmt: skip
+    assert context.header.magic == x86.HVM_FILE_MAGIC
+    assert len(context.records(x86.PIC)) == 2
+    assert context.records(3, instance=1)[0].struct.is_master == 0
+    assert repr(vcpu) == "<vcpu 0>"
+    assert repr(context) == "<HvmContext of 18 records>"
+
+
+def test_missing_records() -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    with pytest.raises(MissingRecordError, match="no VIRIDIAN_DOMAIN/0"):
+        context.record(x86.VIRIDIAN_DOMAIN)
+    assert not hasattr(context, "viridian_domain")
+    assert not hasattr(context.vcpus[0], "cpu_xsave")
+    assert not hasattr(context, "no_such_record")
+    with pytest.raises(AttributeError, match=r"ctx.vcpus\[n\].cpu"):
+        _ = context.cpu
+    with pytest.raises(MissingRecordError, match="no type 77/1"):
+        context.record(77, 1)
+
+
+def test_the_last_of_repeated_records_counts() -> None:
+    context = HvmContext([Record(x86.TSC_ADJUST, 0, bytes([n]) + bytes(7)) for n in (1, 2, 3)])
+    assert context.vcpus[0].tsc_adjust.tsc_adjust == 3
+
+
+def test_changes_through_the_structures_are_written() -> None:
+    data = context_bytes()
+    context = HvmContext.from_bytes(data)
+    context.vcpus[0].cpu.rip = 0x1234
+    changed = context.to_bytes()
+    offset = 32 + 8 + 640
+    assert changed == data[:offset] + (0x1234).to_bytes(8, "little") + data[offset + 8 :]
+
+
+def test_records_may_be_added_and_dropped() -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    context.entries.insert(-1, Record(x86.TSC_ADJUST, 1, (5).to_bytes(8, "little")))
+    del context.entries[1]
+    again = HvmContext.from_bytes(context.to_bytes())
+    assert again.vcpus[1].tsc_adjust.tsc_adjust == 5
+    assert not again.records(x86.CPU)
+
+
+def test_parsing_does_not_copy() -> None:
+    data = bytearray(context_bytes())
+    record = HvmContext.parse(data).record(x86.TSC_ADJUST)
+    data[record.offset + 8 : record.offset + 16] = b"\1" * 8  # type: ignore[operator]
+    assert bytes(record.body) == b"\1" * 8
+
+
+@pytest.mark.parametrize("first", range(0, 4112, 257))
+def test_every_truncation(first: int) -> None:
+    for cut in range(first, first + 257):
+        data = context_bytes()[:cut]
+        context = HvmContext.parse(data)
+        assert context.to_bytes() == data
+        damage = context.damage
+        assert isinstance(damage, TruncatedError), cut
+        assert damage.layer == "context"
+        assert 0 <= damage.offset <= cut
+        assert damage.found and damage.expected
+        assert str(damage).count("\n") == 0
+        if len(context.tail):
+            with pytest.raises(TruncatedError):
+                HvmContext.from_bytes(data)
+        else:
+            assert "no END record" in str(damage) or "empty" in str(damage), cut
+            assert not HvmContext.from_bytes(data).has_end
+
+
+@pytest.mark.parametrize("length", [1, 0x7FFFFFFF, 0xFFFFFFF8, 0xFFFFFFFF])
+def test_lengths_beyond_the_end(length: int) -> None:
+    data = struct.pack("<HHI", 2, 1, length)
+    context = HvmContext.parse(data)
+    assert context.cut_descriptor is not None
+    assert (context.cut_descriptor.typecode, context.cut_descriptor.length) == (2, length)
+    assert str(context.damage) == (
+        f"context: offset 0x8: entry 0, CPU/1: the body is cut off: "
+        f"found 0 bytes, expected {length}"
+    )
+
+
+def test_end_with_instance_body_and_more_behind() -> None:
+    data = struct.pack("<HHI", 0, 7, 4) + b"body" + b"after"
+    context = HvmContext.from_bytes(data)
+    assert context.has_end and context.damage is None
+    assert (bytes(context.entries[0].body), bytes(context.tail)) == (b"body", b"after")
+
+
+def test_buffers_of_any_shape() -> None:
+    data = context_bytes()
+    wide = memoryview(bytearray(data)).cast("I")
+    assert HvmContext.parse(wide).to_bytes() == data
+    reversed_view = memoryview(data[::-1])[::-1]
+    assert HvmContext.parse(reversed_view).to_bytes() == data
+
+
+@pytest.mark.parametrize("length", [0, 1, 0x7FFFFFFF, 0xFFFFFFF8, 0xFFFFFFFF])
+def test_every_length_field(length: int) -> None:
+    data = context_bytes()
+    for record in HvmContext.parse(data).entries:
+        assert record.offset is not None
+        at = record.offset + 4
+        lying = data[:at] + struct.pack("<I", length) + data[at + 4 :]
+        context = HvmContext.parse(lying)
+        assert context.to_bytes() == lying
+        for found in context.entries:
+            if found.type is not None:
+                found.fields()
+        if length > len(data) and record.typecode:
+            assert context.damage is not None
+            assert context.damage.offset == record.offset + 8
+
+
+@pytest.mark.parametrize("length", [1, 5, 0xFFFFFFFF])
+def test_an_end_is_one_whatever_its_length(length: int) -> None:
+    """Xen does not look at it, and neither does xen-hvmctx."""
+    for behind in (b"", b"abc"):
+        data = context_bytes()[:-8] + struct.pack("<HHI", 0, 0, length) + behind
+        context = HvmContext.from_bytes(data)
+        assert context.has_end and context.damage is None
+        assert context.entries[-1].length == length
+        assert bytes(context.entries[-1].body) + bytes(context.tail) == behind
+        assert context.to_bytes() == data
+        assert context_from_plain(context_to_plain(context)).to_bytes() == data
+
+
+def test_each_record_has_its_place() -> None:
+    context = HvmContext.parse(context_bytes())
+    with pytest.raises(AttributeError, match=r"ioapic is the domain's: ctx\.ioapic"):
+        _ = context.vcpus[0].ioapic
+    with pytest.raises(AttributeError, match=r"cpu is a vcpu's: ctx\.vcpus\[n\]\.cpu"):
+        _ = context.cpu
+    for thing, name in ((context, "rtc"), (context.vcpus[0], "cpu"), (context.vcpus[0], "rip")):
+        with pytest.raises(AttributeError):
+            setattr(thing, name, 7)
+
+
+def test_records_however_their_type_is_named() -> None:
+    context = HvmContext.parse(context_bytes())
+    for what in (2, x86.CPU, "cpu", x86.hvm_hw_cpu):
+        assert context.records(what) == [context.record(what)]
+    with pytest.raises(UsageError, match="no record type is called 'cpus'"):
+        context.records("cpus")
+
+
+@pytest.mark.parametrize("touch_entries", [True, False])
+def test_look_ups_follow_what_is_changed(touch_entries: bool) -> None:
+    context = HvmContext.parse(context_bytes())
+    if touch_entries:
+        assert context.entries
+    context.record(x86.CPU).instance = 9
+    assert context.record(x86.CPU, 9).instance == 9
+    with pytest.raises(MissingRecordError):
+        context.record(x86.CPU, 0)
+    assert set(context.vcpus) == {0, 9}  # the other records stay vcpu 0's
+
+
+def test_views_of_other_shapes() -> None:
+    data = context_bytes()
+    assert len(data) % 8 == 0
+    for view in (memoryview(data).cast("B", [len(data) // 8, 8]), memoryview(data).cast("Q")):
+        assert HvmContext.from_bytes(view).to_bytes() == data
+
+
+def test_adding_records() -> None:
+    context = HvmContext.parse(context_bytes())
+    context.add(Record(x86.CPU, 1, bytes(1032)))
+    context.add(Record(x86.CPU_MSR, 0, bytes(8)))
+    names = [(record.name, record.instance) for record in context.entries]
+    assert names[:4] == [("HEADER", 0), ("CPU", 0), ("CPU", 1), ("PIC", 0)]
+    assert names[-2:] == [("CPU_MSR", 0), ("END", 0)]
+    assert HvmContext.from_bytes(context.to_bytes()).vcpus[0].cpu_msr.count == 0
+    empty = HvmContext()
+    empty.add(Record(x86.END, 0))
+    empty.add(Record(x86.HEADER, 0, bytes(24)))
+    assert [record.name for record in empty.entries] == ["HEADER", "END"]
+
+
+def test_an_empty_variable_part_is_there() -> None:
+    context = HvmContext([Record(x86.CPU_XSAVE, 0, bytes(600)), Record(x86.CPU_MSR, 0, bytes(8))])
+    assert len(context.vcpus[0].cpu_xsave.extended) == len(context.vcpus[0].cpu_msr.msr) == 0
+
+
+def test_copies() -> None:
+    for data in (context_bytes(), context_bytes()[:-9]):
+        context = HvmContext.parse(data)
+        context.rtc.rtc_offset = 5
+        for again in (copy.deepcopy(context), pickle.loads(pickle.dumps(context))):
+            assert again.to_bytes() == context.to_bytes() != data
+            assert str(again.damage) == str(context.damage)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import random
+import struct
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from hvmctx.abi import vmport as abi
+from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import (
+    CHANNEL_NUMBERS,
+    Buffer,
+    Channel,
+    VmportState,
+    as_text,
+    from_text,
+    get_path,
+    pack,
+    set_path,
+    to_record,
+    unpack,
+)
+from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
+from hvmctx.fuzz.vmport import random_record
+from tests.builders.vmport import PROFILES, SMALL, states, vectors
+
+with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p), states(p)))
+
+
+@settings(max_examples=40)
+@given(with_profile)
+def test_states_round_trip(case: tuple[VmportProfile, VmportState]) -> None:
+    profile, state = case
+    body = pack(state, profile, strict=True)
+    again = unpack(body, profile)
+    assert again == state
+    assert list(again.guestinfo) == list(state.guestinfo)
+    again.origin = None
+    assert pack(again, profile) == body
+    assert len(body) <= profile.max_size
+
+
+@given(st.sampled_from(PROFILES), st.binary(max_size=700), st.booleans())
+@example(XEN_4_5_V6, b"", False)
+def test_any_bytes_round_trip(profile: VmportProfile, data: bytes, version: bool) -> None:
+    if version:
+        data = profile.SAVE_VERSION.to_bytes(4, "little") + data
+    assert pack(unpack(data, profile), profile) == data
+
+
+@given(st.integers(0, 1 << 32), st.sampled_from(PROFILES))
+def test_mutated_records_round_trip(seed: int, profile: VmportProfile) -> None:
+    body = random_record(random.Random(seed), profile)[8:]
+    state = unpack(body, profile)
+    assert pack(state, profile) == body
+    if state.origin is not None:
+        state.ping_time ^= 1
+        assert unpack(pack(state, profile), profile).ping_time == state.ping_time
+
+
+@pytest.mark.parametrize(
+    "vector", [v for v in vectors() if v["outcome"] == "ok"][::3], ids=lambda v: v["blob"][8:16]
+)
+def test_vectors_round_trip(vector: dict[str, Any]) -> None:
+    blob = bytes.fromhex(vector["blob"])
+    body = blob[8 : 8 + int.from_bytes(blob[4:8], "little")]
+    assert pack(unpack(body)) == body
+    assert HvmContext.parse(blob).to_bytes() == blob
+
+
+def test_the_writer_caps_data_and_keeps_lengths() -> None:
+    state = VmportState.empty()
+    state.channels[0].send = Buffer(b"x" * 200)
+    state.guestinfo[b""] = b"skipped"
+    body = pack(state)
+    assert len(body) == 464 + 45 * 4
+    assert int.from_bytes(body[52:54], "little") == 200
+    assert int.from_bytes(body[20:24], "little") == 0
+    again = unpack(body)
+    assert again.channels[0].send == Buffer(b"x" * 180, 0, 200)
+
+
+def broken(**changes: Any) -> VmportState:
+    state = VmportState.empty()
+    for name, value in changes.items():
+        setattr(state, name, value)
+    return state
+
+
+def with_send(buffer: Buffer) -> VmportState:
+    state = VmportState.empty()
+    state.channels[1].send = buffer
+    return state
+
+
+def sample() -> bytes:
+    state = VmportState.empty()
+    state.guestinfo = {b"guestinfo.ip": b"10.0.0.1", b"b": b"2"}
+    state.guestinfo_jumbo = {b"j": b"jumbo"}
+    return pack(state)
+
+
+IMPOSSIBLE = [
+    (with_send(Buffer(b"x" * 181)), r"chans\[1\].send has 181 bytes, the buffer 180"),
+    (with_send(Buffer(b"x", 0, 5)), r"chans\[1\].send: length 5, 1 bytes"),
+    (broken(guestinfo={b"": b""}), r'guestinfo\[""\]: a key of 0'),
+    (broken(guestinfo={b"k" * 31: b""}), "a key of 31"),
+    (broken(guestinfo={b"k": b"v" * 129}), "a value of 129 bytes"),
+    (broken(guestinfo_jumbo={b"k": b"v" * 4097}), "a value of 4097 bytes"),
+    (broken(guestinfo={b"%d" % n: b"" for n in range(65)}), "65 guestinfo entries, 64 slots"),
+    (broken(guestinfo_jumbo={b"%d" % n: b"" for n in range(3)}), "3 guestinfo_jumbo entries, 2"),
+    (broken(unparsed=b"x"), "a body of 1 bytes holds no state"),
+]
+
+
+@pytest.mark.parametrize(("state", "reason"), IMPOSSIBLE)
+def test_strict_refuses_what_the_writer_cannot_have_held(state: VmportState, reason: str) -> None:
+    with pytest.raises(FieldError, match=reason):
+        pack(state, strict=True)
+    pack(state)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        sample() + b"behind",
+        b"\0" + sample()[1:],
+        pack(VmportState.empty())[:4] + struct.pack("<I", 6) + bytes(12)
+        + struct.pack("<I", 2) + bytes(440) + b"\1\0k\1\0k",
+    ],
+    ids=["behind", "version", "twice"],
+)  # fmt: skip
+def test_strict_refuses_a_body_of_no_writer(body: bytes) -> None:
+    state = unpack(body)
+    assert pack(state) == body
+    with pytest.raises(FieldError, match="the writer does not write"):
+        pack(state, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (broken(channels=[]), "0 channels, expected 6"),
+        (broken(ping_time=1 << 64), "ping_time is a 64-bit field"),
+        (with_send(Buffer(b"", 1 << 16)), r"chans\[1\].send_idx is a 16-bit field"),
+        (with_send(Buffer(b"", 0, -1)), r"chans\[1\].send_len is a 16-bit field: -1"),
+        (broken(guestinfo={b"k": b"v" * 256}), "do not fit a guestinfo entry"),
+        (broken(guestinfo_jumbo={b"k" * 256: b""}), "do not fit a jumbo guestinfo entry"),
+    ],
+)
+def test_states_that_no_record_can_hold(state: VmportState, reason: str) -> None:
+    with pytest.raises(FieldError, match=reason):
+        pack(state)
+    one = VmportState.empty()
+    one.channels[0].recv.pop()
+    with pytest.raises(FieldError, match="has 7 buckets, expected 8"):
+        pack(one)
+
+
+def test_paths() -> None:
+    body = sample()
+    assert get_path(body, 'guestinfo["guestinfo.ip"]') == b"10.0.0.1"
+    assert get_path(body, "guestinfo_jumbo[j]") == b"jumbo"
+    assert get_path(body, "version") == 0xABCD0001
+    changed = set_path(body, 'guestinfo["guestinfo.ip"]', b"192.168.100.100")
+    changed = set_path(changed, "guestinfo[new]", b"n")
+    changed = set_path(changed, "guestinfo_jumbo[k]", b"more")
+    changed = set_path(changed, "chans[2].cookie", 77)
+    state = unpack(changed)
+    assert state.guestinfo == {b"guestinfo.ip": b"192.168.100.100", b"b": b"2", b"new": b"n"}
+    assert state.guestinfo_jumbo == {b"j": b"jumbo", b"k": b"more"}
+    assert state.channels[2].cookie == 77
+    state.origin = None
+    assert pack(state) == changed, "counts and sizes have followed"
+
+
+def test_a_path_of_bytes_that_are_no_utf8() -> None:
+    body = set_path(sample(), "guestinfo[\udcff]", b"v")
+    assert get_path(body, r"guestinfo[\xff]") == b"v"
+
+
+def test_a_key_goes_before_all_of_jumbo() -> None:
+    """Also before a jumbo head that the loader takes nothing for."""
+    body = pack(VmportState.empty())
+    body = body[:4] + struct.pack("<I", 8) + body[8:24] + struct.pack("<I", 2) + body[28:]
+    body = set_path(body + b"\0\0\0\1\1\0jv", "guestinfo[k]", b"")
+    assert body[464:] == b"\1\0k\0\0\0\1\1\0jv"
+    assert get_path(body, "guestinfo_jumbo[j]") == b"v"
+
+
+def test_edits_touch_only_what_they_must() -> None:
+    body = sample() + b"behind" + bytes(3)
+    assert set_path(body, "guestinfo[b]", b"3") == body.replace(b"b2", b"b3")
+    odd = body[:28] + b"\1\2\3\4" + body[32:]
+    assert set_path(odd, "guestinfo[b]", b"3")[28:32] == b"\1\2\3\4"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "kind", "reason"),
+    [
+        ("guestinfo[nope]", None, MissingRecordError, "no such key"),
+        ("bogus", None, UsageError, "no field 'bogus'"),
+        ("guestinfo[k]", 5, FieldError, "takes bytes"),
+        ("guestinfo[k]", b"v" * 129, FieldError, "at most 128 bytes, not 129"),
+        ('guestinfo[""]', b"", FieldError, "a key has 1 to 30 bytes"),
+        ("open_cookie", 1 << 32, FieldError, "open_cookie is a 32-bit field"),
+        (r"guestinfo[\q]", None, UsageError, "may follow a backslash"),
+        (r"guestinfo[\x4]", None, UsageError, "may follow a backslash"),
+        (r"guestinfo[\x+1]", None, UsageError, "may follow a backslash"),
+        ("guestinfo[\ud800]", None, UsageError, "not text"),
+    ],
+)
+def test_paths_that_fail(path: str, value: Any, kind: type[Exception], reason: str) -> None:
+    with pytest.raises(kind, match=reason):
+        if value is None:
+            get_path(sample(), path)
+        else:
+            set_path(sample(), path, value)
+
+
+@given(st.binary(max_size=600), st.sampled_from(["version", "guestinfo[k]", "chans[5].cookie"]))
+def test_paths_of_any_bytes(body: bytes, path: str) -> None:
+    for act in (
+        lambda: get_path(body, path),
+        lambda: set_path(body, path, b"v" if "[k]" in path else 1),
+    ):
+        try:
+            act()
+        except HvmctxError as error:
+            assert str(error)
+
+
+@given(st.binary(max_size=40))
+def test_text_of_bytes(data: bytes) -> None:
+    text = as_text(data)
+    assert text.isascii() and text.isprintable()
+    assert from_text(text) == data
+
+
+def test_records() -> None:
+    record = to_record(VmportState.empty())
+    assert (record.name, record.length) == ("VMPORT", 464)
+    context = HvmContext([record, Record(0, 0)])
+    again = HvmContext.from_bytes(context.to_bytes())
+    assert again.vmport.version == abi.XEN_4_5_V6.SAVE_VERSION
+    again.vmport.chans[3].cookie = 5
+    assert unpack(again.records(21)[0].body).channels[3].cookie == 5
+    with pytest.raises(AttributeError, match="vmport_packed_channel has no field 'cooky'"):
+        again.vmport.chans[3].cooky = 5
+
+
+def test_a_channel_starts_with_the_numbers_of_its_control() -> None:
+    members = [member.name for member in fields(Channel)]
+    assert tuple(members[: len(CHANNEL_NUMBERS)]) == CHANNEL_NUMBERS
+    assert members[len(CHANNEL_NUMBERS) :] == ["send", "recv", "jumbo_recv"]
+
+
+def test_small_profile_has_padding_where_c_has() -> None:
+    assert SMALL.fixed_size == 32 + 2 * 40

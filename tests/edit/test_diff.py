@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import Buffer, VmportState, pack, pack_entry, to_record
+from hvmctx.edit.diff import diff_contexts, diff_images
+from hvmctx.image.image import open_image
+from tests.builders.contexts import cpu, drop, put, streams
+from tests.builders.samples import EXAMPLE, IMAGES, context_bytes, libxc_head, page_data, record, word
+
+
+def lines(one: bytes, *changes: Callable[[HvmContext], object]) -> list[str]:
+    context = HvmContext.parse(one)
+    for change in changes:
+        change(context)
+    other = HvmContext.parse(context.to_bytes())
+    return [str(difference) for difference in diff_contexts(HvmContext.parse(one), other)]
+
+
+def test_fields() -> None:
+    assert lines(context_bytes(), cpu(rip=0x1000), put("PIT/0.channels[0].rw_mode", 2)) == [
+        "CPU/0.rip: 0xb7b9 -> 0x1000", "PIT/0.channels[0].rw_mode: 0x3 (WORD) -> 0x2 (MSB)",
+    ]  # fmt: skip
+    assert lines(context_bytes(), put("LAPIC_REGS/0.data[0x20:+4]", 0x11223344)) == [
+        "LAPIC_REGS/0.data[0x20:+4]: 00000000 -> 44332211"
+    ]
+    assert lines(context_bytes()) == []
+
+
+def test_records() -> None:
+    def longer(context: HvmContext) -> None:
+        context.entries.insert(-1, Record(19, 0, bytes(8)))
+        context.records(5)[0].body = bytes(context.records(5)[0].body)[:16]
+
+    found = lines(context_bytes(), drop("PIT/0"), longer)
+    assert found == [
+        "LAPIC/0 length: 24 -> 16",
+        "PIT/0: only in the first: 56 bytes",
+        "TSC_ADJUST/0 (number 2 of its kind): only in the second: 8 bytes",
+    ]
+
+
+def test_variable_and_unknown_records() -> None:
+    base = HvmContext([Record(99, 1, b"abcdef"), Record(20, 0, bytes(24)), Record(0, 0)], b"t")
+
+    def change(context: HvmContext) -> None:
+        context.entries[0].body = b"abXYefgh"
+        context.entries[1].body = bytes(16) + b"\1" + bytes(7)
+        context.tail = b"u"
+
+    assert lines(base.to_bytes(), change) == [
+        "type 99/1 length: 6 -> 8", "type 99/1[0x2:+2]: 6364 -> 5859",
+        "type 99/1[0x6:+2]: only in the second: 6768",
+        "CPU_MSR/0 rest[0x8:+1]: 00 -> 01", "tail[0x0:+1]: 74 -> 75",
+    ]  # fmt: skip
+
+
+def test_vmport() -> None:
+    state = VmportState.empty()
+    state.guestinfo = {b"a": b"1", b"gone": b"x"}
+    base = HvmContext([to_record(state), Record(0, 0)]).to_bytes()
+    state.guestinfo = {b"a": b"2"}
+    state.guestinfo_jumbo = {b"new": b"j"}
+    state.channels[1].recv[0] = Buffer(b"abc")
+    other = HvmContext([to_record(state), Record(0, 0)])
+    found = [str(d) for d in diff_contexts(HvmContext.parse(base), other)]
+    assert 'VMPORT/0.guestinfo["a"]: "1" -> "2"' in found
+    assert 'VMPORT/0.guestinfo["gone"]: only in the first: "x"' in found
+    assert 'VMPORT/0.guestinfo_jumbo["new"]: only in the second: "j"' in found
+    assert "VMPORT/0 chans[1].recv[0][0x0:+3]: only in the second: 616263" in found
+
+
+@given(st.binary(max_size=200) | streams, st.binary(max_size=200) | streams)
+def test_any_contexts(one: bytes, other: bytes) -> None:
+    """Nothing differs exactly where the bytes are the same."""
+    found = list(diff_contexts(HvmContext.parse(one), HvmContext.parse(other)))
+    assert (found == []) == (one == other)
+    assert not [d for d in found if d.before is None and d.after is None]
+
+
+@given(st.data())
+def test_any_change_is_a_difference(data: st.DataObject) -> None:
+    """Of a byte, or of the order of records: VMPORT, variable and odd records among them."""
+    state = VmportState.empty()
+    state.guestinfo = {b"key": b"value", b"k": b""}
+    vmport = to_record(state)
+    vmport.body = bytes(vmport.body) + b"behind"
+    context = HvmContext(
+        [vmport, Record("RTC", 0, bytes(25)), Record("CPU_MSR", 0, bytes(8 + 16 + 3)),
+         Record("CPU", 0, bytes(1028)), Record(99, 0, b"odd"), Record("END", 0, b"", length=3)]
+    )  # fmt: skip
+    one = bytearray(context.to_bytes())
+    other = one[:]
+    for _ in range(data.draw(st.integers(0, 3))):
+        other[data.draw(st.integers(0, len(other) - 1))] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        changed = HvmContext.parse(bytes(other))
+        changed.entries = data.draw(st.permutations(changed.entries))
+        other = bytearray(changed.to_bytes())
+    found = list(diff_contexts(HvmContext.parse(bytes(one)), HvmContext.parse(bytes(other))))
+    assert (found == []) == (one == other)
+
+
+def test_a_key_that_is_there_twice() -> None:
+    """Of which a state shows the last: the other is a difference all the same."""
+    bodies = []
+    for first in (b"one", b"two"):
+        body = bytearray(pack(VmportState.empty()))
+        entries = pack_entry(b"key", first) + pack_entry(b"key", b"last")
+        body[4:8] = len(entries).to_bytes(4, "little")
+        body[20:24] = (2).to_bytes(4, "little")
+        bodies.append(HvmContext([Record("VMPORT", 0, bytes(body) + entries)]))
+    assert len(list(diff_contexts(*bodies))) == 1
+
+
+def images(one: Path | bytes, other: Path | bytes, **how: Any) -> list[str]:
+    with open_image(one) as first, open_image(other) as second:
+        return [str(difference) for difference in diff_images(first, second, **how)]
+
+
+@pytest.mark.parametrize("path", [*IMAGES, EXAMPLE], ids=lambda path: path.name)
+def test_an_image_and_itself(path: Path) -> None:
+    assert images(path, path, memory=True) == []
+
+
+def test_images() -> None:
+    found = images(EXAMPLE, next(path for path in IMAGES if path.stem == "hvm2x420"))
+    text = "\n".join(found)
+    for part in (
+        "config.c_info.name: ", "libxc domain header.xen_minor: 0x11 -> 0x14",
+        "HVM_PARAMS.VIRIDIAN: only in the second", "EMULATOR_CONTEXT/0[",
+        "CPU/0.rip: ", "X86_TSC_INFO.nsec: ",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def stream(*memory: bytes) -> bytes:
+    tail = record(9, context_bytes()) + record(0)
+    return libxc_head() + record(16) + b"".join(memory) + tail
+
+
+def test_memory() -> None:
+    one = stream(page_data(word(0), word(1), word(2), fill=1))
+    other = stream(page_data(word(0), word(1, 0xE), word(5), fill=1))
+    assert images(one, other) == [
+        "pfn 0x1: normal -> allocate-only", "pfn 0x2: only in the first: normal",
+        "pfn 0x5: only in the second: normal",
+    ]  # fmt: skip
+    other = stream(page_data(word(0), word(1), fill=1), page_data(word(2), fill=9))
+    assert images(one, other) == []
+    assert images(one, other, memory=True) == [
+        f"pfn 0x2[0x0:+4096]: {'03' * 32}... (4096 bytes) -> {'09' * 32}... (4096 bytes)"
+    ]
+
+
+def test_policies() -> None:
+    def with_policies(eax: int, spec_ctrl: int) -> bytes:
+        cpuid = struct.pack("<6I", 1, 0xFFFFFFFF, eax, 0, 0, 0)
+        msr = struct.pack("<IIQ", 0x48, 0, spec_ctrl)
+        return libxc_head() + record(17, cpuid) + record(18, msr) + record(16) + record(0)
+
+    assert images(with_policies(5, 1), with_policies(6, 2)) == [
+        "X86_CPUID_POLICY[0x1/0xffffffff]: 00000005 00000000 00000000 00000000 -> "
+        "00000006 00000000 00000000 00000000",
+        "X86_MSR_POLICY[0x48]: 0x1, flags 0x0 -> 0x2, flags 0x0",
+    ]
+
+
+def test_records_that_are_not_taken_apart() -> None:
+    """A checkpoint more, another PV guest's shared page, a type that nobody knows."""
+    head = libxc_head() + record(16)
+    one = head + record(7, bytes(4096)) + record(0x80000055, b"abcd") + record(0)
+    page = bytes(100) + b"\1\2" + bytes(3994)
+    other = head + record(7, page) + record(0x80000055, b"abcde") + record(14) + record(0)
+    assert images(one, other) == [
+        "SHARED_INFO/0[0x64:+2]: 0000 -> 0102", "type 0x80000055/0[0x4:+1]: only in the second: 65",
+        "CHECKPOINT/0: only in the second: 0 bytes",
+    ]  # fmt: skip
+
+
+def test_a_missing_context() -> None:
+    bare = libxc_head() + record(16) + record(0)
+    assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: there"]
+
+
+def test_many_differences_of_one_body_end() -> None:
+    one, other = bytes(20_000), bytes(range(2)) * 10_000
+    head = libxc_head() + record(16)
+    found = images(*(head + record(0x80000055, body) + record(0) for body in (one, other)))
+    assert len(found) == 1001
+    assert found[-1].startswith("type 0x80000055/0[0x7d1:+17999]: 00")

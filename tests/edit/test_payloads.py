@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.edit.payloads import needs_page_data, put, take
+from hvmctx.errors import FormatError, HvmctxError, MissingRecordError, UsageError
+from hvmctx.image.image import open_image
+from tests.builders.samples import CONTEXT, SMALL, TSC, context_bytes, libxc_stream
+
+NAMES = (
+    "hvm-context", "emulator", "record:CPU/0", "record:cpu", "record:2/0", "record:context:2",
+    "record:X86_TSC_INFO", "record:libxc:8/0", "record:EMULATOR_CONTEXT", "record:libxl:0x3",
+    "record:PAGE_DATA/0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NAMES)
+@pytest.mark.parametrize("size", [None, 5, 4000])
+def test_what_is_put_is_what_is_taken(what: str, size: int | None) -> None:
+    """And all else stays; put as it was, the image is the same."""
+    with open_image(SMALL) as image:
+        before = bytes(take(image, what))
+        payload = before if size is None else bytes(n * 5 & 0xFF for n in range(size))
+        start, end, data = put(image, what, payload)
+    changed = SMALL[:start] + data + SMALL[end:]
+    if size is None:
+        assert changed == SMALL
+        return
+    with open_image(changed) as image:
+        assert bytes(take(image, what)) == payload
+    assert changed[:start] == SMALL[:start] and changed.endswith(SMALL[end:])
+
+
+def test_the_same_under_other_names() -> None:
+    with open_image(SMALL) as image:
+        cpu = [bytes(take(image, what)) for what in NAMES[2:6]]
+        assert len(set(cpu)) == 1 and cpu[0] == bytes(image.hvm_context.record("CPU").body)
+        assert take(image, "record:X86_TSC_INFO") == take(image, "record:libxc:8/0") == bytes(24)
+        assert bytes(take(image, "record:libxl:3"))[8:] == bytes(take(image, "emulator"))
+        assert take(image, "hvm-context") == context_bytes()
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [
+        ("nothing", UsageError), ("record:", UsageError), ("record:NOPE", UsageError),
+        ("record:CPU/x", UsageError), ("record:libxm:1", UsageError),
+        ("record:libxc:one", UsageError), ("record:libxc:-1", UsageError),
+        ("record:END", HvmctxError), ("record:CPU/7", MissingRecordError),
+        ("record:PAGE_DATA/1", MissingRecordError), ("record:libxc:0x55", MissingRecordError),
+        ("record:context:99", MissingRecordError),
+    ],
+)  # fmt: skip
+def test_what_is_not_there(what: str, kind: type[HvmctxError]) -> None:
+    with open_image(SMALL) as image:
+        for work in (lambda: take(image, what), lambda: put(image, what, b"")):
+            if what == "record:END":
+                work()  # of the context: the streams' are no payload
+                continue
+            with pytest.raises(kind):
+                work()
+
+
+def test_an_image_without_them() -> None:
+    with open_image(libxc_stream()) as image:
+        for what in ("emulator", "hvm-context"):
+            with pytest.raises(MissingRecordError):
+                take(image, what)
+
+
+def test_what_is_cut_off_is_not_replaced() -> None:
+    whole = libxc_stream(TSC, CONTEXT)
+    cut = whole[: whole.index(context_bytes()) + 300]
+    with open_image(cut) as image:
+        assert len(image.hvm_context.entries) == 1
+        for what in ("hvm-context", "record:CPU/0", "record:HVM_CONTEXT"):
+            with pytest.raises((FormatError, MissingRecordError)):
+                put(image, what, HvmContext().to_bytes())
+        assert put(image, "record:X86_TSC_INFO", bytes(24))[2] == bytes(24)
+
+
+def test_which_of_them_are_page_data() -> None:
+    assert needs_page_data("record:PAGE_DATA/3") and needs_page_data("record:libxc:1")
+    assert not any(map(needs_page_data, ("hvm-context", "emulator", "record:CPU", "record:1")))

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.edit.splice import splice
+from hvmctx.errors import InputError
+from hvmctx.files.source import open_source
+from tests.builders.samples import Pipe
+
+cuts = st.lists(st.integers(0, 300), max_size=8, unique=True).map(sorted)
+
+
+@given(cuts, st.lists(st.binary(max_size=9), min_size=4, max_size=4))
+def test_edits(places: list[int], texts: list[bytes]) -> None:
+    data = bytes(range(256)) + bytes(44)
+    edits = [(a, b, t) for a, b, t in zip(places[::2], places[1::2], texts)]
+    expected = data
+    for start, end, text in reversed(edits):
+        expected = expected[:start] + text + expected[end:]
+    out = io.BytesIO()
+    splice(open_source(data), out, reversed(edits))
+    assert out.getvalue() == expected
+
+
+def test_a_pipe_is_refused() -> None:
+    with pytest.raises(InputError, match="cannot be read twice"):
+        splice(open_source(Pipe(b"from a pipe")), io.BytesIO(), [])

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi import streams
+from hvmctx.edit.strip import strip
+from hvmctx.errors import FormatError, HvmctxError, LengthError, UnsupportedError, UsageError
+from hvmctx.image.image import open_image
+from tests.builders.samples import (
+    DATA,
+    EXAMPLE,
+    SMALL,
+    STREAMS,
+    Pipe,
+    context_bytes,
+    libxc_stream,
+    page_data,
+    record,
+    word,
+)
+
+
+def stripped(data: bytes | io.RawIOBase, keep_holes: bool = False) -> bytes:
+    out = io.BytesIO()
+    strip(data, out, keep_holes=keep_holes)
+    return out.getvalue()
+
+
+TYPES = sorted(streams.PAGE_TYPES)
+CONTEXT = record(streams.LIBXC_HVM_CONTEXT, context_bytes() + b"odd", pad=b"\1")
+batches = st.lists(
+    st.lists(st.builds(word, st.integers(0, 99), st.sampled_from(TYPES)), min_size=1, max_size=9),
+    max_size=5,
+)
+
+
+@given(batches, st.booleans(), st.booleans())
+def test_only_pages_change(sent: list[list[int]], keep_holes: bool, piped: bool) -> None:
+    before = libxc_stream(*(page_data(*batch) for batch in sent), CONTEXT) + b"behind"
+    after = stripped(Pipe(before) if piped else before, keep_holes)
+    kept = [b for b in sent if keep_holes or any(one >> 60 != 0xF for one in b)]
+    emptied = [
+        [
+            word(one & streams.PFN_MASK, 0xE) if one >> 60 in streams.PAGE_TYPES_WITH_DATA else one
+            for one in batch
+        ]
+        for batch in kept
+    ]
+    assert after == libxc_stream(*(page_data(*batch) for batch in emptied), CONTEXT) + b"behind"
+
+
+@given(batches)
+def test_memory_keeps_its_layout(sent: list[list[int]]) -> None:
+    before = libxc_stream(*(page_data(*batch) for batch in sent))
+    with open_image(before) as one, open_image(stripped(before, keep_holes=True)) as other:
+
+        def pfns(image: object) -> list[int]:
+            runs = one.memory_map if image is one else other.memory_map
+            return [pfn for run in runs.populated() for pfn in range(run.pfn, run.end)]
+
+        assert pfns(one) == pfns(other)
+
+
+def test_counts() -> None:
+    out = io.BytesIO()
+    done = strip(libxc_stream(page_data(word(1), word(2, 0xF)), page_data(word(3, 0xF))), out)
+    assert (done.pages, done.records, done.absent_words) == (1, 1, 1)
+
+
+def test_reserved_bits_and_words_stay() -> None:
+    odd = word(5) | 0xAB << 52
+    with open_image(stripped(libxc_stream(page_data(odd)))) as image:
+        (batch,) = image.records_of("libxc", streams.LIBXC_PAGE_DATA)
+        assert int.from_bytes(image.words(batch), "little") == word(5, 0xE) | 0xAB << 52
+
+
+@pytest.mark.parametrize("path", [EXAMPLE, *STREAMS], ids=lambda path: path.stem)
+def test_stripping_again_changes_nothing_more(path: Path) -> None:
+    once = stripped(path.read_bytes())
+    assert stripped(once) == once
+    if path == EXAMPLE:
+        assert once == path.read_bytes()
+
+
+def test_contexts_pass() -> None:
+    assert stripped(context_bytes() + b"x") == context_bytes() + b"x"
+
+
+def test_all_layers_pass() -> None:
+    expected = SMALL.replace(
+        page_data(word(1), word(2, 0xF)), page_data(word(1, 0xE), word(2, 0xF))
+    )
+    assert stripped(SMALL) == expected
+
+
+def test_every_truncation_is_refused() -> None:
+    for cut in range(60, len(SMALL), 11):
+        with pytest.raises(FormatError):
+            stripped(SMALL[:cut])
+
+
+@pytest.mark.parametrize("count", [0, 2, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_counts_that_lie(count: int) -> None:
+    good = page_data(word(1))
+    bad = good[:8] + count.to_bytes(4, "little") + good[12:]
+    with pytest.raises(LengthError, match="count"):
+        stripped(libxc_stream(bad))
+
+
+def test_what_cannot_be_stripped() -> None:
+    for name in ("legacy_hvm_w64.in.bin", "legacy_hvm_w64_xl.in.bin"):
+        with pytest.raises(UnsupportedError, match="convert"):
+            stripped((DATA / "streams" / name).read_bytes())
+    with pytest.raises(HvmctxError):
+        stripped(b"#!/bin/sh\n")
+    with pytest.raises(UsageError):
+        strip(b"", io.BytesIO(), layer="bogus")

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import gzip
+import io
+import mmap
+import os
+import struct
+import threading
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.errors import InputError
+from hvmctx.files.source import BufferSource, FileSource, PipeSource, Source, open_seekable, open_source
+from tests.builders.samples import Pipe
+
+DATA = bytes(range(256)) * 10
+
+
+def file_source(path: Path) -> Source:
+    path.write_bytes(DATA)
+    return open_source(path)
+
+
+SOURCES: dict[str, Callable[[Path], Source]] = {
+    "buffer": lambda path: open_source(DATA),
+    "bytearray": lambda path: open_source(bytearray(DATA)),
+    "path": file_source,
+    "string": lambda path: open_source(str(file_source(path).name)),
+    "object": lambda path: open_source(io.BytesIO(DATA)),
+    "pipe": lambda path: open_source(Pipe(DATA, 7)),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
+    with SOURCES[request.param](tmp_path / "data") as opened:
+        yield opened
+
+
+def test_reading_and_skipping(source: Source) -> None:
+    assert bytes(source.read(10)) == DATA[:10]
+    assert source.skip(500) == 500
+    assert source.position == 510
+    assert bytes(source.read(5)) == DATA[510:515]
+    assert source.skip(1 << 60) == len(DATA) - 515
+    assert bytes(source.read(1)) == b""
+    assert source.position == len(DATA)
+
+
+def test_copying(source: Source) -> None:
+    out = io.BytesIO()
+    source.skip(3)
+    assert source.copy(10, out) == 10
+    assert source.position == 13
+    assert source.copy(1 << 60, out) == len(DATA) - 13
+    assert out.getvalue() == DATA[3:]
+
+
+def test_claimed_counts_cost_nothing(source: Source) -> None:
+    assert bytes(source.read(1 << 50)) == DATA
+
+
+def test_offsets(source: Source) -> None:
+    if source.seekable:
+        assert bytes(source.read_at(300, 4)) == DATA[300:304]
+        assert bytes(source.read_at(len(DATA) - 2, 100)) == DATA[-2:]
+        assert bytes(source.read_at(1 << 40, 5)) == b""
+        assert (source.position, source.size) == (0, len(DATA))
+    else:
+        assert isinstance(source, PipeSource) and source.size is None
+        assert source.peek(300) == DATA[:300]
+        assert source.read(301) == DATA[:301]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 400)), max_size=20))
+def test_pipes_and_buffers_agree(steps: list[tuple[bool, int]]) -> None:
+    pipe, buffer = open_source(Pipe(DATA, 7)), open_source(DATA)
+    for read, count in steps:
+        if read:
+            assert bytes(pipe.read(count)) == bytes(buffer.read(count))
+        else:
+            assert pipe.skip(count) == buffer.skip(count)
+        assert pipe.position == buffer.position
+
+
+def test_buffers_are_not_copied() -> None:
+    data = bytearray(DATA)
+    view = BufferSource(data).read(4)
+    data[0] = 99
+    assert view[0] == 99
+
+
+def test_file_objects_are_read_from_where_they_stand() -> None:
+    file = io.BytesIO(b"before" + DATA)
+    file.seek(6)
+    with open_source(file) as source:
+        assert source.size == len(DATA)
+        assert bytes(source.read(3)) == DATA[:3]
+    assert not file.closed
+
+
+def test_named_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_bytes(DATA))
+    writer.start()
+    with open_source(path) as source:
+        assert not source.seekable
+        assert source.read(len(DATA) + 1) == DATA
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("/no/such/file", "No such file"),
+        ("/", "is a directory"),
+        ("a\0b", "null"),
+        (5, "cannot read from int"),
+        (io.StringIO("text"), "opened as text"),
+    ],
+)
+def test_what_cannot_be_opened(target: object, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        open_source(target)
+
+
+def test_a_closed_file_object() -> None:
+    file = io.BytesIO(DATA)
+    file.close()
+    with pytest.raises(InputError, match="closed"):
+        open_source(file)
+
+
+class Broken(io.RawIOBase):
+    def readable(self) -> bool:
+        return True
+
+    def read(self, count: int = -1) -> bytes:
+        if count == 0:
+            return b""
+        raise OSError(5, "Input/output error")
+
+
+def test_a_pipe_that_breaks() -> None:
+    with pytest.raises(InputError, match="Input/output error"):
+        open_source(Broken())
+
+
+def test_what_can_be_read_once_is_spooled(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(DATA))
+    for target in (Pipe(DATA), path, Pipe(gzip.compress(DATA)), DATA):
+        with open_seekable(target) as source:
+            assert source.seekable and source.whole_size() == len(DATA)
+            assert bytes(source.read_at(5, 1 << 40)) == DATA[5:]
+
+
+def test_an_open_source_is_taken_as_it_is() -> None:
+    file = io.BytesIO(DATA)
+    assert open_source(source := open_seekable(file)) is source
+    assert bytes(source.read(4)) == DATA[:4]
+
+
+def test_pipes_have_no_offsets() -> None:
+    source = open_source(Pipe(DATA))
+    with pytest.raises(InputError, match="cannot be read twice"):
+        source.read_at(0, 1)
+    with pytest.raises(InputError, match="cannot be read twice"):
+        source.whole_size()
+
+
+def test_descriptors_take_offsets(tmp_path: Path) -> None:
+    """A file that Python has opened is read by offset, from where it stands, and no more
+    of it than is asked for."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before" + DATA)
+    for buffering in (0, -1):
+        with open(path, "rb", buffering) as file:
+            file.seek(6)
+            source = open_source(file)
+            assert isinstance(source, FileSource) and source.whole_size() == len(DATA)
+            assert bytes(source.read_at(3, 5)) == DATA[3:8] and file.tell() == 6
+            source.close()
+            assert not file.closed
+    with open(path, "w+b") as file:
+        file.write(DATA)
+        file.seek(100)
+        assert open_source(file).read(1 << 40) == DATA[100:]
+
+
+def test_mapped_files(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        mapped.seek(7)
+        source = open_source(mapped)
+        assert source.seekable and source.read(5) == DATA[7:12]
+        del source
+
+
+def test_arrays() -> None:
+    assert open_source(array("I", [1, 2])).read(99) == struct.pack("<II", 1, 2)
+
+
+def test_descriptors_that_do_not_block() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    pipe = os.fdopen(writing, "wb")
+    pipe.write(DATA)
+    writer = threading.Timer(0.1, pipe.close)
+    writer.start()
+    with os.fdopen(reading, "rb", 0) as file, open_source(file) as source:
+        assert source.read(1 << 30) == DATA
+    writer.join()
+
+
+class Generous(Pipe):
+    def read(self, count: int = -1) -> bytes:
+        return super().read(count + 1) if count else b""
+
+
+def test_objects_that_give_too_much() -> None:
+    with pytest.raises(InputError, match="gave 9 bytes, asked for 8"):
+        open_source(Generous(DATA))

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvmctx.cli import main
+from hvmctx.errors import InputError, UsageError
+from hvmctx.fuzz.generate import bases_of, generate, hosts_of, variants
+from hvmctx.restore.context import load
+from tests.builders.samples import EXAMPLE, IMAGES, context_bytes
+
+
+def manifest(place: Path) -> list[Any]:
+    return [json.loads(line) for line in (place / "manifest.jsonl").read_text().splitlines()]
+
+
+def test_contexts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "made"
+    how = ["--base", str(EXAMPLE), "--policy", str(EXAMPLE), "--vcpus", "2", "--release", "4.17"]
+    assert main(["fuzz", "generate", "--count", "60", "-o", str(place), *how]) == 0
+    assert "60 files, " in capfd.readouterr().err
+    entries = manifest(place)
+    hosts = hosts_of(["4.17"], str(EXAMPLE), 2)
+    contents = [(place / entry["name"]).read_bytes() for entry in entries]
+    assert len(set(contents)) == 60 and context_bytes() not in contents
+    for entry, data in zip(entries, contents):
+        verdict = load(data, hosts["4.17"])
+        expected = {"verdict": verdict.verdict, "errno": verdict.errno, "rule": verdict.rule}
+        assert entry["expected"] == {"4.17": expected} and entry["changed"]
+    assert len({entry["expected"]["4.17"]["rule"] for entry in entries}) > 5
+
+
+def test_images(tmp_path: Path) -> None:
+    place = tmp_path / "made"
+    assert main(["fuzz", "generate", "--kind", "image", "--count", "30", "-o", str(place)]) == 0
+    entries = manifest(place)
+    assert {*entries[0]["expected"]} == {"4.17", "4.20", "newest"}
+    verdicts = {entry["expected"]["newest"]["verdict"] for entry in entries}
+    assert verdicts == {"accept", "refuse"}
+
+
+def test_the_seed_decides(tmp_path: Path) -> None:
+    bases = bases_of([str(EXAMPLE)], "context")
+    hosts = hosts_of(["4.17"], None, None)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        generate(str(tmp_path / name), 10, random.Random(seed), bases, hosts=hosts)
+    a, b, c = (manifest(tmp_path / name) for name in "abc")
+    assert a == b != c
+
+
+def test_bases() -> None:
+    (stream,) = bases_of([str(IMAGES[0])], "image")
+    assert stream.startswith(b"\xff" * 8)
+    with pytest.raises(UsageError, match="no libxc stream"):
+        bases_of([str(IMAGES[0].with_name("hvm1.hvmctx.bin"))], "image")
+
+
+@pytest.mark.parametrize("kind", ["context", "image"])
+def test_bases_that_are_read_once(kind: str, tmp_path: Path) -> None:
+    data = EXAMPLE.read_bytes()
+    packed, fifo = tmp_path / "packed", tmp_path / "fifo"
+    packed.write_bytes(gzip.compress(data))
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(data,))
+    writer.start()
+    try:
+        plain = bases_of([str(EXAMPLE)], kind)
+        assert bases_of([str(packed)], kind) == bases_of([str(fifo)], kind) == plain
+    finally:
+        writer.join()
+
+
+def test_what_fails(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("x")
+    hosts = hosts_of(["4.17"], None, None)
+    rng = random.Random(1)
+    with pytest.raises(InputError, match="not empty"):
+        generate(str(tmp_path), 1, rng, [context_bytes()], hosts=hosts)
+    with pytest.raises(InputError, match=r"Not a directory|File exists"):
+        generate(str(tmp_path / "there"), 1, rng, [context_bytes()], hosts=hosts)
+    with pytest.raises(UsageError, match="needs a base"):
+        generate(str(tmp_path / "n"), 1, rng, [], hosts=hosts)
+    with pytest.raises(UsageError, match="no kind"):
+        generate(str(tmp_path / "n"), 1, rng, [b""], kind="x", hosts=hosts)
+    for arguments in (["--count", "0"], ["--vcpus", "0"], ["--release", "9"]):
+        assert main(["fuzz", "generate", "-o", str(tmp_path / "m"), *arguments]) == 2
+
+
+def test_variants_are_different() -> None:
+    found = variants([context_bytes()], "context", random.Random(1))
+    made = [next(found)[0] for _ in range(200)]
+    assert len(set(made)) == 200

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi import streams
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.errors import FormatError, LengthError, UsageError
+from hvmctx.image.image import open_image
+from hvmctx.json_form.image import image_to_plain
+from hvmctx.image import handlers
+from hvmctx.stream import libxc
+from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
+from tests.builders.samples import EXAMPLE
+
+ALL = [(LIBXC, n) for n in streams.LIBXC_RECORDS] + [(LIBXL, n) for n in streams.LIBXL_RECORDS]
+
+
+@pytest.fixture
+def plain_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "_handlers", dict(handlers._handlers))
+    monkeypatch.setattr(handlers, "_announced", None)
+
+
+@given(st.sampled_from(ALL), st.binary(max_size=60))
+def test_any_body_of_any_type(key: tuple[str, int], body: bytes) -> None:
+    record = StreamRecord(*key, len(body), 1000)
+    try:
+        handlers.decode(record, body)
+    except FormatError as error:
+        assert 1008 <= error.offset <= 1008 + len(body)
+        assert error.record
+
+
+def test_the_first_handlers() -> None:
+    context = handlers.decode(StreamRecord(LIBXC, streams.LIBXC_HVM_CONTEXT, 0, 0), b"")
+    assert isinstance(context, HvmContext)
+    info = handlers.decode(
+        StreamRecord(LIBXC, streams.LIBXC_X86_PV_INFO, 8, 0), b"\x08\x04" + bytes(6)
+    )
+    assert isinstance(info, libxc.PvInfo)
+
+
+def test_records_without_a_handler_are_their_body(plain_registry: None) -> None:
+    assert handlers.decode(StreamRecord(LIBXC, 0x55, 2, 0), b"ab") == b"ab"
+
+
+def test_register(plain_registry: None) -> None:
+    handlers.register(LIBXC, 0x20, bytes.hex)
+    assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == "6162"
+
+
+class FakeEntry:
+    value = "package:thing"
+
+    def __init__(self, name: str, handler: Any) -> None:
+        self.name = name
+        self._handler = handler
+
+    def load(self) -> Any:
+        if isinstance(self._handler, Exception):
+            raise self._handler
+        return self._handler
+
+
+@pytest.fixture
+def announce(plain_registry: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    def call(*entries: FakeEntry) -> list[str]:
+        asked: list[str] = []
+
+        def entry_points(group: str) -> tuple[FakeEntry, ...]:
+            asked.append(group)
+            return entries
+
+        monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+        return asked
+
+    return call
+
+
+def test_entry_points(announce: Callable[..., list[str]]) -> None:
+    """For new types, and for those that have a model."""
+    asked = announce(FakeEntry("libxc:0x20", bytes.hex), FakeEntry("libxc:8", len))
+    assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == "6162"
+    assert handlers.decode(StreamRecord(LIBXC, 0x21, 2, 0), b"ab") == b"ab"
+    assert handlers.decode(StreamRecord(LIBXC, 8, 2, 0), b"ab") == 2
+    assert isinstance(handlers.parse(StreamRecord(LIBXC, 8, 24, 0), bytes(24)), libxc.TscInfo)
+    assert asked == ["hvmctx.handlers"], "looked up once"
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"), [(ImportError("gone"), "ImportError: gone"), (5, "5 cannot be called")]
+)
+def test_an_entry_point_that_does_not_load_spoils_no_other(
+    handler: Any, reason: str, announce: Callable[..., list[str]]
+) -> None:
+    announce(FakeEntry("libxc:0x20", handler), FakeEntry("libxc:0x21", bytes.hex))
+    for _ in range(2):  # it is said every time
+        with pytest.raises(UsageError, match=f"entry point 'libxc:0x20'.*: {reason}"):
+            handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab")
+        assert handlers.decode(StreamRecord(LIBXC, 0x21, 2, 0), b"ab") == "6162"
+
+
+def test_an_entry_point_of_an_odd_name(announce: Callable[..., list[str]]) -> None:
+    announce(FakeEntry("nonsense", len), FakeEntry("libxc:0x20", len))
+    with pytest.warns(UserWarning, match="entry point 'nonsense' .* is not named layer:type"):
+        assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == 2
+
+
+def test_a_handler_that_fails_is_a_format_error(plain_registry: None) -> None:
+    handlers.register(LIBXC, 0x20, lambda body: 1 // 0)
+    with pytest.raises(FormatError, match=r"offset 0x48: .*ZeroDivisionError"):
+        handlers.decode(StreamRecord(LIBXC, 0x20, 0, 0x40), b"")
+
+
+@pytest.mark.parametrize("key", [key for key in ALL if handlers.model_of(*key) is not None])
+def test_every_model_serialises_what_it_parses(key: tuple[str, int]) -> None:
+    model = handlers.model_of(*key)
+    for size in (4096, 24, 8):  # a page, a TSC, a count of nothing
+        body = bytes(size)
+        with suppress(LengthError):
+            parsed = model.parse(body)
+            break
+    assert (parsed.to_bytes() if model is HvmContext else parsed.serialise()) == body
+
+
+def test_a_registered_handler_has_no_say_in_what_hvmctx_reads_itself(plain_registry: None) -> None:
+    data = EXAMPLE.read_bytes()
+    with open_image(data) as image:
+        before = image.params, image.tsc_info, image.emulators, image_to_plain(image)
+    for layer, number in ALL:
+        handlers.register(layer, number, lambda body: "whatever")
+    with open_image(data) as image:
+        after = image.params, image.tsc_info, image.emulators, image_to_plain(image)
+        assert {image.payload(record) for record in image.records} == {"whatever"}
+    assert before == after

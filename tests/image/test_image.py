@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi import streams, x86
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.errors import (
+    FormatError,
+    HvmctxError,
+    InputError,
+    MissingRecordError,
+    TruncatedError,
+    UnknownRecordError,
+    UnsupportedError,
+    UsageError,
+)
+from hvmctx.image.image import open_image
+from tests.builders.samples import (
+    CONTEXT,
+    DATA,
+    EXAMPLE,
+    IMAGES,
+    SMALL,
+    STREAMS,
+    Pipe,
+    context_bytes,
+    libxc_head,
+    libxc_stream,
+    libxl_head,
+    load,
+    page_data,
+    record,
+    word,
+)
+
+EXPECTED = load(DATA / "streams" / "expected.json")
+
+
+@pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("piped", [False, True], ids=["file", "pipe"])
+def test_genuine_streams(path: Path, piped: bool) -> None:
+    expected = EXPECTED[path.stem]
+    with open_image(Pipe(path.read_bytes()) if piped else path, keep_words=True) as image:
+        assert image.complete and not image.problems and not image.notes
+        digest = hashlib.sha256(image.hvm_context.to_bytes()).hexdigest()
+        assert digest == expected["hvm_context_sha256"]
+        assert image.params == {int(k): v for k, v in (expected["hvm_params"] or {}).items()}
+        ranges: list[list[int]] = []
+        for run in image.memory_map.populated():
+            if ranges and ranges[-1][1] + 1 == run.pfn:
+                ranges[-1][1] = run.end - 1
+            else:
+                ranges.append([run.pfn, run.end - 1])
+        assert ranges == expected["expect_pfns"]
+        assert image.tsc_info is not None and image.tsc_info.mode == 0
+        assert image.cpuid_policy is not None and image.msr_policy is not None
+        assert len(image.cpuid_policy.leaves) > 10
+
+
+@pytest.mark.parametrize("path", [*IMAGES, EXAMPLE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("piped", [False, True], ids=["file", "pipe"])
+def test_genuine_images(path: Path, piped: bool) -> None:
+    with open_image(Pipe(path.read_bytes()) if piped else path) as image:
+        assert image.format == "xl" and image.complete and not image.problems
+        assert [header.layer for header in image.headers] == ["xl", "libxl", "libxc", "libxc"]
+        version = (4, 20) if "420" in path.stem else (4, 17)
+        assert (image.guest_type, image.xen_version) == (2, version)
+        assert image.config["c_info"]["name"] == {"hvm2x420": "hvm2"}.get(path.stem, path.stem)
+        context = image.hvm_context
+        assert context.damage is None and context.header.magic == x86.HVM_FILE_MAGIC
+        assert len(image.emulators) == (0 if path.stem == "pvhx" else 1)
+        assert image.end == path.stat().st_size
+        assert image.last("libxc", streams.LIBXC_X86_PV_INFO) is None
+
+
+def test_extracted_context_is_the_one_taken_after_the_save() -> None:
+    """But for what the time that passed between changed: three clocks."""
+    for stem in ("pvhx", "hvm2x420"):
+        raw = (DATA / "images" / f"{stem}.hvmctx.bin").read_bytes()
+        with open_image(DATA / "images" / f"{stem}.save") as image:
+            ours = image.hvm_context
+        theirs = type(ours).from_bytes(raw)
+        for context in (ours, theirs):
+            for entry in context.records(x86.CPU):
+                entry.struct.tsc = 0
+            for entry in context.records(x86.PMTIMER):
+                entry.struct.tmr_val = 0
+            for entry in context.records(x86.VIRIDIAN_DOMAIN):
+                entry.struct.time_ref_count = 0
+        assert ours.to_bytes() == theirs.to_bytes()
+
+
+def test_wrapped_samples() -> None:
+    with open_image(DATA / "streams" / "plain.xl") as image:
+        assert image.complete and "byte order mark is 0x1234567" in str(image.notes[0])
+    with open_image(DATA / "streams" / "with-xenstore.libxl") as image:
+        (data,) = image.records_of("libxl", streams.LIBXL_EMULATOR_XENSTORE_DATA)
+        assert image.payload(data).pairs
+    with pytest.raises(MissingRecordError, match="PV guest"):
+        _ = open_image(DATA / "streams" / "handbuilt" / "libxc_v3_pv_ok.bin").hvm_context
+
+
+def test_bare_context() -> None:
+    for target in (context_bytes(), Pipe(context_bytes())):
+        with open_image(target) as image:
+            assert image.format == "context" and image.complete
+            assert image.hvm_context.to_bytes() == context_bytes()
+            assert image.xen_version is None and image.config is None
+
+
+def test_a_checkpointed_libxl_stream() -> None:
+    """The genuine verifier cannot read these; the last of everything counts."""
+    other = context_bytes()[:-1] + b"\0"
+    emulator = struct.pack("<II", 2, 0)
+    data = (
+        libxl_head() + record(1) + libxc_head() + page_data(word(1)) + CONTEXT + record(14)
+        + record(3, emulator + b"QEVMfirst") + record(4)
+        + page_data(word(1)) + record(9, other) + record(14)
+        + record(3, emulator + b"QEVMsecond") + record(4) + record(0) + record(0)
+    )  # fmt: skip
+    with open_image(data) as image:
+        assert image.complete and not image.problems
+        assert [bytes(e.payload[4:]) for e in image.emulators] == [b"first", b"second"]
+        assert image.hvm_context.to_bytes() == other
+
+
+def truncations(data: bytes, step: int = 1) -> list[int]:
+    return list(range(0, len(data), step))
+
+
+@pytest.mark.parametrize("piped", [False, True], ids=["buffer", "pipe"])
+def test_every_truncation_of_a_small_image(piped: bool) -> None:
+    for cut in truncations(SMALL):
+        data = SMALL[:cut]
+        try:
+            image = open_image(Pipe(data) if piped else data, layer="xl")
+        except HvmctxError as error:
+            raise AssertionError(f"cut at {cut}: {error}") from error
+        assert not image.complete
+        (problem,) = image.problems
+        assert isinstance(problem, TruncatedError) and problem.offset == image.end <= cut
+        assert problem.found and problem.expected and "\n" not in str(problem)
+        whole = [r for r in image.records if r.end <= cut]
+        assert len(image.records) - len(whole) <= 1
+        if any(r.type == streams.LIBXC_HVM_CONTEXT and r.layer == "libxc" for r in whole):
+            assert image.hvm_context.to_bytes() == context_bytes()
+
+
+@pytest.mark.parametrize("length", [0, 1, 0x7FFFFFFF, 0xFFFFFFF8, 0xFFFFFFFF])
+@pytest.mark.parametrize("piped", [False, True], ids=["buffer", "pipe"])
+def test_every_length_field(length: int, piped: bool) -> None:
+    """Lengths that lie: never an allocation, a hang, or another exception."""
+    with open_image(SMALL) as image:
+        places = [record.offset + 4 for record in image.records]
+    places += [44, 48]  # the xl file's optional data, and the configuration in it
+    for at in places:
+        data = SMALL[:at] + struct.pack("<I", length) + SMALL[at + 4 :]
+        with open_image(Pipe(data) if piped else data) as image:
+            said: list[object] = [*image.problems, *image.notes]
+            for name in ("config", "hvm_context", "emulators"):
+                try:
+                    getattr(image, name)
+                except HvmctxError as error:
+                    assert "\n" not in str(error)
+                    said.append(error)
+            if data != SMALL:
+                assert said or length in (0, 1)
+
+
+@given(st.data())
+def test_flipped_bytes(data: st.DataObject) -> None:
+    """Whatever is flipped, opening and reading everything ends in results or our errors."""
+    broken = bytearray(SMALL)
+    for _ in range(data.draw(st.integers(1, 6))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    piped = data.draw(st.booleans())
+    try:
+        image = open_image(Pipe(bytes(broken)) if piped else bytes(broken), keep_words=True)
+    except HvmctxError:
+        return
+    for name in ("hvm_context", "config", "params", "tsc_info", "emulators", "memory_map",
+                 "page_words", "cpuid_policy", "msr_policy"):  # fmt: skip
+        try:
+            getattr(image, name)
+        except HvmctxError as error:
+            assert str(error)
+
+
+def test_unknown_records() -> None:
+    data = libxc_stream(record(0x55, b"x"), CONTEXT, record(0x80000055))
+    with open_image(data) as image:
+        assert image.complete
+        (problem,) = image.problems
+        assert isinstance(problem, UnknownRecordError)
+        assert "type 0x55: unknown mandatory record: found 1 bytes" in str(problem)
+        (note,) = image.notes
+        assert "unknown optional record 0x80000055" in str(note)
+        assert image.hvm_context.to_bytes() == context_bytes()
+
+
+def test_optional_bit_does_not_help_in_libxl() -> None:
+    data = libxl_head() + record(0x80000001) + record(0)
+    with open_image(data) as image:
+        assert isinstance(image.problems[0], UnknownRecordError)
+
+
+def test_oddities_are_noted() -> None:
+    data = libxc_stream(record(0x09, context_bytes() + b"x", pad=b"\1")) + b"trailing"
+    for target in (data, Pipe(data)):
+        with open_image(target) as image:
+            texts = [str(note) for note in image.notes]
+            assert "padding is not zero: 01010101010101" in texts[0]
+            assert "follow the end" in texts[1]
+            assert image.complete and not image.problems
+    with open_image(context_bytes() + b"xyz") as image:
+        assert "3 bytes follow the END record" in str(image.notes[0])
+
+
+def test_domain_headers_that_no_xen_writes() -> None:
+    for head in (libxc_head(guest=4), libxc_head(page_shift=13)):
+        with open_image(head + record(0)) as image:
+            assert isinstance(image.problems[0], UnsupportedError)
+            assert image.complete
+
+
+@pytest.mark.parametrize(
+    "name", ["legacy_hvm_w64.in.bin", "legacy_hvm_w32.in.bin", "legacy_hvm_w64_xl.in.bin"]
+)
+def test_legacy_streams_are_said_to_be_such(name: str) -> None:
+    with open_image(DATA / "streams" / name) as image:
+        (problem,) = image.problems
+        assert isinstance(problem, UnsupportedError) and "convert it first" in str(problem)
+        with pytest.raises(MissingRecordError):
+            _ = image.hvm_context
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    for target in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(InputError):
+            open_image(target)
+    with pytest.raises(FormatError, match="nothing that Xen saves: found 23 21"):
+        open_image(b"#!/bin/sh\n")
+    with pytest.raises(UsageError, match="no layer is called 'foo'"):
+        open_image(b"", layer="foo")
+    with pytest.raises(FormatError, match="wrong ident"):
+        raise open_image(context_bytes(), layer="libxl").problems[0]
+
+
+def test_empty_input() -> None:
+    with open_image(b"") as image:
+        assert "the context is empty: found 0 bytes" in str(image.problems[0])
+
+
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the system says it to anyone but root, who may read everything."""
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(InputError, match="secret: Permission denied"):
+        open_image(tmp_path / "secret")
+
+
+def test_pipes_cannot_be_read_twice() -> None:
+    with open_image(Pipe(SMALL)) as image:
+        with pytest.raises(MissingRecordError, match="cannot be read twice"):
+            _ = image.memory_map
+        assert image.page_words.of_type[0] == 1 and image.page_words.of_type[0xF] == 1
+        (batch,) = image.records_of("libxc", streams.LIBXC_PAGE_DATA)
+        with pytest.raises(MissingRecordError):
+            image.body(batch)
+    with open_image(SMALL) as image:
+        assert image.page_words.of_type[0] == 1 and image.page_words.of_type[0xF] == 1
+
+
+class Counting(io.BytesIO):
+    """Counts the bytes that are really read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+def test_page_data_is_not_touched() -> None:
+    pages = page_data(*(word(n) for n in range(256)))
+    file = Counting(libxc_stream(pages, CONTEXT))
+    with open_image(file) as image:
+        assert image.hvm_context.damage is None
+        assert file.count < len(context_bytes()) + 512
+        assert len(image.memory_map) == 256
+        assert file.count < len(context_bytes()) + 256 * 8 + 512
+
+
+def checkpointed(number: int) -> bytes:
+    """What one checkpoint sends: a page, a context whose rip is its number, a parameter."""
+    context = HvmContext.parse(context_bytes())
+    context.vcpus[0].cpu.rip = number
+    return (
+        page_data(word(1), fill=number) + record(9, context.to_bytes())
+        + record(10, struct.pack("<II2Q", 1, 0, 17, number)) + record(14)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_checkpoint_that_breaks_off_does_not_count(piped: bool, wrapped: bool) -> None:
+    """As in the genuine restore (--remus): the state is that of the last whole one."""
+    head = (libxl_head() + record(1) if wrapped else b"") + libxc_head() + record(16)
+
+    def emulator(number: int) -> bytes:
+        return record(3, struct.pack("<II", 2, 0) + bytes([number]) * 8) + record(4)
+
+    one, two = (checkpointed(n) + (emulator(n) if wrapped else b"") for n in (1, 2))
+    end = record(0) + (record(0) if wrapped else b"")
+    for cut in range(8, len(two) - 8, 40):
+        data = head + one + two[:cut]
+        with open_image(Pipe(data) if piped else data, keep_words=True) as image:
+            assert not image.complete
+            inner = not wrapped or cut < len(checkpointed(2))
+            number = 1 if inner else 2
+            assert (image.hvm_context.vcpus[0].cpu.rip, image.params) == (number, {17: number})
+            if wrapped:
+                assert [bytes(e.payload)[0] for e in image.emulators] == [1]
+            if not piped:
+                found = image.memory_map.lookup(1)
+                assert found is not None and data[found[1] or 0] == number
+    with open_image(head + one + two + end) as image:
+        assert image.complete and image.params == {17: 2}
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_cut_within_page_words(piped: bool) -> None:
+    """What was whole before it still counts, in a file as in a pipe."""
+    data = libxc_stream(page_data(word(1), word(2)), page_data(*map(word, range(3, 103))))
+    start = data.index(struct.pack("<2Q", word(3), word(4)))
+    for cut in (start + 9, start + 799):
+        with open_image(Pipe(data[:cut]) if piped else data[:cut], keep_words=True) as image:
+            assert sum(image.page_words.of_type) == 2
+            assert len(image.memory_map) == 2
+    with open_image(Pipe(data[: start + 5000]) if piped else data[: start + 5000]) as image:
+        assert sum(image.page_words.of_type) == 102  # the words are there, though not all pages
+
+
+def test_what_is_kept_of_a_pipe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvmctx.image.indexing.MOST_KEPT", 300_000)
+    monkeypatch.setattr("hvmctx.image.indexing.LARGEST_KEPT", 200_000)
+    bodies = [record(0x80000055, bytes(100_000))] * 5
+    words = page_data(*(word(n, 0xF) for n in range(50_000)))
+    with open_image(Pipe(libxc_stream(*bodies, words)), keep_words=True) as image:
+        assert image.complete
+        kept = [len(r.kept or b"") for r in image.records if r.type == 0x80000055]
+        assert kept == [100_000, 100_000, 100_000, 4096, 4096]
+        assert image.page_words.of_type[0xF] == 50_000
+        with pytest.raises(MissingRecordError, match="went by"):
+            image.body([r for r in image.records if r.type == 0x80000055][-1])
+
+
+def test_release() -> None:
+    with open_image(EXAMPLE) as image:
+        assert str(image.release) == "4.17"
+    with open_image(context_bytes()) as image:
+        assert str(image.release) == "newest"
+    converted = libxc_head()[:32] + bytes(4) + libxc_head()[36:]
+    with open_image(converted + record(0)) as image:
+        assert str(image.release) == "newest"
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_body_that_is_cut_off_is_called_so(piped: bool) -> None:
+    """In a pipe as in a file: it did not go by, it is not there."""
+    data = libxc_stream(record(10, struct.pack("<II2Q", 1, 0, 17, 5)))
+    cut = data[: data.index(struct.pack("<II2Q", 1, 0, 17, 5)) + 12]
+    with (
+        open_image(Pipe(cut) if piped else cut) as image,
+        pytest.raises(TruncatedError, match="found 12 bytes, expected 24"),
+    ):
+        _ = image.params

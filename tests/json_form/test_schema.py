@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi.declare import VMPORT_TYPECODE
+from hvmctx.abi.vmport import VmportProfile, using
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import VmportState, pack
+from hvmctx.errors import HvmctxError
+from hvmctx.image.image import open_image
+from hvmctx.json_form import schema
+from hvmctx.render.forms import FORMS
+from hvmctx.json_form.document import Document
+from hvmctx.files.source import is_compressed
+from tests.builders.contexts import streams
+from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, SMALL, STREAMS, context_bytes
+from tests.builders.vmport import PROFILES
+
+SCHEMA = schema.schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+LINE = jsonschema.Draft202012Validator({"$ref": "#/$defs/line", "$defs": SCHEMA["$defs"]})
+
+
+def test_shipped_copy_is_current() -> None:
+    assert schema.PATH.read_text() == schema.text(), "run python -m hvmctx.json_form.schema"
+    jsonschema.Draft202012Validator.check_schema(schema.schema())
+
+
+SAMPLES = [*IMAGES, EXAMPLE, *STREAMS, *CONTEXTS, *(DATA / "streams" / "handbuilt").glob("*.bin")]
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: "/".join(path.parts[-2:]))
+def test_what_is_written_is_valid(path: Path) -> None:
+    document = Document.of_input(path)
+    VALIDATOR.validate(json.loads(document.to_text()))
+    VALIDATOR.validate(json.loads(document.to_text(hex_wide=True)))
+    with open_image(path) as image:
+        try:
+            context = image.hvm_context
+        except HvmctxError:
+            return
+    VALIDATOR.validate(json.loads("".join(FORMS["json"](context, None))))
+    for line in "".join(FORMS["ndjson"](context, None)).splitlines():
+        LINE.validate(json.loads(line))
+
+
+@given(st.binary(max_size=200) | streams)
+def test_what_is_written_of_any_context_is_valid(data: bytes) -> None:
+    if not is_compressed(data):
+        VALIDATOR.validate(json.loads(Document.of_input(data, "context").to_text()))
+
+
+@given(st.data())
+def test_what_is_written_of_any_image_is_valid(data: st.DataObject) -> None:
+    damaged = bytearray(SMALL)
+    for _ in range(data.draw(st.integers(1, 6))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    VALIDATOR.validate(json.loads(Document.of_input(bytes(damaged), "xl").to_text()))
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=repr)
+def test_vmport_of_any_profile(profile: VmportProfile) -> None:
+    with using(profile):
+        body = pack(VmportState.empty(profile), profile)
+        data = HvmContext([Record(VMPORT_TYPECODE, 0, body), Record(0, 0)]).to_bytes()
+        text = Document.of_input(data, "context").to_text()
+        assert Document.from_text(text).to_bytes() == data
+    plain = json.loads(text)
+    assert "fields" in plain["context"]["records"][0]
+    VALIDATOR.validate(plain)
+    plain["context"]["records"][0]["fields"]["chans"][0]["bogus"] = 1
+    assert not VALIDATOR.is_valid(plain)
+
+
+GONE = object()
+OF_CONTEXT = Document.of_input(context_bytes()).to_text()
+OF_IMAGE = Document.of_input(SMALL).to_text()
+
+
+def broken(text: str, change: str, value: Any) -> Any:
+    plain: Any = json.loads(text)
+    place = plain
+    *path, last = (int(name) if name.isdigit() else name for name in change.split("/"))
+    for name in path:
+        place = place[name]
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
+    return plain
+
+
+RECORD = "context/records/1"
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        (f"{RECORD}/fields/rip", 1 << 64),
+        (f"{RECORD}/fields/rip", "x"),
+        (f"{RECORD}/fields/rip", GONE),
+        (f"{RECORD}/fields/fpu_regs", "00"),
+        (f"{RECORD}/fields/bogus", 1),
+        (f"{RECORD}/fields", GONE),
+        (f"{RECORD}/feilds", {}),
+        (f"{RECORD}/body", "00"),
+        (f"{RECORD}/length", None),
+        (f"{RECORD}/typecode", GONE),
+        (f"{RECORD}/typecode", 99),
+        (f"{RECORD}/typecode", 1.5),
+        ("context/records/2/fields/init_state", 16),
+        ("context/records/0/name", "CPU"),
+        ("context/tail", "0"),
+        ("hvmctx", 2),
+        ("image", {"items": []}),
+    ],
+)
+def test_what_cannot_be_is_invalid(change: str, value: Any) -> None:
+    VALIDATOR.validate(json.loads(OF_CONTEXT))
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate(broken(OF_CONTEXT, change, value))
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("0/fields/mandatory_flags", GONE),
+        ("0/fields/bogus", 1),
+        ("0/data", "00"),
+        ("0/layer", "libxl"),
+        ("1/config", "{}"),
+        ("0/body", "00"),
+        ("HVM_CONTEXT/payload/records/1/feilds", {}),
+        ("HVM_CONTEXT/payload/records/1/fields", GONE),
+        ("HVM_CONTEXT/payload/records/1/fields/rip", "x"),
+        ("HVM_CONTEXT/payload/bogus", 1),
+        ("HVM_CONTEXT/payload", 5),
+        ("HVM_CONTEXT/body", "00"),
+        ("HVM_CONTEXT/layer", "xl"),
+        ("HVM_CONTEXT/layer", "zzz"),
+        ("HVM_CONTEXT/type", 8),
+        ("HVM_CONTEXT/type", 0x44),
+        ("HVM_CONTEXT/type", GONE),
+        ("HVM_CONTEXT/bogus", 1),
+        ("X86_TSC_INFO/payload/kzh", 1),
+        ("X86_TSC_INFO/payload/khz", GONE),
+        ("X86_TSC_INFO/payload/khz", "x"),
+        ("HVM_PARAMS/payload/params/0", [1]),
+        ("HVM_PARAMS/payload/params/0", "00"),
+        ("EMULATOR_CONTEXT/payload/payload", "0"),
+        ("STATIC_DATA_END/payload", {}),
+        ("PAGE_DATA/payload/words/0", -1),
+    ],
+)
+def test_what_cannot_be_in_an_image_is_invalid(change: str, value: Any) -> None:
+    VALIDATOR.validate(json.loads(OF_IMAGE))
+    items = json.loads(OF_IMAGE)["image"]["items"]
+    first, slash, rest = change.partition("/")
+    places = {item["name"]: at for at, item in enumerate(items) if "name" in item}
+    at = places.get(first, first)
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate(broken(OF_IMAGE, f"image/items/{at}{slash}{rest}", value))

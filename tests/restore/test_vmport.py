@@ -1,0 +1,336 @@
+"""The loader's model: against the patch's own vectors, against a C reference under
+AddressSanitizer, and rule by rule."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
+from hvmctx.context.vmport import Buffer, VmportState, descriptor, pack, unpack
+from hvmctx.findings import ERROR
+from hvmctx.fuzz.differential import vmport_verdict
+from hvmctx.fuzz.reference import Reference
+from hvmctx.fuzz.vmport import random_record
+from hvmctx.restore.vmport import (
+    FIXES,
+    RULES,
+    SITES,
+    Refused,
+    Restored,
+    Violation,
+    findings_of,
+    restore,
+    restore_fixed,
+)
+from tests.builders.vmport import (
+    EMPTY,
+    PROFILES,
+    jumbo,
+    keys,
+    raw,
+    record_of,
+    sent,
+    vectors,
+)
+
+VECTORS = vectors()
+ERRNO = {3: "ESRCH", 7: "E2BIG", 22: "EINVAL", 27: "EFBIG"}
+SITE_OF = {
+    "version": "version",
+    "fixed header": "fixed part",
+    "vs->chans[i].send_buf": "send_buf",
+    "vs->chans[i].send_buf source": "send_buf source",
+    "vs->chans[i].recv_bkt[j].recv_buf": "recv_buf",
+    "vs->chans[i].recv_bkt[j].recv_buf source": "recv_buf source",
+    "vs->chans[i].jumbo_recv_bkt.recv_buf": "jumbo recv_buf",
+    "vs->chans[i].jumbo_recv_bkt.recv_buf source": "jumbo recv_buf source",
+    "guestinfo slot index": "guestinfo slot",
+    "guestinfo header read": "guestinfo head",
+    "vg->key_data": "guestinfo key_data",
+    "vg->key_data source": "guestinfo key_data source",
+    "vg->val_data": "guestinfo val_data",
+    "vg->val_data source": "guestinfo val_data source",
+    "guestinfo_jumbo slot index": "guestinfo_jumbo slot",
+    "vgj->val_data": "guestinfo_jumbo val_data",
+    "vgj->val_data source": "guestinfo_jumbo val_data source",
+}
+"""The vectors' names of sites (C expressions) -> ours."""
+
+
+@pytest.mark.parametrize("number", range(len(VECTORS)))
+def test_vectors(number: int) -> None:
+    vector = VECTORS[number]
+    outcome = restore(bytes.fromhex(vector["blob"]))
+    if vector["outcome"] == "errno":
+        assert isinstance(outcome, Refused)
+        assert (outcome.errno, outcome.cursor) == (ERRNO[vector["errno"]], vector["cur"])
+    elif vector["outcome"] == "violation":
+        expected = vector["violation"]
+        assert isinstance(outcome, Violation)
+        assert outcome.site == SITE_OF[expected["site"]]
+        assert (outcome.kind, outcome.asked, outcome.limit) == (
+            expected["kind"], expected["asked"], expected["limit"],
+        )  # fmt: skip
+    else:
+        assert isinstance(outcome, Restored)
+        assert_restored(outcome, vector)
+
+
+def assert_restored(outcome: Restored, vector: dict[str, Any]) -> None:
+    assert outcome.cursor == vector["cur"]
+    assert (outcome.slots, outcome.jumbo_slots) == (vector["slots"], vector["slots_jumbo"])
+    state = outcome.state
+    assert (state.ping_time, state.open_cookie) == (vector["ping_time"], vector["open_cookie"])
+    for entries, name in (
+        (outcome.guestinfo, "guestinfo"),
+        (outcome.guestinfo_jumbo, "guestinfo_jumbo"),
+    ):
+        assert [[key.hex(), value.hex()] for _, key, value in entries] == vector[name]
+    for channel, expected in zip(state.channels, vector["chans"]):
+        control = [
+            channel.active_time, channel.chan_id, channel.cookie, channel.proto_num,
+            channel.send.claimed(), channel.send.index, channel.jumbo, channel.recv_read,
+            channel.recv_write,
+        ]  # fmt: skip
+        assert control == expected["ctl"]
+        assert channel.send.data.hex() == expected["send"]
+        assert [[b.index, b.data.hex()] for b in channel.recv] == expected["recv"]
+        assert [channel.jumbo_recv.index, channel.jumbo_recv.data.hex()] == expected["jumbo"]
+    body = pack(state)
+    assert (descriptor(body) + body).hex() == vector["resave"]
+
+
+@given(st.binary(max_size=80), st.booleans(), st.sampled_from(PROFILES))
+def test_any_bytes(data: bytes, framed: bool, profile: VmportProfile) -> None:
+    if framed:
+        data = struct.pack("<HHII", 21, 0, len(data) + 4, profile.SAVE_VERSION) + data
+    assert_consistent(data, profile)
+
+
+def assert_consistent(record: bytes, profile: VmportProfile) -> None:
+    """What must hold between the three views of a record."""
+    outcome, fixed = restore(record, profile), restore_fixed(record, profile)
+    findings = findings_of(record, profile, 1000)
+    errors = [finding for finding in findings if finding.severity == ERROR]
+    for finding in findings:
+        assert finding.rule in RULES and finding.offset >= 1000
+    assert isinstance(fixed, (Refused, Restored))
+    if isinstance(outcome, Restored):
+        assert not errors
+        assert isinstance(fixed, Restored)
+        assert (fixed.guestinfo, fixed.slots) == (outcome.guestinfo, outcome.slots)
+    elif isinstance(outcome, Refused):
+        assert [finding.rule for finding in errors] == [outcome.rule]
+        assert isinstance(fixed, Refused) and fixed.errno == outcome.errno
+    else:
+        assert errors[0].rule == outcome.rule and errors[0].text == outcome.text
+        if isinstance(fixed, Refused):
+            assert fixed.rule in FIXES
+        else:
+            assert outcome.kind == "index"
+
+
+@given(st.integers(0, 1 << 32), st.sampled_from(PROFILES))
+def test_views_agree(seed: int, profile: VmportProfile) -> None:
+    assert_consistent(random_record(random.Random(seed), profile), profile)
+
+
+KEYS60 = VmportState.empty()
+KEYS60.guestinfo = {b"k%d" % n: b"" for n in range(60)}
+KEYS59 = VmportState.empty()
+KEYS59.guestinfo = {b"k%d" % n: b"" for n in range(59)}
+JUMBO2 = VmportState.empty()
+JUMBO2.guestinfo_jumbo = {b"a": b"", b"b": b""}
+JUMBO1 = VmportState.empty()
+JUMBO1.guestinfo_jumbo = {b"a": b""}
+
+# Rule -> a record that fires it, and one that just misses it.
+CASES: dict[str, tuple[bytes, bytes]] = {
+    "vmport-descriptor": (record_of()[:7], record_of()),
+    "vmport-body": (record_of()[:-1], record_of()),
+    "vmport-type": (b"\x14" + record_of()[1:], record_of()),
+    "vmport-save-version": (record_of(version=0xABCD0002), record_of()),
+    "vmport-version": (record_of(cut=3), record_of()),
+    "vmport-fixed-part": (record_of(cut=463), record_of(cut=464)),
+    "vmport-send_buf": (sent("send", 185, 185), sent("send", 184, 184)),
+    "vmport-send_buf-source": (sent("send", 9, 8), sent("send", 9, 9)),
+    "vmport-recv_buf": (sent("recv", 137, 137), sent("recv", 136, 136)),
+    "vmport-recv_buf-source": (sent("recv", 2, 1), sent("recv", 2, 2)),
+    "vmport-jumbo-recv_buf": (sent("jumbo", 4105, 4105), sent("jumbo", 4104, 4104)),
+    "vmport-jumbo-recv_buf-source": (sent("jumbo", 1, 0), sent("jumbo", 1, 1)),
+    "vmport-guestinfo-slot": (record_of(KEYS60), record_of(KEYS59)),
+    "vmport-guestinfo-head": (keys(b"\1", 1, 9), keys(b"\1\0k", 1, 3)),
+    "vmport-guestinfo-key_data": (
+        keys(b"\x1f\0" + b"k" * 31, 1, 33),
+        keys(b"\x1e\0" + b"k" * 30, 1, 32),
+    ),
+    "vmport-guestinfo-key_data-source": (keys(b"\2\0k", 1, 4), keys(b"\2\0kk", 1, 4)),
+    "vmport-guestinfo-val_data": (
+        keys(b"\1\x81k" + b"v" * 129, 1, 132),
+        keys(b"\1\x80k" + b"v" * 128, 1, 131),
+    ),
+    "vmport-guestinfo-val_data-source": (keys(b"\1\2kv", 1, 5), keys(b"\1\2kvv", 1, 5)),
+    "vmport-guestinfo_jumbo-slot": (record_of(JUMBO2), record_of(JUMBO1)),
+    "vmport-guestinfo_jumbo-head": (jumbo(b"\1\0", 1, 9), jumbo(b"\1\0\0k", 1, 4)),
+    "vmport-guestinfo_jumbo-key_data": (
+        jumbo(b"\x1f\0\0" + b"k" * 31, 1, 34),
+        jumbo(b"\x1e\0\0" + b"k" * 30, 1, 33),
+    ),
+    "vmport-guestinfo_jumbo-key_data-source": (jumbo(b"\2\0\0k", 1, 5), jumbo(b"\2\0\0kk", 1, 5)),
+    "vmport-guestinfo_jumbo-val_data": (
+        jumbo(b"\1\1\x10k" + b"v" * 4097, 1, 4101),
+        jumbo(b"\1\0\x10k" + b"v" * 4096, 1, 4100),
+    ),
+    "vmport-guestinfo_jumbo-val_data-source": (jumbo(b"\1\2\0kv", 1, 6), jumbo(b"\1\2\0kvv", 1, 6)),
+    "vmport-capped": (sent("send", 181, 181), sent("send", 180, 180)),
+    "vmport-size": (record_of(JUMBO1, used_guestsize=5), record_of(JUMBO1)),
+    "vmport-count": (record_of(JUMBO1, used_guestinfo=1), record_of(JUMBO1)),
+    "vmport-empty-key": (keys(b"\0\0", 1, 2), keys(b"\1\0k", 1, 3)),
+    "vmport-duplicate": (keys(b"\1\0k\1\0k", 2, 6), keys(b"\1\0k\1\0j", 2, 6)),
+    "vmport-padding": (record_of()[:36] + b"\1" + record_of()[37:], record_of()),
+    "vmport-behind": (raw(EMPTY, b"x"), raw(EMPTY, b"")),
+}  # fmt: skip
+
+
+def with_channel(**values: int) -> bytes:
+    state = VmportState.empty()
+    for name, value in values.items():
+        if name == "index":
+            state.channels[2].send = Buffer(b"abc", value)
+        else:
+            setattr(state.channels[2], name, value)
+    return record_of(state)
+
+
+CASES["vmport-index"] = (with_channel(index=4), with_channel(index=3))
+CASES["vmport-protocol"] = (with_channel(proto_num=5), with_channel(proto_num=0x4F4C4354))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_rule(case: str) -> None:
+    rule = case.partition("#")[0]
+    fires, misses = CASES[case]
+    assert rule in [finding.rule for finding in findings_of(fires)]
+    assert rule not in [finding.rule for finding in findings_of(misses)]
+    assert_consistent(fires, XEN_4_5_V6)
+    assert_consistent(misses, XEN_4_5_V6)
+
+
+def test_every_rule_has_a_text_of_its_own() -> None:
+    assert "EINVAL" in RULES["vmport-save-version"]
+    assert RULES["vmport-version"] == "overread at version"
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {case.partition("#")[0] for case in CASES} | {"vmport-allocated"} == set(RULES)
+    fired = {restore(fires).__class__ for fires, _ in CASES.values()}
+    assert fired == {Refused, Restored, Violation}
+    sites = {o.site for fires, _ in CASES.values() if isinstance(o := restore(fires), Violation)}
+    assert sites == set(SITES)
+
+
+def test_state_that_is_not_allocated() -> None:
+    outcome = restore(record_of(), allocated=False)
+    assert isinstance(outcome, Refused) and (outcome.errno, outcome.cursor) == ("ENOMEM", 0)
+
+
+def test_body_bounds_are_the_descriptors() -> None:
+    """Bytes that follow in the context do not make an overread safe."""
+    record = sent("send", 9, 8)
+    outcome = restore(record, following=bytes(100))
+    assert isinstance(outcome, Violation) and outcome.site == "send_buf source"
+    assert (outcome.asked, outcome.limit, outcome.offset) == (473, 472, 464)
+    short = restore(record_of()[:-1], following=b"\0")
+    assert isinstance(short, Restored)
+
+
+@given(st.integers(0, 1 << 32), st.sampled_from(PROFILES))
+def test_unpack_finds_what_the_loader_restores(seed: int, profile: VmportProfile) -> None:
+    record = random_record(random.Random(seed), profile)
+    outcome = restore(record, profile)
+    if isinstance(outcome, Restored):
+        state = unpack(record[8 : outcome.cursor], profile)
+        assert state.guestinfo == {key: value for _, key, value in outcome.guestinfo}
+        assert state.guestinfo_jumbo == {key: value for _, key, value in outcome.guestinfo_jumbo}
+
+
+@pytest.mark.parametrize("size", [6, 1], ids=["empty key first", "size wraps"])
+def test_unpack_goes_on_where_the_loader_does(size: int) -> None:
+    data = b"\0\0\1\1kv" if size == 6 else b"\1\1kv"
+    record = keys(data, 2 if size == 6 else 1, size)
+    outcome = restore(record)
+    assert isinstance(outcome, Restored)
+    assert [(key, value) for _, key, value in outcome.guestinfo] == [(b"k", b"v")]
+    assert unpack(record[8:]).guestinfo == {b"k": b"v"}
+
+
+def test_a_restored_state_is_its_own() -> None:
+    record = bytearray(sent("send", 3, 3))
+    outcome = restore(memoryview(record))
+    assert isinstance(outcome, Restored)
+    record[8 + 464] = 0xFF
+    assert outcome.state.channels[0].send.data == bytes(3)
+
+
+@pytest.mark.parametrize("used", [0xFFFFFFFB, 0xFFFFFFFF])
+def test_counts_wrap_in_32_bits(used: int) -> None:
+    outcome = restore(record_of(used_guestinfo=used))
+    assert isinstance(outcome, Restored)
+    assert outcome.slots == max((used + 5) & 0xFFFFFFFF, 10)
+    outcome = restore(record_of(used_guestinfo=0xFFFFFFFA))
+    assert isinstance(outcome, Violation) and (outcome.asked, outcome.limit) == (64, 64)
+
+
+def test_guestsize_wraps_in_32_bits() -> None:
+    """One byte left: the head is read all the same, and then four billion are left."""
+    record = keys(b"\1\0k", 1, 1)
+    outcome = restore(record)
+    assert isinstance(outcome, Restored) and outcome.guestinfo == [(0, b"k", b"")]
+
+
+def test_repr() -> None:
+    assert "ESRCH" in repr(restore(b"\0" * 8))
+    assert "slots" in repr(restore(record_of()))
+    assert "overread" in repr(restore(record_of(cut=100)))
+
+
+def compare(reference: Reference, count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    for profile in PROFILES:
+        records = [random_record(rng, profile) for _ in range(count // len(PROFILES))]
+        if profile is XEN_4_5_V6:
+            records += [fires for fires, _ in CASES.values()] + [
+                misses for _, misses in CASES.values()
+            ]
+            records += [bytes.fromhex(vector["blob"]) for vector in VECTORS]
+        verdicts = reference.verdicts(records, profile)
+        assert len(verdicts) == len(records)
+        kinds = set()
+        for record, verdict in zip(records, verdicts):
+            assert vmport_verdict(record, profile) == verdict, record.hex()
+            kinds.add(verdict.split()[0])
+        assert kinds == {"ok", "errno", "violation"}
+
+
+def test_c_reference(reference: Reference) -> None:
+    compare(reference, 600, 1)
+
+
+def test_to_ask_and_to_be_killed_is_the_same(reference: Reference, tmp_path: Path) -> None:
+    killed = Reference(str(tmp_path), query=False)
+    rng = random.Random(3)
+    for profile in PROFILES:
+        records = [random_record(rng, profile) for _ in range(70)]
+        assert killed.verdicts(records, profile) == reference.verdicts(records, profile)
+
+
+@pytest.mark.long
+def test_c_reference_at_length(reference: Reference) -> None:
+    compare(reference, 300000, 2)

@@ -1,0 +1,304 @@
+"""The libxl writer: its promises one by one, and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvmctx.abi import streams
+from hvmctx.errors import UsageError
+from hvmctx.image.image import open_image
+from hvmctx.save.engine import SaveError, save
+from hvmctx.save.libxl import DeviceModelFile, LibxlSave, write, write_async
+from hvmctx.save.simulated import Script, SimulatedGuest
+from hvmctx.files.sink import Sink
+from hvmctx.stream.writer import StreamWriter
+from hvmctx.stream.xlfile import serialise_config
+from tests.builders.samples import context_bytes
+
+GUEST = SimulatedGuest(3, Script({}), context=context_bytes())
+PAIRS = [(b"physmap/0/start_addr", b"f0000000"), (b"physmap/0/name", b"")]
+
+
+def helper(sink: Sink, writer: StreamWriter) -> object:
+    return save(GUEST, sink, writer=writer)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "qemu"
+    path.write_bytes(b"QEVM\0\0\0\3rest")
+    return path
+
+
+class Told:
+    """How often completion was told, and with what."""
+
+    def __init__(self) -> None:
+        self.calls: list[BaseException | None] = []
+
+    def __call__(self, error: BaseException | None) -> None:
+        self.calls.append(error)
+
+
+def written(libxl: LibxlSave, helper: Callable[..., Any] = helper) -> bytes:
+    out = io.BytesIO()
+    write(libxl, Sink(out), helper)
+    return out.getvalue()
+
+
+def test_a_whole_stream(model: Path) -> None:
+    told = Told()
+    made = LibxlSave(xenstore=PAIRS, emulator=DeviceModelFile(str(model)), on_complete=told)
+    data = written(made)
+    with open_image(data) as image:
+        assert image.complete and not image.problems and not image.notes
+        assert [r.name for r in image.records if r.layer == "libxl"] == [
+            "LIBXC_CONTEXT", "EMULATOR_XENSTORE_DATA", "EMULATOR_CONTEXT", "END",
+        ]  # fmt: skip
+        (emulator,) = image.emulators
+        assert (emulator.emulator_id, emulator.index) == (2, 0)
+        assert bytes(emulator.payload) == b"QEVM\0\0\0\3rest"
+        assert image.payload(image.records_of("libxl", 2)[0]).pairs == PAIRS
+    assert told.calls == [None] and made.state == "complete"
+
+
+def test_what_is_not_for_every_guest(model: Path) -> None:
+    made = LibxlSave(hvm=False, xenstore=PAIRS, emulator=DeviceModelFile(str(model)))
+    with open_image(written(made)) as image:
+        assert [r.name for r in image.records if r.layer == "libxl"] == ["LIBXC_CONTEXT", "END"]
+    with open_image(written(LibxlSave(layer="xl", optional_data=serialise_config(b"{}")))) as image:
+        assert image.format == "xl" and image.config == {}
+
+
+@pytest.mark.parametrize("number", [0, 3, 99])
+def test_an_unknown_device_model_is_an_error_before_a_byte(model: Path, number: int) -> None:
+    out = io.BytesIO()
+    made = LibxlSave(emulator=DeviceModelFile(str(model), number))
+    with pytest.raises(SaveError, match=f"no device model has the id {number}"):
+        write(made, Sink(out), helper)
+    assert out.getvalue() == b"" and made.state == "idle"
+
+
+def no_end(data: bytes) -> None:
+    """What was written does not pass for a whole stream, and ends on a record's border."""
+    with open_image(data) as image:
+        assert not image.complete
+        assert image.problems[-1].found == "0 bytes"
+        assert "EMULATOR_CONTEXT" not in [record.name for record in image.records]
+
+
+def failing(libxl: LibxlSave, told: Told, helper: Callable[..., Any] = helper) -> bytes:
+    out = io.BytesIO()
+    with pytest.raises((SaveError, OSError)) as caught:
+        write(libxl, Sink(out), helper)
+    assert told.calls == [caught.value], "told once, with the error"
+    assert libxl.next() is None
+    return out.getvalue()
+
+
+def test_a_device_model_file_that_is_none(tmp_path: Path) -> None:
+    for path, reason in (
+        (tmp_path / "none", "No such file"),
+        (tmp_path, "s a directory"),
+        (Path("/dev/null"), "not a plain file"),
+    ):
+        told = Told()
+        made = LibxlSave(emulator=DeviceModelFile(str(path)), on_complete=told)
+        no_end(failing(made, told))
+        assert reason in str(told.calls[0]) and made.stage == "EMULATOR_CONTEXT"
+
+
+def test_a_device_model_file_that_shrinks(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = os.fstat
+
+    def larger(fd: int) -> os.stat_result:
+        status = list(genuine(fd))
+        status[6] += 100
+        return os.stat_result(status)
+
+    told = Told()
+    made = LibxlSave(emulator=DeviceModelFile(str(model)), on_complete=told)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", larger)
+        out = failing(made, told)
+    no_end(out)
+    assert "has 12 bytes, had 112" in str(told.calls[0])
+
+
+def test_a_helper_that_fails() -> None:
+    told = Told()
+    made = LibxlSave(on_complete=told)
+
+    def broken(sink: Sink, writer: StreamWriter) -> None:
+        sink.write(writer.image_header())
+        raise SaveError("no more")
+
+    data = failing(made, told, broken)
+    assert data.endswith(StreamWriter("libxc").image_header()) and made.stage == "helper"
+    told = Told()
+    failing(LibxlSave(on_complete=told), told, lambda sink, writer: None)
+    assert "without an END record" in str(told.calls[0])
+
+
+class Full(io.BytesIO):
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def write(self, data: Any) -> int:
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(28, "No space left on device")
+        return super().write(data)
+
+
+@pytest.mark.parametrize("room", [0, 30, 5000, 16450])
+def test_an_output_that_fails(model: Path, room: int) -> None:
+    told = Told()
+    made = LibxlSave(emulator=DeviceModelFile(str(model)), on_complete=told)
+    out = Full(room)
+    with pytest.raises(OSError, match="No space left"):
+        write(made, Sink(out), helper)
+    assert len(told.calls) == 1
+    with pytest.raises(OSError, match="No space left"):
+        raise told.calls[0] or AssertionError
+
+
+def started() -> tuple[LibxlSave, Told]:
+    told = Told()
+    made = LibxlSave(on_complete=told)
+    made.start()
+    made.written()
+    return made, told
+
+
+def test_one_record_at_a_time() -> None:
+    made = LibxlSave()
+    made.start()
+    with pytest.raises(UsageError, match="one at a time"):
+        made.next()
+    with pytest.raises(UsageError, match="being written"):
+        made.helper_started()
+    made.written()
+    with pytest.raises(UsageError, match="nothing is being written"):
+        made.written()
+    with pytest.raises(UsageError, match="cannot start"):
+        made.start()
+    with pytest.raises(UsageError, match="does not run"):
+        made.helper_stopped()
+
+
+def test_the_first_error_wins_and_both_tasks_must_stop() -> None:
+    made, told = started()
+    made.helper_started()
+    first, second = SaveError("first"), SaveError("second")
+    made.abort(first)
+    made.failed(second)
+    assert made.state == "stopping" and told.calls == []
+    made.stream_stopped()
+    assert told.calls == [], "the helper still runs"
+    made.helper_stopped(second)
+    assert told.calls == [first] and made.state == "complete"
+    made.abort(second)
+    assert told.calls == [first]
+
+
+def test_abort() -> None:
+    made = LibxlSave()
+    made.abort(SaveError("nothing runs"))
+    assert made.state == "idle" and made.error is None
+    made.start()
+    with pytest.raises(UsageError, match="needs a reason"):
+        made.abort(0)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="does not run"):
+        LibxlSave().stream_stopped()
+
+
+def test_a_stream_that_stops_early() -> None:
+    made, told = started()
+    made.stream_stopped()
+    assert "stopped early (stream start)" in str(told.calls[0])
+
+
+def big(pages: int) -> Callable[..., Any]:
+    """A libxc stream of that many pages, a batch at a time."""
+
+    async def run(stream: asyncio.StreamWriter, writer: StreamWriter) -> None:
+        stream.write(writer.image_header() + writer.domain_header(2, (4, 17)) + writer.record(16))
+        for pfn in range(pages):
+            body = b"\1" + bytes(7) + pfn.to_bytes(8, "little") + bytes(4096)
+            stream.write(writer.record(streams.LIBXC_PAGE_DATA, body))
+            await stream.drain()
+        stream.write(writer.record(9, context_bytes()) + writer.record(0))
+
+    return run
+
+
+async def connected() -> tuple[socket.socket, asyncio.StreamWriter]:
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    _, stream = await asyncio.open_connection(sock=ours)
+    return theirs, stream
+
+
+async def slowly(sock: socket.socket) -> bytes:
+    loop, pieces = asyncio.get_running_loop(), []
+    while data := await loop.sock_recv(sock, 30000):
+        pieces.append(data)
+        await asyncio.sleep(0)
+    return b"".join(pieces)
+
+
+def test_asyncio_with_a_slow_reader(model: Path) -> None:
+    async def run() -> None:
+        theirs, stream = await connected()
+        reading = asyncio.create_task(slowly(theirs))
+        told = Told()
+        made = LibxlSave(emulator=DeviceModelFile(str(model)), on_complete=told)
+        await write_async(made, stream, big(200))
+        stream.close()
+        with open_image(await reading) as image:
+            assert image.complete and image.memory_map.counts() == {0: 200}
+            assert bytes(image.emulators[0].payload).startswith(b"QEVM")
+        theirs.close()
+        assert told.calls == [None]
+
+    asyncio.run(run())
+
+
+def test_asyncio_with_a_reader_that_goes() -> None:
+    async def run() -> None:
+        theirs, stream = await connected()
+        theirs.close()
+        told = Told()
+        with pytest.raises(OSError):
+            await write_async(LibxlSave(on_complete=told), stream, big(2000))
+        assert len(told.calls) == 1 and isinstance(told.calls[0], OSError)
+        stream.transport.abort()
+
+    asyncio.run(run())
+
+
+def test_asyncio_cancelled() -> None:
+    async def run() -> None:
+        theirs, stream = await connected()
+        told = Told()
+        task = asyncio.create_task(write_async(LibxlSave(on_complete=told), stream, big(10**6)))
+        await asyncio.sleep(0.05)  # nobody reads, so it waits
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(told.calls) == 1 and isinstance(told.calls[0], asyncio.CancelledError)
+        stream.transport.abort()
+        theirs.close()
+
+    asyncio.run(run())

@@ -1,0 +1,114 @@
+"""Rows of a table of checks, and what they know when they are asked."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from hvmctx.image.image import open_image
+from hvmctx.stream.reader import LIBXC, LIBXL
+from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
+from tests.builders.samples import libxc_head, libxl_head, page_data, record, word
+
+Finds = Callable[[Seen], bool | Iterable[str]]
+
+
+def found(data: bytes, *checks: Check, headers: Iterable[HeaderCheck] = ()) -> list[str]:
+    table = CheckTable(list(headers), checks)
+    with open_image(data, watcher=table):
+        return [str(finding) for finding in table.findings]
+
+
+def check(finds: Finds, kind: str = "TOOLSTACK", layer: str = LIBXC) -> Check:
+    return Check(layer, kind, "rule", finds, "the text", "warning")
+
+
+def stream(*records: bytes) -> bytes:
+    return libxc_head() + b"".join(records) + record(0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "texts"),
+    [
+        (False, []),
+        (True, ["the text"]),
+        ([], []),
+        (["one", "two"], ["the text: one", "the text: two"]),
+    ],
+)
+def test_what_a_check_may_answer(answer: bool | list[str], texts: list[str]) -> None:
+    said = found(stream(record(0x0B, b"x")), check(lambda seen: answer))
+    assert said == [f"warning: libxc: offset 0x28: TOOLSTACK: {text} [rule]" for text in texts]
+
+
+def test_a_check_is_asked_about_its_records() -> None:
+    data = libxl_head() + record(1) + stream(record(9), record(0x0B)) + record(3, bytes(8))
+    data += record(0)
+    everything = found(data, check(lambda seen: [seen.record.name], "*"))
+    assert [line.split("text: ")[1] for line in everything] == [
+        "HVM_CONTEXT [rule]", "TOOLSTACK [rule]", "END [rule]",
+    ]  # fmt: skip
+    outer = found(data, check(lambda seen: [seen.record.name], "*", LIBXL))
+    assert [line.split("text: ")[1] for line in outer] == [
+        "LIBXC_CONTEXT [rule]", "EMULATOR_CONTEXT [rule]", "END [rule]",
+    ]  # fmt: skip
+    assert len(found(data, check(lambda seen: True, "END", LIBXL))) == 1
+
+
+def test_what_a_check_knows() -> None:
+    body = struct.pack("<III", 1, 2, 3) + bytes(100)
+    known: list[object] = []
+
+    def look(seen: Seen) -> bool:
+        known[:] = [
+            seen.version, seen.guest, seen.length, seen.head(5), len(seen.head()), seen.number(4),
+            seen.number(200), seen.before(9), seen.before(0x0B), seen.before(1, LIBXL), seen.body(),
+        ]  # fmt: skip
+        return False
+
+    data = libxc_head(2, guest=1) + record(9) + record(9) + record(0x0B, body) + record(0)
+    assert found(data, check(look)) == []
+    assert known == [2, 1, 112, body[:5], 64, 2, 0, 2, 0, 0, body]
+    outer = libxl_head() + record(1) + stream(record(0x0B, b"\1\0")) + record(0)
+    assert found(outer, check(look)) == []
+    assert (known[5], known[6], known[9]) == (0, 0, 1)
+
+
+def test_words() -> None:
+    sent = [word(1), word(2, 5)]  # a type that there is not, so that it is looked at
+    data = stream(page_data(*sent))
+    (said,) = found(data, check(lambda seen: [seen.words().hex()], "PAGE_DATA"))
+    assert said.endswith(f": {struct.pack('<2Q', *sent).hex()} [rule]")
+
+
+def test_plain_pages_are_not_looked_at() -> None:
+    """Nor counted less."""
+    data = stream(page_data(word(1), word(2)), page_data(word(3, 5)))
+    said = found(data, check(lambda seen: [f"{seen.before(1)} before"], "PAGE_DATA"))
+    assert len(said) == 1 and "the text: 1 before" in said[0]
+
+
+def test_a_record_that_is_cut_off_is_not_judged() -> None:
+    data = stream(record(0x0B, bytes(64)))
+    assert len(found(data, check(lambda seen: True))) == 1
+    assert found(data[:-40], check(lambda seen: True)) == []
+
+
+HEADER = HeaderCheck(LIBXC, "domain header", "odd", "page_shift", 0x1F, (12,), "odd pages", "error")
+
+
+@pytest.mark.parametrize(("shift", "said"), [(12, False), (12 + 32, False), (13, True)])
+def test_a_header(shift: int, said: bool) -> None:
+    """The mask is applied, and the whole value told."""
+    expected = (
+        f"error: libxc: offset 0x18: domain header: odd pages: page_shift is {shift:#x} [odd]"
+    )
+    lines = found(libxc_head(page_shift=shift) + record(0), headers=[HEADER])
+    assert lines == ([expected] if said else [])
+
+
+def test_a_header_of_another_layer_is_another() -> None:
+    other = HeaderCheck(LIBXL, "domain header", "odd", "page_shift", ~0, (), "odd", "error")
+    assert found(stream(), headers=[other]) == []
