@@ -7,8 +7,8 @@ import ctypes
 from typing import Any
 
 from benchmarks.measure import best_of
-from hvmctx.abi.declare import record_types
 from hvmctx.abi.fields import Layout
+from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from tests.builders.samples import context_bytes

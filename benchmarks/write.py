@@ -9,10 +9,10 @@ import tempfile
 from benchmarks.measure import alternating, best_of, command
 from benchmarks.sparse import write_sparse_stream
 from benchmarks.walk import CONTEXT, TOOL
+from hvmctx.files.sink import Nowhere
 from hvmctx.save.engine import save
 from hvmctx.save.guests import MemoryFileSource
 from hvmctx.save.simulated import Script, SimulatedGuest
-from hvmctx.files.sink import Nowhere
 
 GIB = 1 << 30
 

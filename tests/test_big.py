@@ -59,7 +59,7 @@ def test_claimed_lengths_that_a_sparse_file_makes_true(tmp_path: Path) -> None:
     head = libxc_head() + streams.RECORD_HEADER.pack(streams.LIBXC_HVM_CONTEXT, 0xFFFFFFF0)
     long = sparse(tmp_path / "context", head, whole)
     with open_image(long) as image, pytest.raises(LengthError, match="longer than a body is read"):
-        _ = image.hvm_context
+        _ = image.context
     head = xl_head()[:44] + b"\xf0\xff\xff\xff"
     long = sparse(tmp_path / "config", head, whole)
     with open_image(long) as image, pytest.raises(LengthError, match="any configuration"):
@@ -78,4 +78,4 @@ def test_truncation_at_every_byte_of_the_example() -> None:
             assert len(image.problems) == 1 and not image.complete, cut
             assert image.problems[0].offset <= cut
             if cut > 0xDB3D:  # the HVM_CONTEXT record is all there
-                assert image.hvm_context.damage is None
+                assert image.context.damage is None

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_every_difference_has_its_test() -> None:
     text = (ROOT / "docs" / "differences.md").read_text()
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     names = set(re.findall(r"`(test_\w+)`", text))
     assert names
     for name in names:

@@ -1,114 +1,162 @@
-"""Imports go down the floors of the design only, and the core needs the standard library
-alone."""
+"""The house of docs/architecture.md: imports go down the floors, siblings on a floor do not
+import each other, nothing goes in a circle, and the core needs the standard library alone."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "hvmctx"
-FLOORS = {
-    1: ("errors", "findings", "abi"),
-    2: ("source", "copying", "output", "compression", "context", "stream"),
-    3: ("indexing", "image", "memory_map", "live", "restore", "verify", "save"),
-    4: ("render", "edit", "export", "fuzz", "diff"),
-    5: ("commands", "cli", "__main__", "__init__"),
-}
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "hvmctx"
+FLOORS = (
+    ("errors", "findings", "buffers"),
+    ("abi", "files"),
+    ("context", "stream"),
+    ("image",),
+    ("restore", "edit", "save", "render", "json_form", "live"),
+    ("verify",),
+    ("fuzz",),
+    ("__init__", "commands"),
+    ("cli",),
+    ("__main__",),
+)
+"""From the ground up."""
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 OUTSIDE = {
-    "dataclasses_json": ("context/vmport_json.py", "render/models.py"),
-    "hypothesis": ("fuzz/strategies.py",),
-    "rich": ("render/table.py",),
+    "dataclasses_json": {"json_form/vmport.py", "json_form/document.py"},
+    "hypothesis": {"fuzz/strategies.py"},
+    "rich": {"render/table.py"},
 }
 """What else is imported, and where: everything else is imported by name when it is used."""
-MODULES = sorted(PACKAGE.rglob("*.py"))
+NAMED = re.compile(r"hvmctx(\.\w+)+")
 
 
-def imports(path: Path) -> set[str]:
-    """Full names of what a module imports, for type checkers only or not."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def full_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {full_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of what a module imports: at its top, in a function, for type checkers only,
+    or by a name in a string."""
+    tree = ast.parse(path.read_text())
+    strings = {
+        node.value
+        for parent in ast.walk(tree)
+        if not isinstance(parent, ast.Expr)
+        for node in ast.iter_child_nodes(parent)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    for text in strings:
+        if NAMED.fullmatch(module := text.partition(":")[0]) and module in MODULES:
+            yield module
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "hvmctx":
-                found.update(f"hvmctx.{alias.name}" for alias in node.names)
-            else:
-                found.add(node.module)
-    return found
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
 
 
-def part_of(name: str) -> str:
-    return name.split(".")[1]
+def room_of(module: str) -> str:
+    return [*module.split("."), "__init__"][1]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_down(path: Path) -> None:
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for name in imports(path):
-        if name.startswith("hvmctx."):
-            part = part_of(name)
-            if part in FLOOR_OF:  # else a name of the package itself, such as __version__
-                assert FLOOR_OF[part] <= FLOOR_OF[own], f"{path} imports {name}"
+GRAPH = {
+    module: sorted({name for name in imports(path) if name.partition(".")[0] == "hvmctx"})
+    for module, path in MODULES.items()
+}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_standard_library_is_enough(path: Path) -> None:
-    where = path.relative_to(PACKAGE).as_posix()
-    for name in imports(path):
+def test_every_room_has_a_floor() -> None:
+    there = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES.values()}
+    assert there == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("module", GRAPH)
+def test_imports_go_down(module: str) -> None:
+    own = room_of(module)
+    for name in GRAPH[module]:
+        room = room_of(name)
+        assert room == own or FLOOR_OF[room] < FLOOR_OF[own], f"{module} imports {name}"
+
+
+def test_nothing_goes_in_a_circle() -> None:
+    """Within a room too: a module that nothing is left to wait for is done; in the end all
+    are."""
+    waiting = {module: set(names) & set(GRAPH) for module, names in GRAPH.items()}
+    while free := [module for module, names in waiting.items() if not names]:
+        for module in free:
+            del waiting[module]
+        for names in waiting.values():
+            names.difference_update(free)
+    assert waiting == {}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_standard_library_is_enough(module: str) -> None:
+    where = MODULES[module].relative_to(PACKAGE).as_posix()
+    for name in imports(MODULES[module]):
         top = name.partition(".")[0]
         if top != "hvmctx" and top not in sys.stdlib_module_names:
             assert where in OUTSIDE.get(top, ()), f"{where} imports {top}"
 
 
-def test_every_room_has_a_floor() -> None:
-    rooms = {
-        p.name.removesuffix(".py") for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()
-    }
-    assert rooms - {"__pycache__", "data"} == set(FLOOR_OF)
-
-
-TESTS = Path(__file__).parent
-TESTED_ELSEWHERE = {"hvmctx/__main__.py": "test_module_and_script"}
+TESTS = ROOT / "tests"
+TESTED_ELSEWHERE = {"__main__.py": "test_module_and_script"}
 """Modules without a test file of their name, as they hold a call only: the test of it."""
 OF_NO_MODULE = {
-    "test_big",  # streams of gigabytes, through several modules
+    "commands/test_commands",
+    "test_big",
     "test_docs",
     "test_floors",
-    "test_vmport_flaws",  # tools/vmport_flaws.py
+    "tools/test_vmport_flaws",
 }
+"""Tests of several rooms together, and of what is outside of them."""
 
 
-def file_name_of(path: Path) -> str:
-    """hvmctx/a/b.py -> test_a_b, hvmctx/a/__init__.py -> test_a, hvmctx/__init__.py ->
-    test_hvmctx."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    named = [part for part in parts if part != "__init__"]
-    return "_".join(["test", *(named or ["hvmctx"])])
+def mirror_of(path: Path) -> str:
+    """a/b.py -> a/test_b, a/__init__.py -> a/test_init, __init__.py -> test_hvmctx."""
+    where = path.relative_to(PACKAGE)
+    if where.parts == ("__init__.py",):
+        return "test_hvmctx"
+    if where.parts[:2] == ("fuzz", "reference"):
+        return "fuzz/test_reference"
+    return (where.parent / f"test_{where.stem.strip('_')}").as_posix()
 
 
 def holds_code(path: Path) -> bool:
     return any(not isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
 
 
-def test_every_module_has_a_test_file_of_its_name() -> None:
-    there = {path.stem for path in TESTS.glob("test_*.py")}
-    names = {file_name_of(path): path for path in MODULES}
+def test_tests_mirror_the_rooms() -> None:
+    """Each module has a test file of its name, in a folder of its room's name."""
+    there = {
+        path.relative_to(TESTS).with_suffix("").as_posix() for path in TESTS.rglob("test_*.py")
+    }
+    mirrors = {mirror_of(path): path for path in MODULES.values()}
     missing = {
-        path.relative_to(PACKAGE.parent).as_posix()
-        for name, path in names.items()
+        path.relative_to(PACKAGE).as_posix()
+        for name, path in mirrors.items()
         if name not in there and holds_code(path)
     }
     assert missing == set(TESTED_ELSEWHERE)
-    assert there - set(names) == OF_NO_MODULE
-    everything = "".join(path.read_text() for path in TESTS.glob("test_*.py"))
+    assert {name for name in there if "stories/" not in name} - set(mirrors) == OF_NO_MODULE
+    everything = "".join(path.read_text() for path in TESTS.rglob("test_*.py"))
     for name in TESTED_ELSEWHERE.values():
         assert f"def {name}(" in everything
 
 
-@pytest.mark.parametrize("path", sorted(TESTS.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: path.name)
 def test_no_module_takes_from_a_test_module(path: Path) -> None:
-    assert {name for name in imports(path) if name.startswith("tests.test_")} == set()
+    taken = {name for name in imports(path) if re.match(r"tests\.(\w+\.)*test_", name)}
+    assert taken == set()

@@ -1,1 +1,1 @@
-"""Floor 1: what the bytes mean, as data. Nothing here reads or judges."""
+"""Floor 2: what the bytes mean, as data. Nothing here reads or judges."""

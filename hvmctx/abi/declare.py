@@ -1,4 +1,4 @@
-"""What a save record type is, and the registry that `abi` modules declare theirs in.
+"""What a save record type is, and how one is declared.
 
 A new record type is one ctypes structure and one `declare` line: dump, JSON, table,
 edit paths and checks all derive from them.
@@ -9,12 +9,11 @@ from __future__ import annotations
 from ctypes import LittleEndianStructure, Union, sizeof
 
 from hvmctx.abi.fields import Layout
-from hvmctx.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
 MARKER = "marker"
@@ -105,24 +104,11 @@ class RecordType:
         return self._sized[count]
 
 
-_by_typecode: dict[int, RecordType] = {}
-_by_name: dict[str, RecordType] = {}
-_by_scope: dict[str, frozenset[int]] = {}
-"""What `typecodes_of` has found; empty again when a type is declared."""
-
-
 VMPORT_TYPECODE = 21
 """Here, not in `abi.vmport`: most contexts have no such record, and need not import that."""
 
-_LATE = {VMPORT_TYPECODE: "hvmctx.abi.vmport"}
-"""Records of no Xen release: the modules that declare them, imported when one turns up."""
-
-
-def _declare_late() -> None:
-    import importlib
-
-    for module in _LATE.values():
-        importlib.import_module(module)
+declared: dict[int, RecordType] = {}
+"""Typecode -> type. `abi.registry` answers for it, and for VMPORT."""
 
 
 def declare(
@@ -133,60 +119,5 @@ def declare(
     rest: tuple[str, Any] | None = None,
 ) -> RecordType:
     """Make a record type known to everything that reads contexts."""
-    known = RecordType(name, typecode, struct, scope, rest)
-    _by_typecode[typecode] = known
-    _by_name[name] = known
-    _by_scope.clear()
+    known = declared[typecode] = RecordType(name, typecode, struct, scope, rest)
     return known
-
-
-def by_typecode(typecode: int) -> RecordType | None:
-    """None for a typecode that nothing declares."""
-    known = _by_typecode.get(typecode)
-    if known is None and typecode in _LATE:
-        _declare_late()
-        known = _by_typecode.get(typecode)
-    return known
-
-
-def typecodes_of(scope: str) -> frozenset[int]:
-    """The typecodes of all records whose instance means the same."""
-    codes = _by_scope.get(scope)
-    if codes is None:
-        codes = _by_scope[scope] = frozenset(
-            code for code, known in _by_typecode.items() if known.scope == scope
-        )
-    return codes
-
-
-def by_name(name: str) -> RecordType:
-    """By name, in any case. Raises UsageError for a name that no record has."""
-    if name.upper() not in _by_name:
-        _declare_late()
-    try:
-        return _by_name[name.upper()]
-    except KeyError:
-        raise UsageError(
-            f"no record type is called {name!r}; known: {', '.join(_by_name)}"
-        ) from None
-
-
-def typecode_of(what: object) -> int:
-    """The typecode of a record type however it is named: by number, as `x86.CPU`, as "cpu",
-    or by its structure. Raises UsageError for anything else."""
-    if isinstance(what, int):
-        return what
-    if isinstance(what, RecordType):
-        return what.typecode
-    if isinstance(what, str):
-        return by_name(what).typecode
-    for known in record_types():
-        if known.struct is what:
-            return known.typecode
-    raise UsageError(f"{what!r} is no record type")
-
-
-def record_types() -> Iterator[RecordType]:
-    """All declared types, by ascending typecode."""
-    _declare_late()
-    return (_by_typecode[code] for code in sorted(_by_typecode))

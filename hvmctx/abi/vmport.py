@@ -3,7 +3,7 @@
 Source: the patch "Add live migration of VMware's hyper-call RPC" (xen-devel, 2014-09-20,
 v6 11/16), which was never merged. It fixes layout, writer and loader; the header with its
 constants is another patch of that series, so **the constants here are a reconstruction**.
-All of them belong to a `VmportProfile`, which a caller may replace (`use`), also from a
+All of them belong to a `VmportProfile`, which a caller may replace (`using`), also from a
 JSON file.
 
 Little-endian, natural x86-64 alignment. The body is a head and a union: its arm "full"
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from contextvars import ContextVar
 from ctypes import c_uint8 as u8
 from ctypes import c_uint16 as u16
 from ctypes import c_uint32 as u32
@@ -28,7 +29,6 @@ from hvmctx.abi.declare import (
     RecordType,
     SaveStructure,
     SaveUnion,
-    declare,
 )
 from hvmctx.abi.fields import Layout
 from hvmctx.errors import UsageError
@@ -209,6 +209,11 @@ class VmportProfile:
         return _packed_arm(self)
 
     @cached_property
+    def record_type(self) -> RecordType:
+        """The record as `abi.registry` knows it."""
+        return RecordType("VMPORT", VMPORT_TYPECODE, self.packed, DOMAIN, ("packed_data", u8))
+
+    @cached_property
     def full(self) -> Any:
         """The structure of head and arm "full"."""
         return _full_arm(self)
@@ -358,34 +363,24 @@ PROFILES = {XEN_4_5_V6.name: XEN_4_5_V6}
 """Named profiles; the first is the default."""
 
 
-class _Used:
-    profile = XEN_4_5_V6
-
-
-def use(profile: VmportProfile) -> RecordType:
-    """Read VMPORT records with this profile from now on, everywhere that none is given."""
-    _Used.profile = profile
-    return declare("VMPORT", VMPORT_TYPECODE, profile.packed, DOMAIN, ("packed_data", u8))
+_used: ContextVar[VmportProfile] = ContextVar("vmport_profile", default=XEN_4_5_V6)
 
 
 class using:
-    """`use` for the length of a `with` block."""
+    """Read VMPORT records with this profile within a `with` block (of this thread or task),
+    everywhere that none is given."""
 
     def __init__(self, profile: VmportProfile) -> None:
         self._profile = profile
 
     def __enter__(self) -> VmportProfile:
-        self._before = used()
-        use(self._profile)
+        self._before = _used.set(self._profile)
         return self._profile
 
     def __exit__(self, *_: object) -> None:
-        use(self._before)
+        _used.reset(self._before)
 
 
 def used() -> VmportProfile:
-    """The profile that `use` set last; at first the default."""
-    return _Used.profile
-
-
-use(XEN_4_5_V6)
+    """The profile of the innermost `using`; outside of any the default."""
+    return _used.get()

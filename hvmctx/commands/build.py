@@ -56,8 +56,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from hvmctx.abi.releases import Release
+    from hvmctx.files.opening import open_seekable
     from hvmctx.image.image import open_image
-    from hvmctx.files.source import open_seekable
 
     release = Release(args.release) if args.release else None
     inputs.whole_file(args.output, "build", "an image is verified before it is done")
@@ -70,7 +70,7 @@ def run(args: Namespace) -> int:
 
 
 def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
-    from hvmctx.save.build import build, contradictions
+    from hvmctx.save.build import build
 
     guest = _guest(args, base, release)
     config = inputs.read_file(args.config) if args.config else _config_of(base, args.layer)
@@ -79,6 +79,8 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
             guest, out, layer=args.layer, version=_version(base, release), config=config,
             emulator=_emulator(args, base),
         )  # fmt: skip
+        from hvmctx.verify.built import contradictions
+
         against = contradictions(out, release)
         for finding in against:
             print(f"hvmctx: {finding}", file=sys.stderr)
@@ -185,7 +187,7 @@ def _context_of(path: str) -> bytes:
     from hvmctx.image.image import open_image
 
     with open_image(data) as image:
-        return image.hvm_context.to_bytes()
+        return image.context.to_bytes()
 
 
 def _set_params(args: Namespace, guest: StillGuest, base: Image | None) -> None:

@@ -31,8 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    from hvmctx.files.opening import open_seekable
     from hvmctx.image.image import open_image
-    from hvmctx.files.source import open_seekable
 
     if args.first == args.second == "-":
         raise UsageError("diff: only one of the two can be standard input")
@@ -78,5 +78,5 @@ def _compare(one: Image, other: Image, memory: bool) -> Iterator[Difference]:
         if image.format == LEGACY:
             image.raise_stopped()
     if CONTEXT in (one.format, other.format):
-        return diff_contexts(one.hvm_context, other.hvm_context)
+        return diff_contexts(one.context, other.context)
     return diff_images(one, other, memory=memory)

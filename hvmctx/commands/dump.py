@@ -76,7 +76,7 @@ def run(args: Namespace) -> int:
     _check(args)
     with inputs.open_input(args) as image:
         try:
-            context = image.hvm_context
+            context = image.context
         except MissingRecordError as error:
             if not image.problems:
                 raise
@@ -90,10 +90,14 @@ def run(args: Namespace) -> int:
                 _release(args.release, image), show_all=args.all, vmport=_vmport(args, context)
             )
             sys.stdout.writelines(dialect.dump(context, domid=_domid(args), wanted=wanted))
-        else:
-            from hvmctx.render import forms
+        elif args.form == "table":
+            from hvmctx.render.record_table import as_table
 
-            sys.stdout.writelines(forms.FORMS[args.form](context, wanted))
+            sys.stdout.writelines(as_table(context, wanted))
+        else:
+            from hvmctx.json_form.dump import as_json, as_ndjson
+
+            sys.stdout.writelines((as_json if args.form == "json" else as_ndjson)(context, wanted))
         status = inputs.report(image)
         for text in _unmatched(filters, context):
             print(f"hvmctx: the context has no {text} record", file=sys.stderr)
@@ -144,8 +148,8 @@ def _domid(args: Namespace) -> int:
 
 def record_filter(text: str) -> Wanted:
     """`CPU`, `CPU/0`, `21`, `21/0` -> whether a record is one of those. Raises UsageError."""
-    from hvmctx.abi.declare import by_name
     from hvmctx.abi.fields import decimal
+    from hvmctx.abi.registry import by_name
 
     name, slash, number = text.partition("/")
     number_of_type = decimal(name)

@@ -126,8 +126,8 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def _campaign(args: Namespace) -> int:
-    from hvmctx.fuzz.campaign import Summary, campaign
     from hvmctx.files.output import replacing
+    from hvmctx.fuzz.campaign import Summary, campaign
 
     _target(args.target)
     _check_number(args, "executions", _MOST_INPUTS)

@@ -164,7 +164,7 @@ def target_of(args: Namespace) -> tuple[Any, str | None]:
 def open_seekable(args: Namespace) -> Image:
     """The image that INPUT names, by offset: pipes and compressed files go through a
     temporary file."""
-    from hvmctx.files.source import open_seekable
+    from hvmctx.files.opening import open_seekable
 
     target, layer = target_of(args)
     return open_image(open_seekable(target), layer=layer)

@@ -33,7 +33,7 @@ def run(args: Namespace) -> int:
 
     with inputs.open_seekable(args) as image:
         editor = Editor(image)
-        before = image.hvm_context.to_bytes() if _touches_context(args.settings) else b""
+        before = image.context.to_bytes() if _touches_context(args.settings) else b""
         for setting in args.settings:
             path, equals, value = _split(setting)
             if not equals:

@@ -1,1 +1,1 @@
-"""Floor 2: the HVM save context, taken apart and put together. No opinions here."""
+"""Floor 3: the HVM save context, taken apart and put together. No opinions here."""

@@ -8,10 +8,11 @@ it was compiled with, and is). Source: `xen/common/hvm/save.c`, 4.0 to c447b730.
 from __future__ import annotations
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import VCPU, RecordType, by_name, by_typecode, typecode_of, typecodes_of
+from hvmctx.abi.declare import VCPU, RecordType
+from hvmctx.abi.registry import by_name, by_typecode, typecode_of, typecodes_of
+from hvmctx.buffers import flat
 from hvmctx.context.record import DESCRIPTOR_SIZE, Record, pack_descriptor
 from hvmctx.errors import FormatError, MissingRecordError, TruncatedError
-from hvmctx.files.source import flat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

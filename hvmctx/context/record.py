@@ -5,10 +5,11 @@ from __future__ import annotations
 from ctypes import sizeof
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import RecordType, by_typecode, typecode_of
+from hvmctx.abi.declare import RecordType
+from hvmctx.abi.registry import by_typecode, typecode_of
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
+from hvmctx.buffers import flat
 from hvmctx.errors import FieldError, UnknownRecordError
-from hvmctx.files.source import flat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

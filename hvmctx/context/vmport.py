@@ -99,20 +99,6 @@ class VmportState:
         ]
         return cls(channels=channels)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The dataclasses-json form, bytes as hex, `origin` too. Needs dataclasses-json."""
-        from hvmctx.json_form.vmport import VmportModel
-
-        plain: dict[str, Any] = VmportModel.of(self).to_dict(encode_json=False)
-        return plain
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any], profile: VmportProfile | None = None) -> VmportState:
-        """The inverse, of a state of that profile. Raises FieldError."""
-        from hvmctx.json_form.vmport import VmportModel
-
-        return VmportModel.read(plain).to_state(profile)
-
 
 @dataclass(frozen=True)
 class Origin:

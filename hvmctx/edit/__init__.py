@@ -1,1 +1,1 @@
-"""Floor 4: images made from images, touching only what an edit must."""
+"""Floor 5: images made from images, touching only what an edit must."""

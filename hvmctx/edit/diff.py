@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
     from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import IndexedRecord
     from hvmctx.image.memory_map import Run
 
 _COMPARED = {
@@ -232,7 +232,7 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
 
 def _context(image: Image) -> HvmContext | None:
     try:
-        return image.hvm_context
+        return image.context
     except HvmctxError:
         return None
 
@@ -316,7 +316,7 @@ def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:
 
 def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]:
     """Stretches of pfns whose types differ, and, where asked for, pages."""
-    left, right = one.restored_memory, other.restored_memory
+    left, right = one.memory, other.memory
     borders = sorted(
         {run.pfn for side in (left, right) for run in side.runs}
         | {run.end for side in (left, right) for run in side.runs}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 
 from hvmctx.abi import streams
-from hvmctx.files.copying import copy_range
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
+from hvmctx.files.copying import copy_range
 from hvmctx.stream.elf import Note, Segment, head_size, serialise_head, serialise_notes
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ def extract_memory(image: Image, out: BinaryIO, form: str = RAW) -> int:
     bare context is one) or, as ELF, without a context, FieldError for pfns that no guest has."""
     if form not in FORMS:
         raise UsageError(f"memory comes out as {' or '.join(FORMS)}, not {form!r}")
-    runs = list(image.restored_memory.populated())
+    runs = list(image.memory.populated())
     if runs and runs[-1].end >> streams.X86_PFN_BITS:
         raise FieldError(
             f"pfn {runs[-1].pfn:#x} is beyond the memory of any x86 guest "
@@ -106,7 +106,7 @@ def _notes(image: Image) -> Iterator[Note]:
     that debuggers know, then our own."""
     from hvmctx.abi import x86
 
-    records = {record.instance: record for record in image.hvm_context.records(x86.CPU)}
+    records = {record.instance: record for record in image.context.records(x86.CPU)}
     fields: list[tuple[int, dict[str, Any]]] = [
         (vcpu, records[vcpu].fields()) for vcpu in sorted(records)
     ]

@@ -15,8 +15,9 @@ from __future__ import annotations
 from ctypes import sizeof
 
 from hvmctx.abi import streams
-from hvmctx.abi.declare import RecordType, by_name
+from hvmctx.abi.declare import RecordType
 from hvmctx.abi.fields import Layout, Slot, decimal
+from hvmctx.abi.registry import by_name
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.stream.libxc import HvmParams
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from hvmctx.context.record import Record
     from hvmctx.edit.splice import Edit
     from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import IndexedRecord
 
 _PARAMS = "HVM_PARAMS"
 _VMPORT = "VMPORT"
@@ -49,7 +50,7 @@ class Editor:
     def context(self) -> HvmContext:
         """The HVM context, with what has been set. Raises MissingRecordError."""
         if self._context is None:
-            self._context = HvmContext.parse(self._image.hvm_context.to_bytes())
+            self._context = HvmContext.parse(self._image.context.to_bytes())
         return self._context
 
     def get(self, path: str) -> int | bytes:
@@ -123,11 +124,11 @@ class Editor:
             index = decimal(name)
         if index is None:
             raise UsageError(f"{_PARAMS}.{name}: no parameter is called so")
-        counted = self._image.restored(LIBXC, streams.LIBXC_HVM_PARAMS)
+        counted = self._image.effective_records(LIBXC, streams.LIBXC_HVM_PARAMS)
         for record in reversed(counted):
             number = self._image.records.index(record)
             if number not in self._params:
-                self._params[number] = self._image.model(record)
+                self._params[number] = self._image.parse(record)
             params = self._params[number].params
             for place in range(len(params) - 1, -1, -1):
                 if params[place][0] == index:

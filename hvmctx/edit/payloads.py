@@ -11,8 +11,8 @@ file, the body of one record.
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.abi.declare import by_name
 from hvmctx.abi.fields import decimal
+from hvmctx.abi.registry import by_name
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.edit.paths import context_edit, record_edit
 from hvmctx.errors import MissingRecordError, UsageError
@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.edit.splice import Edit
     from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import IndexedRecord
 
 HVM_CONTEXT, EMULATOR = "hvm-context", "emulator"
 _EMULATOR_IDS = 8
@@ -34,12 +34,12 @@ def take(image: Image, what: str) -> bytes | memoryview:
     MissingRecordError where the image has no such thing, or it went by in a pipe, and
     FormatError where it is not all there."""
     if what == HVM_CONTEXT:
-        return image.hvm_context.to_bytes()
+        return image.context.to_bytes()
     if what == EMULATOR:
         return image.body(_emulator(image))[_EMULATOR_IDS:]
     layer, number, instance = _parse(what)
     if layer == CONTEXT:
-        return bytes(image.hvm_context.record(number, instance).body)
+        return bytes(image.context.record(number, instance).body)
     return image.body(_record(image, layer, number, instance))
 
 
@@ -52,7 +52,7 @@ def put(image: Image, what: str, payload: bytes) -> Edit:
         return record_edit(record, bytes(image.body(record)[:_EMULATOR_IDS]) + payload)
     layer, number, instance = _parse(what)
     if layer == CONTEXT:
-        context = HvmContext.parse(image.hvm_context.to_bytes())
+        context = HvmContext.parse(image.context.to_bytes())
         context.record(number, instance).body = payload
         return context_edit(image, context.to_bytes())
     record = _record(image, layer, number, instance)
@@ -69,7 +69,7 @@ def _emulator(image: Image) -> IndexedRecord:
     record = image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
     if record is None:
         raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
-    image.model(record)  # which must hold its emulator's id
+    image.parse(record)  # which must hold its emulator's id
     return record
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, LengthError, UnsupportedError, UsageError
-from hvmctx.image.indexing import LARGEST_KEPT, cut_off, walk
-from hvmctx.files.source import CHUNK, Source, open_source
+from hvmctx.files.opening import open_source
+from hvmctx.files.source import CHUNK, Source
+from hvmctx.image.index import LARGEST_KEPT, cut_off
+from hvmctx.image.indexing import walk
 from hvmctx.stream.detect import ENOUGH, detect
 from hvmctx.stream.libxc import PageData
 from hvmctx.stream.pages import data_pages, length_of
@@ -20,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from hvmctx.files.source import Target
+    from hvmctx.files.opening import Target
 
 _ALLOCATE_ONLY = bytes(
     streams.PAGE_XALLOC << 4 | top & 0xF if top >> 4 in streams.PAGE_TYPES_WITH_DATA else top

@@ -7,10 +7,10 @@ is not allocated.
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 
+from hvmctx.buffers import flat
 from hvmctx.errors import HvmctxError, InputError
 
 TYPE_CHECKING = False
@@ -19,19 +19,8 @@ if TYPE_CHECKING:
 
     from hvmctx.errors import FormatError
 
-    Target = str | os.PathLike[str] | bytes | bytearray | memoryview | Any
-
 CHUNK = 1 << 20
 """Most bytes asked of a pipe at once, and held while discarding."""
-
-
-def flat(buffer: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
-    """The buffer as one row of bytes: a copy of a view that is none."""
-    if isinstance(buffer, memoryview) and not (
-        buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
-    ):
-        return buffer.tobytes()
-    return buffer
 
 
 class Source:
@@ -258,117 +247,3 @@ def _wait_for(file: Any) -> None:
     from select import select
 
     select([file], [], [])
-
-
-def open_source(target: Target) -> Source:
-    """A source over a path, a buffer (an mmap from where it stands), or a binary file object
-    (from where it stands; not closed); compressed data are decompressed on the way. A source
-    is taken as it is. Raises InputError."""
-    if isinstance(target, Source):
-        return target
-    if isinstance(target, (str, os.PathLike)):
-        source = _open_path(os.fspath(target))
-    else:
-        buffer = _buffer(target)
-        if buffer is not None:
-            source = BufferSource(buffer)
-        elif hasattr(target, "read"):
-            source = _open_object(target)
-        else:
-            raise InputError(f"cannot read from {type(target).__name__}")
-    try:
-        head = source.peek(8)
-        if is_compressed(head):
-            from hvmctx.files.compression import decompressed
-
-            return decompressed(source, head)
-    except BaseException:
-        source.close()
-        raise
-    return source
-
-
-def open_seekable(target: Target) -> Source:
-    """As `open_source`, but what can be read only once is first written to a temporary
-    file that vanishes when closed. Raises InputError when that has no room, too."""
-    source = open_source(target)
-    if source.seekable:
-        return source
-    from tempfile import TemporaryFile, gettempdir
-
-    with source:
-        try:
-            with TemporaryFile() as spool:
-                while data := source.read(CHUNK):
-                    spool.write(data)
-                source.raise_trouble()
-                spool.flush()
-                return FileSource(os.dup(spool.fileno()), source.name)
-        except OSError as error:
-            raise InputError(
-                f"{source.name}: to {gettempdir()}: {error.strerror or error}"
-            ) from error
-
-
-def _buffer(target: Any) -> memoryview | None:
-    try:
-        view = memoryview(target)
-    except (TypeError, ValueError):  # no buffer, or a closed one
-        return None
-    return view[target.tell() :] if hasattr(target, "tell") else view
-
-
-_COMPRESSED = (b"\x1f\x8b", b"\xfd7zX", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
-"""What gzip, xz, zstd and lz4 files start with; no Xen format starts so."""
-
-
-def is_compressed(head: bytes | bytearray | memoryview) -> bool:
-    """Whether an input that starts with these bytes is one that `open_source` looks
-    through."""
-    return bytes(head[:4]).startswith(_COMPRESSED)
-
-
-def _open_path(path: str) -> Source:
-    try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:  # a NUL within the path
-        raise InputError(f"{path!r}: {error}") from error
-    try:
-        kind = os.fstat(fd).st_mode
-        if stat.S_ISDIR(kind):
-            raise InputError(f"{path}: is a directory")
-        if stat.S_ISREG(kind) or stat.S_ISBLK(kind):
-            return FileSource(fd, path)
-        return PipeSource(os.fdopen(fd, "rb", buffering=0), path, owned=True)
-    except BaseException:
-        os.close(fd)
-        raise
-
-
-def _open_object(file: Any) -> Source:
-    name = str(getattr(file, "name", "file object"))
-    try:
-        source = _by_descriptor(file, name)
-        if source is not None:
-            return source
-        seekable = bool(file.seekable()) if hasattr(file, "seekable") else False
-        source = ObjectSource(file) if seekable else PipeSource(file, name)
-        probe = file.read(0)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: {error}") from error
-    if not isinstance(probe, bytes):
-        raise InputError(f"{name}: opened as text, expected a binary file")
-    return source
-
-
-def _by_descriptor(file: Any, name: str) -> Source | None:
-    """A regular file that Python has opened: its descriptor takes offsets, and reads no
-    more than it is asked for, unlike a buffered object."""
-    if not isinstance(file, (io.FileIO, io.BufferedReader, io.BufferedRandom)):
-        return None
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode) or not file.readable():
-        return None
-    file.flush()
-    return FileSource(file.fileno(), name, start=file.tell(), owned=False)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import RecordType, record_types
+from hvmctx.abi.declare import RecordType
+from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record

@@ -14,10 +14,10 @@ from hvmctx.abi.streams import GUEST_X86_HVM
 from hvmctx.abi.vmport import VmportProfile
 from hvmctx.context.vmport import Parts, as_text
 from hvmctx.errors import InputError
+from hvmctx.files.output import replacing
 from hvmctx.fuzz.minimise import minimise, simpler_contexts, simpler_vmport
 from hvmctx.fuzz.reference import Reference
 from hvmctx.fuzz.vmport import random_record
-from hvmctx.files.output import replacing
 from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.restore.vmport import Refused, Restored, restore

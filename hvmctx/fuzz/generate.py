@@ -9,15 +9,15 @@ import os
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.errors import HvmctxError, InputError, UsageError
+from hvmctx.files.opening import open_seekable
+from hvmctx.files.output import replacing
 from hvmctx.fuzz.contexts import mutate_context
 from hvmctx.fuzz.streams import mutate_stream
 from hvmctx.image.image import open_image
-from hvmctx.files.output import replacing
 from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.restore.image import judge_image
 from hvmctx.restore.verdict import ACCEPT, REFUSE, Verdict
-from hvmctx.files.source import open_seekable
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
@@ -121,7 +121,7 @@ def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
     for path in paths:
         with open_image(path if kind == CONTEXT else open_seekable(path)) as image:
             if kind == CONTEXT:
-                found.append(image.hvm_context.to_bytes())
+                found.append(image.context.to_bytes())
             else:
                 header = image.header(LIBXC, "image header")
                 ends = image.records_of(LIBXC, streams.LIBXC_END)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from hvmctx.abi.declare import by_name
+from hvmctx.abi.registry import by_name
 from hvmctx.abi.releases import NEWEST, Release
 from hvmctx.abi.streams import HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_PFN
 from hvmctx.abi.vmport import VmportProfile, used

@@ -10,7 +10,7 @@ from hvmctx.abi.releases import Release
 from hvmctx.fuzz.contexts import mutate_context, valid_context
 from hvmctx.fuzz.values import LENGTHS, around
 from hvmctx.image.image import Image, open_image
-from hvmctx.image.indexing import IndexedRecord
+from hvmctx.image.index import IndexedRecord
 from hvmctx.stream.libxc import HvmParams, TscInfo
 from hvmctx.stream.reader import LIBXC, Header
 from hvmctx.stream.writer import StreamWriter

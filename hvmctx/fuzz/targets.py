@@ -17,6 +17,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import descriptor, pack, unpack
 from hvmctx.errors import HvmctxError
+from hvmctx.files.opening import is_compressed
 from hvmctx.findings import ERROR
 from hvmctx.fuzz.contexts import mutate_context, valid_context
 from hvmctx.fuzz.streams import mutate_stream, valid_stream
@@ -29,7 +30,6 @@ from hvmctx.restore.context_rules import RULES as CONTEXT_RULES
 from hvmctx.restore.host import PVH_DEVICES, Host
 from hvmctx.restore.stream import HEADER_RULES, StreamJudge
 from hvmctx.restore.stream import RULES as STREAM_RULES
-from hvmctx.files.source import is_compressed
 from hvmctx.stream.writer import StreamWriter
 from hvmctx.verify import strict_context, strict_stream, verifier
 from hvmctx.verify.views import VIEWS, verify
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import Index, IndexedRecord
 
 LARGEST = 1 << 20
 """Longer inputs are not looked at: they only take longer."""
@@ -179,7 +178,7 @@ _RELEASE = Release("newest")
 class _Slowly(StreamJudge):
     """The readers rule by rule, whatever the page data."""
 
-    def _plain_pages(self, image: Image, record: IndexedRecord) -> bool:
+    def _plain_pages(self, image: Index, record: IndexedRecord) -> bool:
         return False
 
 
@@ -296,7 +295,7 @@ def run_edit(data: bytes) -> set[str]:
 
 def _slot_size(path: str) -> int:
     """Bytes of the place that a path names; elements of a variable part have 16 at most."""
-    from hvmctx.abi.declare import by_name
+    from hvmctx.abi.registry import by_name
 
     head, _, name = path.partition(".")
     try:
@@ -423,7 +422,7 @@ def _edit_mutate(data: bytes, rng: random.Random) -> bytes:
         setting = _bytes_mutate(setting, rng)
     elif kind == 1:
         names = list(CONTEXT_RULES)
-        from hvmctx.abi.declare import by_name
+        from hvmctx.abi.registry import by_name
 
         known = by_name(rng.choice(names))
         path = rng.choice(list(known.layout.paths()))

@@ -15,18 +15,9 @@ from hvmctx.errors import (
     MissingRecordError,
     UsageError,
 )
-from hvmctx.image.indexing import (
-    LARGEST_CONFIG,
-    LARGEST_HEAD,
-    LARGEST_KEPT,
-    IndexedRecord,
-    Indexer,
-    Note,
-    Watcher,
-    cut_off,
-    legacy_problem,
-)
-from hvmctx.files.source import Source, open_source
+from hvmctx.files.opening import open_source
+from hvmctx.image.index import LARGEST_CONFIG, LARGEST_KEPT, Index, IndexedRecord, Note
+from hvmctx.image.indexing import Indexer, Watcher, legacy_problem
 from hvmctx.stream import detect
 from hvmctx.stream.reader import (
     CONTEXT,
@@ -34,7 +25,6 @@ from hvmctx.stream.reader import (
     LIBXC,
     LIBXL,
     XL,
-    Header,
 )
 
 TYPE_CHECKING = False
@@ -43,40 +33,25 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.releases import Release
     from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.files.opening import Target
+    from hvmctx.files.source import Source
     from hvmctx.image.memory_map import MemoryMap
-    from hvmctx.files.source import Target
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
     from hvmctx.stream.libxl import EmulatorContext
-    from hvmctx.stream.pages import WordCounts
 
 LARGEST_CONTEXT = 64 << 20
 """A bare context is read whole; one of 4096 vcpus with all records would fit."""
 
 
-class Image:
-    """An opened image.
+class Image(Index):
+    """An opened image: the index of what lies where, and what it means.
 
-    `format` is what the input starts with (xl, libxl, libxc, context, legacy);
-    `headers` and `records` are in file order, whatever their layer; `problems` are errors;
-    where reading had to stop, `stopped` is the one that says so, and `complete` is False;
-    `notes` are oddities. `end` is the offset behind the last byte that belongs to the image.
+    A context manager, which closes what was opened.
     """
 
     def __init__(self, source: Source, layer: str) -> None:
-        self.source = source
-        self.format = layer
-        self.headers: list[Header] = []
-        self.records: list[IndexedRecord] = []
-        self.problems: list[FormatError] = []
-        self.stopped: FormatError | None = None
-        self.notes: list[Note] = []
-        self.complete = False
-        self.end = 0
+        super().__init__(source, layer)
         self._context: HvmContext | None = None
-        self._checkpoints: dict[str, int | None] = {}
-        self._kept_config: bytes | memoryview = b""
-        self._page_words: WordCounts | None = None
-        self._words_of: tuple[IndexedRecord | None, bytes, bool] = (None, b"", False)
 
     def __enter__(self) -> Image:
         return self
@@ -84,149 +59,21 @@ class Image:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Close what was opened. Bodies can no longer be read."""
-        self.source.close()
-
-    def stop(self, error: FormatError) -> None:
-        """Note that reading cannot go on, and why."""
-        self.stopped = error
-        self.problems.append(error)
-
-    def raise_stopped(self) -> None:
-        """Raise what reading stopped at, where somebody cannot do with a part."""
-        if self.stopped is not None:
-            raise self.stopped
-
-    @property
-    def compression(self) -> str:
-        """gzip, xz, zstd, lz4, or nothing."""
-        return self.source.compression
-
-    def header(self, layer: str, name: str = "header") -> Header | None:
-        """The first header of that name (`header`; libxc has `image header` and
-        `domain header`)."""
-        for header in self.headers:
-            if header.layer == layer and header.name == name:
-                return header
-        return None
-
-    def records_of(self, layer: str, number: int) -> list[IndexedRecord]:
-        """All records of one type, in order."""
-        return [r for r in self.records if r.type == number and r.layer == layer]
-
-    def restored(self, layer: str, number: int) -> list[IndexedRecord]:
-        """Those of one type that a restore acts on: of a checkpointed stream, what came up to
-        its last checkpoint. A secondary only queues the records behind the first, and goes on
-        from the last whole one however the stream ends (xg_sr_restore.c, 4.7+)."""
-        end = self.last_checkpoint(layer)
-        return [r for r in self.records_of(layer, number) if end is None or r.offset < end]
-
-    def last(self, layer: str, number: int) -> IndexedRecord | None:
-        """The last record of one type that a restore acts on: later ones replace earlier."""
-        found = self.restored(layer, number)
-        return found[-1] if found else None
-
-    def last_checkpoint(self, layer: str) -> int | None:
-        """Where a stream's last whole checkpoint ends for that layer; None where all its
-        records count. libxl takes up again what follows the end of the libxc stream."""
-        if layer not in self._checkpoints:
-            marks: list[IndexedRecord] = []
-            if layer == LIBXC:
-                marks = self.records_of(LIBXC, streams.LIBXC_CHECKPOINT)
-            elif layer == LIBXL and not self.complete:
-                marks = self.records_of(LIBXL, streams.LIBXL_CHECKPOINT_END)
-            whole = [mark.offset for mark in marks if mark.end <= self.end]
-            self._checkpoints[layer] = whole[-1] if whole else None
-        return self._checkpoints[layer]
-
-    @property
-    def batches(self) -> list[IndexedRecord]:
-        """The PAGE_DATA records that a restore acts on, as far as their words are there."""
-        return [
-            record
-            for record in self.restored(LIBXC, streams.LIBXC_PAGE_DATA)
-            if record.count > 0 and self._has_words(record)
-        ]
-
-    def _has_words(self, record: IndexedRecord) -> bool:
-        if record.end <= self.end:
-            return True
-        if record.kept is not None:
-            return len(record.kept) >= streams.PAGE_HEAD_SIZE + record.words_size
-        size = self.source.size
-        words_end = record.body_offset + streams.PAGE_HEAD_SIZE + record.words_size
-        return size is not None and words_end <= size
-
-    def body(self, record: IndexedRecord) -> bytes | memoryview:
-        """The body of a record. Raises TruncatedError where the input ended before it, and
-        MissingRecordError for page data that went by in a pipe."""
-        return self._bytes_of(record, record.length)
-
-    def words(self, record: IndexedRecord) -> bytes:
-        """The page words of a PAGE_DATA record, 8 bytes each, without its pages. Those of
-        the record that was asked for last are at hand."""
-        return self._batch(record)[1]
-
-    def plain_pages(self, record: IndexedRecord) -> bool:
-        """Whether no rule says anything of a PAGE_DATA record (`stream.pages.is_plain`)."""
-        return self._batch(record)[2]
-
-    def _batch(self, record: IndexedRecord) -> tuple[IndexedRecord | None, bytes, bool]:
-        if self._words_of[0] is not record:
-            from hvmctx.stream.pages import is_plain
-
-            head, words = self._head_and_words(record)
-            plain = head[4:] == bytes(4) and is_plain(words, record.count, record.length)
-            self._words_of = record, words, plain
-        return self._words_of
-
-    def _head_and_words(self, record: IndexedRecord) -> tuple[bytes, bytes]:
-        size = streams.PAGE_HEAD_SIZE
-        start = bytes(self._bytes_of(record, size + record.words_size))
-        return start[:size], start[size:]
-
-    def start_of(self, record: IndexedRecord, size: int) -> bytes | memoryview:
-        """The first `size` bytes of a body, or all of a shorter one."""
-        return self._bytes_of(record, min(size, record.length))
-
-    def _bytes_of(self, record: IndexedRecord, size: int) -> bytes | memoryview:
-        if record.kept is not None and len(record.kept) >= size:
-            return record.kept[:size]
-        kept = record.kept
-        cut = self.stopped is not None and record.end > self.end
-        if cut and kept is not None and len(kept) < record.length and len(kept) != LARGEST_HEAD:
-            raise cut_off(record, len(kept))
-        if size > LARGEST_KEPT:
-            raise LengthError(
-                "longer than a body is read", layer=record.layer, offset=record.offset,
-                record=record.name, found=f"{size} bytes", expected=f"{LARGEST_KEPT} at most",
-            )  # fmt: skip
-        if not self.source.seekable:
-            raise MissingRecordError(
-                f"{record.name} at {record.offset:#x} went by: {self.source.name} cannot be read "
-                "twice"
-            )
-        data = self.source.read_at(record.body_offset, size)
-        if len(data) < size:
-            raise cut_off(record, len(data))
-        return data
-
-    def payload(self, record: IndexedRecord) -> Any:
+    def decode(self, record: IndexedRecord) -> Any:
         """What the body of a record means, to whoever registered a handler for its type
-        first: see `stream.handlers`."""
+        first: see `image.handlers`."""
         from hvmctx.image import handlers
 
         return handlers.decode(record, self.body(record))
 
-    def model(self, record: IndexedRecord) -> Any:
-        """The body of a record of a type that `stream.handlers` has a model of, as that."""
+    def parse(self, record: IndexedRecord) -> Any:
+        """The body of a record of a type that `image.handlers` has a model of, as that."""
         from hvmctx.image import handlers
 
         return handlers.parse(record, self.body(record))
 
     @property
-    def hvm_context(self) -> HvmContext:
+    def context(self) -> HvmContext:
         """The context that a restore would load: the last. What is damaged of it becomes one
         of `problems`. Raises MissingRecordError when there is none, with the reason."""
         if self._context is None:
@@ -320,7 +167,7 @@ class Image:
                 record="optional data", found=f"{header.length} bytes",
                 expected=f"{LARGEST_CONFIG} at most",
             )  # fmt: skip
-        data = self._kept_config
+        data = self.kept_config
         if not data:
             data = self.source.read_at(header.body_offset, header.length)
         return xlfile.config_text(data, header.body_offset)
@@ -329,8 +176,8 @@ class Image:
     def params(self) -> dict[int, int]:
         """HVM parameters, index -> value, later records over earlier ones."""
         params: dict[int, int] = {}
-        for record in self.restored(LIBXC, streams.LIBXC_HVM_PARAMS):
-            params.update(self.model(record).params)
+        for record in self.effective_records(LIBXC, streams.LIBXC_HVM_PARAMS):
+            params.update(self.parse(record).params)
         return params
 
     @property
@@ -357,25 +204,15 @@ class Image:
     def _last_model(self, number: int) -> Any:
         """The last record of a libxc type, None where there is none."""
         record = self.last(LIBXC, number)
-        return None if record is None else self.model(record)
+        return None if record is None else self.parse(record)
 
     @property
     def emulators(self) -> list[EmulatorContext]:
         """The device models' saved state, in order."""
         return [
-            self.model(record) for record in self.restored(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
+            self.parse(record)
+            for record in self.effective_records(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
         ]
-
-    @property
-    def page_words(self) -> WordCounts:
-        """The page words by their types; a pfn sent twice counts twice."""
-        if self._page_words is None:
-            from hvmctx.stream.pages import WordCounts
-
-            self._page_words = WordCounts()
-            for record in self.batches:
-                self._page_words.add(self._head_and_words(record)[1])
-        return self._page_words
 
     @property
     def memory_map(self) -> MemoryMap:
@@ -386,7 +223,7 @@ class Image:
         return MemoryMap.of_image(self)
 
     @property
-    def restored_memory(self) -> MemoryMap:
+    def memory(self) -> MemoryMap:
         """The memory that a restore leaves the guest with; the pages of xenstore, console and
         the device model's rings, which it blanks, as they were sent."""
         from hvmctx.image.memory_map import MemoryMap
@@ -442,7 +279,7 @@ def open_image(
 
 
 def _index_context(image: Image) -> None:
-    context = image.hvm_context
+    context = image.context
     if context.damage is not None:
         image.stop(context.damage)
     image.complete = context.damage is None

@@ -24,9 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
     from hvmctx.files.source import Source
+    from hvmctx.image.index import Index, IndexedRecord
 
 
 MOST_RUNS = 1 << 21
@@ -75,19 +74,19 @@ class MemoryMap:
         self._starts = [run.pfn for run in runs]
 
     @classmethod
-    def of_image(cls, image: Image) -> MemoryMap:
+    def of_image(cls, index: Index) -> MemoryMap:
         """Reads the page words of every PAGE_DATA record. Raises MissingRecordError when
         they went by in a pipe."""
-        return cls.of_records(image, image.batches)
+        return cls.of_records(index, index.batches)
 
     @classmethod
-    def restored(cls, image: Image) -> MemoryMap:
+    def restored(cls, index: Index) -> MemoryMap:
         """As `of_image`, but of each pfn the last page that was sent, and where there was
         none the last word."""
-        verify = image.records_of(LIBXC, streams.LIBXC_VERIFY)
+        verify = index.records_of(LIBXC, streams.LIBXC_VERIFY)
         sent: list[Run] = []
-        for record in image.batches:
-            runs = runs_of_record(image, record)
+        for record in index.batches:
+            runs = runs_of_record(index, record)
             if verify and record.offset > verify[0].offset:
                 runs = (run if run.offset is None else run.blank() for run in runs)
             _extend(sent, runs, record)
@@ -96,11 +95,11 @@ class MemoryMap:
         return cls(_last_wins(sent))
 
     @classmethod
-    def of_records(cls, image: Image, records: Iterable[IndexedRecord]) -> MemoryMap:
+    def of_records(cls, index: Index, records: Iterable[IndexedRecord]) -> MemoryMap:
         """Of these PAGE_DATA records alone."""
         sent: list[Run] = []
         for record in records:
-            _extend(sent, runs_of_record(image, record), record)
+            _extend(sent, runs_of_record(index, record), record)
         return cls(_last_wins(sent))
 
     def __len__(self) -> int:
@@ -136,11 +135,11 @@ class MemoryMap:
         return dict(sorted(counts.items()))
 
 
-def runs_of_record(image: Image, record: IndexedRecord) -> Iterator[Run]:
+def runs_of_record(index: Index, record: IndexedRecord) -> Iterator[Run]:
     """The runs of one PAGE_DATA record, in its order."""
     if record.count > 0:
         first_page = record.body_offset + pages_start(record.count)
-        yield from runs_of(words_of(image.words(record)), first_page)
+        yield from runs_of(words_of(index.words(record)), first_page)
 
 
 def runs_of(words: array[int], offset: int) -> Iterator[Run]:

@@ -17,12 +17,13 @@ from contextlib import suppress
 from ctypes import sizeof
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import RecordType, by_name, by_typecode
+from hvmctx.abi.declare import RecordType
 from hvmctx.abi.fields import Layout
+from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FieldError, HvmctxError
-from hvmctx.json_form import checked as reading
+from hvmctx.json_form import checked
 from hvmctx.json_form.checked import number, unhex, within
 
 TYPE_CHECKING = False
@@ -62,11 +63,11 @@ def document_of(context: HvmContext) -> Plain:
 
 def context_from_plain(plain: Plain) -> HvmContext:
     """The inverse. Raises FieldError for what is no such form."""
-    given = reading.members(plain, CONTEXT_KEYS)
-    reading.complete(given, ["records"])
+    given = checked.members(plain, CONTEXT_KEYS)
+    checked.complete(given, ["records"])
     context = HvmContext(
         record_from_plain(entry, f"records[{at}]")
-        for at, entry in enumerate(reading.as_list(given["records"], "records"))
+        for at, entry in enumerate(checked.as_list(given["records"], "records"))
     )
     context.tail = unhex(plain.get("tail", ""), "tail")
     return context
@@ -100,10 +101,10 @@ def record_to_plain(record: Record) -> Plain:
 def record_from_plain(plain: Plain, where: str = "record") -> Record:
     """The inverse. `typecode`, or else `name`, says which record it is. Raises FieldError,
     with `where` in its message."""
-    with within(reading.label(where, plain)):
-        given = reading.members(plain, RECORD_KEYS)
+    with within(checked.label(where, plain)):
+        given = checked.members(plain, RECORD_KEYS)
         typecode = _typecode(given)
-        instance = reading.integer(plain.get("instance", 0), "instance", 16)
+        instance = checked.integer(plain.get("instance", 0), "instance", 16)
         known = by_typecode(typecode)
         if known is None or not known.size or "body" in given:
             return _record_of_bytes(typecode, instance, given)
@@ -119,12 +120,12 @@ def _record_of_bytes(typecode: int, instance: int, given: Plain) -> Record:
             raise FieldError(f"{key} {beside}")
     end = typecode == x86.END.typecode
     if not end:
-        reading.complete(given, ["body"])
+        checked.complete(given, ["body"])
     body = unhex(given.get("body", ""), "body")
-    claimed = reading.integer(given.get("length", len(body)), "length", 32)
+    claimed = checked.integer(given.get("length", len(body)), "length", 32)
     if end and claimed > len(body):  # a lie that stands: see HvmContext.parse
         return Record(typecode, instance, body, length=claimed)
-    reading.agrees(given, "length", len(body), "body")
+    checked.agrees(given, "length", len(body), "body")
     return Record(typecode, instance, body)
 
 
@@ -132,15 +133,15 @@ def _typecode(given: Plain) -> int:
     """By `typecode` or `name`, which must agree where there are both."""
     name = given.get("name")
     if name is not None:
-        reading.as_text(name, "name")
+        checked.as_text(name, "name")
     if "typecode" not in given:
         if name is None:
             raise FieldError("neither typecode nor name")
         return _typecode_named(name)
-    typecode = reading.integer(given["typecode"], "typecode", 16)
+    typecode = checked.integer(given["typecode"], "typecode", 16)
     if name is not None and name != f"type {typecode}" and _typecode_named(name) != typecode:
         raise FieldError(
-            f"name {reading.shown(name)} does not go with typecode {typecode}; leave it out"
+            f"name {checked.shown(name)} does not go with typecode {typecode}; leave it out"
         )
     return typecode
 
@@ -149,16 +150,16 @@ def _typecode_named(name: str) -> int:
     try:
         return by_name(name).typecode
     except HvmctxError:
-        raise FieldError(f"no record type is called {reading.shown(name)}") from None
+        raise FieldError(f"no record type is called {checked.shown(name)}") from None
 
 
 def _body_of(known: RecordType, given: Plain) -> bytes:
     """Of `fields`, `rest`, and `length`: the last may be left out, and says in a record that
     is shorter than its structure how much of it there is."""
-    fields = dict(reading.as_object(given["fields"], "fields"))
+    fields = dict(checked.as_object(given["fields"], "fields"))
     length = given.get("length")
     if length is not None:
-        reading.integer(length, "length", 32)
+        checked.integer(length, "length", 32)
     rest = b""
     if known.rest is not None:
         name, element = known.rest
@@ -171,7 +172,7 @@ def _body_of(known: RecordType, given: Plain) -> bytes:
     if length is None or length == known.size + len(rest):
         return struct + rest
     if rest or length > known.size:
-        reading.agrees(given, "length", known.size + len(rest), "fields")
+        checked.agrees(given, "length", known.size + len(rest), "fields")
     return Record(known, 0, bytes(length)).rewritten(struct)
 
 
@@ -196,19 +197,19 @@ def _elements_from_plain(value: Any, element: Any, name: str) -> bytes:
     layout = Layout.of(element)
     return b"".join(
         layout.encode(_fields_from_plain(layout, entry, f"{name}[{at}]"))
-        for at, entry in enumerate(reading.as_list(value, name))
+        for at, entry in enumerate(checked.as_list(value, name))
     )
 
 
 def _fields_from_plain(layout: Layout, value: Any, where: str, length: int | None = None) -> Plain:
     """What `layout.encode` takes. Reserved fields may be left out, and those that lie beyond
     `length`."""
-    plain = reading.as_object(value, where)
+    plain = checked.as_object(value, where)
     prefix = f"{where}." if where else ""
     known = {field.name: field for field in layout.fields if not field.alternate}
     for name in plain:
         if name not in known:
-            raise FieldError(f"{prefix}{reading.word(name)}: no such field")
+            raise FieldError(f"{prefix}{checked.word(name)}: no such field")
     size = layout.size if length is None else length
     for name, field in known.items():
         if name not in plain and not field.is_reserved and field.offset < size:
@@ -229,7 +230,7 @@ def _value_from_plain(ctype: Any, width: int, value: Any, where: str) -> Any:
             return data
         return [
             _value_from_plain(element, 8 * sizeof(element), entry, f"{where}[{at}]")
-            for at, entry in enumerate(reading.as_list(value, where, ctype._length_))
+            for at, entry in enumerate(checked.as_list(value, where, ctype._length_))
         ]
     if issubclass(ctype, (ctypes.Structure, ctypes.Union)):
         return _fields_from_plain(Layout.of(ctype), value, where)

@@ -21,11 +21,12 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, FormatError, InputError
+from hvmctx.files.opening import open_source
+from hvmctx.files.source import BufferSource
 from hvmctx.image.image import Image, open_image
-from hvmctx.json_form import checked as reading
-from hvmctx.json_form.image import image_from_plain, image_to_plain
+from hvmctx.json_form import checked
 from hvmctx.json_form.context import FORMAT, context_from_plain, context_to_plain, widened
-from hvmctx.files.source import BufferSource, open_source
+from hvmctx.json_form.image import image_from_plain, image_to_plain
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
 try:
@@ -81,21 +82,21 @@ def _check(declared: Any, value: Any, where: str) -> None:
             return
     if is_dataclass(declared):
         model: Any = declared
-        with reading.within(where):
-            plain = reading.as_object(value)
+        with checked.within(where):
+            plain = checked.as_object(value)
             kinds, needed = _members(model)
-            reading.members(plain, kinds)
-            reading.complete(plain, needed)
+            checked.members(plain, kinds)
+            checked.complete(plain, needed)
             for name, entry in plain.items():
                 _check(kinds[name], entry, name)
         return
     kind = get_origin(declared) or declared
     if type(value) is not kind:  # a bool is no int
-        raise reading.wrong(value, where, _NAMES[kind])
+        raise checked.wrong(value, where, _NAMES[kind])
     if kind is list:
         (element,) = get_args(declared)
         for at, entry in enumerate(value):
-            _check(element, entry, reading.label(f"{where}[{at}]", entry))
+            _check(element, entry, checked.label(f"{where}[{at}]", entry))
 
 
 @dataclass
@@ -208,12 +209,12 @@ class Document(_Model):
             if problems is not None:
                 problems += image.problems
             if image.format == CONTEXT:
-                return cls(context=ContextModel.of(image.hvm_context))
+                return cls(context=ContextModel.of(image.context))
             return cls(image=ImageModel.of(image))
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Document:
-        form = reading.as_object(kvs, "the document").get("hvmctx", FORMAT)
+        form = checked.as_object(kvs, "the document").get("hvmctx", FORMAT)
         if type(form) is int:  # before anything of it that may be unknown here
             _check_form(form)
         return super().from_dict(kvs, infer_missing=infer_missing)
@@ -222,10 +223,10 @@ class Document(_Model):
         """The context or image. Raises FieldError."""
         _check_form(self.hvmctx)
         if self.context is not None and self.image is None:
-            with reading.within("context"):
+            with checked.within("context"):
                 return self.context.to_context().to_bytes()
         if self.image is not None and self.context is None:
-            with reading.within("image"):
+            with checked.within("image"):
                 return self.image.to_bytes()
         raise FieldError("found neither or both of context and image, expected one of them")
 
@@ -264,7 +265,7 @@ def _parsed(text: str | bytes) -> Any:
     if twice:
         made, name = twice[0]
         where = _place_of(made, plain)
-        raise FieldError(f"{where}: the key {reading.shown(name)} is given more than once")
+        raise FieldError(f"{where}: the key {checked.shown(name)} is given more than once")
     return plain
 
 
@@ -277,7 +278,7 @@ def _place_of(wanted: Any, plain: Any) -> str:
             return where or "the document"
         if isinstance(value, dict):
             dot = "." if where else ""
-            left += [(f"{where}{dot}{reading.word(key)}", entry) for key, entry in value.items()]
+            left += [(f"{where}{dot}{checked.word(key)}", entry) for key, entry in value.items()]
         elif isinstance(value, list):
             left += [(f"{where}[{at}]", entry) for at, entry in enumerate(value)]
     return "an object"  # within one that is given twice itself
@@ -285,4 +286,4 @@ def _place_of(wanted: Any, plain: Any) -> str:
 
 def _check_form(found: int) -> None:
     if found != FORMAT:
-        raise FieldError(f"hvmctx: found form {reading.shown(found)}, expected {FORMAT}")
+        raise FieldError(f"hvmctx: found form {checked.shown(found)}, expected {FORMAT}")

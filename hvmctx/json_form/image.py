@@ -15,12 +15,12 @@ from dataclasses import fields, is_dataclass
 
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, HvmctxError
-from hvmctx.image.image import Image
-from hvmctx.image.indexing import IndexedRecord
-from hvmctx.json_form import checked as reading
-from hvmctx.json_form.context import context_from_plain, context_to_plain
-from hvmctx.json_form.checked import number, unhex, within
 from hvmctx.image import handlers
+from hvmctx.image.image import Image
+from hvmctx.image.index import IndexedRecord
+from hvmctx.json_form import checked
+from hvmctx.json_form.checked import number, unhex, within
+from hvmctx.json_form.context import context_from_plain, context_to_plain
 from hvmctx.stream import xlfile
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header, record_name
 
@@ -65,13 +65,13 @@ def image_to_plain(image: Image) -> Plain:
 
 def image_from_plain(plain: Plain) -> bytes:
     """The inverse. Raises FieldError for what is no such form."""
-    given = reading.members(plain, IMAGE_KEYS)
-    reading.complete(given, ["items"])
-    items = reading.as_list(given["items"], "items")
+    given = checked.members(plain, IMAGE_KEYS)
+    checked.complete(given, ["items"])
+    items = checked.as_list(given["items"], "items")
     pieces = []
     for at, item in enumerate(items):
-        with within(reading.label(f"items[{at}]", item)):
-            is_header = reading.as_object(item).get("header") is not None
+        with within(checked.label(f"items[{at}]", item)):
+            is_header = checked.as_object(item).get("header") is not None
             pieces.append(_header_bytes(item) if is_header else _record_bytes(item))
     pieces.append(unhex(plain.get("tail", ""), "tail"))
     _check_format(given, items)
@@ -82,7 +82,7 @@ def _check_format(given: Plain, items: list[Plain]) -> None:
     """The format is where the image starts."""
     expected = (items[0]["layer"],) if items else FORMATS
     if given.get("format", expected[0]) not in expected:
-        raise reading.wrong(given["format"], "format", " or ".join(expected))
+        raise checked.wrong(given["format"], "format", " or ".join(expected))
 
 
 def _header_to_plain(image: Image, header: Header) -> Plain:
@@ -113,20 +113,20 @@ def _config(data: bytes) -> str | None:
 
 
 def _header_bytes(plain: Plain) -> bytes:
-    given = reading.members(plain, HEADER_KEYS)
-    reading.complete(given, ["layer", "fields"])
-    layer, name = (reading.as_text(given[key], key) for key in ("layer", "header"))
+    given = checked.members(plain, HEADER_KEYS)
+    checked.complete(given, ["layer", "fields"])
+    layer, name = (checked.as_text(given[key], key) for key in ("layer", "header"))
     layout = HEADERS.get((layer, name))
     if layout is None:
-        raise FieldError(f"no header {reading.shown(name)} in layer {reading.shown(layer)}")
+        raise FieldError(f"no header {checked.shown(name)} in layer {checked.shown(layer)}")
     data = _header_data(given)
-    values = reading.members(given["fields"], layout.names)
+    values = checked.members(given["fields"], layout.names)
     if "optional_data_len" in layout.names:
-        reading.agrees(values, "optional_data_len", len(data), "config or data")
+        checked.agrees(values, "optional_data_len", len(data), "config or data")
         values["optional_data_len"] = len(data)
     elif data:
         raise FieldError(f"the {layer} {name} has no config or data")
-    reading.complete(values, layout.names)
+    checked.complete(values, layout.names)
     values = {key: number(value, key, 64) for key, value in values.items()}
     magic = streams.XL_MAGIC if layer == XL else b""
     return magic + layout.serialise(values) + data
@@ -137,7 +137,7 @@ def _header_data(given: Plain) -> bytes:
         return unhex(given.get("data", ""), "data")
     if "data" in given:
         raise FieldError("data together with config")
-    config = reading.as_text(given["config"], "config")
+    config = checked.as_text(given["config"], "config")
     try:
         return xlfile.serialise_config(config.encode())
     except UnicodeEncodeError as error:
@@ -188,28 +188,28 @@ def _payload_bytes(key: tuple[str, int], plain: Plain) -> bytes:
     if key == CONTEXT_RECORD:
         return context_from_plain(plain).to_bytes()
     declared = payload_types(key)
-    given = reading.members(plain, declared)
-    reading.complete(given, declared)
+    given = checked.members(plain, declared)
+    checked.complete(given, declared)
     values = {name: _value_from_plain(given[name], kind, name) for name, kind in declared.items()}
     serialised: bytes = handlers.model_of(*key)(**values).serialise()
     return serialised
 
 
 def _record_bytes(plain: Plain) -> bytes:
-    given = reading.members(plain, RECORD_KEYS)
-    reading.complete(given, ["layer", "type"])
-    layer = reading.as_text(given["layer"], "layer")
+    given = checked.members(plain, RECORD_KEYS)
+    checked.complete(given, ["layer", "type"])
+    layer = checked.as_text(given["layer"], "layer")
     if layer not in (LIBXL, LIBXC):
-        raise reading.wrong(layer, "layer", f"{LIBXL} or {LIBXC}, which have records")
-    kind = reading.integer(given["type"], "type", 32)
+        raise checked.wrong(layer, "layer", f"{LIBXL} or {LIBXC}, which have records")
+    kind = checked.integer(given["type"], "type", 32)
     name = record_name(layer, kind)
     if given.get("name", name) not in (name, f"type {kind:#x}"):
         raise FieldError(
-            f"name {reading.shown(given['name'])} does not go with type {kind:#x} of {layer}; "
+            f"name {checked.shown(given['name'])} does not go with type {kind:#x} of {layer}; "
             "leave it out"
         )
     body = _body_bytes((layer, kind), given)
-    reading.agrees(given, "length", len(body), "payload" if "payload" in given else "body")
+    checked.agrees(given, "length", len(body), "payload" if "payload" in given else "body")
     padding = bytes(-len(body) % streams.RECORD_ALIGN)
     if "padding" in given:
         room, padding = len(padding), unhex(given["padding"], "padding")
@@ -248,11 +248,11 @@ def _value_from_plain(value: Any, declared: str, where: str) -> Any:
         return unhex(value, where)
     if declared == "int":
         return number(value, where, 64)
-    entries = reading.as_list(value, where)
+    entries = checked.as_list(value, where)
     if declared.startswith("array"):
         return array("Q", [number(word, f"{where}[{at}]", 64) for at, word in enumerate(entries)])
     count = declared.count(",") + 1
-    rows = [reading.as_list(row, f"{where}[{at}]", count) for at, row in enumerate(entries)]
+    rows = [checked.as_list(row, f"{where}[{at}]", count) for at, row in enumerate(entries)]
     if "bytes" in declared:
         return [tuple(unhex(part, f"{where}[{at}]") for part in row) for at, row in enumerate(rows)]
     return [

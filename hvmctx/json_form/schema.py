@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from hvmctx.abi import streams
-from hvmctx.abi.declare import VMPORT_TYPECODE, RecordType, record_types
+from hvmctx.abi.declare import VMPORT_TYPECODE, RecordType
 from hvmctx.abi.fields import Field, Layout
-from hvmctx.json_form.image import CONTEXT_RECORD, FORMATS, HEADERS, payload_types
-from hvmctx.json_form.context import FORMAT, LONGEST_LIST
+from hvmctx.abi.registry import record_types
 from hvmctx.image import handlers
+from hvmctx.json_form.context import FORMAT, LONGEST_LIST
+from hvmctx.json_form.image import CONTEXT_RECORD, FORMATS, HEADERS, payload_types
 from hvmctx.stream.reader import LIBXC, LIBXL
 
 PATH = Path(__file__).parent.parent / "data" / "hvmctx.schema.json"

@@ -131,3 +131,14 @@ class VmportModel(DataClassJsonMixin):
 
     def _origin(self) -> Origin | None:
         return None if self.origin is None else Origin(bytes.fromhex(self.origin))
+
+
+def to_dict(state: VmportState) -> dict[str, Any]:
+    """The dataclasses-json form of a state, bytes as hex, `origin` too."""
+    plain: dict[str, Any] = VmportModel.of(state).to_dict(encode_json=False)
+    return plain
+
+
+def from_dict(plain: dict[str, Any], profile: VmportProfile | None = None) -> VmportState:
+    """The inverse, of a state of that profile. Raises FieldError."""
+    return VmportModel.read(plain).to_state(profile)

@@ -1,0 +1,1 @@
+"""Floor 5: a running Xen, through its own libraries."""

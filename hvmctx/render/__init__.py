@@ -1,1 +1,1 @@
-"""Floor 4: contexts and images as text, tables and JSON."""
+"""Floor 5: contexts and images as text, tables and JSON."""

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError, MissingRecordError
-from hvmctx.image.image import Image
-from hvmctx.image.indexing import IndexedRecord
 from hvmctx.image import handlers
+from hvmctx.image.image import Image
+from hvmctx.image.index import IndexedRecord
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, Header
 
 TYPE_CHECKING = False
@@ -131,7 +131,7 @@ def _memory(image: Image) -> Plain | None:
     populated, exact = words.with_memory(), words.ascending
     if not exact:
         with suppress(MissingRecordError):
-            populated = sum(run.count for run in image.restored_memory.populated())
+            populated = sum(run.count for run in image.memory.populated())
             exact = True
     return {
         "batches": len(batches),
@@ -149,18 +149,18 @@ def _pv(image: Image) -> Plain | None:
     record = image.last(LIBXC, streams.LIBXC_X86_PV_INFO)
     if record is None:
         return None
-    info = image.model(record)
+    info = image.parse(record)
     frames = image.last(LIBXC, streams.LIBXC_X86_PV_P2M_FRAMES)
     shared = image.last(LIBXC, streams.LIBXC_SHARED_INFO)
-    p2m = None if frames is None else image.model(frames)
+    p2m = None if frames is None else image.parse(frames)
     return {
         "guest_width": info.guest_width,
         "pt_levels": info.pt_levels,
         "p2m": None if p2m is None else [p2m.start_pfn, p2m.end_pfn],
-        "max_pfn": None if shared is None else image.model(shared).head(info.guest_width).max_pfn,
+        "max_pfn": None if shared is None else image.parse(shared).head(info.guest_width).max_pfn,
         "vcpus": [
-            _pv_vcpu(image.model(vcpu), info.guest_width)
-            for vcpu in image.restored(LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC)
+            _pv_vcpu(image.parse(vcpu), info.guest_width)
+            for vcpu in image.effective_records(LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC)
             if vcpu.length
         ],
     }
@@ -231,8 +231,8 @@ def _xenstore(image: Image) -> list[list[str]]:
     """Pairs of keys and values for the device models, of all such records."""
     return [
         [part.decode("utf-8", "backslashreplace") for part in pair]
-        for record in image.restored(LIBXL, streams.LIBXL_EMULATOR_XENSTORE_DATA)
-        for pair in image.model(record).pairs
+        for record in image.effective_records(LIBXL, streams.LIBXL_EMULATOR_XENSTORE_DATA)
+        for pair in image.parse(record).pairs
     ]
 
 
@@ -243,7 +243,7 @@ def _decoded(image: Image) -> list[Plain]:
         key = record.layer, record.type
         theirs = key in handlers.announced() or not record.known
         if theirs and len(found) < MOST_DECODED and handlers.find(*key) is not None:
-            found.append({**_indexed(record), "payload": _shown(image.payload(record))})
+            found.append({**_indexed(record), "payload": _shown(image.decode(record))})
     return found
 
 
@@ -260,7 +260,7 @@ def _context(image: Image) -> Plain | None:
         return None
     from hvmctx.abi import x86
 
-    context = image.hvm_context
+    context = image.context
     counts: dict[str, int] = {}
     for record in context.entries:
         counts[record.name] = counts.get(record.name, 0) + 1

@@ -10,7 +10,8 @@ whatever the handler said. Source: xen/common/hvm/save.c, 4.5 to c447b730, and X
 from __future__ import annotations
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import VMPORT_TYPECODE, by_name, by_typecode
+from hvmctx.abi.declare import VMPORT_TYPECODE
+from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.abi.x86_bits import RFLAGS
 from hvmctx.context.record import Record

@@ -42,7 +42,7 @@ def judge_image(
     if image.format == LEGACY:
         image.raise_stopped()
     if image.format == CONTEXT:
-        return load(image.hvm_context.to_bytes(), host_of(image, release))
+        return load(image.context.to_bytes(), host_of(image, release))
     if reader is None:
         refusal = judge(image, release, guest=guest, checkpointed=checkpointed)
     else:

@@ -13,7 +13,8 @@ import struct
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release, Window
 from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
-from hvmctx.image.indexing import LARGEST_KEPT, Watcher
+from hvmctx.image.index import LARGEST_KEPT
+from hvmctx.image.indexing import Watcher
 from hvmctx.restore.verdict import REFUSE, Verdict
 from hvmctx.stream.pages import length_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import Index, IndexedRecord
 
 _LARGER_RECORDS_SINCE = "4.10"
 _PV, _HVM = streams.GUEST_X86_PV, streams.GUEST_X86_HVM
@@ -53,7 +54,7 @@ _SHIFT_MASK = 31
 class State:
     """What the readers know so far."""
 
-    image: Image  # of the record that is being judged
+    image: Index  # of the record that is being judged
 
     def __init__(self, release: Release, guest: int | None, checkpointed: bool) -> None:
         self.release = release
@@ -316,11 +317,11 @@ class StreamJudge(Watcher):
         self._state = State(release, guest, checkpointed)
         self._rules: dict[tuple[str, int], list[StreamRule]] = {}
 
-    def header(self, image: Image, header: Header) -> None:
+    def header(self, image: Index, header: Header) -> None:
         if self.refusal is None:
             self.refusal = _judge_header(self._state, header)
 
-    def record(self, image: Image, record: IndexedRecord, whole: bool = True) -> None:
+    def record(self, image: Index, record: IndexedRecord, whole: bool = True) -> None:
         state = self._state
         if self.refusal is not None:
             return
@@ -371,7 +372,7 @@ class StreamJudge(Watcher):
             ]
         return rules
 
-    def _plain_pages(self, image: Image, record: IndexedRecord) -> bool:
+    def _plain_pages(self, image: Index, record: IndexedRecord) -> bool:
         """Whether these are page data of an HVM guest that no rule says anything of."""
         state = self._state
         if state.guest != _HVM or record.length > state.longest:

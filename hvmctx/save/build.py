@@ -1,22 +1,18 @@
 """A restorable image out of parts: memory, context, parameters, TSC, policies, device
 model's file, xl configuration.
 
-Parts come one by one, or of a base image whose parts the others replace. Before an image is
-done it is verified; a set of parts that a restore would refuse, or that contradict each
-other, is refused (`contradictions`).
+Parts come one by one, or of a base image whose parts the others replace. What speaks against
+the result is told by `verify.built`.
 """
 
 from __future__ import annotations
 
-import os
-
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, UsageError
-from hvmctx.findings import ERROR, Finding
+from hvmctx.files.sink import Sink
 from hvmctx.save.engine import Saved, save
 from hvmctx.save.guests import StillGuest
 from hvmctx.save.libxl import DeviceModelData, DeviceModelFile, LibxlSave, write
-from hvmctx.files.sink import Sink
 from hvmctx.stream.xlfile import serialise_config
 
 TYPE_CHECKING = False
@@ -24,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, BinaryIO
 
-    from hvmctx.abi.releases import Release
     from hvmctx.files.sink import Buffer
     from hvmctx.stream.writer import StreamWriter
 
@@ -40,10 +35,6 @@ DEFAULT_PARAMS = {
     streams.HVM_PARAM_IDENT_PT: 0xFEFFE000,
 }
 """Where libxc puts the special pages of an HVM guest (4.9 and later)."""
-_CONTRADICTIONS = frozenset((
-    "param-page-missing", "param-missing", "param-duplicate", "emulator-magic",
-    "context-incomplete", "context-no-cpu", "context-duplicate", "lapic-same-id", "lapic-bsp",
-))  # fmt: skip
 
 
 class WithBlankPages:
@@ -128,14 +119,3 @@ def build(
     libxl = LibxlSave(xenstore=xenstore, emulator=emulator, layer=layer, optional_data=data)
     write(libxl, sink, helper)
     return saved[0]
-
-
-def contradictions(file: BinaryIO, release: Release | None = None) -> list[Finding]:
-    """What of an image that was built speaks against it: all errors of the strict view,
-    and warnings of parts that do not fit each other. Leaves the file at its end."""
-    from hvmctx.verify.views import STRICT, verify
-
-    file.seek(0)
-    found = verify(file, STRICT, releases=[release] if release else None)
-    file.seek(0, os.SEEK_END)
-    return [f for f in found if f.severity == ERROR or f.rule in _CONTRADICTIONS]

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.errors import TruncatedError, UnsupportedError, UsageError
+from hvmctx.files.opening import open_source
+from hvmctx.files.source import Source
 from hvmctx.image.indexing import walk
-from hvmctx.files.source import Source, open_source
 from hvmctx.stream import legacy
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
 from hvmctx.stream.legacy import LegacyReader
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, BinaryIO
 
-    from hvmctx.files.source import Target
+    from hvmctx.files.opening import Target
 
 CONVERTED_BY = (0, 1)
 """The Xen version that says that a stream was converted: major 0, minor the converter's."""

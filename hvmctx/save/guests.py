@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from hvmctx.image.image import Image
     from hvmctx.files.sink import Buffer
+    from hvmctx.image.image import Image
 
 _PAGE = streams.PAGE_SIZE
 _DATA = bytes(sorted(streams.PAGE_TYPES_WITH_DATA))
@@ -252,7 +252,7 @@ def image_state(image: Image, *, with_context: bool = True) -> dict[str, Any]:
         record = image.last("libxc", number)
         state[name] = b"" if record is None else bytes(image.body(record))
     if with_context:
-        state["context"] = image.hvm_context.to_bytes()
+        state["context"] = image.context.to_bytes()
     state["xen_version"] = image.xen_version or (4, 17)
     return state
 
@@ -266,7 +266,7 @@ class ImageSource(StillGuest):
         own = image_state(image, with_context="context" not in state)
         super().__init__(**{**own, **state})
         self._image = image
-        self._map = image.restored_memory
+        self._map = image.memory
         runs = self._map.runs
         self._runs = Runs((run.pfn, run.end, run.type) for run in runs)
         self.p2m_size = self._runs.end

@@ -17,8 +17,8 @@ from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FormatError, InputError, LengthError, MissingRecordError, UnsupportedError
+from hvmctx.files.opening import open_source
 from hvmctx.save.guests import Runs, StillGuest, data_stretches
-from hvmctx.files.source import open_source
 from hvmctx.stream.elf import LAYER, Core, Segment
 
 TYPE_CHECKING = False

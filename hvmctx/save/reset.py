@@ -8,7 +8,7 @@ Values: what Xen 4.17 itself saves of a fresh guest, and the devices' reset stat
 from __future__ import annotations
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import by_name
+from hvmctx.abi.registry import by_name
 from hvmctx.abi.releases import NEWEST, Release, emission_order
 from hvmctx.abi.x86_bits import CR0, RFLAGS, ApicBase
 from hvmctx.context.hvm_context import HvmContext

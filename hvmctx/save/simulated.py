@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from hvmctx.abi import streams
 from hvmctx.errors import UsageError
+from hvmctx.files.sink import Nowhere
 from hvmctx.save.engine import PrecopyStats, Saved, default_policy, save
 from hvmctx.save.guests import StillGuest
-from hvmctx.files.sink import Nowhere
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

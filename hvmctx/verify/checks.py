@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import islice
 
 from hvmctx.findings import Finding
-from hvmctx.image.indexing import LARGEST_KEPT, Watcher
+from hvmctx.image.index import LARGEST_KEPT
+from hvmctx.image.indexing import Watcher
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import Index, IndexedRecord
     from hvmctx.stream.reader import Header
 
 _HEAD = 64
@@ -23,7 +23,7 @@ class Seen:
     """What has gone by: headers' fields, and the record at hand with the start of its
     body."""
 
-    image: Image
+    image: Index
     record: IndexedRecord
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class CheckTable(Watcher):
         self._seen = Seen()
         self._of: dict[tuple[str, int], list[Check]] = {}
 
-    def header(self, image: Image, header: Header) -> None:
+    def header(self, image: Index, header: Header) -> None:
         for check in self._header_checks:
             if (check.layer, check.name) == (header.layer, header.name):
                 self.findings += check.findings_of(header)
@@ -156,7 +156,7 @@ class CheckTable(Watcher):
         elif header.name == "domain header":
             self._seen.guest = header.fields["type"]
 
-    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
+    def record(self, image: Index, record: IndexedRecord, whole: bool) -> None:
         seen = self._seen
         seen.image, seen.record = image, record
         if whole and not self.plain(image, record):
@@ -165,7 +165,7 @@ class CheckTable(Watcher):
         key = record.layer, record.type
         seen.counts[key] = seen.counts.get(key, 0) + 1
 
-    def plain(self, image: Image, record: IndexedRecord) -> bool:
+    def plain(self, image: Index, record: IndexedRecord) -> bool:
         """Whether a record is of the most common kind, of which no check says anything."""
         small = record.length <= LARGEST_KEPT
         return record.count > 0 and small and image.plain_pages(record)

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from itertools import islice, pairwise
 
 from hvmctx.abi import streams
-from hvmctx.image.indexing import LARGEST_KEPT
+from hvmctx.image.index import LARGEST_KEPT
 from hvmctx.image.memory_map import MemoryMap, differing_pages, runs_of, runs_of_record
 from hvmctx.stream.pages import length_of, words_of
 from hvmctx.stream.reader import LIBXC
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import IndexedRecord
 
 MOST_RUNS = 1 << 19
 """Runs of consecutive pfns that are remembered, 16 bytes each. A guest's batches are a few

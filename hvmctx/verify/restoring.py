@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import Index, IndexedRecord
     from hvmctx.stream.reader import Header
 
 
@@ -39,13 +39,14 @@ class Restoring(Watcher):
                 self._kinds[kind] = StreamJudge(release, checkpointed=checkpointed)
             self._judge_of[str(release)] = self._kinds[kind]
 
-    def header(self, image: Image, header: Header) -> None:
+    def header(self, image: Index, header: Header) -> None:
         for judge in self._kinds.values():
             judge.header(image, header)
         if self._releases is None and header.name == "domain header":
-            self._drop(image.release.and_younger())
+            version = header.fields["xen_major"], header.fields["xen_minor"]
+            self._drop(Release.of_version(*version).and_younger())
 
-    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
+    def record(self, image: Index, record: IndexedRecord, whole: bool) -> None:
         for judge in self._kinds.values():
             judge.record(image, record, whole)
 

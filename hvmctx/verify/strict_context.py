@@ -11,8 +11,9 @@ from __future__ import annotations
 from ctypes import Array, sizeof
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import DOMAIN, record_types
+from hvmctx.abi.declare import DOMAIN
 from hvmctx.abi.fields import fields_of
+from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import emission_order
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase
 from hvmctx.findings import ERROR, NOTE, WARNING, Finding

@@ -11,7 +11,7 @@ from itertools import islice
 
 from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
-from hvmctx.image.indexing import Note
+from hvmctx.image.index import Note
 from hvmctx.stream.libxc import MOST_ROWS
 from hvmctx.stream.qemu import MAGIC
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import Index, IndexedRecord
 
 _STATIC, _MEMORY, _STATE = 0, 1, 2
 _PHASES = {
@@ -174,7 +174,7 @@ class StrictStream(CheckTable):
         self._verify_from: int | None = None
         self._params: tuple[IndexedRecord, list[tuple[int, int]]] | None = None
 
-    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
+    def record(self, image: Index, record: IndexedRecord, whole: bool) -> None:
         super().record(image, record, whole)
         if record.layer == LIBXC and whole:
             self._order(record)

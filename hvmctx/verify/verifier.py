@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.findings import ERROR
-from hvmctx.image.indexing import LARGEST_KEPT
+from hvmctx.image.index import LARGEST_KEPT
 from hvmctx.stream.pages import length_of, pages_start
 from hvmctx.stream.reader import LIBXC, LIBXL
 from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.image.image import Image
-    from hvmctx.image.indexing import IndexedRecord
+    from hvmctx.image.index import Index, IndexedRecord
     from hvmctx.stream.reader import Header
 
 VERIFIER, RESTORE, STRICT = "verifier", "restore", "strict"
@@ -30,11 +30,11 @@ class _All(Watcher):
     def __init__(self, watchers: list[Watcher]) -> None:
         self._watchers = watchers
 
-    def header(self, image: Image, header: Header) -> None:
+    def header(self, image: Index, header: Header) -> None:
         for watcher in self._watchers:
             watcher.header(image, header)
 
-    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
+    def record(self, image: Index, record: IndexedRecord, whole: bool) -> None:
         for watcher in self._watchers:
             watcher.record(image, record, whole)
 
@@ -122,7 +122,7 @@ def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
     if image.format != CONTEXT and record is None:
         return []
     try:
-        context = image.hvm_context
+        context = image.context
     except HvmctxError:  # longer than any reader takes: the tables have said so
         return []
     findings = findings_of(context, 0 if record is None else record.body_offset, vmport)

@@ -2,22 +2,7 @@ from __future__ import annotations
 
 from ctypes import sizeof
 
-import pytest
-
 from hvmctx.abi import x86
-from hvmctx.abi.declare import by_name, by_typecode, record_types
-from hvmctx.errors import UsageError
-
-
-def test_registry() -> None:
-    assert by_name("lapic_regs") is x86.LAPIC_REGS
-    assert by_typecode(0xFFFF) is None
-    codes = [known.typecode for known in record_types()]
-    assert codes == sorted(codes)
-    assert set(range(21)) <= set(codes)
-    with pytest.raises(UsageError, match="no record type is called 'XYZ'; known: END, HEADER"):
-        by_name("XYZ")
-    assert repr(x86.CPU) == "<record type 2 CPU>"
 
 
 def test_struct_for() -> None:

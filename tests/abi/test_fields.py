@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.abi.declare import RecordType, record_types
+from hvmctx.abi.declare import RecordType
 from hvmctx.abi.fields import Layout, Slot
+from hvmctx.abi.registry import record_types
 from hvmctx.abi.x86 import hvm_save_descriptor
 from hvmctx.errors import FieldError, UsageError
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hvmctx.abi.declare import by_name
 from hvmctx.abi.names import NAMES, names_of
+from hvmctx.abi.registry import by_name
 from hvmctx.edit.paths import value_of
 from hvmctx.errors import FieldError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hvmctx.abi import releases as abi_releases
-from hvmctx.abi.declare import record_types
+from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import (
     CPU_COMPAT_REFUSED,
     LATEST,
@@ -137,7 +137,7 @@ def test_emission_order() -> None:
     """That of the contexts that Xen itself wrote."""
     for path in (*IMAGES, EXAMPLE):
         with open_image(path) as image:
-            written = [(r.typecode, r.instance) for r in image.hvm_context.entries]
+            written = [(r.typecode, r.instance) for r in image.context.entries]
         assert written == sorted(written, key=lambda key: emission_order(*key))
 
 

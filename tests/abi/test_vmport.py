@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from ctypes import sizeof
 from pathlib import Path
 
 import pytest
 
 from hvmctx.abi import vmport
-from hvmctx.abi.declare import by_name, by_typecode
 from hvmctx.abi.fields import Layout, Slot
+from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.commands.inputs import profile_of
 from hvmctx.errors import UsageError
@@ -160,10 +161,21 @@ def test_declared_when_it_turns_up() -> None:
     assert (known.name, known.size, known.scope) == ("VMPORT", 464, "domain")
 
 
-def test_use() -> None:
-    try:
-        known = vmport.use(PROFILES[1])
-        assert by_typecode(21) is known and known.size == PROFILES[1].fixed_size
+def test_using() -> None:
+    with vmport.using(PROFILES[1]):
+        known = by_typecode(21)
+        assert known is PROFILES[1].record_type and known.size == PROFILES[1].fixed_size
         assert vmport.used() is PROFILES[1]
-    finally:
-        vmport.use(XEN_4_5_V6)
+        with vmport.using(XEN_4_5_V6):
+            assert vmport.used() is XEN_4_5_V6
+        assert vmport.used() is PROFILES[1]
+    assert vmport.used() is XEN_4_5_V6 and by_typecode(21) is XEN_4_5_V6.record_type
+
+
+def test_another_thread_has_the_default() -> None:
+    seen = []
+    with vmport.using(PROFILES[1]):
+        thread = threading.Thread(target=lambda: seen.append(vmport.used()))
+        thread.start()
+        thread.join()
+    assert seen == [XEN_4_5_V6]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import by_name, by_typecode, record_types
 from hvmctx.abi.fields import Layout, fields_of
+from hvmctx.abi.registry import by_name, by_typecode, record_types
 from tests.builders.samples import DATA, load
 
 LAYOUTS = load(DATA / "layouts.json")

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hvmctx.abi.declare import record_types
+from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 
 typecodes = st.sampled_from([known.typecode for known in record_types()]) | st.integers(0, 0xFFFF)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import by_name
+from hvmctx.abi.registry import by_name
 from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record

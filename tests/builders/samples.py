@@ -14,8 +14,9 @@ from typing import Any
 from hvmctx.abi import streams
 from hvmctx.stream.elf import Note, Segment, head_size, serialise_head, serialise_notes
 
-DATA = Path(__file__).parent / "data"
-EXAMPLE = Path(__file__).parent.parent / "examples" / "hvm1.save"
+ROOT = Path(__file__).parent.parent.parent
+DATA = ROOT / "tests" / "data"
+EXAMPLE = ROOT / "examples" / "hvm1.save"
 CONTEXTS = sorted((DATA / "hvmctx").rglob("*.bin"))
 STREAMS = sorted((DATA / "streams").glob("*.xc"))
 IMAGES = sorted((DATA / "images").glob("*.save"))

@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from hvmctx.abi import streams
-from tests.builders.samples import DATA, context_bytes, libxc_head, libxl_head, page_data, record, word
+from tests.builders.samples import (
+    DATA,
+    context_bytes,
+    libxc_head,
+    libxl_head,
+    page_data,
+    record,
+    word,
+)
 
 
 def _altered() -> Iterator[tuple[dict[str, Any], bytes]]:

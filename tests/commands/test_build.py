@@ -38,7 +38,7 @@ def test_of_an_image(build: Run, tmp_path: Path) -> None:
     with open_image(tmp_path / "out") as image, open_image(EXAMPLE) as base:
         assert image.config == base.config and image.tsc_info == base.tsc_info
         assert image.emulators[0].payload == base.emulators[0].payload
-        assert image.hvm_context.to_bytes() == base.hvm_context.to_bytes()
+        assert image.context.to_bytes() == base.context.to_bytes()
     assert main(["verify", str(tmp_path / "out"), "--as", "verifier"]) == 0
 
 
@@ -46,7 +46,7 @@ def test_memory_alone(build: Run, memory: Path, tmp_path: Path) -> None:
     how = ("--layer", "libxc", "--tsc", "0,2600000")
     assert build("--memory", memory, "--vcpus", 2, *how)[0] == 0
     with open_image(tmp_path / "out") as image:
-        assert len(image.hvm_context.vcpus) == 2 and image.xen_version == (4, 17)
+        assert len(image.context.vcpus) == 2 and image.xen_version == (4, 17)
         assert image.tsc_info is not None and image.tsc_info.khz == 2600000
         assert image.memory_map.counts()[0] == 5
 
@@ -55,7 +55,7 @@ def test_a_core(build: Run, qemus_own: Path, tmp_path: Path) -> None:
     status, said = build("--core", qemus_own)
     assert status == 0 and "no EFER" in said.err
     with open_image(tmp_path / "out") as image:
-        assert image.hvm_context.vcpus[0].cpu.rip == 0xB7B9
+        assert image.context.vcpus[0].cpu.rip == 0xB7B9
         assert (image.memory_map.lookup(0x3FFF) or (1,))[0] == 0
 
 
@@ -72,7 +72,7 @@ def test_a_context(build: Run, memory: Path, tmp_path: Path, form: str) -> None:
         context.write_bytes(EXAMPLE.read_bytes())
     assert build("--memory", memory, "--context", context, "--policy", EXAMPLE)[0] == 0
     with open_image(tmp_path / "out") as image:
-        assert image.hvm_context.vcpus[0].cpu.rip == 0xB7B9
+        assert image.context.vcpus[0].cpu.rip == 0xB7B9
         assert image.cpuid_policy is not None
 
 

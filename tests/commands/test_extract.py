@@ -86,7 +86,7 @@ def test_a_domid_that_is_a_file_of_that_name(run: Run, tmp_path: Path) -> None:
 
 def context_bytes_of(path: Path) -> bytes:
     with open_image(path) as image:
-        return image.hvm_context.to_bytes()
+        return image.context.to_bytes()
 
 
 def test_a_pipe_gives_what_a_file_gives(run: Run, tmp_path: Path) -> None:

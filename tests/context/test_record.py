@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import RecordType, record_types
+from hvmctx.abi.declare import RecordType
+from hvmctx.abi.registry import record_types
 from hvmctx.context.record import Record, pack_descriptor
 from hvmctx.errors import FieldError, UnknownRecordError, UsageError
 

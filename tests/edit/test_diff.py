@@ -15,7 +15,15 @@ from hvmctx.context.vmport import Buffer, VmportState, pack, pack_entry, to_reco
 from hvmctx.edit.diff import diff_contexts, diff_images
 from hvmctx.image.image import open_image
 from tests.builders.contexts import cpu, drop, put, streams
-from tests.builders.samples import EXAMPLE, IMAGES, context_bytes, libxc_head, page_data, record, word
+from tests.builders.samples import (
+    EXAMPLE,
+    IMAGES,
+    context_bytes,
+    libxc_head,
+    page_data,
+    record,
+    word,
+)
 
 
 def lines(one: bytes, *changes: Callable[[HvmContext], object]) -> list[str]:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from hvmctx.cli import main
-from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.edit.memory import CONTROL, extract_memory
+from hvmctx.errors import FieldError, MissingRecordError, UsageError
+from hvmctx.files.opening import open_source
+from hvmctx.files.source import FileSource
 from hvmctx.image.image import open_image
 from hvmctx.save.guests import MemoryFileSource
-from hvmctx.files.source import FileSource, open_source
 from hvmctx.stream.elf import Core
 from tests.builders.samples import DATA, EXAMPLE, context_bytes, libxc_head, page_data, record, word
 
@@ -65,7 +66,7 @@ def test_elf(tmp_path: Path) -> None:
     assert [(note.owner, note.type) for note in core.notes] == [("CORE", 1), ("hvmctx", 1)]
     vcpu, cr0, _, cr3, _, efer = CONTROL.unpack(core.notes[1].data)
     with open_image(STREAM) as image:
-        cpu = image.hvm_context.vcpus[0].cpu
+        cpu = image.context.vcpus[0].cpu
         assert (vcpu, cr0, cr3, efer) == (0, cpu.cr0, cpu.cr3, cpu.msr_efer)
 
 
@@ -81,7 +82,7 @@ def test_gdb_reads_the_registers(tmp_path: Path) -> None:
     )  # fmt: skip
     registers = dict(line.split()[:2] for line in done.stdout.splitlines() if len(line.split()) > 1)
     with open_image(DATA / "images" / "pvhx.save") as image:
-        cpu = image.hvm_context.vcpus[0].cpu
+        cpu = image.context.vcpus[0].cpu
     for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "rip"):
         assert int(registers[name], 16) == getattr(cpu, name), name
     assert int(registers["cs"], 16) == cpu.cs_sel

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import record_types
+from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record, unpack
@@ -94,7 +94,7 @@ def test_vmport() -> None:
         ("VMPORT.chans[1].proto_num", "RPCI"), ("VMPORT.ping_time", "5"),
     )  # fmt: skip
     with open_image(after) as image:
-        state = unpack(image.hvm_context.records(21)[0].body)
+        state = unpack(image.context.records(21)[0].body)
     assert state.guestinfo == {b"a=b": b"longer", b"new": b"\0\1"}
     assert state.channels[1].protocol == "RPCI" and state.ping_time == 5
 
@@ -111,7 +111,7 @@ def test_length_changes_move_the_rest() -> None:
     with open_image(after) as opened:
         assert opened.complete and not opened.problems and not opened.notes
         assert opened.params == {17: 5} and opened.emulators[0].emulator_id == 2
-        assert unpack(opened.hvm_context.records(21)[0].body).guestinfo == {b"k": b"abc"}
+        assert unpack(opened.context.records(21)[0].body).guestinfo == {b"k": b"abc"}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_what_is_put_is_what_is_taken(what: str, size: int | None) -> None:
 def test_the_same_under_other_names() -> None:
     with open_image(SMALL) as image:
         cpu = [bytes(take(image, what)) for what in NAMES[2:6]]
-        assert len(set(cpu)) == 1 and cpu[0] == bytes(image.hvm_context.record("CPU").body)
+        assert len(set(cpu)) == 1 and cpu[0] == bytes(image.context.record("CPU").body)
         assert take(image, "record:X86_TSC_INFO") == take(image, "record:libxc:8/0") == bytes(24)
         assert bytes(take(image, "record:libxl:3"))[8:] == bytes(take(image, "emulator"))
         assert take(image, "hvm-context") == context_bytes()
@@ -73,7 +73,7 @@ def test_what_is_cut_off_is_not_replaced() -> None:
     whole = libxc_stream(TSC, CONTEXT)
     cut = whole[: whole.index(context_bytes()) + 300]
     with open_image(cut) as image:
-        assert len(image.hvm_context.entries) == 1
+        assert len(image.context.entries) == 1
         for what in ("hvm-context", "record:CPU/0", "record:HVM_CONTEXT"):
             with pytest.raises((FormatError, MissingRecordError)):
                 put(image, what, HvmContext().to_bytes())

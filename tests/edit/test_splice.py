@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hvmctx.edit.splice import splice
 from hvmctx.errors import InputError
-from hvmctx.files.source import open_source
+from hvmctx.files.opening import open_source
 from tests.builders.samples import Pipe
 
 cuts = st.lists(st.integers(0, 300), max_size=8, unique=True).map(sorted)

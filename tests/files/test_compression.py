@@ -10,10 +10,10 @@ import pytest
 
 from hvmctx.edit.strip import strip
 from hvmctx.errors import FormatError, HvmctxError, InputError
+from hvmctx.files.opening import open_seekable, open_source
 from hvmctx.image.image import open_image
 from hvmctx.json_form.document import Document
 from hvmctx.save.convert import convert
-from hvmctx.files.source import open_seekable, open_source
 from tests.builders.samples import DATA as SAMPLES
 from tests.builders.samples import EXAMPLE, context_bytes
 
@@ -54,7 +54,7 @@ def test_contents(name: str, tmp_path: Path) -> None:
 def test_images(name: str) -> None:
     with open_image(PACKERS[name](EXAMPLE.read_bytes())) as image, open_image(EXAMPLE) as plain:
         assert image.compression == name
-        assert image.hvm_context.to_bytes() == plain.hvm_context.to_bytes()
+        assert image.context.to_bytes() == plain.context.to_bytes()
         assert image.complete and image.params == plain.params
 
 
@@ -85,7 +85,7 @@ def test_every_truncation_of_a_packed_context(name: str) -> None:
             continue
         with image:
             assert image.problems[-1].layer == name
-            there = image.hvm_context.to_bytes()
+            there = image.context.to_bytes()
             assert context_bytes().startswith(there)
 
 
@@ -97,9 +97,9 @@ def test_an_image_that_is_all_there_in_damaged_data(name: str, behind: bool) -> 
     packed = PACKERS[name](EXAMPLE.read_bytes())
     with open_image(packed + b"\xff" * 99 if behind else packed[:-1]) as image:
         assert image.complete and [problem.layer for problem in image.problems] == [name]
-        assert image.hvm_context.damage is None
+        assert image.context.damage is None
         with open_image(EXAMPLE) as plain:
-            assert image.hvm_context.to_bytes() == plain.hvm_context.to_bytes()
+            assert image.context.to_bytes() == plain.context.to_bytes()
             assert image.end == plain.end
 
 
@@ -142,7 +142,7 @@ def test_damaged_data(name: str) -> None:
 @pytest.mark.parametrize("tail", [b"", b"\xff" * 100, bytes(100)])
 def test_magic_alone(head: bytes, tail: bytes) -> None:
     with pytest.raises(HvmctxError), open_image(head + tail) as image:
-        image.hvm_context.to_bytes()
+        image.context.to_bytes()
 
 
 def test_windows_are_bounded() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hvmctx.files.copying import copy_range
-from hvmctx.files.source import CHUNK, open_source
+from hvmctx.files.opening import open_source
+from hvmctx.files.source import CHUNK
 
 
 @pytest.mark.parametrize("kernel", [True, False])

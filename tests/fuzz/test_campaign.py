@@ -47,7 +47,7 @@ def test_findings_are_small_and_told_once(tmp_path: Path, monkeypatch: pytest.Mo
     summary = campaign("broken", str(tmp_path), executions=200)
     (finding,) = summary.findings
     assert Path(finding).read_bytes() == b"\x07"
-    assert "AssertionError in test_fuzz_campaign.py, broken" in Path(f"{finding}.txt").read_text()
+    assert "AssertionError in test_campaign.py, broken" in Path(f"{finding}.txt").read_text()
     assert summary.missing == ["other"]
     assert "not reached: other" in summary.text() and finding in summary.text()
 

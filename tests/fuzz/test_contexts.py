@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.abi.declare import record_types
+from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record

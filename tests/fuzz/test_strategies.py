@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvmctx.abi.declare import by_name, record_types
+from hvmctx.abi.registry import by_name, record_types
 from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.vmport import VmportState, pack, to_record, unpack
@@ -108,7 +108,7 @@ def test_streams_that_are_not_valid(version: int) -> None:
 def test_images(layer: str, data: st.DataObject) -> None:
     made = data.draw(xen.images(layer))
     with open_image(made) as image:
-        assert image.format == layer and image.complete and image.hvm_context.has_end
+        assert image.format == layer and image.complete and image.context.has_end
 
 
 @pytest.mark.parametrize("layer", ["xl", "libxl", "libxc"])

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.abi.declare import record_types
 from hvmctx.abi.fields import Slot
+from hvmctx.abi.registry import record_types
 from hvmctx.fuzz.values import LENGTHS, around, of_slot, of_width
 
 SLOTS = [slot for known in record_types() for slot in known.layout.slots()]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hvmctx.abi import streams
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, LengthError, UsageError
+from hvmctx.image import handlers
 from hvmctx.image.image import open_image
 from hvmctx.json_form.image import image_to_plain
-from hvmctx.image import handlers
 from hvmctx.stream import libxc
 from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
 from tests.builders.samples import EXAMPLE
@@ -138,5 +138,5 @@ def test_a_registered_handler_has_no_say_in_what_hvmctx_reads_itself(plain_regis
         handlers.register(layer, number, lambda body: "whatever")
     with open_image(data) as image:
         after = image.params, image.tsc_info, image.emulators, image_to_plain(image)
-        assert {image.payload(record) for record in image.records} == {"whatever"}
+        assert {image.decode(record) for record in image.records} == {"whatever"}
     assert before == after

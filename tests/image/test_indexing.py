@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.errors import TruncatedError
-from hvmctx.image.image import Image, open_image
-from hvmctx.image.indexing import IndexedRecord, Note, Watcher, walk
-from hvmctx.files.source import open_source
+from hvmctx.files.opening import open_source
+from hvmctx.image.image import open_image
+from hvmctx.image.index import Index, IndexedRecord, Note
+from hvmctx.image.indexing import Watcher, walk
 from hvmctx.stream.reader import LIBXC, XL, Header, StreamReader
 from tests.builders.samples import (
     SMALL,
@@ -54,10 +55,10 @@ class Told(Watcher):
         self.items: list[str] = []
         self.starts: list[bytes] = []
 
-    def header(self, image: Image, header: Header) -> None:
+    def header(self, image: Index, header: Header) -> None:
         self.items.append(header.name)
 
-    def record(self, image: Image, record: IndexedRecord, whole: bool) -> None:
+    def record(self, image: Index, record: IndexedRecord, whole: bool) -> None:
         self.items.append(record.name if whole else f"part of {record.name}")
         self.starts.append(bytes(image.start_of(record, 4)) if whole else b"")
 

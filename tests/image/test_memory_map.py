@@ -108,7 +108,7 @@ def test_what_a_restore_leaves(sent: list[list[int]], verify: int) -> None:
                 made[pfn] = at + place & 0xFF
     with open_image(data) as image:
         found = {}
-        for run in image.restored_memory.populated():
+        for run in image.memory.populated():
             for pfn in range(run.pfn, run.end):
                 offset = run.part(pfn, pfn + 1).offset
                 found[pfn] = 0 if offset is None else data[offset]
@@ -120,13 +120,13 @@ def test_a_page_that_is_gone_later_stays() -> None:
     data = libxc_stream(page_data(word(1), word(2), fill=5), page_data(word(2, 0xF)))
     with open_image(data) as image:
         assert image.memory_map.lookup(2) == (0xF, None)
-        kind, offset = image.restored_memory.lookup(2) or (None, None)
+        kind, offset = image.memory.lookup(2) or (None, None)
         assert kind == 0 and offset is not None and data[offset] == 6
 
 
 def test_invalid_types_have_no_memory() -> None:
     with open_image(libxc_stream(page_data(word(1, 5), word(2, 8), word(3, 0xE)))) as image:
-        assert [run.pfn for run in image.restored_memory.populated()] == [3]
+        assert [run.pfn for run in image.memory.populated()] == [3]
 
 
 def test_what_is_too_scattered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_what_is_too_scattered_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     with open_image(libxc_stream(*scattered[:2])) as image:
         assert len(image.memory_map.runs) == 10
     with open_image(libxc_stream(*scattered)) as image:
-        for name in ("memory_map", "restored_memory"):
+        for name in ("memory_map", "memory"):
             with pytest.raises(LengthError, match="more pieces than can be followed"):
                 getattr(image, name)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.errors import FieldError
-from hvmctx.json_form import checked as reading
+from hvmctx.json_form import checked
 
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -26,29 +26,29 @@ plain_values = st.recursive(
     ],
 )  # fmt: skip
 def test_shown(value: Any, text: str) -> None:
-    assert reading.shown(value) == text
+    assert checked.shown(value) == text
 
 
 @given(plain_values | st.integers(0, 5000).map(lambda bits: 1 << bits))
 def test_any_value_is_shown_in_a_few_letters(value: Any) -> None:
-    text = reading.shown(value)
+    text = checked.shown(value)
     assert 0 < len(text) <= 43 and "\n" not in text
 
 
 Read = Callable[[Any], Any]
 READERS: dict[str, tuple[Read, Any, Any, str]] = {
-    "object": (lambda v: reading.as_object(v, "w"), {"a": 1}, [], "w: found a list of 0, expected an object"),
-    "list": (lambda v: reading.as_list(v, "w"), [1, 2], {}, "w: found an object, expected a list"),
-    "list of two": (lambda v: reading.as_list(v, "w", 2), [1, 2], [1], "w: found a list of 1, expected 2 values"),
-    "text": (lambda v: reading.as_text(v, "w"), "x", 5, "w: found 5, expected a string"),
-    "integer": (lambda v: reading.integer(v, "w", 8), 255, "255", "w: found '255', expected a number"),
-    "integer, not true": (lambda v: reading.integer(v, "w", 8), 0, True, "w: found true, expected a number"),
-    "number": (lambda v: reading.number(v, "w", 8), 0, "x", "w: found 'x', expected a number"),
-    "number of bits": (lambda v: reading.number(v, "w", 8), 255, 256, "w is a 8-bit field: 256 does not fit"),
-    "number from 0": (lambda v: reading.number(v, "w", 8), 0, -1, "w is a 8-bit field: -1 does not fit"),
-    "signed number": (lambda v: reading.number(v, "w", 8, signed=True), -128, 128, "w is a signed 8-bit field: 128 does not fit"),
-    "known members": (lambda v: reading.members(v, ("a", "b")), {"a": 1}, {"c": 1}, "'c' is none of a, b"),
-    "nowhere": (reading.as_object, {}, 5, "found 5, expected an object"),
+    "object": (lambda v: checked.as_object(v, "w"), {"a": 1}, [], "w: found a list of 0, expected an object"),
+    "list": (lambda v: checked.as_list(v, "w"), [1, 2], {}, "w: found an object, expected a list"),
+    "list of two": (lambda v: checked.as_list(v, "w", 2), [1, 2], [1], "w: found a list of 1, expected 2 values"),
+    "text": (lambda v: checked.as_text(v, "w"), "x", 5, "w: found 5, expected a string"),
+    "integer": (lambda v: checked.integer(v, "w", 8), 255, "255", "w: found '255', expected a number"),
+    "integer, not true": (lambda v: checked.integer(v, "w", 8), 0, True, "w: found true, expected a number"),
+    "number": (lambda v: checked.number(v, "w", 8), 0, "x", "w: found 'x', expected a number"),
+    "number of bits": (lambda v: checked.number(v, "w", 8), 255, 256, "w is a 8-bit field: 256 does not fit"),
+    "number from 0": (lambda v: checked.number(v, "w", 8), 0, -1, "w is a 8-bit field: -1 does not fit"),
+    "signed number": (lambda v: checked.number(v, "w", 8, signed=True), -128, 128, "w is a signed 8-bit field: 128 does not fit"),
+    "known members": (lambda v: checked.members(v, ("a", "b")), {"a": 1}, {"c": 1}, "'c' is none of a, b"),
+    "nowhere": (checked.as_object, {}, 5, "found 5, expected an object"),
 }  # fmt: skip
 
 
@@ -62,34 +62,34 @@ def test_what_is_read_and_what_is_refused(case: str) -> None:
 
 
 def test_other_forms_of_the_same() -> None:
-    assert reading.as_list((1, 2), "w") == [1, 2]
-    assert reading.number("0x10", "w", 8) == reading.number("16", "w", 8) == 16
-    assert reading.members({"a": 1, "b": None}, ("a", "b")) == {"a": 1}, "null is left out"
+    assert checked.as_list((1, 2), "w") == [1, 2]
+    assert checked.number("0x10", "w", 8) == checked.number("16", "w", 8) == 16
+    assert checked.members({"a": 1, "b": None}, ("a", "b")) == {"a": 1}, "null is left out"
     for text, data in (("0aFF", b"\n\xff"), ("", b""), ("0a ff", b"\n\xff")):
-        assert reading.unhex(text, "w") == data
+        assert checked.unhex(text, "w") == data
     for wrong in ("0", "xx", 5, None):
         with pytest.raises(FieldError, match=r"^w: found .*, expected a string of hex digits$"):
-            reading.unhex(wrong, "w")
+            checked.unhex(wrong, "w")
 
 
 @given(st.binary(max_size=40), st.integers(0, (1 << 64) - 1))
 def test_what_is_written_is_read(data: bytes, number: int) -> None:
-    assert reading.unhex(data.hex(), "w") == data
+    assert checked.unhex(data.hex(), "w") == data
     for form in (number, str(number), hex(number)):
-        assert reading.number(form, "w", 64) == number
+        assert checked.number(form, "w", 64) == number
 
 
 def test_what_must_be_there() -> None:
-    reading.complete({"a": None}, ("a",))
+    checked.complete({"a": None}, ("a",))
     with pytest.raises(FieldError, match=r"^b is missing$"):
-        reading.complete({"a": 1}, ("a", "b"))
+        checked.complete({"a": 1}, ("a", "b"))
 
 
 def test_counts_that_agree() -> None:
-    reading.agrees({"length": 5}, "length", 5, "body")
-    reading.agrees({}, "length", 5, "body")
+    checked.agrees({"length": 5}, "length", 5, "body")
+    checked.agrees({}, "length", 5, "body")
     with pytest.raises(FieldError, match=r"^length 4 does not go with 5 bytes of body; leave it"):
-        reading.agrees({"length": 4}, "length", 5, "body")
+        checked.agrees({"length": 4}, "length", 5, "body")
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_counts_that_agree() -> None:
     ],
 )  # fmt: skip
 def test_labels(plain: Any, text: str) -> None:
-    assert reading.label("r[3]", plain) == text
+    assert checked.label("r[3]", plain) == text
 
 
 def test_within() -> None:
     reason = r"^items\[2\]: body: found 5, expected a list$"
-    with pytest.raises(FieldError, match=reason), reading.within("items[2]"):
-        reading.as_list(5, "body")
-    with pytest.raises(ZeroDivisionError), reading.within("items[2]"):
+    with pytest.raises(FieldError, match=reason), checked.within("items[2]"):
+        checked.as_list(5, "body")
+    with pytest.raises(ZeroDivisionError), checked.within("items[2]"):
         _ = 1 // 0

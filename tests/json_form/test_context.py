@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import record_types
+from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FieldError

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, FormatError
+from hvmctx.files.opening import is_compressed
 from hvmctx.image.image import open_image
 from hvmctx.json_form.document import ContextModel, Document, ImageModel
-from hvmctx.files.source import is_compressed
 from tests.builders.contexts import streams
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
 

@@ -15,11 +15,11 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, pack
 from hvmctx.errors import HvmctxError
+from hvmctx.files.opening import is_compressed
 from hvmctx.image.image import open_image
 from hvmctx.json_form import schema
-from hvmctx.render.forms import FORMS
 from hvmctx.json_form.document import Document
-from hvmctx.files.source import is_compressed
+from hvmctx.json_form.dump import as_json, as_ndjson
 from tests.builders.contexts import streams
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, SMALL, STREAMS, context_bytes
 from tests.builders.vmport import PROFILES
@@ -44,11 +44,11 @@ def test_what_is_written_is_valid(path: Path) -> None:
     VALIDATOR.validate(json.loads(document.to_text(hex_wide=True)))
     with open_image(path) as image:
         try:
-            context = image.hvm_context
+            context = image.context
         except HvmctxError:
             return
-    VALIDATOR.validate(json.loads("".join(FORMS["json"](context, None))))
-    for line in "".join(FORMS["ndjson"](context, None)).splitlines():
+    VALIDATOR.validate(json.loads("".join(as_json(context, None))))
+    for line in "".join(as_ndjson(context, None)).splitlines():
         LINE.validate(json.loads(line))
 
 

@@ -20,8 +20,8 @@ from hvmctx.context.vmport import (
     pack,
     unpack,
 )
-from hvmctx.json_form.vmport import BufferModel, ChannelModel
 from hvmctx.errors import FieldError, InputError
+from hvmctx.json_form.vmport import BufferModel, ChannelModel, from_dict, to_dict
 from tests.builders.vmport import PROFILES, busy_state, states
 
 with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p), states(p)))
@@ -31,22 +31,22 @@ with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p),
 @given(with_profile)
 def test_json(case: tuple[VmportProfile, VmportState]) -> None:
     profile, state = case
-    assert VmportState.from_dict(json.loads(json.dumps(state.to_dict())), profile) == state
+    assert from_dict(json.loads(json.dumps(to_dict(state))), profile) == state
     body = pack(state, profile) + b"behind"
-    plain = json.loads(json.dumps(unpack(body, profile).to_dict()))
-    assert pack(VmportState.from_dict(plain, profile), profile) == body
+    plain = json.loads(json.dumps(to_dict(unpack(body, profile))))
+    assert pack(from_dict(plain, profile), profile) == body
 
 
 @pytest.mark.parametrize(
     "plain",
-    [None, {}, [], {"ping_time": 1}, {**VmportState.empty().to_dict(), "guestinfo": [["0"]]},
-     {**VmportState.empty().to_dict(), "guestinfo": [["zz", "00"]]},
-     {**VmportState.empty().to_dict(), "ping_time": 1 << 64},
-     {**VmportState.empty().to_dict(), "channels": []}],
+    [None, {}, [], {"ping_time": 1}, {**to_dict(VmportState.empty()), "guestinfo": [["0"]]},
+     {**to_dict(VmportState.empty()), "guestinfo": [["zz", "00"]]},
+     {**to_dict(VmportState.empty()), "ping_time": 1 << 64},
+     {**to_dict(VmportState.empty()), "channels": []}],
 )  # fmt: skip
 def test_what_is_no_json_form(plain: Any) -> None:
     with pytest.raises(FieldError):
-        VmportState.from_dict(plain)
+        from_dict(plain)
 
 
 GOLDEN = {
@@ -66,7 +66,7 @@ FIRST = {
 
 
 def test_golden() -> None:
-    plain = busy_state().to_dict()
+    plain = to_dict(busy_state())
     channels = plain.pop("channels")
     assert plain == GOLDEN
     first = dict(channels[0])
@@ -99,12 +99,12 @@ def test_channels_there_and_back(numbers: list[int], held: list[Buffer]) -> None
 def test_what_a_body_was_is_kept() -> None:
     """What no state says: the bytes behind the last entry, and a body that holds none."""
     behind = unpack(pack(busy_state()) + b"behind")
-    plain = behind.to_dict()
+    plain = to_dict(behind)
     assert plain["origin"] == (pack(busy_state()) + b"behind").hex()
-    assert pack(VmportState.from_dict(plain)).endswith(b"behind")
+    assert pack(from_dict(plain)).endswith(b"behind")
     short = unpack(b"short")
-    assert short.to_dict()["unparsed"] == b"short".hex()
-    assert pack(VmportState.from_dict(short.to_dict())) == b"short"
+    assert to_dict(short)["unparsed"] == b"short".hex()
+    assert pack(from_dict(to_dict(short))) == b"short"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_a_body_was_is_kept() -> None:
 )
 def test_a_refusal_says_why(name: str, value: Any, reason: str) -> None:
     with pytest.raises(FieldError, match=reason) as caught:
-        VmportState.from_dict({**VmportState.empty().to_dict(), name: value})
+        from_dict({**to_dict(VmportState.empty()), name: value})
     assert "\n" not in str(caught.value)
 
 

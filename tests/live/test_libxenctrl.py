@@ -81,7 +81,7 @@ def test_extract_and_json(stand_in: None, tmp_path: Path) -> None:
     assert main(["to-json", "7", "-o", str(tmp_path / "json")]) == 0
     assert main(["from-json", str(tmp_path / "json"), "-o", str(tmp_path / "again")]) == 0
     with open_image(tmp_path / "again") as image:
-        assert image.hvm_context.to_bytes() == context_bytes()
+        assert image.context.to_bytes() == context_bytes()
 
 
 @pytest.mark.parametrize(
@@ -122,5 +122,7 @@ def test_no_library_of_any_version(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_youngest_version_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [f"/usr/lib/x/libxenctrl.so.4.{minor}" for minor in (9, 17, 20)]
-    monkeypatch.setattr("hvmctx.live.libxenctrl.glob.glob", lambda place: found if "*/lib" in place else [])
+    monkeypatch.setattr(
+        "hvmctx.live.libxenctrl.glob.glob", lambda place: found if "*/lib" in place else []
+    )
     assert _candidates()[:2] == ["libxenctrl.so", found[2]]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hvmctx.image import handlers
 from hvmctx.image.image import open_image
 from hvmctx.render.describe import describe
 from hvmctx.render.describe_text import print_description
-from hvmctx.image import handlers
 from tests.builders.samples import (
     DATA,
     EXAMPLE,

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from hvmctx.abi.declare import by_name, record_types
 from hvmctx.abi.fields import Layout
+from hvmctx.abi.registry import by_name, record_types
 from hvmctx.abi.releases import NEWEST, RELEASES
 from hvmctx.errors import UsageError
 from hvmctx.render import lines

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import RecordType, record_types
+from hvmctx.abi.declare import RecordType
+from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
@@ -83,7 +84,7 @@ def test_genuine_images(image: str, release: str, domid: int) -> None:
     path = EXAMPLE if image == "hvm1" else DATA / "images" / f"{image}.save"
     expected = (DATA / "images" / f"{image}.hvmctx.txt").read_text()
     with open_image(path) as opened:
-        ours = dump(opened.hvm_context, release, domid)
+        ours = dump(opened.context, release, domid)
     assert len(ours.splitlines()) == len(expected.splitlines())
     for mine, theirs in zip(ours.splitlines(), expected.splitlines()):
         if mine != theirs:

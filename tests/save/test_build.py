@@ -10,10 +10,11 @@ import pytest
 from hvmctx.abi.releases import Release
 from hvmctx.errors import FieldError, UsageError
 from hvmctx.image.image import open_image
-from hvmctx.save.build import DEFAULT_PARAMS, WithBlankPages, build, contradictions, special_pages
+from hvmctx.save.build import DEFAULT_PARAMS, WithBlankPages, build, special_pages
 from hvmctx.save.guests import ImageSource, MemoryFileSource, StillGuest
 from hvmctx.save.libxl import DeviceModelFile
 from hvmctx.save.reset import reset_context
+from hvmctx.verify.built import contradictions
 from tests.builders.samples import EXAMPLE, context_bytes
 
 
@@ -64,7 +65,7 @@ def test_an_image_out_of_all_its_parts_is_itself() -> None:
         data = built(guest, config=image.config_text.rstrip(b"\0"))
         with open_image(data) as again:
             assert again.config == image.config and again.params == image.params
-            assert again.hvm_context.to_bytes() == image.hvm_context.to_bytes()
+            assert again.context.to_bytes() == image.context.to_bytes()
             assert again.cpuid_policy == image.cpuid_policy
             assert again.memory_map.counts()[0xE] == image.memory_map.counts()[0xE]
 
@@ -83,17 +84,3 @@ def test_blank_pages_where_the_parameters_name_them(tmp_path: Path) -> None:
     assert special_pages([(1, 5), (12, 0x3000), (19, 1), (17, 0)]) == {5, 3}
     guest = WithBlankPages(StillGuest(), {4})
     assert guest.page_types(memoryview(array("Q", [3, 4, 5]))) == b"\x0f\x0e\x0f"
-
-
-@pytest.mark.parametrize(
-    ("state", "rule"),
-    [
-        ({"params": [(17, 5)]}, "param-missing"),
-        ({"context": context_bytes()[:-8]}, "context-end"),
-        ({"context": context_bytes()[:8] + bytes(1) + context_bytes()[9:]}, "context-magic"),
-    ],
-)  # fmt: skip
-def test_contradictions(state: dict[str, object], rule: str) -> None:
-    data = built(still(**state), layer="libxc")
-    found = contradictions(io.BytesIO(data), Release("4.17"))
-    assert rule in [finding.rule for finding in found]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError
+from hvmctx.files.sink import Nowhere, Sink
 from hvmctx.image.image import Image, open_image
 from hvmctx.save.engine import (
     ABORT,
@@ -30,7 +31,6 @@ from hvmctx.save.engine import (
 )
 from hvmctx.save.guests import ImageSource
 from hvmctx.save.simulated import Script, SimulatedGuest
-from hvmctx.files.sink import Nowhere, Sink
 from hvmctx.stream.libxc import TscInfo
 from hvmctx.stream.pages import words_of
 from tests.builders.samples import EXAMPLE, IMAGES, STREAMS, context_bytes
@@ -197,7 +197,7 @@ def test_an_image_saved_again_restores_alike(path: Path) -> None:
     with open_image(path) as image:
         data, _ = saved(ImageSource(image))
         with open_image(data) as again:
-            assert again.hvm_context.to_bytes() == image.hvm_context.to_bytes()
+            assert again.context.to_bytes() == image.context.to_bytes()
             assert again.params == image.params and again.tsc_info == image.tsc_info
             total, other_total = (
                 sum(run.count for run in one.memory_map.populated()) for one in (image, again)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.errors import InputError
+from hvmctx.files.sink import Sink
 from hvmctx.image.image import open_image
 from hvmctx.save.engine import save
 from hvmctx.save.guests import (
@@ -21,7 +22,6 @@ from hvmctx.save.guests import (
     data_stretches,
     stretches,
 )
-from hvmctx.files.sink import Sink
 from tests.builders.samples import context_bytes, libxc_head, page_data, record, word
 
 PAGE = 4096

@@ -10,13 +10,13 @@ from hvmctx.abi.qemu_cpu import QEMUCPUState
 from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, HvmctxError, MissingRecordError
+from hvmctx.files.sink import Sink
 from hvmctx.image.image import open_image
 from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.save.engine import save
 from hvmctx.save.qemu_core import CoreSource, cpu_record, cpu_states, packed_attributes, with_cpus
 from hvmctx.save.reset import reset_context
-from hvmctx.files.sink import Sink
 from hvmctx.stream.elf import Core, Note
 from hvmctx.verify.strict_context import findings_of
 from tests.builders.samples import context_bytes, core_of

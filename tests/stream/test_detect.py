@@ -4,11 +4,20 @@ import struct
 
 import pytest
 
-from hvmctx.abi.declare import RecordType, record_types
+from hvmctx.abi.declare import RecordType
+from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
-from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes, libxl_head
+from tests.builders.samples import (
+    CONTEXTS,
+    DATA,
+    EXAMPLE,
+    IMAGES,
+    STREAMS,
+    context_bytes,
+    libxl_head,
+)
 
 FILES = [
     *((path, "xl") for path in [*IMAGES, EXAMPLE]),

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, UsageError
+from hvmctx.files.source import BufferSource
 from hvmctx.image.image import open_image
 from hvmctx.image.indexing import walk
-from hvmctx.files.source import BufferSource
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header, StreamReader
 from hvmctx.stream.writer import LARGEST_RECORD, StreamWriter
 from hvmctx.stream.xlfile import serialise_config

@@ -11,7 +11,16 @@ from hvmctx.image.image import open_image
 from hvmctx.restore.stream import judge
 from hvmctx.verify.restoring import Restoring, span
 from hvmctx.verify.views import verify
-from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes, libxc_head, page_data, record, word
+from tests.builders.samples import (
+    DATA,
+    EXAMPLE,
+    IMAGES,
+    context_bytes,
+    libxc_head,
+    page_data,
+    record,
+    word,
+)
 from tests.builders.streams import altered
 
 

@@ -57,7 +57,7 @@ def problems_of(path: Path) -> int:
         with open_image(path) as image:
             damage = None
             with suppress(HvmctxError):
-                damage = image.hvm_context.damage
+                damage = image.context.damage
             return len(image.problems) + (damage is not None)
     except HvmctxError:
         return 0

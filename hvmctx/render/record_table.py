@@ -1,0 +1,31 @@
+"""The records of a context as a table."""
+
+from __future__ import annotations
+
+from hvmctx.render.table import Table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.context.record import Record
+
+    Wanted = Callable[[Record], bool] | None
+
+
+def as_table(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:
+    """A line for each record: where it is, what it is, and how long; for one that is cut
+    off also how much of it there is."""
+    rows = [(record, "") for record in context.entries]
+    cut = context.cut_descriptor
+    if cut is not None:
+        rows.append((cut, f"cut after {len(cut.body)} bytes"))
+    notes = ("note",) if cut is not None else ()
+    table = Table("entry", "offset", "type", "record", "instance", "length", *notes)
+    for number, (record, note) in enumerate(rows):
+        if wanted is None or wanted(record):
+            offset = "" if record.offset is None else f"{record.offset:#x}"
+            cells = (number, offset, record.typecode, record.name, record.instance, record.length)
+            table.add(*cells, *([note] if notes else []))
+    yield from table.lines()
