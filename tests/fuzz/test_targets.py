@@ -31,7 +31,7 @@ from hvmctx.restore import vmport as restore_vmport
 from hvmctx.stream import pages
 from hvmctx.stream.reader import StreamReader
 from hvmctx.verify import strict_context
-from tests.builders.streams import altered
+from tests.builders.samples import altered
 
 seeds = st.integers(0, 1 << 32)
 
