@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("second", metavar="B", help="another")
     parser.add_argument("--memory", action="store_true", help="compare page contents too")
     inputs.add_vmport_profile(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(args: Namespace) -> int:
@@ -41,7 +41,7 @@ def run(args: Namespace) -> int:
         for name in (args.first, args.second)
     )
     with one, other:
-        found = (_as_json if args.form == "json" else _as_text)(_compare(one, other, args.memory))
+        found = (_as_json if args.format == "json" else _as_text)(_compare(one, other, args.memory))
     for image in (one, other):
         inputs.report(image)
     if not (one.complete and other.complete):

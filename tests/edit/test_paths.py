@@ -17,7 +17,8 @@ from hvmctx.edit.paths import Editor
 from hvmctx.edit.splice import splice
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.image.image import open_image
-from tests.builders.samples import EXAMPLE, SMALL, context_bytes, libxc_head, record
+from tests.builders.samples import EXAMPLE, context_bytes
+from tests.builders.streams import SMALL, libxc_head, record
 
 KINDS = [known for known in record_types() if 0 < known.typecode <= 20]
 
