@@ -89,7 +89,10 @@ def _warn_of_vmport(before: bytes, after: bytes) -> None:
     profile in use, whose places then are not where the values went."""
     from hvmctx.context.hvm_context import HvmContext
 
-    old, new = (HvmContext.parse(data).records(VMPORT_TYPECODE)[-1:] for data in (before, after))
+    old, new = (
+        HvmContext.from_bytes(data, damaged=True).records(VMPORT_TYPECODE)[-1:]
+        for data in (before, after)
+    )
     if not old or bytes(old[0].body) == bytes(new[0].body):
         return
     from hvmctx.abi import vmport

@@ -50,7 +50,7 @@ class Editor:
     def context(self) -> HvmContext:
         """The HVM context, with what has been set. Raises MissingRecordError."""
         if self._context is None:
-            self._context = HvmContext.parse(self._image.context.to_bytes())
+            self._context = HvmContext.from_bytes(self._image.context.to_bytes(), damaged=True)
         return self._context
 
     def get(self, path: str) -> int | bytes:

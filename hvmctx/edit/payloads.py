@@ -52,7 +52,7 @@ def put(image: Image, what: str, payload: bytes) -> Edit:
         return record_edit(record, bytes(image.body(record)[:_EMULATOR_IDS]) + payload)
     layer, number, instance = _parse(what)
     if layer == CONTEXT:
-        context = HvmContext.parse(image.context.to_bytes())
+        context = HvmContext.from_bytes(image.context.to_bytes(), damaged=True)
         context.record(number, instance).body = payload
         return context_edit(image, context.to_bytes())
     record = _record(image, layer, number, instance)

@@ -78,7 +78,7 @@ def find(layer: str, number: int) -> Handler | None:
         entry = announced().get(key)
         if entry is None:
             model = model_of(layer, number)
-            return None if model is None else model.parse
+            return None if model is None else _reader(model)
         register(layer, number, _load(entry))
     return _handlers[key]
 
@@ -127,7 +127,16 @@ def decode(record: StreamRecord, body: bytes | memoryview) -> Any:
 def parse(record: StreamRecord, body: bytes | memoryview) -> Any:
     """The body of `record`, of a type that has a model, as that: `serialise` gives it back,
     and no registered handler has a say. Errors as `decode`."""
-    return _call(model_of(record.layer, record.type).parse, record, body)
+    return _call(_reader(model_of(record.layer, record.type)), record, body)
+
+
+def _reader(model: Any) -> Handler:
+    """What makes a model of a body. A context is taken as it is: it says itself what of it
+    is damaged."""
+    if model.__name__ == "HvmContext":
+        return lambda body: model.from_bytes(body, damaged=True)
+    reader: Handler = model.parse
+    return reader
 
 
 def _call(handler: Handler, record: StreamRecord, body: bytes | memoryview) -> Any:
