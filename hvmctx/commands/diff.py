@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
 
 HELP = "say what differs between two images or contexts, field by field"
-TROUBLE = 2
+UNREADABLE = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     for image in (one, other):
         inputs.report(image)
     if not (one.complete and other.complete):
-        return TROUBLE
+        return UNREADABLE
     return 1 if found else 0
 
 
