@@ -16,7 +16,7 @@ from ctypes import sizeof
 
 from hvmctx.abi import streams
 from hvmctx.abi.declare import RecordType
-from hvmctx.abi.fields import Layout, Slot, decimal
+from hvmctx.abi.fields import Layout, Slot, decimal, misfit
 from hvmctx.abi.registry import by_name
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
@@ -78,8 +78,8 @@ class Editor:
             number, place = self._param(field)
             index, _ = self._params[number].params[place]
             value = value_of(text, path)
-            if not isinstance(value, int) or not 0 <= value < 1 << 64:
-                raise FieldError(f"{path} is a 64-bit field: {text} does not fit")
+            if reason := misfit(path, value, 64, text=text):
+                raise FieldError(reason)
             self._params[number].params[place] = (index, value)
             return
         record, known = self._record(head)
