@@ -35,5 +35,5 @@ MODULES: tuple[Command, ...] = (
 def test_every_command_is_a_command() -> None:
     assert len(MODULES) == len(COMMANDS)
     for module in MODULES:
-        assert module.HELP and module.HELP[0].islower() and not module.HELP.endswith(".")
+        assert module.HELP and module.HELP[0].islower() and "\n" not in module.HELP
         assert module.__doc__
