@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="a path, or - for standard input")
     inputs.add_output(parser)
     parser.add_argument(
-        "--format", choices=("libxl", "libxc"), default="libxl", dest="form",
+        "--format", choices=("libxl", "libxc"), default="libxl",
         help="what to write (default: libxl; an xl file stays one)",
     )  # fmt: skip
     parser.add_argument("--width", choices=("32", "64"), help="of the toolstack that sent it")
@@ -36,7 +36,7 @@ def run(args: Namespace) -> int:
     target = inputs.no_domid(args.input, "convert")
     with replacing(args.output, force=args.force) as out:
         done = convert(
-            target, out, form=args.form, width=int(args.width) // 8 if args.width else None,
+            target, out, form=args.format, width=int(args.width) // 8 if args.width else None,
             pv=None if args.guest is None else args.guest == "pv",
             device_model=not args.skip_qemu,
         )  # fmt: skip

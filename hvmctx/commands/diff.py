@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("second", metavar="B", help="another")
     parser.add_argument("--memory", action="store_true", help="compare page contents too")
     inputs.add_vmport_profile(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(args: Namespace) -> int:
@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
         for name in (args.first, args.second)
     )
     with one, other:
-        write = _as_json if args.form == "json" else _as_text
+        write = _as_json if args.format == "json" else _as_text
         found = write(diff(one, other, memory=args.memory))
     for image in (one, other):
         inputs.report(image)

@@ -18,7 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_output(parser)
     inputs.add_what(parser)
     parser.add_argument(
-        "--format", choices=("raw", "elf"), default="raw", dest="form",
+        "--format", choices=("raw", "elf"), default="raw",
         help="for --what memory: raw, sparse (default), or an ELF core for gdb",
     )  # fmt: skip
 
@@ -43,5 +43,5 @@ def _memory(args: Namespace) -> int:
     inputs.whole_file(args.output, "extract", "memory is written with holes")
     with inputs.open_seekable(args) as image:
         with replacing(args.output, force=args.force) as out:
-            extract_memory(image, out, args.form)
+            extract_memory(image, out, args.format)
         return inputs.report(image)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from hvmctx.fuzz.differential import Disagreement
-    from hvmctx.fuzz.targets import Target
+    from hvmctx.fuzz.target import Target
     from hvmctx.restore.host import Host
 
 HELP = "the restore-bounds fuzzer: run, campaign, diff, generate"

@@ -18,7 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--records", action="store_true", help="list every header and record, with its offset"
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(args: Namespace) -> int:
@@ -26,7 +26,7 @@ def run(args: Namespace) -> int:
 
     with inputs.open_input(args) as image:
         description = describe(image, index=args.records)
-        if args.form == "json":
+        if args.format == "json":
             import json
 
             print(json.dumps(description, indent=1))

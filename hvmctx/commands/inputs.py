@@ -98,7 +98,7 @@ def add_judged(parser: ArgumentParser) -> None:
         "--checkpointed", action="store_true", help="expect a checkpointed stream (Remus, COLO)"
     )
     parser.add_argument("--explain", metavar="RULE", help="print a rule, and nothing else")
-    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def check_judged(args: Namespace, command: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from hvmctx.abi import streams
-from hvmctx.abi.fields import decimal
+from hvmctx.abi.fields import decimal, misfit
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.edit import payloads
@@ -311,8 +311,9 @@ def _param_index(name: str) -> int:
 
 def _param_value(value: Value, path: str) -> int:
     number = _plain(value, path, is_bytes=False)
-    if not isinstance(number, int) or not 0 <= number < 1 << 64:
-        raise FieldError(f"{path} is a 64-bit field: {value!s} does not fit")
+    if reason := misfit(path, number, 64, text=value if isinstance(value, str) else ""):
+        raise FieldError(reason)
+    assert isinstance(number, int)  # since it fits
     return number
 
 

@@ -22,12 +22,12 @@ from tests.builders.samples import (
     CONTEXTS,
     DATA,
     EXAMPLE,
-    SMALL,
     context_bytes,
     domid_of,
     expected_text,
     release_of,
 )
+from tests.builders.streams import SMALL
 from tests.builders.vmport import OTHER
 
 ASTRAY = ("old_cpu_1024_misparse", "unknown_type_length_past_end")

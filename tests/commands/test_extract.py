@@ -9,7 +9,8 @@ import pytest
 
 from hvmctx.image.image import open_image
 from tests.builders.running import Run, bare
-from tests.builders.samples import DATA, EXAMPLE, SMALL, record
+from tests.builders.samples import DATA, EXAMPLE
+from tests.builders.streams import SMALL, record
 
 WHATS = {
     "hvm-context": 4112,

@@ -17,17 +17,9 @@ from hvmctx.edit import diff as diffing
 from hvmctx.edit.diff import diff, diff_contexts, diff_images
 from hvmctx.errors import FormatError
 from hvmctx.image.image import open_image
-from tests.builders.contexts import cpu, drop, put, streams
-from tests.builders.samples import (
-    DATA,
-    EXAMPLE,
-    IMAGES,
-    context_bytes,
-    libxc_head,
-    page_data,
-    record,
-    word,
-)
+from tests.builders.contexts import any_contexts, cpu, drop, put
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
+from tests.builders.streams import libxc_head, page_data, record, word
 
 
 def lines(one: bytes, *changes: Callable[[HvmContext], object]) -> list[str]:
@@ -91,7 +83,7 @@ def test_vmport() -> None:
     assert "VMPORT/0 chans[1].recv[0][0x0:+3]: only in the second: 616263" in found
 
 
-@given(st.binary(max_size=200) | streams, st.binary(max_size=200) | streams)
+@given(st.binary(max_size=200) | any_contexts, st.binary(max_size=200) | any_contexts)
 def test_any_contexts(one: bytes, other: bytes) -> None:
     """Nothing differs exactly where the bytes are the same."""
     found = list(diff_contexts(HvmContext.parse(one), HvmContext.parse(other)))

@@ -26,7 +26,8 @@ from hvmctx.errors import (
     UsageError,
 )
 from hvmctx.image.image import open_image
-from tests.builders.samples import EXAMPLE, SMALL, Pipe, context_bytes, libxc_head, record
+from tests.builders.samples import EXAMPLE, context_bytes
+from tests.builders.streams import SMALL, Pipe, libxc_head, record
 
 KINDS = [known for known in record_types() if 0 < known.typecode <= 20]
 

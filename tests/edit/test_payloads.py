@@ -7,7 +7,8 @@ from hvmctx.edit.editor import edit
 from hvmctx.edit.payloads import needs_page_data
 from hvmctx.errors import FormatError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.image.image import open_image
-from tests.builders.samples import CONTEXT, SMALL, TSC, context_bytes, libxc_stream
+from tests.builders.samples import context_bytes
+from tests.builders.streams import CONTEXT, SMALL, TSC, libxc_stream
 
 NAMES = (
     "hvm-context", "emulator", "record:CPU/0", "record:cpu", "record:2/0", "record:context:2",

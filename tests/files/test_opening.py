@@ -12,7 +12,7 @@ import pytest
 from hvmctx.errors import InputError
 from hvmctx.files.opening import open_seekable, open_source
 from hvmctx.files.source import FileSource
-from tests.builders.samples import Pipe
+from tests.builders.streams import Pipe
 
 DATA = bytes(range(256)) * 10
 

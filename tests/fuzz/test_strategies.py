@@ -15,7 +15,8 @@ from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.restore.stream import judge
 from hvmctx.restore.vmport import RULES, findings_of
-from tests.builders.samples import SMALL, STREAMS, context_bytes
+from tests.builders.samples import STREAMS, context_bytes
+from tests.builders.streams import SMALL
 from tests.builders.vmport import OTHER, busy_state
 
 FEW = settings(max_examples=15)

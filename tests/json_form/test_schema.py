@@ -20,8 +20,9 @@ from hvmctx.image.image import open_image
 from hvmctx.json_form import schema
 from hvmctx.json_form.document import Document
 from hvmctx.json_form.dump import as_json, as_ndjson
-from tests.builders.contexts import streams
-from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, SMALL, STREAMS, context_bytes
+from tests.builders.contexts import any_contexts
+from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
+from tests.builders.streams import SMALL
 from tests.builders.vmport import PROFILES
 
 SCHEMA = schema.schema()
@@ -52,7 +53,7 @@ def test_what_is_written_is_valid(path: Path) -> None:
         LINE.validate(json.loads(line))
 
 
-@given(st.binary(max_size=200) | streams)
+@given(st.binary(max_size=200) | any_contexts)
 def test_what_is_written_of_any_context_is_valid(data: bytes) -> None:
     if not is_compressed(data):
         VALIDATOR.validate(json.loads(Document.of_input(data, "context").to_text()))

@@ -29,16 +29,7 @@ from hvmctx.restore.vmport import (
     restore,
     restore_fixed,
 )
-from tests.builders.vmport import (
-    EMPTY,
-    PROFILES,
-    jumbo,
-    keys,
-    raw,
-    record_of,
-    sent,
-    vectors,
-)
+from tests.builders.vmport import EMPTY, PROFILES, jumbo, keys, raw, record_of, sent, vectors
 
 VECTORS = vectors()
 ERRNO = {3: "ESRCH", 7: "E2BIG", 22: "EINVAL", 27: "EFBIG"}

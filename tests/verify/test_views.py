@@ -18,20 +18,17 @@ from hvmctx.findings import SEVERITIES
 from hvmctx.image.image import open_image
 from hvmctx.restore.stream import judge
 from hvmctx.verify.views import VIEWS, verify
-from tests.builders.samples import (
-    DATA,
-    EXAMPLE,
-    IMAGES,
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
+from tests.builders.streams import (
+    GOOD,
     SMALL,
     Pipe,
-    context_bytes,
     libxc_head,
     libxl_head,
     page_data,
     record,
     word,
 )
-from tests.builders.streams import GOOD
 from tests.builders.streams import strict_libxl as libxl
 
 SAMPLES = [*IMAGES, EXAMPLE]
