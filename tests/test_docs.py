@@ -190,4 +190,16 @@ def test_what_the_readme_links_to_is_in_the_sdist() -> None:
 def test_no_file_hides_a_target_of_the_makefile() -> None:
     text = (ROOT / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
-    assert set(phony.split()) == set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+    assert set(phony.split()) == set(re.findall(r"^([a-z]+):(?!=)", text, re.MULTILINE))
+
+
+def test_commit_hooks_check_what_lint_does() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    _, _, lint = makefile.partition("\nlint:")
+    programs = re.findall(
+        r"^\t\$\(VENV\)/bin/(.*?)(?: --| \.|$)", lint.split("\n\n")[0], re.MULTILINE
+    )
+    assert programs == ["ruff check", "ruff format", "mypy", "basedpyright"]
+    for program in programs:
+        assert f"entry: .venv/bin/{program}" in hooks, program

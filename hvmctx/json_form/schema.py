@@ -1,8 +1,7 @@
 """A JSON Schema of what to-json and dump --format json write, derived from the declared
 records, headers and payloads. A line of --format ndjson is one of its `$defs/line`.
 
-The shipped copy, `hvmctx/data/hvmctx.schema.json`, is made by
-`python -m hvmctx.json_form.schema`.
+The shipped copy, `hvmctx/data/hvmctx.schema.json`, is made by `make generate`.
 """
 
 from __future__ import annotations
@@ -223,7 +222,3 @@ def schema() -> dict[str, Any]:
 def text() -> str:
     """The shipped file's contents."""
     return json.dumps(schema(), indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    PATH.write_text(text())
