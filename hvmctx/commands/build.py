@@ -14,7 +14,6 @@ from hvmctx.files.output import replacing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from typing import Any
 
     from hvmctx.abi.releases import Release
     from hvmctx.context.record import Record
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from hvmctx.save.guests import StillGuest
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
+
+__all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "make a restorable image from parts: memory, context, device model ..."
 
@@ -103,11 +104,8 @@ def _version(base: Image | None, release: Release | None) -> int:
 
 def _guest(args: Namespace, base: Image | None, release: Release | None) -> StillGuest:
     """The memory, with all state."""
-    from hvmctx.save.guests import ImageSource, MemoryFileSource
+    from hvmctx.save.guests import ImageSource, MemoryFileSource, image_state
 
-    state: dict[str, Any] = {}
-    if release is not None:
-        state["xen_version"] = release.version
     guest: StillGuest
     if args.core:
         from hvmctx.save.qemu_core import MISSING, CoreSource
@@ -124,26 +122,21 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
         else:
             raise UsageError("build: no memory: --memory, --core or --base gives it")
     if base is not None and not isinstance(guest, ImageSource):
-        state = {**_state_of(base, with_context=not args.context), **state}
-    for name, value in state.items():
-        setattr(guest, name, value)
+        for name, value in image_state(base, with_context=not args.context).items():
+            setattr(guest, name, value)
+    if release is not None:
+        guest.xen_version = release.version
     _set_context(args, guest, base, release, cpus)
     _set_params(args, guest, base)
     if args.policy:
         from hvmctx.image.image import open_image
 
         with open_image(inputs.no_domid(args.policy, "build")) as other:
-            policies = _state_of(other, with_context=False)
+            policies = image_state(other, with_context=False)
         guest.cpuid_policy, guest.msr_policy = policies["cpuid_policy"], policies["msr_policy"]
     if args.tsc:
         guest.tsc = _tsc(args.tsc)
     return guest
-
-
-def _state_of(image: Image, *, with_context: bool) -> dict[str, Any]:
-    from hvmctx.save.guests import image_state
-
-    return image_state(image, with_context=with_context)
 
 
 def _set_context(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from hvmctx.edit.diff import Difference
 
+__all__ = ["HELP", "TROUBLE", "add_arguments", "run"]
+
 HELP = "say what differs between two images or contexts, field by field"
 TROUBLE = 2
 

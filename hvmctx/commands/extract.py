@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+__all__ = ["HELP", "add_arguments", "run"]
+
 HELP = "take out the HVM context, the device model's file, a record, or the memory"
 
 

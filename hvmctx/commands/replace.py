@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+__all__ = ["HELP", "add_arguments", "run"]
+
 HELP = "put in another HVM context, device model's file, or record"
 
 

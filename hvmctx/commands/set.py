@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.image.image import Image
 
+__all__ = ["HELP", "add_arguments", "run"]
+
 HELP = "write it with other values: CPU/0.rip=0x1000 ..."
 
 

@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+__all__ = ["HELP", "add_arguments", "run"]
+
 HELP = "write the image without page contents"
 
 

@@ -7,10 +7,12 @@ restore needs; they go too. All else stays as it is, byte for byte.
 
 from __future__ import annotations
 
+import sys
+
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, LengthError, UnsupportedError, UsageError
 from hvmctx.files.opening import open_source
-from hvmctx.files.source import CHUNK, Source
+from hvmctx.files.source import Source
 from hvmctx.image.index import LARGEST_KEPT, cut_off
 from hvmctx.image.indexing import walk
 from hvmctx.stream.detect import ENOUGH, detect
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from hvmctx.files.opening import Target
+
+__all__ = ["Stripped", "strip"]
 
 _ALLOCATE_ONLY = bytes(
     streams.PAGE_XALLOC << 4 | top & 0xF if top >> 4 in streams.PAGE_TYPES_WITH_DATA else top
@@ -73,8 +77,7 @@ def strip(
                     out.write(item.raw)
                     source.copy(item.end - item.body_offset, out)  # the walk misses what is not
                 _refuse_legacy_inside(item)
-        while data := source.read(CHUNK):
-            out.write(data)
+        source.copy(sys.maxsize, out)
         source.raise_trouble()
     return done
 
