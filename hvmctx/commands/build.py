@@ -1,6 +1,6 @@
 """Build a restorable image from parts. --base takes all of them from an image, and the other
 options replace what they name; a core of QEMU's (dump-guest-memory) gives memory and CPUs.
-A set of parts that a restore would refuse, or that contradict each other, is refused."""
+Parts that a restore would refuse, or that do not match each other, are refused."""
 
 from __future__ import annotations
 
@@ -33,24 +33,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     memory.add_argument("--core", metavar="FILE", help="an ELF core of QEMU: memory and CPUs")
     parser.add_argument("--base", metavar="IMAGE", help="take every other part from this image")
     parser.add_argument(
-        "--context", metavar="FILE", help="the HVM context: raw, JSON of to-json, or an image's"
+        "--context", metavar="FILE", help="the HVM context: raw, JSON from to-json, or an image"
     )
     parser.add_argument(
         "--vcpus", type=int, metavar="N",
-        help="without a context: that many vcpus at the reset vector (a core's own)",
+        help="without a context: this many vcpus at the reset vector (a core has its own)",
     )  # fmt: skip
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE",
-        help="an HVM parameter, such as STORE_PFN=0xfeffc; may be given again",
+        help="an HVM parameter, such as STORE_PFN=0xfeffc; may be repeated",
     )  # fmt: skip
     parser.add_argument("--tsc", metavar="MODE,KHZ[,NSEC[,INCARNATION]]", help="such as 0,2600000")
     parser.add_argument("--policy", metavar="IMAGE", help="CPU policies from this image")
     parser.add_argument("--emulator", metavar="FILE", help="the device model's file")
     parser.add_argument("--config", metavar="FILE", help="xl's configuration, as JSON")
     parser.add_argument("--layer", choices=("xl", "libxl", "libxc"), default="xl")
-    parser.add_argument("--release", help="whose Xen wrote it, and is to take it (default 4.17)")
     parser.add_argument(
-        "--force-inconsistent", action="store_true", help="say what contradicts, and go on"
+        "--release", help="the Xen release that wrote it and is to restore it (default 4.17)"
+    )
+    parser.add_argument(
+        "--force-inconsistent", action="store_true", help="only warn of parts that do not match"
     )
     inputs.add_output(parser)
 
@@ -61,9 +63,9 @@ def run(args: Namespace) -> int:
     from hvmctx.image.image import open_image
 
     release = Release(args.release) if args.release else None
-    inputs.whole_file(args.output, "build", "an image is verified before it is done")
+    inputs.whole_file(args.output, "build", "an image is verified once it is written")
     if args.vcpus is not None and (args.context or args.base or args.core):
-        raise UsageError("build: --vcpus goes without --context, --base and --core")
+        raise UsageError("build: --vcpus cannot be combined with --context, --base or --core")
     if args.base is None:
         return _build(args, None, release)
     with open_image(open_seekable(inputs.no_domid(args.base, "build"))) as base:
@@ -87,7 +89,7 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
             print(f"hvmctx: {finding}", file=sys.stderr)
         if against and not args.force_inconsistent:
             count = f"{len(against)} contradiction{'s' if len(against) > 1 else ''}"
-            raise FieldError(f"{count}; --force-inconsistent writes it all the same")
+            raise FieldError(f"{count}; --force-inconsistent writes the image anyway")
     print(f"hvmctx: {sum(saved.passes)} pages, {saved.written} bytes of stream", file=sys.stderr)
     return 0
 
@@ -120,7 +122,7 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
         elif base is not None:
             guest = ImageSource(base, **({"context": b"\0"} if args.context else {}))
         else:
-            raise UsageError("build: no memory: --memory, --core or --base gives it")
+            raise UsageError("build: no memory; expected --memory, --core or --base")
     if base is not None and not isinstance(guest, ImageSource):
         for name, value in image_state(base, with_context=not args.context).items():
             setattr(guest, name, value)
@@ -159,7 +161,9 @@ def _set_context(
     else:
         vcpus = len(cpus) or args.vcpus
         if not vcpus or not 0 < vcpus <= 128:
-            raise UsageError("build: no context: --context, --base, --core or --vcpus 1 to 128")
+            raise UsageError(
+                "build: no context; expected --context, --base, --core or --vcpus (1 to 128)"
+            )
         context = reset_context(vcpus, release or Release("4.17"))
     if cpus:
         from hvmctx.save.qemu_core import with_cpus

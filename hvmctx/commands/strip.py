@@ -1,5 +1,5 @@
-"""Write an image without its page contents: small, shareable, dumps the same, restores to
-blank memory."""
+"""Write an image without its page contents: small and easy to share. It dumps the same, and
+restores with blank memory."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def extract_memory(image: Image, out: BinaryIO, form: str = RAW) -> int:
     Raises UsageError for another form, MissingRecordError for an image without page data (a
     bare context is one) or, as ELF, without a context, FieldError for pfns that no guest has."""
     if form not in FORMS:
-        raise UsageError(f"memory comes out as {' or '.join(FORMS)}, not {form!r}")
+        raise UsageError(f"unknown form of memory {form!r}; expected {' or '.join(FORMS)}")
     runs = list(image.memory.populated())
     if runs and runs[-1].end >> streams.X86_PFN_BITS:
         raise FieldError(

@@ -69,7 +69,7 @@ def strip(
             )  # fmt: skip
         if layer != CONTEXT:  # which has no pages to begin with
             if layer not in ("xl", "libxl", "libxc"):
-                raise UsageError(f"no layer is called {layer!r}")
+                raise UsageError(f"unknown layer {layer!r}; expected xl, libxl, libxc or context")
             for item in walk(source, StreamReader(layer)):
                 if isinstance(item, StreamRecord) and _is_page_data(item):
                     _strip_pages(source, item, out, keep_holes, done)
@@ -108,7 +108,7 @@ def _strip_pages(
         raise error.moved(record.body_offset) from None
     if 8 * count > min(record.length, LARGEST_KEPT):
         raise LengthError(
-            "the count says more words than there can be", layer=LIBXC, offset=record.offset,
+            "the count is more words than the record can hold", layer=LIBXC, offset=record.offset,
             record=record.name, found=f"count {count}", expected="words within the record",
         )  # fmt: skip
     words = bytearray(source.read(8 * count))
@@ -118,7 +118,7 @@ def _strip_pages(
     expected = length_of(count, tops)
     if record.length != expected:
         raise LengthError(
-            "length, count and page types contradict", layer=LIBXC, offset=record.offset,
+            "length, count and page types do not match", layer=LIBXC, offset=record.offset,
             record=record.name, found=f"length {record.length}", expected=str(expected),
         )  # fmt: skip
     if count and not tops.translate(None, _ABSENT) and not keep_holes:
