@@ -41,7 +41,9 @@ def full(profile: VmportProfile) -> VmportState:
 
 def in_construct(profile: VmportProfile) -> Any:
     """The packed arm as one writes it in construct."""
-    import construct as c
+    import construct
+
+    c: Any = construct  # it makes its fields as it is imported
 
     bucket = c.Struct("recv_len" / c.Int16ul, "recv_idx" / c.Int16ul)
     channel = c.Struct(

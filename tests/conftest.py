@@ -35,7 +35,8 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def call(*arguments: object) -> Result:
         status = main([str(argument) for argument in arguments])
-        return Result(status, Said(*capfd.readouterr()))
+        said = capfd.readouterr()
+        return Result(status, Said(said.out, said.err))
 
     return call
 

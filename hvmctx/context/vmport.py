@@ -20,7 +20,7 @@ from operator import attrgetter, itemgetter
 
 from hvmctx.abi import vmport as abi
 from hvmctx.abi.declare import VMPORT_TYPECODE
-from hvmctx.abi.fields import Layout
+from hvmctx.abi.fields import Layout, misfit
 from hvmctx.abi.vmport import HEAD, HEAD_NUMBERS, VmportProfile
 from hvmctx.context.record import Record, pack_descriptor
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
@@ -346,10 +346,9 @@ def _write(state: VmportState, profile: VmportProfile) -> bytes:
 def _misfit(values: list[int], profile: VmportProfile) -> FieldError:
     """Which number does not fit its field: `struct` only says that one does."""
     for slot, value in zip(Layout.of(profile.packed).slots(), values):
-        if not isinstance(value, int) or not 0 <= value < 1 << slot.width:
-            return FieldError(
-                f"VMPORT.{slot.path} is a {slot.width}-bit field: {value!r} does not fit"
-            )
+        reason = misfit(f"VMPORT.{slot.path}", value, slot.width, text=repr(value))
+        if reason:
+            return FieldError(reason)
     return FieldError("VMPORT: a number does not fit its field")
 
 

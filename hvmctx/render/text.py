@@ -230,15 +230,17 @@ def _unshown(layout: Layout, shown: Lines) -> list[_Named]:
             bits = _bits(layout.locate(path))
             told, in_words = (told, in_words | bits) if choice else (told | bits, in_words)
     lines = []
-    for path, field in layout.places():
-        slot = layout.locate(path)
+    places = [
+        (leaf, slot) for leaf in layout.leaves() if not leaf.alternate for slot in leaf.slots()
+    ]
+    for leaf, slot in places:
         bits = _bits(slot)
         untold = bits & ~told
         if not untold:
             continue
         if not untold & ~in_words:
             lines.append(_Named(slot, _WORDS))
-        elif untold == bits and not field.is_reserved:
+        elif untold == bits and not leaf.is_reserved:
             lines.append(_Named(slot))
         elif untold == bits or not slot.is_bytes:
             lines.append(_Named(slot, _NOTHING))

@@ -31,7 +31,7 @@ LINE = jsonschema.Draft202012Validator({"$ref": "#/$defs/line", "$defs": SCHEMA[
 
 
 def test_shipped_copy_is_current() -> None:
-    assert schema.PATH.read_text() == schema.text(), "run python -m hvmctx.json_form.schema"
+    assert schema.PATH.read_text() == schema.text(), "run make generate"
     jsonschema.Draft202012Validator.check_schema(schema.schema())
 
 
