@@ -8,18 +8,16 @@ import sys
 
 from hvmctx.commands import inputs
 from hvmctx.errors import UsageError
-from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from hvmctx.edit.diff import Difference
-    from hvmctx.image.image import Image
 
 HELP = "say what differs between two images or contexts, field by field"
-TROUBLE = 2
+UNREADABLE = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,6 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    from hvmctx.edit.diff import diff
     from hvmctx.files.opening import open_seekable
     from hvmctx.image.image import open_image
 
@@ -41,11 +40,12 @@ def run(args: Namespace) -> int:
         for name in (args.first, args.second)
     )
     with one, other:
-        found = (_as_json if args.format == "json" else _as_text)(_compare(one, other, args.memory))
+        write = _as_json if args.format == "json" else _as_text
+        found = write(diff(one, other, memory=args.memory))
     for image in (one, other):
         inputs.report(image)
     if not (one.complete and other.complete):
-        return TROUBLE
+        return UNREADABLE
     return 1 if found else 0
 
 
@@ -69,14 +69,3 @@ def _as_json(differences: Iterable[Difference]) -> int:
         sys.stdout.write(json.dumps(difference.as_dict()))
     sys.stdout.write("\n]\n" if number else "[]\n")
     return number
-
-
-def _compare(one: Image, other: Image, memory: bool) -> Iterator[Difference]:
-    from hvmctx.edit.diff import diff_contexts, diff_images
-
-    for image in (one, other):
-        if image.format == LEGACY:
-            image.raise_stopped()
-    if CONTEXT in (one.format, other.format):
-        return diff_contexts(one.context, other.context)
-    return diff_images(one, other, memory=memory)

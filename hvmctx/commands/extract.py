@@ -26,11 +26,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if args.what == "memory":
         return _memory(args)
-    from hvmctx.edit.payloads import needs_page_data, take
+    from hvmctx.edit.editor import edit
+    from hvmctx.edit.payloads import needs_page_data
 
     again = needs_page_data(args.what)
     with inputs.open_seekable(args) if again else inputs.open_input(args) as image:
-        payload = take(image, args.what)
+        payload = edit(image).take(args.what)
         with replacing(args.output, force=args.force) as out:
             out.write(payload)
         return inputs.report(image)

@@ -21,10 +21,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.edit.paths import Editor
+    from hvmctx.edit.editor import edit
 
     with inputs.open_input(args) as image:
-        editor = Editor(image)
+        editor = edit(image)
         values = [editor.get(path) for path in args.paths]
         for value in values:
             sys.stdout.write((value.hex() if isinstance(value, bytes) else f"{value:#x}") + "\n")

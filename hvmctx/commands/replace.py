@@ -4,7 +4,6 @@ device model's file, or the body of one record."""
 from __future__ import annotations
 
 from hvmctx.commands import inputs
-from hvmctx.files.output import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +20,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.edit.payloads import put
-    from hvmctx.edit.splice import splice
+    from hvmctx.edit.editor import edit
 
     payload = inputs.read_file(args.payload)
     with inputs.open_seekable(args) as image:
-        edit = put(image, args.what, payload)
-        with replacing(args.output, force=args.force) as out:
-            splice(image.source, out, [edit])
+        editor = edit(image)
+        editor.put(args.what, payload)
+        editor.write(args.output, force=args.force)
         inputs.warn(image.problems)
     return 0

@@ -14,8 +14,9 @@ from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import names_of
 from hvmctx.context.vmport import Parts, as_text
 from hvmctx.errors import HvmctxError
+from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages
-from hvmctx.stream.reader import LIBXC
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
-    from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
     from hvmctx.image.memory_map import Run
+
+__all__ = ["Difference", "diff", "diff_contexts", "diff_images"]
 
 _COMPARED = {
     (LIBXC, number)
@@ -66,6 +68,34 @@ class Difference:
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""
         return {"path": self.path, "before": self.before, "after": self.after}
+
+
+def diff(
+    one: Image | HvmContext, other: Image | HvmContext, *, memory: bool = False
+) -> Iterator[Difference]:
+    """What differs between two images (`diff_images`), or where one of the two is a context,
+    bare or not, between their contexts (`diff_contexts`). Raises FormatError for a legacy
+    stream, which is to be converted first, and MissingRecordError for one of two contexts
+    that is not there.
+
+    >>> from hvmctx import open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     context = image.context.copy()
+    ...     context.vcpus[0].cpu.rax = 0x1234
+    ...     print(*diff(image, context))
+    CPU/0.rax: 0x0 -> 0x1234
+    """
+    for side in (one, other):
+        if isinstance(side, Image) and side.format == LEGACY:
+            side.raise_stopped()
+    if (
+        isinstance(one, Image)
+        and isinstance(other, Image)
+        and (CONTEXT not in (one.format, other.format))
+    ):
+        return diff_images(one, other, memory=memory)
+    contexts = (side.context if isinstance(side, Image) else side for side in (one, other))
+    return diff_contexts(*contexts)
 
 
 def diff_contexts(one: HvmContext, other: HvmContext) -> Iterator[Difference]:

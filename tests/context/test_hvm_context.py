@@ -266,3 +266,17 @@ def test_copies() -> None:
         for again in (copy.deepcopy(context), pickle.loads(pickle.dumps(context))):
             assert again.to_bytes() == context.to_bytes() != data
             assert str(again.damage) == str(context.damage)
+
+
+def test_a_copy_is_a_context_of_its_own() -> None:
+    data = context_bytes()
+    for buffer in (data, data[:-9], data + b"tail", b"", data[:900]):
+        context = HvmContext.parse(buffer)
+        other = context.copy()
+        assert other.to_bytes() == buffer and other.damage is context.damage
+        assert other.cut_descriptor is context.cut_descriptor
+    context = HvmContext.parse(data)
+    other = context.copy()
+    other.vcpus[0].cpu.rip = 1
+    other.entries.pop()
+    assert context.to_bytes() == data and context.vcpus[0].cpu.rip != 1
