@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from hvmctx.edit.diff import Difference
 
-__all__ = ["HELP", "TROUBLE", "add_arguments", "run"]
+__all__ = ["HELP", "UNREADABLE", "add_arguments", "run"]
 
 HELP = "show what differs between two images or contexts, field by field"
-TROUBLE = 2
+UNREADABLE = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def run(args: Namespace) -> int:
     for image in (one, other):
         inputs.report(image)
     if not (one.complete and other.complete):
-        return TROUBLE
+        return UNREADABLE
     return 1 if found else 0
 
 

@@ -36,6 +36,11 @@ DEFAULTS = {
 _OF_TEXT = ("release", "domid", "all")
 """Options that say how the text is to be, which the other forms know nothing of."""
 HELP = "print the HVM context in xen-hvmctx's own text, or as JSON or a table"
+EXAMPLES = (
+    "hvmctx dump guest.save  # what xen-hvmctx prints",
+    "hvmctx dump guest.save --record CPU/0 --all",
+    "hvmctx dump guest.save --format table",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 HELP = "describe an image: layers, guest, memory, records, device model"
+EXAMPLES = (
+    "hvmctx info guest.save",
+    "hvmctx info guest.save --records",
+    "hvmctx info - --format json < guest.save",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

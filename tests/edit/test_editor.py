@@ -14,7 +14,7 @@ from hvmctx.abi import x86
 from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record, unpack
+from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.edit import editor as editing
 from hvmctx.edit.editor import edit
 from hvmctx.errors import (
@@ -104,8 +104,8 @@ def test_vmport() -> None:
         ("VMPORT.chans[1].proto_num", "RPCI"), ("VMPORT.ping_time", "5"),
     )  # fmt: skip
     with open_image(after) as image:
-        state = unpack(image.context.records(21)[0].body)
-    assert state.guestinfo == {b"a=b": b"longer", b"new": b"\0\1"}
+        state = VmportState.from_bytes(image.context.records(21)[0].body)
+    assert state.guestinfo.pairs == [(b"a=b", b"longer"), (b"new", b"\0\1")]
     assert state.channels[1].protocol == "RPCI" and state.ping_time == 5
 
 
@@ -121,7 +121,8 @@ def test_length_changes_move_the_rest() -> None:
     with open_image(after) as opened:
         assert opened.complete and not opened.problems and not opened.notes
         assert opened.params == {17: 5} and opened.emulators[0].emulator_id == 2
-        assert unpack(opened.context.records(21)[0].body).guestinfo == {b"k": b"abc"}
+        state = VmportState.from_bytes(opened.context.records(21)[0].body)
+        assert state.guestinfo.pairs == [(b"k", b"abc")]
 
 
 @pytest.mark.parametrize(
