@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hvmctx.cli import main
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.context.vmport import Slots, VmportState, to_record
 from hvmctx.fuzz.reference import Reference
 from tests.builders.running import Result, Run, Said
 from tests.builders.samples import DATA
@@ -53,7 +53,7 @@ def busy_context(tmp_path: Path) -> Path:
 def vmport(tmp_path: Path) -> Path:
     """A context whose VMPORT record has 59 keys, as many as load safely."""
     state = VmportState.empty()
-    state.guestinfo = {b"k%d" % n: b"v" for n in range(59)}
+    state.guestinfo = Slots({b"k%d" % n: b"v" for n in range(59)})
     state.guestinfo[b"\xff"] = b"bytes"
     del state.guestinfo[b"k0"]
     path = tmp_path / "vmport"

@@ -20,7 +20,7 @@ from hvmctx.cli import _command, _parse
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import to_record
-from tests.builders.documents import LINES, PYTHON, Block
+from tests.builders.documents import DOCUMENTS, LINES, PYTHON, Block
 from tests.builders.running import Run
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
 from tests.builders.vmport import busy_state
@@ -203,3 +203,37 @@ def test_commit_hooks_check_what_lint_does() -> None:
     assert programs == ["ruff check", "ruff format", "mypy", "basedpyright"]
     for program in programs:
         assert f"entry: .venv/bin/{program}" in hooks, program
+
+
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in LINK.findall(document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_every_decision_is_in_their_list() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(
+        r"^\| \[(\d{4})\]\((\S+)\)", (folder / "README.md").read_text(), re.MULTILINE
+    )
+    assert [name for _, name in listed] == sorted(path.name for path in folder.glob("0*.md"))
+    for number, name in listed:
+        text = (folder / name).read_text()
+        assert text.startswith(f"# {number}: ") and name.startswith(f"{number}-")
+        titles = re.findall(r"^## (.*)", text, re.MULTILINE)
+        assert titles == ["Context", "Decision", "Consequences"]
+
+
+OUTSIDE = re.compile(r"\.\./shared|work/shared|\bfacts/|(?<!docs/)\bdesign\.md")
+
+
+def test_nothing_points_to_a_document_outside_of_the_repository() -> None:
+    folders = ("hvmctx", "tools", "tests", "benchmarks", "fuzz", "docs", "examples")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    for path in [*ROOT.glob("*.*"), *(ROOT / ".ci").iterdir(), ROOT / "Makefile", *paths]:
+        text = path.suffix in (".py", ".md", ".toml", ".sh", ".yaml", "") and path.is_file()
+        if text and path != Path(__file__):
+            assert not OUTSIDE.search(path.read_text()), path

@@ -172,7 +172,7 @@ class Editor:
 
     def take(self, what: str) -> bytes | memoryview:
         """The bytes that the name of a payload stands for. Raises MissingRecordError also for
-        what went by in a pipe."""
+        page data of a pipe, which are not kept."""
         if what == payloads.HVM_CONTEXT:
             return self._whole_context()
         if what == payloads.EMULATOR:
@@ -260,7 +260,7 @@ class Editor:
         if place >= len(found):
             name = payloads.NAMES[layer].get(number, f"type {number:#x}")
             raise MissingRecordError(
-                f"the image has {len(found)} {name} records, no number {place}"
+                f"the image has no {name}/{place} record; it has {len(found) or 'none'}"
             )
         return found[place]
 
@@ -283,7 +283,7 @@ class Editor:
             for place in range(len(params.params) - 1, -1, -1):
                 if params.params[place][0] == index:
                     return record, params, place
-        raise MissingRecordError(f"the image sets no parameter {name}")
+        raise MissingRecordError(f"the image does not set parameter {name}")
 
 
 def record_edit(record: IndexedRecord, body: bytes) -> Edit:
@@ -305,7 +305,7 @@ def _param_index(name: str) -> int:
     indices = {known: index for index, known in streams.HVM_PARAMS.items()}
     index = indices.get(name.upper(), decimal(name))
     if index is None:
-        raise UsageError(f"{_PARAMS}.{name}: no parameter is called so")
+        raise UsageError(f"{_PARAMS}.{name}: unknown parameter")
     return index
 
 

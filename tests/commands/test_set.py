@@ -9,7 +9,7 @@ import pytest
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.context.vmport import Slots, VmportState, to_record
 from tests.builders.running import Run
 from tests.builders.samples import EXAMPLE
 from tests.builders.vmport import OTHER
@@ -51,13 +51,13 @@ def test_set_warns_of_keys_beyond_the_slots(run: Run, vmport: Path, tmp_path: Pa
 
 def test_set_of_another_profile(run: Run, tmp_path: Path) -> None:
     state = VmportState.empty(OTHER)
-    state.guestinfo = {b"k": b"value"}
+    state.guestinfo = Slots({b"k": b"value"})
     path, out, profile = tmp_path / "in", tmp_path / "out", tmp_path / "profile.json"
     profile.write_text(OTHER.to_json())
     path.write_bytes(HvmContext([to_record(state, OTHER), Record(0, 0)]).to_bytes())
     what = 'VMPORT.guestinfo["k"]'
     status, said = run("set", path, f'{what}="w"', "-o", out)
-    assert status == 0 and "was no XEN_4_5_V6 record before" in said.err
+    assert status == 0 and "was not a XEN_4_5_V6 record before" in said.err
     how = ("--vmport-profile", profile)
     status, said = run("set", path, f'{what}="longer value"', "-o", out, "--force", *how)
     assert (status, said.err) == (0, "")

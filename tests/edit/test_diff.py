@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import Buffer, VmportState, pack, pack_entry, to_record
+from hvmctx.context.vmport import Buffer, Slots, VmportState, pack_entry, to_record
 from hvmctx.edit import diff as diffing
 from hvmctx.edit.diff import diff, diff_contexts, diff_images
 from hvmctx.errors import FormatError
@@ -70,10 +70,10 @@ def test_variable_and_unknown_records() -> None:
 
 def test_vmport() -> None:
     state = VmportState.empty()
-    state.guestinfo = {b"a": b"1", b"gone": b"x"}
+    state.guestinfo = Slots({b"a": b"1", b"gone": b"x"})
     base = HvmContext([to_record(state), Record(0, 0)]).to_bytes()
-    state.guestinfo = {b"a": b"2"}
-    state.guestinfo_jumbo = {b"new": b"j"}
+    state.guestinfo = Slots({b"a": b"2"})
+    state.guestinfo_jumbo = Slots({b"new": b"j"})
     state.channels[1].recv[0] = Buffer(b"abc")
     other = HvmContext([to_record(state), Record(0, 0)])
     found = [str(d) for d in diff_contexts(HvmContext.parse(base), other)]
@@ -95,7 +95,7 @@ def test_any_contexts(one: bytes, other: bytes) -> None:
 def test_any_change_is_a_difference(data: st.DataObject) -> None:
     """Of a byte, or of the order of records: VMPORT, variable and odd records among them."""
     state = VmportState.empty()
-    state.guestinfo = {b"key": b"value", b"k": b""}
+    state.guestinfo = Slots({b"key": b"value", b"k": b""})
     vmport = to_record(state)
     vmport.body = bytes(vmport.body) + b"behind"
     context = HvmContext(
@@ -118,7 +118,7 @@ def test_a_key_that_is_there_twice() -> None:
     """Of which a state shows the last: the other is a difference all the same."""
     bodies = []
     for first in (b"one", b"two"):
-        body = bytearray(pack(VmportState.empty()))
+        body = bytearray(VmportState.empty().to_bytes())
         entries = pack_entry(b"key", first) + pack_entry(b"key", b"last")
         body[4:8] = len(entries).to_bytes(4, "little")
         body[20:24] = (2).to_bytes(4, "little")
@@ -193,7 +193,7 @@ def test_records_that_are_not_taken_apart() -> None:
 
 def test_a_missing_context() -> None:
     bare = libxc_head() + record(16) + record(0)
-    assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: there"]
+    assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: present"]
 
 
 def test_many_differences_of_one_body_end() -> None:

@@ -14,7 +14,7 @@ from hvmctx.abi import x86
 from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record, unpack
+from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.edit import editor as editing
 from hvmctx.edit.editor import edit
 from hvmctx.errors import (
@@ -104,8 +104,8 @@ def test_vmport() -> None:
         ("VMPORT.chans[1].proto_num", "RPCI"), ("VMPORT.ping_time", "5"),
     )  # fmt: skip
     with open_image(after) as image:
-        state = unpack(image.context.records(21)[0].body)
-    assert state.guestinfo == {b"a=b": b"longer", b"new": b"\0\1"}
+        state = VmportState.from_bytes(image.context.records(21)[0].body)
+    assert state.guestinfo.pairs == [(b"a=b", b"longer"), (b"new", b"\0\1")]
     assert state.channels[1].protocol == "RPCI" and state.ping_time == 5
 
 
@@ -121,7 +121,8 @@ def test_length_changes_move_the_rest() -> None:
     with open_image(after) as opened:
         assert opened.complete and not opened.problems and not opened.notes
         assert opened.params == {17: 5} and opened.emulators[0].emulator_id == 2
-        assert unpack(opened.context.records(21)[0].body).guestinfo == {b"k": b"abc"}
+        state = VmportState.from_bytes(opened.context.records(21)[0].body)
+        assert state.guestinfo.pairs == [(b"k", b"abc")]
 
 
 @pytest.mark.parametrize(
@@ -137,8 +138,8 @@ def test_length_changes_move_the_rest() -> None:
         ("CPU.flags", "0x100000000", FieldError, "flags is a 32-bit field: 0x100000000 does not"),
         ("CPU.fpu_regs", "00", FieldError, "exactly 512 bytes"),
         ("CPU.fpu_regs", "zz", FieldError, "neither hex digits nor text"),
-        ("HVM_PARAMS.nope", "1", UsageError, "no parameter is called so"),
-        ("HVM_PARAMS.99", "1", MissingRecordError, "sets no parameter 99"),
+        ("HVM_PARAMS.nope", "1", UsageError, "unknown parameter"),
+        ("HVM_PARAMS.99", "1", MissingRecordError, "does not set parameter 99"),
         ("HVM_PARAMS.17", "-1", FieldError, "64-bit field"),
         ("CPU_MSR.msr[0].val", "1", MissingRecordError, "no CPU_MSR/0"),
     ],
@@ -296,7 +297,7 @@ def test_parameters_come_and_go() -> None:
         ("CPU", b"", UsageError, "has such a record already"),
         ("CPU/0.rip", 1, UsageError, "expected a record"),
         ("HVM_PARAMS.17", 1, UsageError, "sets it already"),
-        ("HVM_PARAMS.nope", 1, UsageError, "no parameter is called so"),
+        ("HVM_PARAMS.nope", 1, UsageError, "unknown parameter"),
         ("HVM_PARAMS.9", -1, FieldError, "64-bit field"),
         ("NOPE", b"", UsageError, "no record type is called"),
         ("CPU/9", 1, FieldError, "takes bytes"),
