@@ -79,9 +79,14 @@ class Field:
 
     @property
     def is_reserved(self) -> bool:
-        """Padding or reserved, so meant to be zero: the last word of its name says so
-        (`_pad0`, `res4`, `reserve`, `pending_reserved`, `_rsvd`)."""
-        return self.name.rpartition("_")[2].rstrip("0123456789") in _RESERVED
+        """Padding or reserved, so meant to be zero."""
+        return is_reserved(self.name)
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a field is padding or reserved: the last word of its name says so (`_pad0`,
+    `res4`, `reserve`, `pending_reserved`, `_rsvd`)."""
+    return name.rpartition("_")[2].rstrip("0123456789") in _RESERVED
 
 
 def fields_of(ctype: Any, base: int = 0, alternate: bool = False) -> Iterator[Field]:

@@ -101,7 +101,7 @@ class Editor:
     def edits(self) -> list[Edit]:
         """What to replace in the image, no more than what has changed."""
         edits = [
-            record_edit(self._image.records[number], params.serialise())
+            record_edit(self._image.records[number], params.to_bytes())
             for number, params in self._params.items()
         ]
         if self._context is not None:
@@ -118,10 +118,7 @@ class Editor:
 
     def _param(self, name: str) -> tuple[int, int]:
         """(number of the record, place in it) of a parameter: the last of its index."""
-        indices = {known: index for index, known in streams.HVM_PARAMS.items()}
-        index = indices.get(name.upper())
-        if index is None:
-            index = decimal(name)
+        index = streams.param_index(name)
         if index is None:
             raise UsageError(f"{_PARAMS}.{name}: no parameter is called so")
         counted = self._image.effective_records(LIBXC, streams.LIBXC_HVM_PARAMS)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 HVM_CONTEXT, EMULATOR = "hvm-context", "emulator"
 _EMULATOR_IDS = 8
-_NAMES = {LIBXC: streams.LIBXC_RECORDS, LIBXL: streams.LIBXL_RECORDS}
 
 
 def take(image: Image, what: str) -> bytes | memoryview:
@@ -76,7 +75,7 @@ def _emulator(image: Image) -> IndexedRecord:
 def _record(image: Image, layer: str, number: int, place: int) -> IndexedRecord:
     found = image.records_of(layer, number)
     if place >= len(found):
-        name = _NAMES[layer].get(number, f"type {number:#x}")
+        name = streams.record_name(layer, number)
         raise MissingRecordError(f"the image has {len(found)} {name} records, no number {place}")
     return found[place]
 
@@ -96,7 +95,7 @@ def _parse(what: str) -> tuple[str, int, int]:
         if layer not in (LIBXC, LIBXL, CONTEXT) or number is None:
             raise UsageError(f"{what}: expected libxc, libxl or context, and a number")
         return layer, number, instance
-    for layer, names in _NAMES.items():
+    for layer, names in streams.RECORDS.items():
         for number, known in names.items():
             if known == name.upper() and known != "END":
                 return layer, number, instance
