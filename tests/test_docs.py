@@ -1,11 +1,156 @@
-"""What the documents promise is there."""
+"""What the documents promise is there, and what they show runs: every Python block, every line of
+a shell block."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parent.parent
+import pytest
+
+from hvmctx.cli import _command, _parse
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import to_record
+from tests.builders.documents import DOCUMENTS, LINES, PYTHON, Block
+from tests.builders.running import Run
+from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
+from tests.builders.vmport import busy_state
+
+Maker = Callable[[Path], Any]
+
+
+def _of(sample: Path) -> Maker:
+    return lambda path: shutil.copy(sample, path)
+
+
+def _with(data: bytes) -> Maker:
+    return lambda path: path.write_bytes(data)
+
+
+def _core(path: Path) -> None:
+    _of(DATA / "qemu" / "core-head.bin")(path)
+    os.truncate(path, 0x648 + 0x4040000)  # its memory is a hole
+
+
+FILES: dict[str, Maker] = {
+    "guest.save": _of(EXAMPLE),
+    "hvm1.save": _of(EXAMPLE),
+    "new.save": _of(EXAMPLE),
+    "guest.xc": _of(DATA / "streams" / "13-one-page.xc"),
+    "old.save": _of(DATA / "streams" / "legacy_hvm_w64_xl.in.bin"),
+    "context.bin": _with(context_bytes()),
+    "vmport.bin": _with(HvmContext([to_record(busy_state()), Record(0, 0)]).to_bytes()),
+    "ram.raw": _with(b"m" * 4096 * 5),
+    "qemu.state": _of(DATA / "qemu" / "pc-stopped.xendev"),
+    "qemu.core": _core,
+    "config.json": _with(b'{"c_info": {"name": "guest"}}'),
+    "crash-1234": _with(context_bytes()),
+}
+"""What a document's lines may name, if it is not made by the line itself; JSON files are made by
+to-json."""
+JSON = {"guest.json": "guest.save", "edited.json": "context.bin"}
+
+NOT_RUN = {
+    "hvmctx 7": "needs a running domain and libxenctrl",
+    "hvmctx fuzz diff --kind image": "needs the genuine restore, behind a fake hypervisor",
+    "hvmctx fuzz campaign": "takes the minutes that it is given",
+    "pip install": "needs a network",
+    "python fuzz/fuzz_target.py": "needs atheris, which has no package for every Python",
+}
+"""Beginnings of lines, and why a machine may be unable to run them. Those of hvmctx must still be
+what its parser takes."""
+SHORTER = {"--count 1000000": "--count 100", "--count 2000": "--count 5"}
+STATUS: dict[str, int] = {}
+"""Of the lines that do not exit with 0."""
+
+
+def _as_run(line: Block) -> list[str]:
+    text = line.code
+    for long, short in SHORTER.items():
+        text = text.replace(long, short)
+    return shlex.split(text, comments=True)
+
+
+def _make_files(words: list[str], folder: Path, run: Run) -> None:
+    outputs = {after for word, after in pairwise(words) if word in ("-o", "--html")}
+    for word in {*words} - outputs:
+        if word in FILES:
+            FILES[word](folder / word)
+        elif word in JSON:
+            FILES[JSON[word]](folder / "source")
+            assert run("to-json", folder / "source", "-o", folder / word).status == 0
+    for word in outputs:
+        (folder / word).parent.mkdir(exist_ok=True)
+
+
+def _place(block: Block) -> str:
+    return block.place
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=_place)
+def test_python_blocks_run(
+    block: Block, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_files(re.findall(r'"([\w.-]+)"', block.code), tmp_path, run)
+    (tmp_path / "bin").mkdir()  # for those who lack the genuine restore
+    (tmp_path / "bin" / "restore-oracle").symlink_to(shutil.which("true") or "/bin/true")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    code = compile("\n" * (block.line - 1) + block.code, str(block.document), "exec")
+    exec(code, {"__name__": "__main__"})
+
+
+def _why_not(line: Block) -> str | None:
+    return next((why for begins, why in NOT_RUN.items() if line.code.startswith(begins)), None)
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if not _why_not(line)], ids=_place)
+def test_shell_lines_run(
+    line: Block, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = _as_run(line)
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        assert all(re.search(rf"^{word}:", makefile, re.MULTILINE) for word in words[1:])
+        return
+    if "c-reference" in words and shutil.which("gcc") is None:
+        pytest.skip("no compiler")
+    monkeypatch.chdir(tmp_path)
+    _make_files(words, tmp_path, run)
+    expected = next((n for begins, n in STATUS.items() if line.code.startswith(begins)), 0)
+    if words[0] == "hvmctx":
+        found, said = run(*words[1:])
+        assert found == expected, said.err
+    else:
+        assert words[0].startswith("python") and (ROOT / words[1]).is_file(), line.code
+        done = subprocess.run(
+            [sys.executable, ROOT / words[1], *words[2:]], capture_output=True, check=False
+        )
+        assert done.returncode == expected, done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if _why_not(line)], ids=_place)
+def test_shell_lines_that_are_not_run(line: Block) -> None:
+    program, *arguments = shlex.split(line.code, comments=True)
+    if program == "hvmctx":
+        name = "dump" if arguments[0].isdigit() else arguments.pop(0)
+        _parse(_command(name), name, arguments)
+
+
+def test_every_line_that_is_not_run_is_there() -> None:
+    for begins in (*NOT_RUN, *STATUS):
+        assert any(line.code.startswith(begins) for line in LINES), begins
+    for long in SHORTER:
+        assert any(long in line.code for line in LINES), long
 
 
 def test_every_difference_has_its_test() -> None:
@@ -45,4 +190,50 @@ def test_what_the_readme_links_to_is_in_the_sdist() -> None:
 def test_no_file_hides_a_target_of_the_makefile() -> None:
     text = (ROOT / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
-    assert set(phony.split()) == set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+    assert set(phony.split()) == set(re.findall(r"^([a-z]+):(?!=)", text, re.MULTILINE))
+
+
+def test_commit_hooks_check_what_lint_does() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    _, _, lint = makefile.partition("\nlint:")
+    programs = re.findall(
+        r"^\t\$\(VENV\)/bin/(.*?)(?: --| \.|$)", lint.split("\n\n")[0], re.MULTILINE
+    )
+    assert programs == ["ruff check", "ruff format", "mypy", "basedpyright"]
+    for program in programs:
+        assert f"entry: .venv/bin/{program}" in hooks, program
+
+
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in LINK.findall(document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_every_decision_is_in_their_list() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(
+        r"^\| \[(\d{4})\]\((\S+)\)", (folder / "README.md").read_text(), re.MULTILINE
+    )
+    assert [name for _, name in listed] == sorted(path.name for path in folder.glob("0*.md"))
+    for number, name in listed:
+        text = (folder / name).read_text()
+        assert text.startswith(f"# {number}: ") and name.startswith(f"{number}-")
+        titles = re.findall(r"^## (.*)", text, re.MULTILINE)
+        assert titles == ["Context", "Decision", "Consequences"]
+
+
+OUTSIDE = re.compile(r"\.\./shared|work/shared|\bfacts/|(?<!docs/)\bdesign\.md")
+
+
+def test_nothing_points_to_a_document_outside_of_the_repository() -> None:
+    folders = ("hvmctx", "tools", "tests", "benchmarks", "fuzz", "docs", "examples")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    for path in [*ROOT.glob("*.*"), *(ROOT / ".ci").iterdir(), ROOT / "Makefile", *paths]:
+        text = path.suffix in (".py", ".md", ".toml", ".sh", ".yaml", "") and path.is_file()
+        if text and path != Path(__file__):
+            assert not OUTSIDE.search(path.read_text()), path

@@ -119,6 +119,7 @@ OF_NO_MODULE = {
     "test_big",
     "test_docs",
     "test_floors",
+    "tools/test_generate",
     "tools/test_vmport_flaws",
 }
 """Tests of several rooms together, and of what is outside of them."""

@@ -14,7 +14,7 @@ from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
 
 from hvmctx.abi.declare import SaveStructure
-from hvmctx.abi.fields import Slot, decimal
+from hvmctx.abi.fields import decimal, misfit
 from hvmctx.errors import FieldError
 
 TYPE_CHECKING = False
@@ -72,8 +72,8 @@ class Flat:
         if len(values) != len(self.names):
             raise FieldError(f"{what}found {len(values)} values, expected {len(self.names)}")
         for name, value in zip(self.names, values):
-            size = getattr(self.structure, name).size
-            Slot(f"{what}{name}", 0, size, _CODES.get(size, "s")).put(bytearray(size), value)
+            if reason := misfit(what + name, value, 8 * getattr(self.structure, name).size):
+                raise FieldError(reason)
 
 
 _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}

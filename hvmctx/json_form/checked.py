@@ -90,10 +90,8 @@ def number(value: Any, where: str, width: int, *, signed: bool = False) -> int:
         result = None
     if not isinstance(result, int) or isinstance(result, bool):
         raise wrong(value, where, "a number")
-    low = -(1 << width - 1) if signed else 0
-    if not low <= result < low + (1 << width):
-        kind = "signed " if signed else ""
-        raise FieldError(f"{where} is a {kind}{width}-bit field: {shown(result)} does not fit")
+    if reason := fields.misfit(where, result, width, signed=signed, text=shown(result)):
+        raise FieldError(reason)
     return result
 
 

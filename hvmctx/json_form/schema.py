@@ -1,13 +1,11 @@
 """A JSON Schema of what to-json and dump --format json write, derived from the declared
 records, headers and payloads. A line of --format ndjson is one of its `$defs/line`.
 
-The shipped copy, `hvmctx/data/hvmctx.schema.json`, is made by
-`python -m hvmctx.json_form.schema`.
+The shipped copy, `hvmctx/data/hvmctx.schema.json`, is made by `make generate`.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 from ctypes import sizeof
 from pathlib import Path
@@ -54,20 +52,20 @@ def _case(member: str, values: list[Any], then: dict[str, Any]) -> dict[str, Any
     return {"if": {"properties": {member: {"enum": values}}, "required": [member]}, "then": then}
 
 
-def _value(ctype: Any, width: int, sized: bool) -> dict[str, Any]:
-    if issubclass(ctype, ctypes.Array):
-        element, count = ctype._type_, ctype._length_
-        if element is ctypes.c_uint8 and count > LONGEST_LIST:
-            return _hex_of(count)
-        return _list(_value(element, 8 * sizeof(element), sized), count if sized else None)
-    if issubclass(ctype, (ctypes.Structure, ctypes.Union)):
-        return _fields(Layout.of(ctype).fields, sized)
-    return _integer(width, ctype is ctypes.c_int64)
+def _value(field: Field, sized: bool) -> dict[str, Any]:
+    if field.is_bytes and field.size > LONGEST_LIST:
+        return _hex_of(field.size)
+    if field.code:
+        width = field.width if field.count is None else 8 * sizeof(field.element)
+        one = _integer(width, field.code.islower())
+    else:
+        one = _fields(Layout.of(field.element).fields, sized)
+    return one if field.count is None else _list(one, field.count if sized else None)
 
 
 def _fields(fields: tuple[Field, ...], sized: bool = True) -> dict[str, Any]:
     told = [field for field in fields if not field.alternate]
-    members = {field.name: _value(field.ctype, field.width, sized) for field in told}
+    members = {field.name: _value(field, sized) for field in told}
     return _object(members, [field.name for field in told if not field.is_reserved])
 
 
@@ -224,7 +222,3 @@ def schema() -> dict[str, Any]:
 def text() -> str:
     """The shipped file's contents."""
     return json.dumps(schema(), indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    PATH.write_text(text())
