@@ -1,6 +1,6 @@
-"""Say what differs between two images or contexts, field by field; of two images with other
-layers around them, what is within. Exits with 0 if nothing does, 1 if something, 2 if one
-of them cannot be read to its end (what there is of it is compared)."""
+"""Show what differs between two images or contexts, field by field. Images with different
+layers around them are compared by what is inside. Exits with 0 if nothing differs, 1 if
+something does, 2 if an input cannot be read to its end (what is there is compared)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
     from hvmctx.edit.diff import Difference
 
-HELP = "say what differs between two images or contexts, field by field"
+__all__ = ["HELP", "UNREADABLE", "add_arguments", "run"]
+
+HELP = "show what differs between two images or contexts, field by field"
 UNREADABLE = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("first", metavar="A", help="an image or a context; - is standard input")
-    parser.add_argument("second", metavar="B", help="another")
+    parser.add_argument("second", metavar="B", help="the other one")
     parser.add_argument("--memory", action="store_true", help="compare page contents too")
     inputs.add_vmport_profile(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text")

@@ -1,4 +1,4 @@
-"""Print values of an image or a bare context, a line each: numbers as 0x, bytes as hex.
+"""Print values of an image or a bare context, one per line: numbers with 0x, bytes as hex.
 A path is RECORD[/INSTANCE].FIELD, such as CPU/0.rip or HVM_PARAMS.STORE_PFN."""
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from hvmctx.commands import inputs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+
+__all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "print single values: CPU/0.rip, HVM_PARAMS.17 ..."
 

@@ -1,5 +1,5 @@
-"""Write an image with another payload in it, all else as it was: the HVM context, the
-device model's file, or the body of one record."""
+"""Write an image with one payload replaced and everything else as it was: the HVM context,
+the device model's file, or the body of one record."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-HELP = "put in another HVM context, device model's file, or record"
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "replace the HVM context, the device model's file, or a record"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
-    parser.add_argument("payload", metavar="FILE", help="what to put in")
+    parser.add_argument("payload", metavar="FILE", help="the new payload")
     inputs.add_output(parser)
     inputs.add_what(parser)
 

@@ -1,6 +1,6 @@
-"""Write an image or a bare context with other values in it, all else as it was. A value is
-decimal or 0x; hex digits or "text" for bytes. Warns when Xen would take the context
-before, and not after."""
+"""Write an image or a bare context with some values changed and everything else as it was. A
+value is a number (decimal or 0x), or hex digits or "text" for bytes. Warns when Xen would
+refuse the changed context but not the original."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.image.image import Image
 
-HELP = "write it with other values: CPU/0.rip=0x1000 ..."
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "write the image with other values: CPU/0.rip=0x1000 ..."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -60,7 +62,7 @@ def _warn(image: Image, after: bytes) -> None:
     try:
         host = Host.of_image(image, release)
     except HvmctxError as error:  # policies that cannot be read
-        print(f"hvmctx: warning: whether Xen would take it: {error}", file=sys.stderr)
+        print(f"hvmctx: warning: cannot tell whether Xen would accept it: {error}", file=sys.stderr)
         return
     refusal = load(after, host)
     if not refusal.accepted and load(image.context.to_bytes(), host).accepted:
@@ -89,8 +91,8 @@ def _warn_of_vmport(before: HvmContext, after: HvmContext) -> None:
             print(f"hvmctx: warning: VMPORT: {finding.text} [{finding.rule}]", file=sys.stderr)
     if any(finding.severity == ERROR or finding.rule in _MISFIT for finding in known):
         print(
-            f"hvmctx: warning: VMPORT: the record was no {vmport.used().name} record before "
-            "(--vmport-profile says which one it is)",
+            f"hvmctx: warning: VMPORT: the record was not a {vmport.used().name} record before "
+            "(choose its profile with --vmport-profile)",
             file=sys.stderr,
         )
 

@@ -41,7 +41,7 @@ _COMPARED = {
 _LONGEST = 32
 """Bytes of a difference that are shown."""
 _MOST = 1000
-"""Stretches of one body, or one page, that are told apart."""
+"""Stretches of one body, or one page, that are shown one by one."""
 _DEEPEST = 50
 
 
@@ -181,13 +181,13 @@ def _value(path: str, value: int | bytes) -> str:
 def _bytes(path: str, one: bytes, other: bytes) -> Iterator[Difference]:
     """Every stretch of bytes that differ; what only one has, as a whole."""
     common = min(len(one), len(other))
-    at = told = 0
+    at = shown = 0
     while at < common:
         if one[at] == other[at]:
             at += 1
             continue
-        told += 1
-        if told > _MOST:
+        shown += 1
+        if shown > _MOST:
             where = f"{path}[{at:#x}:+{common - at}]"
             yield Difference(where, _shown(one[at:common]), _shown(other[at:common]))
             break
@@ -221,8 +221,8 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     for number, (before, after) in enumerate(zip(*buffers)):
         place = profile.buffers[number]
         yield from _bytes(f"{name} chans[{place.channel}].{place.name}", before, after)
-    behind = (body[parts.rest :] for body, parts in bodies)
-    yield from _bytes(f"{name} rest", *behind)
+    rests = (body[parts.rest :] for body, parts in bodies)
+    yield from _bytes(f"{name} rest", *rests)
 
 
 def _entries(parts: Parts) -> dict[str, str]:
@@ -256,7 +256,7 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
         yield from diff_contexts(contexts[0], contexts[1])
     elif contexts[0] is not contexts[1]:
         yield Difference(
-            "HVM_CONTEXT", *(None if context is None else "there" for context in contexts)
+            "HVM_CONTEXT", *(None if context is None else "present" for context in contexts)
         )
 
 

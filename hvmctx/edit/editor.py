@@ -152,11 +152,17 @@ class Editor:
         self._bodies[record] = params.serialise()
 
     def remove(self, path: str) -> None:
-        """Take away a record of the context (CPU/1; where it repeats, the last) or a
-        parameter, wherever it is set. Raises UsageError for what cannot be removed."""
+        """Remove a record of the context (CPU/1; where it repeats, the last), a parameter or
+        a guestinfo key, wherever it stands. Raises UsageError for what cannot be removed."""
         head, dot, field = path.partition(".")
         if head.upper() == _PARAMS and dot:
             self._remove_param(field)
+            return
+        if dot and (named := record_of(head.upper()))[0].name == _VMPORT:
+            from hvmctx.context.vmport import remove_path
+
+            record = self.context.record(*named)
+            record.body = remove_path(bytes(record.body), field)
             return
         gone = self.context.record(*_record_only(path))
         self.context.entries = [each for each in self.context.entries if each is not gone]
@@ -172,7 +178,7 @@ class Editor:
 
     def take(self, what: str) -> bytes | memoryview:
         """The bytes that the name of a payload stands for. Raises MissingRecordError also for
-        what went by in a pipe."""
+        page data of a pipe, which are not kept."""
         if what == payloads.HVM_CONTEXT:
             return self._whole_context()
         if what == payloads.EMULATOR:
@@ -260,7 +266,7 @@ class Editor:
         if place >= len(found):
             name = payloads.NAMES[layer].get(number, f"type {number:#x}")
             raise MissingRecordError(
-                f"the image has {len(found)} {name} records, no number {place}"
+                f"the image has no {name}/{place} record; it has {len(found) or 'none'}"
             )
         return found[place]
 
@@ -283,7 +289,7 @@ class Editor:
             for place in range(len(params.params) - 1, -1, -1):
                 if params.params[place][0] == index:
                     return record, params, place
-        raise MissingRecordError(f"the image sets no parameter {name}")
+        raise MissingRecordError(f"the image does not set parameter {name}")
 
 
 def record_edit(record: IndexedRecord, body: bytes) -> Edit:
@@ -297,7 +303,7 @@ def record_edit(record: IndexedRecord, body: bytes) -> Edit:
 
 def _record_only(path: str) -> tuple[RecordType, int]:
     if "." in path:
-        raise UsageError(f"{path}: expected a record, such as CPU/1, or a parameter")
+        raise UsageError(f"{path}: expected a record, such as CPU/1, or HVM_PARAMS.NAME")
     return record_of(path.upper())
 
 
@@ -305,7 +311,7 @@ def _param_index(name: str) -> int:
     indices = {known: index for index, known in streams.HVM_PARAMS.items()}
     index = indices.get(name.upper(), decimal(name))
     if index is None:
-        raise UsageError(f"{_PARAMS}.{name}: no parameter is called so")
+        raise UsageError(f"{_PARAMS}.{name}: unknown parameter")
     return index
 
 

@@ -54,7 +54,7 @@ def record_of(head: str) -> tuple[RecordType, int]:
 
 def locate(known: RecordType, field: str) -> tuple[Slot, int]:
     """The slot that a field names, and where in the body it counts from: elements of a
-    variable part lie behind the structure. Raises UsageError."""
+    variable part follow the structure. Raises UsageError."""
     if known.rest is not None and field.startswith(f"{known.rest[0]}["):
         name, element = known.rest
         index, bracket, rest = field[len(name) + 1 :].partition("]")
@@ -95,7 +95,7 @@ def value_of(text: str, path: str) -> int:
     for number, name in names.items():
         if text.upper() == name.upper():
             return number
-    known = f", nor one of {', '.join(names.values())}" if names else ""
+    known = f" or one of {', '.join(names.values())}" if names else ""
     raise FieldError(f"{path}: {text[:40]!r} is not a number{known}")
 
 

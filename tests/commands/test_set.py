@@ -57,7 +57,7 @@ def test_set_of_another_profile(run: Run, tmp_path: Path) -> None:
     path.write_bytes(HvmContext([to_record(state, OTHER), Record(0, 0)]).to_bytes())
     what = 'VMPORT.guestinfo["k"]'
     status, said = run("set", path, f'{what}="w"', "-o", out)
-    assert status == 0 and "was no XEN_4_5_V6 record before" in said.err
+    assert status == 0 and "was not a XEN_4_5_V6 record before" in said.err
     how = ("--vmport-profile", profile)
     status, said = run("set", path, f'{what}="longer value"', "-o", out, "--force", *how)
     assert (status, said.err) == (0, "")

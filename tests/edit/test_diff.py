@@ -193,7 +193,7 @@ def test_records_that_are_not_taken_apart() -> None:
 
 def test_a_missing_context() -> None:
     bare = libxc_head() + record(16) + record(0)
-    assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: there"]
+    assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: present"]
 
 
 def test_many_differences_of_one_body_end() -> None:

@@ -138,8 +138,8 @@ def test_length_changes_move_the_rest() -> None:
         ("CPU.flags", "0x100000000", FieldError, "flags is a 32-bit field: 0x100000000 does not"),
         ("CPU.fpu_regs", "00", FieldError, "exactly 512 bytes"),
         ("CPU.fpu_regs", "zz", FieldError, "neither hex digits nor text"),
-        ("HVM_PARAMS.nope", "1", UsageError, "no parameter is called so"),
-        ("HVM_PARAMS.99", "1", MissingRecordError, "sets no parameter 99"),
+        ("HVM_PARAMS.nope", "1", UsageError, "unknown parameter"),
+        ("HVM_PARAMS.99", "1", MissingRecordError, "does not set parameter 99"),
         ("HVM_PARAMS.17", "-1", FieldError, "64-bit field"),
         ("CPU_MSR.msr[0].val", "1", MissingRecordError, "no CPU_MSR/0"),
     ],
@@ -291,13 +291,31 @@ def test_parameters_come_and_go() -> None:
         assert image.params == {9: 1} and image.complete and not image.problems
 
 
+def test_guestinfo_keys_go(vmport: Path) -> None:
+    with open_image(vmport) as image:
+        editor = edit(image)
+        editor.set("VMPORT.guestinfo[twice]", b"1")
+        before = editor.context.to_bytes()
+        editor.set("VMPORT.guestinfo[gone]", b"2")
+        editor.remove("vmport.guestinfo[gone]")
+        assert editor.context.to_bytes() == before
+        for path, kind in (
+            ("VMPORT.guestinfo[gone]", MissingRecordError),
+            ("VMPORT.guestinfo_jumbo[twice]", MissingRecordError),
+            ("VMPORT.ping_time", UsageError),
+            ("VMPORT/1.guestinfo[twice]", MissingRecordError),
+        ):
+            with pytest.raises(kind):
+                editor.remove(path)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "kind", "reason"),
     [
         ("CPU", b"", UsageError, "has such a record already"),
         ("CPU/0.rip", 1, UsageError, "expected a record"),
         ("HVM_PARAMS.17", 1, UsageError, "sets it already"),
-        ("HVM_PARAMS.nope", 1, UsageError, "no parameter is called so"),
+        ("HVM_PARAMS.nope", 1, UsageError, "unknown parameter"),
         ("HVM_PARAMS.9", -1, FieldError, "64-bit field"),
         ("NOPE", b"", UsageError, "no record type is called"),
         ("CPU/9", 1, FieldError, "takes bytes"),
