@@ -57,7 +57,7 @@ def _run(line: Block, tree: Path, folder: Path) -> str:
         case ["make", "generate"]:
             command = [*python, "tools/generate.py"]
         case ["hvmctx", *arguments]:
-            command = [*python, tree / "tools" / "xen-hvmctx.py", *arguments]
+            command = [*python, str(tree / "tools" / "xen-hvmctx.py"), *arguments]
         case [".venv/bin/python", *arguments]:
             command = [sys.executable, *arguments, "-q", "-p", "no:cacheprovider"]
         case _:
