@@ -152,11 +152,17 @@ class Editor:
         self._bodies[record] = params.to_bytes()
 
     def remove(self, path: str) -> None:
-        """Take away a record of the context (CPU/1; where it repeats, the last) or a
-        parameter, wherever it is set. Raises UsageError for what cannot be removed."""
+        """Remove a record of the context (CPU/1; where it repeats, the last), a parameter or
+        a guestinfo key, wherever it stands. Raises UsageError for what cannot be removed."""
         head, dot, field = path.partition(".")
         if head.upper() == _PARAMS and dot:
             self._remove_param(field)
+            return
+        if dot and (named := record_of(head.upper()))[0].name == _VMPORT:
+            from hvmctx.context.vmport import remove_path
+
+            record = self.context.record(*named)
+            record.body = remove_path(bytes(record.body), field)
             return
         gone = self.context.record(*_record_only(path))
         self.context.entries = [each for each in self.context.entries if each is not gone]
@@ -297,7 +303,7 @@ def record_edit(record: IndexedRecord, body: bytes) -> Edit:
 
 def _record_only(path: str) -> tuple[RecordType, int]:
     if "." in path:
-        raise UsageError(f"{path}: expected a record, such as CPU/1, or a parameter")
+        raise UsageError(f"{path}: expected a record, such as CPU/1, or HVM_PARAMS.NAME")
     return record_of(path.upper())
 
 
