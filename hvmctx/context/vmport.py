@@ -474,9 +474,35 @@ def set_path(
     size = HEAD.locate("used_guestsize")
     size.put(changed, size.get(body) + len(packed) - (end - start) & _U32)
     if entry is None:
-        count = HEAD.locate("used_guestinfo_jumbo" if jumbo else "used_guestinfo")
+        count = HEAD.locate(_COUNTS[jumbo])
         count.put(changed, count.get(body) + 1 & _U32)
     return bytes(changed)
+
+
+def remove_path(body: bytes, path: str, profile: VmportProfile | None = None) -> bytes:
+    """The body without the key that a path names (`guestinfo["k"]`), as often as it is there;
+    the counts follow. Raises UsageError for a field, MissingRecordError for a key that is not
+    there."""
+    profile = profile or abi.used()
+    named = _key_of(path)
+    if named is None:
+        raise UsageError(f"VMPORT.{path}: a field cannot be removed, only a key")
+    jumbo, key = named
+    entry = _entry(body, profile, jumbo, key)
+    if entry is None:
+        raise MissingRecordError(f"VMPORT.{path}: no such key")
+    size, count = HEAD.locate("used_guestsize"), HEAD.locate(_COUNTS[jumbo])
+    while entry is not None:
+        changed = bytearray(body[: entry.start] + body[entry.end :])
+        size.put(changed, size.get(body) - (entry.end - entry.start) & _U32)
+        count.put(changed, count.get(body) - 1 & _U32)
+        body = bytes(changed)
+        entry = _entry(body, profile, jumbo, key)
+    return body
+
+
+_COUNTS = ("used_guestinfo", "used_guestinfo_jumbo")
+"""Numbers of the head: how many entries there are, of either kind."""
 
 
 def _key_of(path: str) -> tuple[bool, bytes] | None:

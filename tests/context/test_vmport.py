@@ -22,6 +22,7 @@ from hvmctx.context.vmport import (
     as_text,
     from_text,
     get_path,
+    remove_path,
     set_path,
     to_record,
 )
@@ -122,6 +123,24 @@ def test_paths_take_the_last_of_a_key() -> None:
     state = VmportState.from_bytes(body)
     assert state.guestinfo.pairs == [(b"k", b""), (b"k", b"last")]
     assert get_path(body, "guestinfo[k]") == state.guestinfo[b"k"] == b"last"
+
+
+@given(pairs, st.booleans())
+def test_a_key_is_removed_as_often_as_it_is_there(
+    held: list[tuple[bytes, bytes]], jumbo: bool
+) -> None:
+    held = [pair for pair in held if pair[0]]
+    name = "guestinfo_jumbo" if jumbo else "guestinfo"
+    state = VmportState.empty()
+    setattr(state, name, Slots(held))
+    body = state.to_bytes()
+    for key in dict(held):
+        body = remove_path(body, f"{name}[{as_text(key)}]")
+        del getattr(state, name)[key]
+        assert body == state.to_bytes()
+    for path, kind in ((f"{name}[k]", MissingRecordError), ("ping_time", UsageError)):
+        with pytest.raises(kind):
+            remove_path(body, path)
 
 
 def broken(**changes: Any) -> VmportState:

@@ -291,6 +291,24 @@ def test_parameters_come_and_go() -> None:
         assert image.params == {9: 1} and image.complete and not image.problems
 
 
+def test_guestinfo_keys_go(vmport: Path) -> None:
+    with open_image(vmport) as image:
+        editor = edit(image)
+        editor.set("VMPORT.guestinfo[twice]", b"1")
+        before = editor.context.to_bytes()
+        editor.set("VMPORT.guestinfo[gone]", b"2")
+        editor.remove("vmport.guestinfo[gone]")
+        assert editor.context.to_bytes() == before
+        for path, kind in (
+            ("VMPORT.guestinfo[gone]", MissingRecordError),
+            ("VMPORT.guestinfo_jumbo[twice]", MissingRecordError),
+            ("VMPORT.ping_time", UsageError),
+            ("VMPORT/1.guestinfo[twice]", MissingRecordError),
+        ):
+            with pytest.raises(kind):
+                editor.remove(path)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "kind", "reason"),
     [
