@@ -9,55 +9,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hvmctx.cli import _command, _parse
-from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.record import Record
-from hvmctx.context.vmport import to_record
-from tests.builders.documents import LINES, PYTHON, Block
+from tests.builders.documents import DOCUMENTS, LINES, PYTHON, Block, make_files
 from tests.builders.running import Run
-from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
-from tests.builders.vmport import busy_state
-
-Maker = Callable[[Path], Any]
-
-
-def _of(sample: Path) -> Maker:
-    return lambda path: shutil.copy(sample, path)
-
-
-def _with(data: bytes) -> Maker:
-    return lambda path: path.write_bytes(data)
-
-
-def _core(path: Path) -> None:
-    _of(DATA / "qemu" / "core-head.bin")(path)
-    os.truncate(path, 0x648 + 0x4040000)  # its memory is a hole
-
-
-FILES: dict[str, Maker] = {
-    "guest.save": _of(EXAMPLE),
-    "hvm1.save": _of(EXAMPLE),
-    "new.save": _of(EXAMPLE),
-    "guest.xc": _of(DATA / "streams" / "13-one-page.xc"),
-    "old.save": _of(DATA / "streams" / "legacy_hvm_w64_xl.in.bin"),
-    "context.bin": _with(context_bytes()),
-    "vmport.bin": _with(HvmContext([to_record(busy_state()), Record(0, 0)]).to_bytes()),
-    "ram.raw": _with(b"m" * 4096 * 5),
-    "qemu.state": _of(DATA / "qemu" / "pc-stopped.xendev"),
-    "qemu.core": _core,
-    "config.json": _with(b'{"c_info": {"name": "guest"}}'),
-    "crash-1234": _with(context_bytes()),
-}
-"""What a document's lines may name, if it is not made by the line itself; JSON files are made by
-to-json."""
-JSON = {"guest.json": "guest.save", "edited.json": "context.bin"}
+from tests.builders.samples import ROOT
 
 NOT_RUN = {
     "hvmctx 7": "needs a running domain and libxenctrl",
@@ -80,28 +39,14 @@ def _as_run(line: Block) -> list[str]:
     return shlex.split(text, comments=True)
 
 
-def _make_files(words: list[str], folder: Path, run: Run) -> None:
-    outputs = {after for word, after in pairwise(words) if word in ("-o", "--html")}
-    for word in {*words} - outputs:
-        if word in FILES:
-            FILES[word](folder / word)
-        elif word in JSON:
-            FILES[JSON[word]](folder / "source")
-            assert run("to-json", folder / "source", "-o", folder / word).status == 0
-    for word in outputs:
-        (folder / word).parent.mkdir(exist_ok=True)
-
-
 def _place(block: Block) -> str:
     return block.place
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=_place)
-def test_python_blocks_run(
-    block: Block, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_python_blocks_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    _make_files(re.findall(r'"([\w.-]+)"', block.code), tmp_path, run)
+    make_files(re.findall(r'"([\w.-]+)"', block.code), tmp_path)
     (tmp_path / "bin").mkdir()  # for those who lack the genuine restore
     (tmp_path / "bin" / "restore-oracle").symlink_to(shutil.which("true") or "/bin/true")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -125,7 +70,7 @@ def test_shell_lines_run(
     if "c-reference" in words and shutil.which("gcc") is None:
         pytest.skip("no compiler")
     monkeypatch.chdir(tmp_path)
-    _make_files(words, tmp_path, run)
+    make_files(words, tmp_path)
     expected = next((n for begins, n in STATUS.items() if line.code.startswith(begins)), 0)
     if words[0] == "hvmctx":
         found, said = run(*words[1:])
@@ -190,4 +135,62 @@ def test_what_the_readme_links_to_is_in_the_sdist() -> None:
 def test_no_file_hides_a_target_of_the_makefile() -> None:
     text = (ROOT / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
-    assert set(phony.split()) == set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+    assert set(phony.split()) == set(re.findall(r"^([a-z]+):(?!=)", text, re.MULTILINE))
+
+
+def test_commit_hooks_check_what_lint_does() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    _, _, lint = makefile.partition("\nlint:")
+    programs = re.findall(
+        r"^\t\$\(VENV\)/bin/(.*?)(?: --| \.|$)", lint.split("\n\n")[0], re.MULTILINE
+    )
+    assert programs == ["ruff check", "ruff format", "mypy", "basedpyright"]
+    for program in programs:
+        assert f"entry: .venv/bin/{program}" in hooks, program
+
+
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in LINK.findall(document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+MODULE = re.compile(r"\b((?:\w+/)*[\w-]+\.py)\b")
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_modules_that_are_named_are_there(name: str) -> None:
+    text = (ROOT / name).read_text()
+    named = set(MODULE.findall(text)) - set(re.findall(r"\bAs `(.*)`:", text))
+    assert len(named) > 5
+    for module in named:
+        assert any((ROOT / place / module).is_file() for place in ("", "hvmctx", "tests")), module
+
+
+def test_every_decision_is_in_their_list() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(
+        r"^\| \[(\d{4})\]\((\S+)\)", (folder / "README.md").read_text(), re.MULTILINE
+    )
+    assert [name for _, name in listed] == sorted(path.name for path in folder.glob("0*.md"))
+    for number, name in listed:
+        text = (folder / name).read_text()
+        assert text.startswith(f"# {number}: ") and name.startswith(f"{number}-")
+        titles = re.findall(r"^## (.*)", text, re.MULTILINE)
+        assert titles == ["Context", "Decision", "Consequences"]
+
+
+OUTSIDE = re.compile(r"\.\./shared|work/shared|\bfacts/|(?<!docs/)\bdesign\.md")
+
+
+def test_nothing_points_to_a_document_outside_of_the_repository() -> None:
+    folders = ("hvmctx", "tools", "tests", "benchmarks", "fuzz", "docs", "examples")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    for path in [*ROOT.glob("*.*"), *(ROOT / ".ci").iterdir(), ROOT / "Makefile", *paths]:
+        text = path.suffix in (".py", ".md", ".toml", ".sh", ".yaml", "") and path.is_file()
+        if text and path != Path(__file__):
+            assert not OUTSIDE.search(path.read_text()), path

@@ -1,27 +1,20 @@
-#!/usr/bin/env python3
-"""The types of what is declared, for type checkers: hvmctx/abi/x86.pyi, out of the structures
-and `declare` lines of hvmctx/abi/x86.py. `tools/stubs.py` writes it anew."""
+"""What type checkers see of the declared records, hvmctx/abi/x86.pyi: out of the structures and
+`declare` lines of hvmctx/abi/x86.py."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from ctypes import Structure, Union
-from pathlib import Path
 from struct import Struct
 from types import ModuleType
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from hvmctx.abi import x86
 from hvmctx.abi.declare import VCPU, RecordType, SaveStructure, SaveUnion, declared
 from hvmctx.abi.fields import Field, Layout
 from hvmctx.abi.registry import record_types
 
-STUB = Path(sys.path[0], "hvmctx", "abi", "x86.pyi")
 HEAD = """\
-# Made by tools/stubs.py out of x86.py: what type checkers see of it.
+# Made by tools/stubs.py out of x86.py (make generate): what type checkers see of it.
 from struct import Struct
 
 from hvmctx.abi.declare import RecordType, SaveStructure, SaveUnion
@@ -93,5 +86,5 @@ def text() -> str:
     return "\n".join((HEAD, *_parts(x86)))
 
 
-if __name__ == "__main__":
-    STUB.write_text(text())
+def files() -> dict[str, str]:
+    return {"hvmctx/abi/x86.pyi": text()}

@@ -1,4 +1,4 @@
-# Made by tools/stubs.py out of x86.py: what type checkers see of it.
+# Made by tools/stubs.py out of x86.py (make generate): what type checkers see of it.
 from struct import Struct
 
 from hvmctx.abi.declare import RecordType, SaveStructure, SaveUnion

@@ -1,4 +1,4 @@
-"""Describe an image: its layers, guest, memory, device model, records, and what is odd."""
+"""Describe an image: layers, guest, memory, device model, records, and anything unusual."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 HELP = "describe an image: layers, guest, memory, records, device model"
+EXAMPLES = (
+    "hvmctx info guest.save",
+    "hvmctx info guest.save --records",
+    "hvmctx info - --format json < guest.save",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 HELP = "check it: as the genuine verifier, as a restore would, or strictly"
-TROUBLE = 2
+UNREADABLE = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -189,6 +189,15 @@ class HvmContext(DomainRecords):
                 raise context.damage
         return context
 
+    def copy(self) -> HvmContext:
+        """Another with the same records, `tail` and `damage`: a change to the one is none to
+        the other. Nothing is parsed again."""
+        from copy import copy
+
+        context = HvmContext(map(copy, self.entries), self.tail, self.damage)
+        context.cut_descriptor = self.cut_descriptor
+        return context
+
     def to_bytes(self) -> bytes:
         """The bytes of all records, and `tail`. The inverse of `from_bytes` for any input."""
         pieces: list[bytes | bytearray | memoryview] = []

@@ -22,14 +22,14 @@ __all__ = ["EDIT"]
 
 def _run(data: bytes) -> set[str]:
     """PATH=VALUE, a NUL, and a context: what is set is what is got, nothing else changes."""
-    from hvmctx.edit.paths import Editor
+    from hvmctx.edit.editor import edit
 
     setting, _, context = data.partition(b"\0")
     if is_compressed(context):
         return set()
     path, _, value = setting.decode("utf-8", "surrogateescape").partition("=")
     with open_image(context, layer="context") as image:
-        editor = Editor(image)
+        editor = edit(image)
         try:
             before = editor.get(path)
             editor.set(path, value)

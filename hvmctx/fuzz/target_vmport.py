@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvmctx.abi.vmport import PROFILES, VmportProfile
-from hvmctx.context.vmport import descriptor, pack, unpack
+from hvmctx.context.vmport import VmportState, descriptor
 from hvmctx.findings import ERROR
 from hvmctx.fuzz.target import Target
 from hvmctx.fuzz.vmport import mutate_record, random_record
@@ -20,7 +20,7 @@ _PROFILE = PROFILES["XEN_4_5_V6"]
 
 def _run(data: bytes, profile: VmportProfile = _PROFILE) -> set[str]:
     """The loader and its judge agree; what it restores safely, nothing is wrong with; the
-    fixed loader never leaves its memory; a record unpacked and packed is itself."""
+    fixed loader never leaves its memory; a record read and written again is itself."""
     outcome = loader.restore(data, profile)
     found = loader.findings_of(data, profile)
     errors = [finding.rule for finding in found if finding.severity == ERROR]
@@ -39,14 +39,14 @@ def _run(data: bytes, profile: VmportProfile = _PROFILE) -> set[str]:
         assert not errors
         assert isinstance(fixed, loader.Restored) and fixed.state == outcome.state
         if not found:  # what the writer makes of it is the same again
-            body = pack(outcome.state, profile)
+            body = outcome.state.to_bytes(profile)
             again = loader.restore(descriptor(body) + body, profile)
             assert isinstance(again, loader.Restored) and again.state == outcome.state
             assert not loader.findings_of(descriptor(body) + body, profile)
     reached.update(finding.rule for finding in found)
     body = data[8:]
-    state = unpack(body, profile)
-    assert pack(state, profile) == body
+    state = VmportState.from_bytes(body, profile)
+    assert state.to_bytes(profile) == body
     return reached
 
 

@@ -305,3 +305,17 @@ def test_a_context_is_a_collection_of_records() -> None:
 def test_a_damaged_context_says_so() -> None:
     cut = HvmContext.from_bytes(context_bytes()[:-9], damaged=True)
     assert repr(cut) == "<HvmContext: 16 records, vcpus 0, damaged>"
+
+
+def test_a_copy_is_a_context_of_its_own() -> None:
+    data = context_bytes()
+    for buffer in (data, data[:-9], data + b"tail", b"", data[:900]):
+        context = HvmContext.from_bytes(buffer, damaged=True)
+        other = context.copy()
+        assert other.to_bytes() == buffer and other.damage is context.damage
+        assert other.cut_descriptor is context.cut_descriptor
+    context = HvmContext.from_bytes(data, damaged=True)
+    other = context.copy()
+    other.vcpus[0].cpu.rip = 1
+    other.entries.pop()
+    assert context.to_bytes() == data and context.vcpus[0].cpu.rip != 1

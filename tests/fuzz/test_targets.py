@@ -15,10 +15,10 @@ from hvmctx.abi import vmport as abi_vmport
 from hvmctx.abi.releases import Release
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.context import hvm_context
-from hvmctx.context import vmport as context_vmport
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.fuzz import target_context, target_vmport
+from hvmctx.context.vmport import VmportState, _write
+from hvmctx.fuzz import target_context
 from hvmctx.fuzz.differential import vmport_verdict
 from hvmctx.fuzz.reference import Reference
 from hvmctx.fuzz.streams import valid_stream
@@ -70,7 +70,7 @@ def test_reached_is_known() -> None:
 
 # Planted defects ---------------------------------------------------------------------------
 
-_check, _write, _to_bytes = restore_vmport.check, context_vmport._write, HvmContext.to_bytes
+_check, _to_bytes = restore_vmport.check, HvmContext.to_bytes
 _fields, _put, _load = Record.fields, fields.Slot.put, restore_context.load
 _feed = StreamReader.feed
 _buffers = vars(VmportProfile)["buffers"].func
@@ -110,7 +110,7 @@ def _one_byte_more(context: memoryview, profile: Any, *, allocated: bool = True)
     return _check(memoryview(bytes(context) + b"\0"), profile, allocated=allocated)
 
 
-def _without_origin(state: Any, profile: Any) -> bytes:
+def _without_origin(state: Any, profile: Any = XEN_4_5_V6) -> bytes:
     return bytes(_write(state, profile)) if state.unparsed is None else b""
 
 
@@ -164,7 +164,7 @@ MUTANTS: dict[str, tuple[str, Any, str, Any]] = {
     "loader: no limit of keys": ("reference", restore_vmport, "_Entries", _NoKeyLimit),
     "loader: any body length": ("reference", restore_vmport, "check", _any_length),
     "loader: a byte too many": ("reference", restore_vmport, "check", _one_byte_more),
-    "pack: what it came from is lost": ("vmport", target_vmport, "pack", _without_origin),
+    "to_bytes: what it came from is lost": ("vmport", VmportState, "to_bytes", _without_origin),
     "context: damage is not told": ("context", hvm_context, "_damage", _no_damage),
     "context: the tail is lost": ("context", HvmContext, "to_bytes", _without_tail),
     "context: fields are one short": ("context", Record, "fields", _one_less),

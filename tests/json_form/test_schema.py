@@ -13,7 +13,7 @@ from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.vmport import VmportProfile, using
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, pack
+from hvmctx.context.vmport import VmportState
 from hvmctx.errors import HvmctxError
 from hvmctx.files.opening import is_compressed
 from hvmctx.image.image import open_image
@@ -31,7 +31,7 @@ LINE = jsonschema.Draft202012Validator({"$ref": "#/$defs/line", "$defs": SCHEMA[
 
 
 def test_shipped_copy_is_current() -> None:
-    assert schema.PATH.read_text() == schema.text(), "run python -m hvmctx.json_form.schema"
+    assert schema.PATH.read_text() == schema.text(), "run make generate"
     jsonschema.Draft202012Validator.check_schema(schema.schema())
 
 
@@ -70,7 +70,7 @@ def test_what_is_written_of_any_image_is_valid(data: st.DataObject) -> None:
 @pytest.mark.parametrize("profile", PROFILES, ids=repr)
 def test_vmport_of_any_profile(profile: VmportProfile) -> None:
     with using(profile):
-        body = pack(VmportState.empty(profile), profile)
+        body = VmportState.empty(profile).to_bytes(profile)
         data = HvmContext([Record(VMPORT_TYPECODE, 0, body), Record(0, 0)]).to_bytes()
         text = Document.of_input(data, "context").to_text()
         assert Document.from_text(text).to_bytes() == data

@@ -19,7 +19,7 @@ from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.abi.vmport import XEN_4_5_V6
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.context.vmport import Slots, VmportState, to_record
 from hvmctx.image.image import open_image
 from hvmctx.restore.context import WALK, load, rules, unfolded
 from hvmctx.restore.host import PVH_DEVICES, Host
@@ -211,7 +211,7 @@ def test_vmport_in_a_patched_xen() -> None:
     assert load(context.to_bytes(), full_host("4.5")).rule == "context-type"
     patched = full_host("4.5", vmport=XEN_4_5_V6)
     assert load(context.to_bytes(), patched).accepted
-    state.guestinfo = {b"%d" % n: b"" for n in range(60)}
+    state.guestinfo = Slots({b"%d" % n: b"" for n in range(60)})
     context.entries[-2] = to_record(state)
     verdict = load(context.to_bytes(), patched)
     assert (verdict.verdict, verdict.rule, verdict.errno) == (

@@ -12,7 +12,7 @@ from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.vmport import Buffer, VmportState, to_record
+from hvmctx.context.vmport import Buffer, Slots, VmportState, to_record
 from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.findings import SEVERITIES
 from hvmctx.image.image import open_image
@@ -177,8 +177,8 @@ def test_damage_is_told_in_every_view() -> None:
 
 def test_vmport() -> None:
     state = VmportState.empty()
-    state.guestinfo = {b"%d" % n: b"" for n in range(60)}
-    context = HvmContext.from_bytes(context_bytes())
+    state.guestinfo = Slots({b"%d" % n: b"" for n in range(60)})
+    context = HvmContext.from_bytes(context_bytes(), damaged=True)
     context.entries.insert(-1, to_record(state))
     data = context.to_bytes()
     releases = [Release("newest")]
