@@ -22,7 +22,7 @@ from tests.builders.samples import ROOT
 
 NOT_RUN = {
     "hvmctx 7": "needs a running domain and libxenctrl",
-    "hvmctx fuzz diff --kind image": "needs the genuine restore, behind a fake hypervisor",
+    "hvmctx fuzz diff --kind image": "needs the genuine restore, over a fake hypervisor",
     "hvmctx fuzz campaign": "takes the minutes that it is given",
     "pip install": "needs a network",
     "python fuzz/fuzz_target.py": "needs atheris, which has no package for every Python",
