@@ -1,4 +1,4 @@
-"""Describe an image: its layers, guest, memory, device model, records, and what is odd."""
+"""Describe an image: layers, guest, memory, device model, records, and anything unusual."""
 
 from __future__ import annotations
 
