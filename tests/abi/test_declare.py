@@ -41,7 +41,7 @@ def test_structures_show_their_fields_in_one_line() -> None:
     assert {"rip", "pending_valid", "fpu_regs"} <= set(dir(x86.hvm_hw_cpu()))
 
 
-@pytest.mark.parametrize("known", record_types(), ids=lambda known: known.name)
+@pytest.mark.parametrize("known", list(record_types()), ids=lambda known: known.name)
 def test_whatever_a_structure_holds_is_shown_safely(known: RecordType) -> None:
     for length in (0, 1, 3000):
         struct_type = known.struct_for(length)
