@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx.abi.fields import misfit
 from hvmctx.commands import inputs
 from hvmctx.errors import FieldError, UsageError
 from hvmctx.files.output import replacing
@@ -205,8 +206,8 @@ def _set_params(args: Namespace, guest: StillGuest, base: Image | None) -> None:
             params[index] = int(text, 0)
         except ValueError:
             raise UsageError(f"build: --param {setting}: {text!r} is not a number") from None
-        if not 0 <= params[index] < 1 << 64:
-            raise FieldError(f"HVM_PARAMS.{name} is a 64-bit field: {text} does not fit")
+        if reason := misfit(f"HVM_PARAMS.{name}", params[index], 64, text=text):
+            raise FieldError(reason)
     guest.params = list(params.items())
 
 
