@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "make a restorable image from parts: memory, context, device model ..."
+EXAMPLES = (
+    "hvmctx build --base guest.save --param STORE_PFN=0xfeffc -o other.save",
+    "hvmctx extract guest.save --what memory -o memory",
+    "hvmctx build --memory memory --vcpus 2 -o fresh.save",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
