@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: demo test long lint fuzz bench clean
+.PHONY: demo test long lint generate hooks fuzz bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,11 +19,24 @@ long: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -q -m long
 	$(VENV)/bin/python -m pytest -q -n auto --hypothesis-profile explore-long
 
-lint: $(VENV)/.installed
+$(VENV)/.lint: $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --editable '.[lint,bench]'
+	touch $@
+
+lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/basedpyright --level error --pythonpath $(VENV)/bin/python
+
+# Everything in the repository that a script of tools/ makes; the suite compares it.
+generate: $(VENV)/.installed
+	$(VENV)/bin/python tools/generate.py
+
+# The checks of .pre-commit-config.yaml before every commit.
+hooks: $(VENV)/.lint
+	$(VENV)/bin/pip install --quiet pre-commit
+	$(VENV)/bin/pre-commit install
 
 fuzz: $(VENV)/.installed
 	for target in context stream vmport json edit; do \

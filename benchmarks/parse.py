@@ -40,17 +40,22 @@ def _units(layout: Layout) -> list[Any]:
     return units
 
 
+def _items(array: Any) -> tuple[Any, int]:
+    return array._type_, array._length_
+
+
 def in_construct() -> Any:
     """The same layouts and descriptor loop, as one writes them in construct."""
-    import construct as c
+    import construct
+
+    c: Any = construct  # it makes its fields as it is imported
 
     integers = {1: c.Int8ul, 2: c.Int16ul, 4: c.Int32ul, 8: c.Int64ul}
 
     def of(ctype: Any) -> Any:
         if issubclass(ctype, ctypes.Array):
-            if ctype._type_ is ctypes.c_uint8:
-                return c.Bytes(ctype._length_)
-            return c.Array(ctype._length_, of(ctype._type_))
+            item, count = _items(ctype)
+            return c.Bytes(count) if item is ctypes.c_uint8 else c.Array(count, of(item))
         if issubclass(ctype, (ctypes.Structure, ctypes.Union)):
             return c.Struct(*(f.name / of(f.ctype) for f in _units(Layout.of(ctype))))
         return integers[ctypes.sizeof(ctype)]
@@ -76,14 +81,15 @@ def in_cstruct() -> tuple[Any, dict[int, Any]]:
         for field in _units(Layout.of(ctype)):
             kind, count, name = field.ctype, "", field.name
             if issubclass(kind, ctypes.Array):
-                kind, count = kind._type_, f"[{kind._length_}]"
+                kind, length = _items(kind)
+                count = f"[{length}]"
             if issubclass(kind, (ctypes.Structure, ctypes.Union)):
                 out += f"struct {{ {members(kind)} }} {name}{count}; "
             else:
                 out += f"{_CSTRUCT[ctypes.sizeof(kind)]} {name}{count}; "
         return out
 
-    known = [one for one in record_types() if 0 < one.typecode <= 20]
+    known = [one for one in record_types() if one.size and one.name != "VMPORT"]
     for one in known:
         text += f"struct record_{one.typecode} {{ {members(one.struct)} }};\n"
     library = cstruct(endian="<")

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.measure import best_of
 from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, XEN_4_5_V6, VmportProfile
-from hvmctx.context.vmport import Buffer, VmportState, descriptor, pack, unpack
+from hvmctx.context.vmport import Buffer, VmportState, descriptor
 from hvmctx.restore.vmport import Restored, restore
 
 
@@ -41,7 +41,9 @@ def full(profile: VmportProfile) -> VmportState:
 
 def in_construct(profile: VmportProfile) -> Any:
     """The packed arm as one writes it in construct."""
-    import construct as c
+    import construct
+
+    c: Any = construct  # it makes its fields as it is imported
 
     bucket = c.Struct("recv_len" / c.Int16ul, "recv_idx" / c.Int16ul)
     channel = c.Struct(
@@ -83,14 +85,14 @@ def main() -> None:
     profile = XEN_4_5_V6
     peer = in_construct(profile)
     for name, state in (("typical", typical()), ("full", full(profile))):
-        body = pack(state, strict=True)
+        body = state.to_bytes(strict=True)
         record = descriptor(body) + body
         assert isinstance(restore(record), Restored)
         parsed = peer.parse(body)
         assert len(parsed.guestinfo) == len(state.guestinfo)
         seconds = {
-            "unpack": best_of(partial(unpack, body), 5, loops=50),
-            "pack": best_of(partial(pack, state), 5, loops=50),
+            "unpack": best_of(partial(VmportState.from_bytes, body), 5, loops=50),
+            "pack": best_of(state.to_bytes, 5, loops=50),
             "restore": best_of(partial(restore, record), 5, loops=50),
         }
         theirs = {

@@ -1,10 +1,24 @@
-"""Buffers of any kind as rows of bytes. Floor 1: everybody takes bytes."""
+"""What counts as bytes in memory, and any buffer as one row of bytes."""
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
 
-def flat(buffer: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
-    """The buffer as one row of bytes: a copy of a view that is none."""
+    class AnyBuffer(Protocol):
+        """What `memoryview` takes: bytes, an mmap, an array of any shape."""
+
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+__all__ = ["Buffer", "flat"]
+
+Buffer = bytes | bytearray | memoryview
+
+
+def flat(buffer: Buffer) -> Buffer:
+    """The buffer as one row of bytes: itself, or a copy of a view of anything else."""
     if isinstance(buffer, memoryview) and not (
         buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
     ):

@@ -1,5 +1,5 @@
-"""The command line: finds the command, hands it its arguments, turns errors into exit
-statuses. Knows no format; imports nothing that the command at hand does not need.
+"""The command line: finds the command, parses its arguments, runs it, and turns errors into
+exit statuses. It knows no format, and imports nothing that the command does not need.
 """
 
 from __future__ import annotations
@@ -12,37 +12,48 @@ from hvmctx.errors import HvmctxError, InputError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, NoReturn
+    from argparse import Namespace
+    from collections.abc import Iterable, Sequence
+    from typing import NoReturn
 
-COMMANDS = (
-    "dump",
-    "info",
-    "verify",
-    "extract",
-    "strip",
-    "to-json",
-    "from-json",
-    "restore",
-    "get",
-    "set",
-    "replace",
-    "diff",
-    "build",
-    "convert",
-    "plan",
-    "fuzz",
+    from hvmctx.commands import Command
+else:
+
+    class Namespace:
+        """argparse's, whose import alone takes as long as a dump."""
+
+        def __init__(self, **values):
+            self.__dict__.update(values)
+
+
+__all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main"]
+
+GROUPS = {
+    "look": ("dump", "info", "get"),
+    "check": ("verify", "restore", "diff", "plan"),
+    "change": ("set", "replace", "strip"),
+    "make": ("extract", "to-json", "from-json", "convert", "build"),
+    "fuzz": ("fuzz",),
+}
+"""The commands as the overview shows them. Each is the module of its name in
+`hvmctx.commands`, `-` written `_`."""
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+EXAMPLES = (
+    "hvmctx guest.save  # what xen-hvmctx prints",
+    "hvmctx info guest.save",
+    "hvmctx restore guest.save --release 4.17  # would Xen 4.17 take it?",
 )
-"""Each is the module of that name in `hvmctx.commands`, `-` written `_`."""
 
 OK, FAILED, USAGE = 0, 1, 2
 _INTERRUPTED, _PIPE_CLOSED = 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status."""
+    """Run one command. Returns the exit status: 0, or 1 if the answer is negative (findings,
+    refused, differs, damaged), or 2 for a mistake in the arguments; 130 after Ctrl-C, and
+    141 if the reader of the output has gone, as a shell would say of both."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    trouble = FAILED
+    unreadable = FAILED
     _make_streams_ready()
     try:
         if sys.stdout is None:
@@ -56,30 +67,30 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _refuse_misspelt(arguments[0])
                 name = "dump"
             command = _command(name)
-            trouble = getattr(command, "TROUBLE", FAILED)
+            unreadable = getattr(command, "UNREADABLE", FAILED)
             status = _run(command, name, arguments)
         sys.stdout.flush()
         return status
     except UsageError as error:
         return _complain(error, USAGE)
     except HvmctxError as error:
-        return _complain(error, trouble)
-    except BrokenPipeError:  # whoever read our output has gone: nothing to say
+        return _complain(error, unreadable)
+    except BrokenPipeError:  # the reader of our output has gone: nothing to say
         _forget_output()
         return _PIPE_CLOSED
-    except OSError as error:  # of the system: a full disk, a device that goes
+    except OSError as error:  # the system's: a full disk, a device that has gone
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(InputError(f"{where}{error.strerror or error}"), trouble)
+        return _complain(InputError(f"{where}{error.strerror or error}"), unreadable)
     except MemoryError:
-        return _complain(InputError("out of memory"), trouble)
+        return _complain(InputError("out of memory"), unreadable)
     except KeyboardInterrupt:
         return _INTERRUPTED
 
 
 def _make_streams_ready() -> None:
-    """Whatever an input says can be printed, in whatever encoding, and whole; and errors
-    can be said into nothing."""
-    out: Any = sys.stdout
+    """Standard output takes any text, whatever its encoding, and all of it; messages go to
+    nowhere where standard error is closed."""
+    out = sys.stdout
     raw = getattr(out, "buffer", None)
     if isinstance(raw, io.RawIOBase) and out is sys.__stdout__:
         # PYTHONUNBUFFERED: a raw file may write less than it is given
@@ -93,68 +104,66 @@ def _make_streams_ready() -> None:
 
 
 def _refuse_misspelt(word: str) -> None:
-    """Raises UsageError for what is no file, but nearly a command."""
+    """Raises UsageError for a word that is no file but close to the name of a command."""
     if word.startswith("-") or os.path.lexists(word):
         return
     from difflib import get_close_matches
 
     for command in get_close_matches(word, COMMANDS, 1):
-        raise UsageError(f"no command and no file is called {word}; did you mean {command}?")
+        raise UsageError(f"no command or file is called {word}; did you mean {command}?")
 
 
-def _run(command: Any, name: str, arguments: list[str]) -> int:
-    status: int
+def _run(command: Command, name: str, arguments: list[str]) -> int:
     try:
         args = _parse(command, name, arguments)
     except SystemExit as done:  # argparse has printed its help
         return int(done.code or OK)
     if getattr(args, "vmport_profile", None) is None:
-        status = command.run(args)
-    else:
-        from hvmctx.abi.vmport import using
-        from hvmctx.commands.inputs import profile_of
+        return command.run(args)
+    from hvmctx.abi.vmport import using
+    from hvmctx.commands.inputs import profile_of
 
-        with using(profile_of(args.vmport_profile)):
-            status = command.run(args)
-    return status
+    with using(profile_of(args.vmport_profile)):
+        return command.run(args)
 
 
-def _command(name: str) -> Any:
+def _command(name: str) -> Command:
     # not importlib, whose own import takes longer than this one
-    return __import__("hvmctx.commands." + name.replace("-", "_"), fromlist=["run"])
+    command: Command = __import__("hvmctx.commands." + name.replace("-", "_"), fromlist=["run"])
+    return command
 
 
 def _complain(error: HvmctxError, status: int) -> int:
     if sys.stdout is not None:
         try:
             sys.stdout.flush()
-        except OSError:  # it is full, which is what there is to complain of
+        except OSError:  # the disk is full, which is what the error is about
             _forget_output()
     print(f"hvmctx: {error}", file=sys.stderr)
     return status
 
 
 def _forget_output() -> None:
-    """What could not be written must not be tried again at exit."""
+    """Keep Python from writing at exit what it could not write before."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Plain:
-    """The arguments of a command that was given nothing but its INPUT."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self.__dict__.update(values)
-
-
-def _parse(command: Any, name: str, arguments: list[str]) -> Any:
-    defaults = getattr(command, "DEFAULTS", None)
+def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
+    defaults: dict[str, object] | None = getattr(command, "DEFAULTS", None)
     if defaults is not None and len(arguments) == 1 and not arguments[0].startswith("-"):
-        return _Plain({**defaults, "input": arguments[0]})  # argparse takes as long as a dump
+        return Namespace(**defaults, input=arguments[0])
     import argparse
 
+    examples: tuple[str, ...] = getattr(command, "EXAMPLES", ())
+
     class Parser(argparse.ArgumentParser):
+        """Also of the actions of a command, each with the examples that name it."""
+
         def error(self, message: str) -> NoReturn:
             raise UsageError(f"{self.prog.removeprefix('hvmctx ')}: {message}")
+
+        def format_help(self) -> str:
+            return super().format_help() + _examples(text for text in examples if self.prog in text)
 
     parser = Parser(prog=f"hvmctx {name}", description=command.__doc__, allow_abbrev=False)
     parser.set_defaults(**(defaults or {}))
@@ -162,17 +171,24 @@ def _parse(command: Any, name: str, arguments: list[str]) -> Any:
     return parser.parse_args(arguments)
 
 
+def _examples(lines: Iterable[str]) -> str:
+    """The last part of a help text, empty if there are no examples."""
+    text = "".join(f"  {line}\n" for line in lines)
+    return text and f"\nexamples:\n{text}"
+
+
 def _overview(arguments: list[str]) -> int:
+    if not arguments:
+        raise UsageError("no command and no input; see hvmctx --help")
     if arguments == ["--version"]:
         from hvmctx import __version__
 
         print(f"hvmctx {__version__}")
         return OK
-    lines = ["usage: hvmctx COMMAND ...   or: hvmctx INPUT   (the same as hvmctx dump INPUT)", ""]
-    lines += [f"  {name:<10} {_command(name).HELP}" for name in COMMANDS]
-    lines += ["", "hvmctx COMMAND --help says more. INPUT is a path, - for standard input, or"]
-    lines += ["DOMID, a running domain's number."]
-    if not arguments:
-        raise UsageError("no command and no input; see hvmctx --help")
-    print("\n".join(lines))
+    lines = ["usage: hvmctx COMMAND ...   or: hvmctx INPUT   (the same as hvmctx dump INPUT)"]
+    for group, names in GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {name:<10} {_command(name).HELP}" for name in names)]
+    lines += ["", "INPUT is a path, - for standard input, or the DOMID of a running domain."]
+    lines += ["hvmctx COMMAND --help says more about a command."]
+    print("\n".join(lines), _examples(EXAMPLES), sep="\n", end="")
     return OK

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hvmctx.cli import main
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.context.vmport import Slots, VmportState, to_record
 from hvmctx.fuzz.reference import Reference
 from tests.builders.running import Result, Run, Said
 from tests.builders.samples import DATA
@@ -35,7 +35,8 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def call(*arguments: object) -> Result:
         status = main([str(argument) for argument in arguments])
-        return Result(status, Said(*capfd.readouterr()))
+        said = capfd.readouterr()
+        return Result(status, Said(said.out, said.err))
 
     return call
 
@@ -52,7 +53,7 @@ def busy_context(tmp_path: Path) -> Path:
 def vmport(tmp_path: Path) -> Path:
     """A context whose VMPORT record has 59 keys, as many as load safely."""
     state = VmportState.empty()
-    state.guestinfo = {b"k%d" % n: b"v" for n in range(59)}
+    state.guestinfo = Slots({b"k%d" % n: b"v" for n in range(59)})
     state.guestinfo[b"\xff"] = b"bytes"
     del state.guestinfo[b"k0"]
     path = tmp_path / "vmport"

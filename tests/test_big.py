@@ -14,7 +14,8 @@ from hvmctx.abi import streams
 from hvmctx.errors import InputError, LengthError
 from hvmctx.image.image import open_image
 from tests.builders.running import TOOL
-from tests.builders.samples import EXAMPLE, context_bytes, libxc_head, xl_head
+from tests.builders.samples import EXAMPLE, context_bytes
+from tests.builders.streams import libxc_head, xl_head
 
 PEAK = """
 import resource, subprocess, sys

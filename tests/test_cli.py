@@ -106,7 +106,7 @@ def test_closed_streams(closed: str, arguments: str) -> None:
 def test_a_misspelt_command(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("verfy", EXAMPLE, "--as", "strict")
     assert (result.status, result.out) == (2, "")
-    assert result.err == "hvmctx: no command and no file is called verfy; did you mean verify?\n"
+    assert result.err == "hvmctx: no command or file is called verfy; did you mean verify?\n"
     result = run("no.save")
     assert (result.status, result.err) == (1, "hvmctx: no.save: No such file or directory\n")
     monkeypatch.chdir(tmp_path)

@@ -1,11 +1,101 @@
-"""What the documents promise is there."""
+"""What the documents promise is there, and what they show runs: every Python block, every line of
+a shell block."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+import pytest
+
+from hvmctx.cli import _command, _parse
+from tests.builders.documents import DOCUMENTS, LINES, PYTHON, Block, make_files
+from tests.builders.running import Run
+from tests.builders.samples import ROOT
+
+NOT_RUN = {
+    "hvmctx 7": "needs a running domain and libxenctrl",
+    "hvmctx fuzz diff --kind image": "needs the genuine restore, behind a fake hypervisor",
+    "hvmctx fuzz campaign": "takes the minutes that it is given",
+    "pip install": "needs a network",
+    "python fuzz/fuzz_target.py": "needs atheris, which has no package for every Python",
+}
+"""Beginnings of lines, and why a machine may be unable to run them. Those of hvmctx must still be
+what its parser takes."""
+SHORTER = {"--count 1000000": "--count 100", "--count 2000": "--count 5"}
+STATUS: dict[str, int] = {}
+"""Of the lines that do not exit with 0."""
+
+
+def _as_run(line: Block) -> list[str]:
+    text = line.code
+    for long, short in SHORTER.items():
+        text = text.replace(long, short)
+    return shlex.split(text, comments=True)
+
+
+def _place(block: Block) -> str:
+    return block.place
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=_place)
+def test_python_blocks_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_files(re.findall(r'"([\w.-]+)"', block.code), tmp_path)
+    (tmp_path / "bin").mkdir()  # for those who lack the genuine restore
+    (tmp_path / "bin" / "restore-oracle").symlink_to(shutil.which("true") or "/bin/true")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    code = compile("\n" * (block.line - 1) + block.code, str(block.document), "exec")
+    exec(code, {"__name__": "__main__"})
+
+
+def _why_not(line: Block) -> str | None:
+    return next((why for begins, why in NOT_RUN.items() if line.code.startswith(begins)), None)
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if not _why_not(line)], ids=_place)
+def test_shell_lines_run(
+    line: Block, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = _as_run(line)
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        assert all(re.search(rf"^{word}:", makefile, re.MULTILINE) for word in words[1:])
+        return
+    if "c-reference" in words and shutil.which("gcc") is None:
+        pytest.skip("no compiler")
+    monkeypatch.chdir(tmp_path)
+    make_files(words, tmp_path)
+    expected = next((n for begins, n in STATUS.items() if line.code.startswith(begins)), 0)
+    if words[0] == "hvmctx":
+        found, said = run(*words[1:])
+        assert found == expected, said.err
+    else:
+        assert words[0].startswith("python") and (ROOT / words[1]).is_file(), line.code
+        done = subprocess.run(
+            [sys.executable, ROOT / words[1], *words[2:]], capture_output=True, check=False
+        )
+        assert done.returncode == expected, done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if _why_not(line)], ids=_place)
+def test_shell_lines_that_are_not_run(line: Block) -> None:
+    program, *arguments = shlex.split(line.code, comments=True)
+    if program == "hvmctx":
+        name = "dump" if arguments[0].isdigit() else arguments.pop(0)
+        _parse(_command(name), name, arguments)
+
+
+def test_every_line_that_is_not_run_is_there() -> None:
+    for begins in (*NOT_RUN, *STATUS):
+        assert any(line.code.startswith(begins) for line in LINES), begins
+    for long in SHORTER:
+        assert any(long in line.code for line in LINES), long
 
 
 def test_every_difference_has_its_test() -> None:
@@ -45,4 +135,62 @@ def test_what_the_readme_links_to_is_in_the_sdist() -> None:
 def test_no_file_hides_a_target_of_the_makefile() -> None:
     text = (ROOT / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
-    assert set(phony.split()) == set(re.findall(r"^([a-z]+):", text, re.MULTILINE))
+    assert set(phony.split()) == set(re.findall(r"^([a-z]+):(?!=)", text, re.MULTILINE))
+
+
+def test_commit_hooks_check_what_lint_does() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    _, _, lint = makefile.partition("\nlint:")
+    programs = re.findall(
+        r"^\t\$\(VENV\)/bin/(.*?)(?: --| \.|$)", lint.split("\n\n")[0], re.MULTILINE
+    )
+    assert programs == ["ruff check", "ruff format", "mypy", "basedpyright"]
+    for program in programs:
+        assert f"entry: .venv/bin/{program}" in hooks, program
+
+
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in LINK.findall(document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+MODULE = re.compile(r"\b((?:\w+/)*[\w-]+\.py)\b")
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_modules_that_are_named_are_there(name: str) -> None:
+    text = (ROOT / name).read_text()
+    named = set(MODULE.findall(text)) - set(re.findall(r"\bAs `(.*)`:", text))
+    assert len(named) > 5
+    for module in named:
+        assert any((ROOT / place / module).is_file() for place in ("", "hvmctx", "tests")), module
+
+
+def test_every_decision_is_in_their_list() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(
+        r"^\| \[(\d{4})\]\((\S+)\)", (folder / "README.md").read_text(), re.MULTILINE
+    )
+    assert [name for _, name in listed] == sorted(path.name for path in folder.glob("0*.md"))
+    for number, name in listed:
+        text = (folder / name).read_text()
+        assert text.startswith(f"# {number}: ") and name.startswith(f"{number}-")
+        titles = re.findall(r"^## (.*)", text, re.MULTILINE)
+        assert titles == ["Context", "Decision", "Consequences"]
+
+
+OUTSIDE = re.compile(r"\.\./shared|work/shared|\bfacts/|(?<!docs/)\bdesign\.md")
+
+
+def test_nothing_points_to_a_document_outside_of_the_repository() -> None:
+    folders = ("hvmctx", "tools", "tests", "benchmarks", "fuzz", "docs", "examples")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    for path in [*ROOT.glob("*.*"), *(ROOT / ".ci").iterdir(), ROOT / "Makefile", *paths]:
+        text = path.suffix in (".py", ".md", ".toml", ".sh", ".yaml", "") and path.is_file()
+        if text and path != Path(__file__):
+            assert not OUTSIDE.search(path.read_text()), path

@@ -126,5 +126,9 @@ def document() -> str:
     return "".join(lines)
 
 
+def files() -> dict[str, str]:
+    return {"docs/rules.md": document()}
+
+
 if __name__ == "__main__":
     sys.stdout.write(document())

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The shortest VMPORT record that takes the patch's loader through each of its unsafe steps,
-as the table of docs/vmport.md. `--write` puts it there."""
+as the table of docs/vmport.md. `make generate` puts it there."""
 
 from __future__ import annotations
 
@@ -88,15 +88,10 @@ def updated(document: str) -> str:
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
-def main() -> None:
-    if sys.argv[1:] == ["--write"]:
-        with open(DOCUMENT, encoding="utf-8") as file:
-            text = updated(file.read())
-        with open(DOCUMENT, "w", encoding="utf-8") as file:
-            file.write(text)
-    else:
-        print(table())
+def files() -> dict[str, str]:
+    with open(DOCUMENT, encoding="utf-8") as file:
+        return {"docs/vmport.md": updated(file.read())}
 
 
 if __name__ == "__main__":
-    main()
+    print(table())

@@ -121,10 +121,8 @@ def number(value: Any, where: str, width: int, *, signed: bool = False) -> int:
             value = int(value, 16 if "x" in value else 10)
     if not isinstance(value, int) or isinstance(value, bool):
         raise wrong(value, where, "a number")
-    low = -(1 << width - 1) if signed else 0
-    if not low <= value < low + (1 << width):
-        kind = "signed " if signed else ""
-        raise FieldError(f"{where} is a {kind}{width}-bit field: {shown(value)} does not fit")
+    if reason := fields.misfit(where, value, width, signed=signed, text=shown(value)):
+        raise FieldError(reason)
     return value
 
 

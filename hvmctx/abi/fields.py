@@ -5,6 +5,9 @@ ctypes attribute reads cost a Python call each. A `Layout` turns a declaration i
 `struct.Struct`, so that a whole record is decoded by a single call into C. `Layout.format`
 is such a format too, of the numbers of nested structures as well.
 
+`Layout.fields` are the direct members, `Layout.leaves` what is left when all structures and
+arrays of structures are taken apart: one walk, which all that needs places or paths uses.
+
 Arrays of bytes are `bytes`, arrays of wider integers tuples, arrays of structures lists
 of dictionaries. Of the members of a union the first declared is the one that decode and
 encode use; the others are reached by path (`Layout.locate`).
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+__all__ = ["Field", "Layout", "Slot", "decimal", "fields_of", "misfit", "shown"]
+
 _CODES = {
     ctypes.c_uint8: "B",
     ctypes.c_int8: "b",
@@ -33,12 +38,7 @@ _CODES = {
     ctypes.c_int64: "q",
 }
 _STRUCTS = {code: struct.Struct("<" + code) for code in _CODES.values()}
-_STRUCTURED = (ctypes.Structure, ctypes.Union)
 _RESERVED = frozenset(("pad", "res", "reserve", "reserved", "rsvd"))
-
-
-def _is_array(ctype: Any) -> bool:
-    return issubclass(ctype, ctypes.Array)
 
 
 def _bits_of(descriptor: Any) -> tuple[int, int]:
@@ -49,14 +49,30 @@ def _bits_of(descriptor: Any) -> tuple[int, int]:
 
 
 class Field:
-    """One integer, bit field, or array, within a structure.
+    """A member of a structure, or a leaf of it: its name is then a path.
 
     `offset` and `size` are in bytes from the start of the structure; for a bit field they
-    give the unit that holds it, and `shift`/`width` the bits. `alternate` marks the
-    members of a union other than the first.
+    give the unit that holds it, and `shift`/`width` the bits. `count` is that of an array's
+    elements, None for what is no array; `element` their type, or the field's own; `code` the
+    `struct` code of it where it is a number, empty where it is a structure. `alternate`
+    marks the members of a union other than the first; `is_reserved` padding and what is
+    reserved, so meant to be zero: the last word of its name says so (`_pad0`, `res4`,
+    `reserve`, `pending_reserved`, `_rsvd`).
     """
 
-    __slots__ = ("alternate", "ctype", "name", "offset", "shift", "size", "width")
+    __slots__ = (
+        "alternate",
+        "code",
+        "count",
+        "ctype",
+        "element",
+        "is_reserved",
+        "name",
+        "offset",
+        "shift",
+        "size",
+        "width",
+    )
 
     def __init__(
         self,
@@ -72,16 +88,51 @@ class Field:
         self.size = ctypes.sizeof(ctype)
         self.shift, self.width = bits or (0, 8 * self.size)
         self.alternate = alternate
+        self.count: int | None = getattr(ctype, "_length_", None)
+        self.element = ctype if self.count is None else ctype._type_
+        self.code = _CODES.get(self.element, "")
+        word = name.rpartition(".")[2].rpartition("_")[2]
+        self.is_reserved = word.rstrip("0123456789") in _RESERVED
 
     @property
     def is_bits(self) -> bool:
         return self.width != 8 * self.size
 
     @property
-    def is_reserved(self) -> bool:
-        """Padding or reserved, so meant to be zero: the last word of its name says so
-        (`_pad0`, `res4`, `reserve`, `pending_reserved`, `_rsvd`)."""
-        return self.name.rpartition("_")[2].rstrip("0123456789") in _RESERVED
+    def is_bytes(self) -> bool:
+        """An array of bytes: one value, not one each."""
+        return self.count is not None and self.code == "B"
+
+    @property
+    def form(self) -> str:
+        """The `struct` format of a leaf that is not a bit field."""
+        if self.count is None:
+            return self.code
+        return f"{self.count}{'s' if self.is_bytes else self.code}"
+
+    def slots(self) -> Iterator[Slot]:
+        """Of a leaf: where its value is, or those of an array's elements."""
+        if self.is_bytes:
+            yield Slot(self.name, self.offset, self.size, "s")
+        elif self.count is None:
+            yield Slot(self.name, self.offset, self.size, self.code, (self.shift, self.width))
+        else:
+            size = ctypes.sizeof(self.element)
+            for at in range(self.count):
+                yield Slot(f"{self.name}[{at}]", self.offset + at * size, size, self.code)
+
+    def _leaves(self, prefix: str, base: int) -> Iterator[Field]:
+        """The leaves of the field, as seen from a structure that has it at `prefix`, `base`."""
+        name, offset = prefix + self.name, base + self.offset
+        if self.code:
+            bits = (self.shift, self.width) if self.is_bits else None
+            yield Field(name, self.ctype, offset, bits, self.alternate)
+        elif not self.alternate:
+            layout = Layout.of(self.element)
+            for at in range(1 if self.count is None else self.count):
+                index = "" if self.count is None else f"[{at}]"
+                for field in layout.fields:
+                    yield from field._leaves(f"{name}{index}.", offset + at * layout.size)
 
 
 def fields_of(ctype: Any, base: int = 0, alternate: bool = False) -> Iterator[Field]:
@@ -140,16 +191,9 @@ class Slot:
             return
         if not isinstance(value, int):
             raise FieldError(f"{self.path} takes a number")
-        low, high = (
-            (-(1 << self.width - 1), (1 << self.width - 1) - 1)
-            if self.signed
-            else (0, (1 << self.width) - 1)
-        )
-        if not low <= value <= high:
-            kind = "signed " if self.signed else ""
-            raise FieldError(
-                f"{self.path} is a {kind}{self.width}-bit field: {shown(value)} does not fit"
-            )
+        reason = misfit(self.path, value, self.width, signed=self.signed)
+        if reason:
+            raise FieldError(reason)
         if self.width != 8 * self.size:
             (unit,) = self._struct.unpack_from(body, self.offset)
             mask = (1 << self.width) - 1 << self.shift
@@ -171,6 +215,16 @@ def shown(number: int) -> str:
     decimal), and of one far beyond any field only the start."""
     text = f"{number:#x}"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def misfit(name: str, value: object, width: int, *, signed: bool = False, text: str = "") -> str:
+    """Why a value cannot be that of the field `name` of `width` bits, empty where it can.
+    `text` is how a message has the value, where not in hex."""
+    low = -(1 << width - 1) if signed else 0
+    if isinstance(value, int) and low <= value < low + (1 << width):
+        return ""
+    text = text or (shown(value) if isinstance(value, int) else repr(value))
+    return f"{name} is a {'signed ' if signed else ''}{width}-bit field: {text} does not fit"
 
 
 def _index(text: str, count: int, path: str) -> int:
@@ -228,15 +282,36 @@ class Layout:
         """The `struct` format of all numbers and byte arrays in order, those of nested
         structures and of arrays' elements too: the values of `slots`, in one call. Little-
         endian; what is reserved is skipped. Of a structure without bit fields."""
-        return "<" + _format(self.ctype)
+        form, end = "<", 0
+        for leaf in self.leaves():
+            if not leaf.alternate:
+                assert not leaf.is_bits
+                # a union whose first member is not the largest leaves a gap
+                gap = leaf.offset - end
+                form += f"{gap}x" if gap else ""
+                form += f"{leaf.size}x" if leaf.is_reserved else leaf.form
+                end = leaf.offset + leaf.size
+        return f"{form}{self.size - end}x" if self.size > end else form
+
+    def leaves(self) -> Iterator[Field]:
+        """All that is no structure: numbers, bits, arrays of numbers, each with its path as
+        its name (`timers[1].cmp`) and its offset from the start of the structure, by rising
+        offset. Of a union's other members (`alternate`) those that are no structures."""
+        for field in self.fields:
+            yield from field._leaves("", 0)
 
     def slots(self) -> Iterator[Slot]:
         """The slot of each value that `format` gives, in its order."""
-        return (self.locate(path) for path, field in self.places() if not field.is_reserved)
+        return self._slots(False)
 
     def reserved(self) -> Iterator[Slot]:
         """The slots of what `format` skips."""
-        return (self.locate(path) for path, field in self.places() if field.is_reserved)
+        return self._slots(True)
+
+    def _slots(self, reserved: bool) -> Iterator[Slot]:
+        for leaf in self.leaves():
+            if not leaf.alternate and leaf.is_reserved == reserved:
+                yield from leaf.slots()
 
     def decode(self, body: Any) -> dict[str, Any]:
         """All fields of exactly `size` bytes, by name, in declared order."""
@@ -265,8 +340,8 @@ class Layout:
         Raises UsageError for a path that names nothing, or more than one integer or
         array of bytes."""
         simple = self._by_name.get(path)
-        if simple is not None and simple.ctype in _CODES and not simple.is_bits:
-            return Slot(path, simple.offset, simple.size, _CODES[simple.ctype])
+        if simple is not None and simple.code and simple.count is None:
+            return next(simple.slots())
         ctype, base = self.ctype, 0
         steps = _split(path)
         for number, (name, index) in enumerate(steps):
@@ -275,23 +350,22 @@ class Layout:
             if field is None:
                 raise UsageError(f"{path}: no field {name!r} in {ctype.__name__}")
             base += field.offset
-            ctype = field.ctype
-            if _is_array(ctype):
+            ctype = field.element
+            if field.count is not None:
                 if ":+" in index and last:
                     return self._window(path, field, base, index)
                 if index:
-                    base += _index(index, ctype._length_, path) * ctypes.sizeof(ctype._type_)
-                    ctype = ctype._type_
-                elif last and ctype._type_ is ctypes.c_uint8:
+                    base += _index(index, field.count, path) * ctypes.sizeof(ctype)
+                elif last and field.is_bytes:
                     return Slot(path, base, field.size, "s")
                 else:
-                    raise UsageError(f"{path}: {name} is an array of {ctype._length_}: add [n]")
+                    raise UsageError(f"{path}: {name} is an array of {field.count}: add [n]")
             elif index:
                 raise UsageError(f"{path}: {name} is not an array")
-            if last and ctype in _CODES:
+            if last and field.code:
                 bits = (field.shift, field.width) if field.is_bits else None
-                return Slot(path, base, ctypes.sizeof(ctype), _CODES[ctype], bits)
-            if not issubclass(ctype, _STRUCTURED):
+                return Slot(path, base, ctypes.sizeof(ctype), field.code, bits)
+            if field.code:
                 raise UsageError(f"{path}: {name} has no fields")
         names = ", ".join(field.name for field in Layout.of(ctype).fields)
         raise UsageError(f"{path}: name one of its fields: {names}")
@@ -310,69 +384,45 @@ class Layout:
     def paths(self) -> Iterator[str]:
         """The path of every integer and byte array of the structure, unions' other
         members left out."""
-        return (path for path, _ in self.places())
-
-    def places(self) -> Iterator[tuple[str, Field]]:
-        """Those paths, each with the field that it ends in (of an element, its array)."""
-        for field in self.fields:
-            if not field.alternate:
-                yield from _places(field.name, field, field.ctype)
-
-
-def _places(prefix: str, field: Field, ctype: Any) -> Iterator[tuple[str, Field]]:
-    if _is_array(ctype) and ctype._type_ is not ctypes.c_uint8:
-        for index in range(ctype._length_):
-            yield from _places(f"{prefix}[{index}]", field, ctype._type_)
-    elif issubclass(ctype, _STRUCTURED):
-        for path, inner in Layout.of(ctype).places():
-            yield f"{prefix}.{path}", inner
-    else:
-        yield prefix, field
-
-
-def _format(ctype: Any) -> str:
-    if ctype in _CODES:
-        return _CODES[ctype]
-    if _is_array(ctype):
-        count: int = ctype._length_
-        return f"{count}s" if ctype._type_ is ctypes.c_uint8 else _format(ctype._type_) * count
-    form, end = "", 0
-    for field in Layout.of(ctype).fields:
-        if not field.alternate:
-            assert field.offset == end and not field.is_bits
-            form += f"{field.size}x" if field.is_reserved else _format(field.ctype)
-            end += field.size
-    rest = ctypes.sizeof(ctype) - end  # of a union whose first member is not the largest
-    return f"{form}{rest}x" if rest else form
+        for leaf in self.leaves():
+            if not leaf.alternate:
+                yield from (slot.path for slot in leaf.slots())
 
 
 def _encode_field(field: Field, body: bytearray, base: int, value: Any, where: str) -> None:
-    ctype, offset = field.ctype, base + field.offset
-    if ctype in _CODES:
-        bits = (field.shift, field.width) if field.is_bits else None
-        Slot(where, offset, field.size, _CODES[ctype], bits).put(body, value)
-    elif issubclass(ctype, _STRUCTURED):
-        Layout.of(ctype)._encode_into(body, offset, value, f"{where}.")
-    elif ctype._type_ is ctypes.c_uint8 and isinstance(value, (bytes, bytearray)):
+    offset = base + field.offset
+    if field.is_bytes and isinstance(value, (bytes, bytearray)):
         Slot(where, offset, field.size, "s").put(body, value)
+    elif field.count is None:
+        bits = (field.shift, field.width) if field.is_bits else None
+        _encode_element(field, body, offset, value, where, bits)
     else:
-        if not isinstance(value, (list, tuple)) or len(value) != ctype._length_:
-            raise FieldError(f"{where} takes {ctype._length_} values")
-        size = ctypes.sizeof(ctype._type_)
-        for index, element in enumerate(value):
-            at = f"{where}[{index}]"
-            if ctype._type_ in _CODES:
-                Slot(at, offset + index * size, size, _CODES[ctype._type_]).put(body, element)
-            else:
-                layout = Layout.of(ctype._type_)
-                layout._encode_into(body, offset + index * size, element, f"{at}.")
+        if not isinstance(value, (list, tuple)) or len(value) != field.count:
+            raise FieldError(f"{where} takes {field.count} values")
+        size = ctypes.sizeof(field.element)
+        for at, element in enumerate(value):
+            _encode_element(field, body, offset + at * size, element, f"{where}[{at}]")
+
+
+def _encode_element(
+    field: Field,
+    body: bytearray,
+    offset: int,
+    value: Any,
+    where: str,
+    bits: tuple[int, int] | None = None,
+) -> None:
+    if field.code:
+        Slot(where, offset, ctypes.sizeof(field.element), field.code, bits).put(body, value)
+    else:
+        Layout.of(field.element)._encode_into(body, offset, value, f"{where}.")
 
 
 class _Plan:
     """How to decode a structure: one `struct` format, and what to do afterwards to the
     few values that are not plain integers."""
 
-    __slots__ = ("bits", "fixes", "names", "order", "unpack_from")
+    __slots__ = ("bits", "fixes", "iter_unpack", "names", "order", "unpack_from")
 
     def __init__(self, layout: Layout) -> None:
         self.names: list[str] = []
@@ -393,26 +443,25 @@ class _Plan:
                 unit = f"<bits at {field.offset}>"
                 self.bits.append((unit, [entry]))
                 self.names.append(unit)
-                form += _CODES[field.ctype]
+                form += field.code
             else:
                 self.names.append(field.name)
                 form += self._code(field)
             assert field.offset == end, "padding must be declared"
             end = field.offset + field.size
-        self.unpack_from = struct.Struct(form).unpack_from
+        form += f"{layout.size - end}x" if layout.size > end else ""  # of a union's larger member
+        whole = struct.Struct(form)
+        self.unpack_from, self.iter_unpack = whole.unpack_from, whole.iter_unpack
 
     def _code(self, field: Field) -> str:
-        ctype = field.ctype
-        if ctype in _CODES:
-            return _CODES[ctype]
-        if issubclass(ctype, _STRUCTURED):
-            self.fixes.append((field.name, Layout.of(ctype).decode))
-        elif ctype._type_ in _CODES:
-            if ctype._type_ is not ctypes.c_uint8:
-                code = _CODES[ctype._type_]
-                self.fixes.append((field.name, struct.Struct(f"<{ctype._length_}{code}").unpack))
+        if field.code and (field.count is None or field.is_bytes):
+            return field.form
+        if field.code:
+            self.fixes.append((field.name, struct.Struct("<" + field.form).unpack))
+        elif field.count is None:
+            self.fixes.append((field.name, Layout.of(field.element).decode))
         else:
-            self.fixes.append((field.name, _elements(Layout.of(ctype._type_))))
+            self.fixes.append((field.name, _elements(Layout.of(field.element))))
         return f"{field.size}s"
 
     def decode(self, body: Any) -> dict[str, Any]:
@@ -435,6 +484,5 @@ def _elements(layout: Layout) -> Callable[[bytes], list[dict[str, Any]]]:
         return lambda raw: [
             plan.decode(raw[start : start + size]) for start in range(0, len(raw), size)
         ]
-    names = plan.names
-    form = struct.Struct("<" + "".join(_CODES[f.ctype] for f in layout.fields if not f.alternate))
-    return lambda raw: [dict(zip(names, values)) for values in form.iter_unpack(raw)]
+    names, iter_unpack = plan.names, plan.iter_unpack
+    return lambda raw: [dict(zip(names, values)) for values in iter_unpack(raw)]

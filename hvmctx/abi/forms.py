@@ -9,13 +9,12 @@ a declared ctypes structure; the models of `json_form.models` say the form of ea
 
 from __future__ import annotations
 
-import ctypes
 from array import array
 from ctypes import sizeof
 from functools import lru_cache
 
 from hvmctx.abi import checked
-from hvmctx.abi.fields import Layout
+from hvmctx.abi.fields import Field, Layout
 from hvmctx.errors import FieldError
 
 TYPE_CHECKING = False
@@ -409,7 +408,7 @@ class Structure(Members):
         self.layout = layout
         self.offsets = {field.name: field.offset for field in fields}
         super().__init__(
-            {field.name: form_of(field.ctype, field.width) for field in fields},
+            {field.name: form_of(field) for field in fields},
             [field.name for field in fields if not field.is_reserved],
         )
 
@@ -487,13 +486,13 @@ def _structure_of(ctype: Any) -> Structure:
     return Structure(Layout.of(ctype))
 
 
-def form_of(ctype: Any, width: int = 0) -> Form:
-    """The form of a field of that type; `width` in bits where it is a bit field's."""
-    if issubclass(ctype, ctypes.Array):
-        element: Any = ctype._type_
-        if element is ctypes.c_uint8:
-            return Octets(ctype._length_)
-        return Listed(form_of(element), ctype._length_)
-    if issubclass(ctype, (ctypes.Structure, ctypes.Union)):
-        return structure_of(ctype)
-    return Number(width or 8 * sizeof(ctype), signed=ctype(-1).value < 0)
+def form_of(field: Field) -> Form:
+    """The form of a field of a structure."""
+    if field.is_bytes:
+        return Octets(field.size)
+    if field.code:
+        width = field.width if field.count is None else 8 * sizeof(field.element)
+        one: Form = Number(width, signed=field.code.islower())
+    else:
+        one = structure_of(field.element)
+    return one if field.count is None else Listed(one, field.count)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 
+from hvmctx.abi.fields import misfit
 from hvmctx.errors import FieldError
 
 TYPE_CHECKING = False
@@ -46,11 +47,8 @@ def _misfit(form: str, names: Sequence[str], values: Sequence[object]) -> str:
     if len(values) != len(form) - 1:
         return f"found {len(values)} values, expected {len(form) - 1}"
     for at, (code, value) in enumerate(zip(form[1:], values)):
-        width = _WIDTHS[code]
-        if not isinstance(value, int) or not 0 <= value < 1 << width:
-            name = names[at] if names else f"value {at}"
-            text = f"{value:#x}" if isinstance(value, int) else repr(value)
-            return f"{name} is a {width}-bit field: {text:.40} does not fit"
+        if reason := misfit(names[at] if names else f"value {at}", value, _WIDTHS[code]):
+            return reason
     return ""
 
 

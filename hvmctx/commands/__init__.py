@@ -1,7 +1,27 @@
-"""One module a command: its arguments, and what it does with them; `inputs` is what they
-have in common. Part of floor 5.
+"""The commands, a module each: arguments in, exit status out, no knowledge of a format.
+`inputs` is what they have in common.
 
-Each has `add_arguments(parser)` and `run(args) -> exit status`; `HELP` is its line in the
-overview. `DEFAULTS` are the values of all its arguments but INPUT, if that alone is enough
-for it. `TROUBLE`, if it has it, is the exit status for an input that it cannot read.
+The module of a command is a `Command`. It may also have `DEFAULTS`, the values of all its
+arguments but INPUT, if INPUT alone is enough for it; and `UNREADABLE`, the exit status for an
+input that it cannot read, if that is not 1.
 """
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Protocol
+
+    class Command(Protocol):
+        """What `cli` asks of the module of a command. Its docstring is the description
+        that `--help` prints."""
+
+        HELP: str
+        """Its line in the overview."""
+
+        def add_arguments(self, parser: ArgumentParser) -> None: ...
+
+        def run(self, args: Namespace) -> int:
+            """Returns the exit status."""
+            ...

@@ -1,6 +1,6 @@
 """Build a restorable image from parts. --base takes all of them from an image, and the other
 options replace what they name; a core of QEMU's (dump-guest-memory) gives memory and CPUs.
-A set of parts that a restore would refuse, or that contradict each other, is refused."""
+Parts that a restore would refuse, or that do not match each other, are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hvmctx.files.output import replacing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from typing import Any
 
     from hvmctx.abi.releases import Release
     from hvmctx.context.record import Record
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from hvmctx.save.guests import StillGuest
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
+
+__all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "make a restorable image from parts: memory, context, device model ..."
 
@@ -32,24 +33,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     memory.add_argument("--core", metavar="FILE", help="an ELF core of QEMU: memory and CPUs")
     parser.add_argument("--base", metavar="IMAGE", help="take every other part from this image")
     parser.add_argument(
-        "--context", metavar="FILE", help="the HVM context: raw, JSON of to-json, or an image's"
+        "--context", metavar="FILE", help="the HVM context: raw, JSON from to-json, or an image"
     )
     parser.add_argument(
         "--vcpus", type=int, metavar="N",
-        help="without a context: that many vcpus at the reset vector (a core's own)",
+        help="without a context: this many vcpus at the reset vector (a core has its own)",
     )  # fmt: skip
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE",
-        help="an HVM parameter, such as STORE_PFN=0xfeffc; may be given again",
+        help="an HVM parameter, such as STORE_PFN=0xfeffc; may be repeated",
     )  # fmt: skip
     parser.add_argument("--tsc", metavar="MODE,KHZ[,NSEC[,INCARNATION]]", help="such as 0,2600000")
     parser.add_argument("--policy", metavar="IMAGE", help="CPU policies from this image")
     parser.add_argument("--emulator", metavar="FILE", help="the device model's file")
     parser.add_argument("--config", metavar="FILE", help="xl's configuration, as JSON")
     parser.add_argument("--layer", choices=("xl", "libxl", "libxc"), default="xl")
-    parser.add_argument("--release", help="whose Xen wrote it, and is to take it (default 4.17)")
     parser.add_argument(
-        "--force-inconsistent", action="store_true", help="say what contradicts, and go on"
+        "--release", help="the Xen release that wrote it and is to restore it (default 4.17)"
+    )
+    parser.add_argument(
+        "--force-inconsistent", action="store_true", help="only warn of parts that do not match"
     )
     inputs.add_output(parser)
 
@@ -60,9 +63,9 @@ def run(args: Namespace) -> int:
     from hvmctx.image.image import open_image
 
     release = Release(args.release) if args.release else None
-    inputs.whole_file(args.output, "build", "an image is verified before it is done")
+    inputs.whole_file(args.output, "build", "an image is verified once it is written")
     if args.vcpus is not None and (args.context or args.base or args.core):
-        raise UsageError("build: --vcpus goes without --context, --base and --core")
+        raise UsageError("build: --vcpus cannot be combined with --context, --base or --core")
     if args.base is None:
         return _build(args, None, release)
     with open_image(open_seekable(inputs.no_domid(args.base, "build"))) as base:
@@ -86,7 +89,7 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
             print(f"hvmctx: {finding}", file=sys.stderr)
         if against and not args.force_inconsistent:
             count = f"{len(against)} contradiction{'s' if len(against) > 1 else ''}"
-            raise FieldError(f"{count}; --force-inconsistent writes it all the same")
+            raise FieldError(f"{count}; --force-inconsistent writes the image anyway")
     print(f"hvmctx: {sum(saved.passes)} pages, {saved.written} bytes of stream", file=sys.stderr)
     return 0
 
@@ -103,11 +106,8 @@ def _version(base: Image | None, release: Release | None) -> int:
 
 def _guest(args: Namespace, base: Image | None, release: Release | None) -> StillGuest:
     """The memory, with all state."""
-    from hvmctx.save.guests import ImageSource, MemoryFileSource
+    from hvmctx.save.guests import ImageSource, MemoryFileSource, image_state
 
-    state: dict[str, Any] = {}
-    if release is not None:
-        state["xen_version"] = release.version
     guest: StillGuest
     if args.core:
         from hvmctx.save.qemu_core import MISSING, CoreSource
@@ -122,28 +122,23 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
         elif base is not None:
             guest = ImageSource(base, **({"context": b"\0"} if args.context else {}))
         else:
-            raise UsageError("build: no memory: --memory, --core or --base gives it")
+            raise UsageError("build: no memory; expected --memory, --core or --base")
     if base is not None and not isinstance(guest, ImageSource):
-        state = {**_state_of(base, with_context=not args.context), **state}
-    for name, value in state.items():
-        setattr(guest, name, value)
+        for name, value in image_state(base, with_context=not args.context).items():
+            setattr(guest, name, value)
+    if release is not None:
+        guest.xen_version = release.version
     _set_context(args, guest, base, release, cpus)
     _set_params(args, guest, base)
     if args.policy:
         from hvmctx.image.image import open_image
 
         with open_image(inputs.no_domid(args.policy, "build")) as other:
-            policies = _state_of(other, with_context=False)
+            policies = image_state(other, with_context=False)
         guest.cpuid_policy, guest.msr_policy = policies["cpuid_policy"], policies["msr_policy"]
     if args.tsc:
         guest.tsc = _tsc(args.tsc)
     return guest
-
-
-def _state_of(image: Image, *, with_context: bool) -> dict[str, Any]:
-    from hvmctx.save.guests import image_state
-
-    return image_state(image, with_context=with_context)
 
 
 def _set_context(
@@ -166,7 +161,9 @@ def _set_context(
     else:
         vcpus = len(cpus) or args.vcpus
         if not vcpus or not 0 < vcpus <= 128:
-            raise UsageError("build: no context: --context, --base, --core or --vcpus 1 to 128")
+            raise UsageError(
+                "build: no context; expected --context, --base, --core or --vcpus (1 to 128)"
+            )
         context = reset_context(vcpus, release or Release("4.17"))
     if cpus:
         from hvmctx.save.qemu_core import with_cpus

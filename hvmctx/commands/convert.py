@@ -1,6 +1,6 @@
 """Convert a stream of Xen 4.5 or older, bare or in an xl file, to one of Xen 4.6 and newer,
-as convert-legacy-stream does. The sender's word and the kind of guest are told from the
-stream, unless given."""
+as convert-legacy-stream does. The sender's word size and the kind of guest are detected
+unless given."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+__all__ = ["HELP", "add_arguments", "run"]
+
 HELP = "convert a legacy stream (Xen 4.5 and older)"
 
 
@@ -20,10 +22,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="a path, or - for standard input")
     inputs.add_output(parser)
     parser.add_argument(
-        "--format", choices=("libxl", "libxc"), default="libxl", dest="form",
+        "--format", choices=("libxl", "libxc"), default="libxl",
         help="what to write (default: libxl; an xl file stays one)",
     )  # fmt: skip
-    parser.add_argument("--width", choices=("32", "64"), help="of the toolstack that sent it")
+    parser.add_argument(
+        "--width", choices=("32", "64"), help="word size, in bits, of the toolstack that sent it"
+    )
     parser.add_argument(
         "--skip-qemu", action="store_true", help="leave the device model's record out"
     )
@@ -36,7 +40,7 @@ def run(args: Namespace) -> int:
     target = inputs.no_domid(args.input, "convert")
     with replacing(args.output, force=args.force) as out:
         done = convert(
-            target, out, form=args.form, width=int(args.width) // 8 if args.width else None,
+            target, out, form=args.format, width=int(args.width) // 8 if args.width else None,
             pv=None if args.guest is None else args.guest == "pv",
             device_model=not args.skip_qemu,
         )  # fmt: skip

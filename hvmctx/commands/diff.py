@@ -1,6 +1,6 @@
-"""Say what differs between two images or contexts, field by field; of two images with other
-layers around them, what is within. Exits with 0 if nothing does, 1 if something, 2 if one
-of them cannot be read to its end (what there is of it is compared)."""
+"""Show what differs between two images or contexts, field by field. Images with different
+layers around them are compared by what is inside. Exits with 0 if nothing differs, 1 if
+something does, 2 if an input cannot be read to its end (what is there is compared)."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import sys
 
 from hvmctx.commands import inputs
 from hvmctx.errors import UsageError
-from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from hvmctx.edit.diff import Difference
-    from hvmctx.image.image import Image
 
-HELP = "say what differs between two images or contexts, field by field"
-TROUBLE = 2
+__all__ = ["HELP", "UNREADABLE", "add_arguments", "run"]
+
+HELP = "show what differs between two images or contexts, field by field"
+UNREADABLE = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("first", metavar="A", help="an image or a context; - is standard input")
-    parser.add_argument("second", metavar="B", help="another")
+    parser.add_argument("second", metavar="B", help="the other one")
     parser.add_argument("--memory", action="store_true", help="compare page contents too")
     inputs.add_vmport_profile(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(args: Namespace) -> int:
+    from hvmctx.edit.diff import diff
     from hvmctx.files.opening import open_seekable
     from hvmctx.image.image import open_image
 
@@ -41,11 +42,12 @@ def run(args: Namespace) -> int:
         for name in (args.first, args.second)
     )
     with one, other:
-        found = (_as_json if args.form == "json" else _as_text)(_compare(one, other, args.memory))
+        write = _as_json if args.format == "json" else _as_text
+        found = write(diff(one, other, memory=args.memory))
     for image in (one, other):
         inputs.report(image)
     if not (one.complete and other.complete):
-        return TROUBLE
+        return UNREADABLE
     return 1 if found else 0
 
 
@@ -69,14 +71,3 @@ def _as_json(differences: Iterable[Difference]) -> int:
         sys.stdout.write(json.dumps(difference.as_dict()))
     sys.stdout.write("\n]\n" if number else "[]\n")
     return number
-
-
-def _compare(one: Image, other: Image, memory: bool) -> Iterator[Difference]:
-    from hvmctx.edit.diff import diff_contexts, diff_images
-
-    for image in (one, other):
-        if image.format == LEGACY:
-            image.raise_stopped()
-    if CONTEXT in (one.format, other.format):
-        return diff_contexts(one.context, other.context)
-    return diff_images(one, other, memory=memory)

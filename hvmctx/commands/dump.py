@@ -31,11 +31,16 @@ DEFAULTS = {
     "record": None,
     "all": False,
     "vmport_profile": None,
-    "form": "text",
+    "format": "text",
 }
 _OF_TEXT = ("release", "domid", "all")
 """Options that say how the text is to be, which the other forms know nothing of."""
 HELP = "print the HVM context in xen-hvmctx's own text, or as JSON or a table"
+EXAMPLES = (
+    "hvmctx dump guest.save  # what xen-hvmctx prints",
+    "hvmctx dump guest.save --record CPU/0 --all",
+    "hvmctx dump guest.save --format table",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -64,7 +69,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("text", "json", "ndjson", "table"),
-        dest="form",
         help="text, xen-hvmctx's own (default); json, which from-json takes; ndjson, a record a "
         "line; table, where each record is. --release, --domid and --all go with text only",
     )
@@ -83,21 +87,22 @@ def run(args: Namespace) -> int:
             inputs.report(image)
             print(f"hvmctx: {error}", file=sys.stderr)
             return 1
-        if args.form == "text":
+        if args.format == "text":
             from hvmctx.render.text import TextDialect
 
             dialect = TextDialect(
                 _release(args.release, image), show_all=args.all, vmport=_vmport(args, context)
             )
             sys.stdout.writelines(dialect.dump(context, domid=_domid(args), wanted=wanted))
-        elif args.form == "table":
+        elif args.format == "table":
             from hvmctx.render.record_table import as_table
 
             sys.stdout.writelines(as_table(context, wanted))
         else:
             from hvmctx.json_form.dump import as_json, as_ndjson
 
-            sys.stdout.writelines((as_json if args.form == "json" else as_ndjson)(context, wanted))
+            as_lines = as_json if args.format == "json" else as_ndjson
+            sys.stdout.writelines(as_lines(context, wanted))
         status = inputs.report(image)
         for text in _unmatched(filters, context):
             print(f"hvmctx: the context has no {text} record", file=sys.stderr)
@@ -113,8 +118,8 @@ def _check(args: Namespace) -> None:
     if args.domid is not None and not 0 <= args.domid <= _LAST_DOMID:
         raise UsageError(f"dump: --domid {args.domid}: a domain's id is 0 to {_LAST_DOMID}")
     idle = [f"--{name}" for name in _OF_TEXT if getattr(args, name) != DEFAULTS[name]]
-    if args.form != "text" and idle:
-        raise UsageError(f"dump: --format {args.form} does nothing with {', '.join(idle)}")
+    if args.format != "text" and idle:
+        raise UsageError(f"dump: --format {args.format} does nothing with {', '.join(idle)}")
 
 
 def _unmatched(filters: dict[str, Wanted], context: HvmContext) -> list[str]:

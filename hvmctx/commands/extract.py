@@ -1,4 +1,4 @@
-"""Take a payload out of an image: the HVM context, the device model's file, one record of
+"""Extract a payload from an image: the HVM context, the device model's file, one record of
 either the context or the streams, or (--what memory) the guest's memory."""
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-HELP = "take out the HVM context, the device model's file, a record, or the memory"
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "extract the HVM context, the device model's file, a record, or the memory"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,19 +20,20 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_output(parser)
     inputs.add_what(parser)
     parser.add_argument(
-        "--format", choices=("raw", "elf"), default="raw", dest="form",
-        help="for --what memory: raw, sparse (default), or an ELF core for gdb",
+        "--format", choices=("raw", "elf"), default="raw",
+        help="for --what memory: raw, a sparse file (default), or an ELF core for gdb",
     )  # fmt: skip
 
 
 def run(args: Namespace) -> int:
     if args.what == "memory":
         return _memory(args)
-    from hvmctx.edit.payloads import needs_page_data, take
+    from hvmctx.edit.editor import edit
+    from hvmctx.edit.payloads import needs_page_data
 
     again = needs_page_data(args.what)
     with inputs.open_seekable(args) if again else inputs.open_input(args) as image:
-        payload = take(image, args.what)
+        payload = edit(image).take(args.what)
         with replacing(args.output, force=args.force) as out:
             out.write(payload)
         return inputs.report(image)
@@ -42,5 +45,5 @@ def _memory(args: Namespace) -> int:
     inputs.whole_file(args.output, "extract", "memory is written with holes")
     with inputs.open_seekable(args) as image:
         with replacing(args.output, force=args.force) as out:
-            extract_memory(image, out, args.form)
+            extract_memory(image, out, args.format)
         return inputs.report(image)

@@ -15,10 +15,20 @@ if TYPE_CHECKING:
     from random import Random
 
     from hvmctx.fuzz.differential import Disagreement
-    from hvmctx.fuzz.targets import Target
+    from hvmctx.fuzz.target import Target
     from hvmctx.restore.host import Host
 
 HELP = "the restore-bounds fuzzer: run, campaign, diff, generate"
+EXAMPLES = (
+    "hvmctx fuzz run context guest.hvm",
+    "hvmctx fuzz run stream - < guest.xc",
+    "hvmctx fuzz campaign --target vmport --corpus corpus --executions 500",
+    "hvmctx fuzz campaign --target edit --corpus corpus --time 2s --jobs 2 --html edit.html",
+    "hvmctx fuzz diff --against c-reference --count 1000",
+    "hvmctx fuzz diff --kind context --count 20 --against 'command:hvmctx restore {}'",
+    "hvmctx fuzz generate --count 20 -o contexts",
+    "hvmctx fuzz generate --kind image --base guest.xc --release 4.17 --count 20 -o images",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Print values of an image or a bare context, a line each: numbers as 0x, bytes as hex.
+"""Print values of an image or a bare context, one per line: numbers with 0x, bytes as hex.
 A path is RECORD[/INSTANCE].FIELD, such as CPU/0.rip or HVM_PARAMS.STORE_PFN."""
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+__all__ = ["HELP", "add_arguments", "run"]
+
 HELP = "print single values: CPU/0.rip, HVM_PARAMS.17 ..."
 
 
@@ -21,10 +23,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.edit.paths import Editor
+    from hvmctx.edit.editor import edit
 
     with inputs.open_input(args) as image:
-        editor = Editor(image)
+        editor = edit(image)
         values = [editor.get(path) for path in args.paths]
         for value in values:
             sys.stdout.write((value.hex() if isinstance(value, bytes) else f"{value:#x}") + "\n")

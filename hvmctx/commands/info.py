@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 HELP = "describe an image: layers, guest, memory, records, device model"
+EXAMPLES = (
+    "hvmctx info guest.save",
+    "hvmctx info guest.save --records",
+    "hvmctx info - --format json < guest.save",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--records", action="store_true", help="list every header and record, with its offset"
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(args: Namespace) -> int:
@@ -26,7 +31,7 @@ def run(args: Namespace) -> int:
 
     with inputs.open_input(args) as image:
         description = describe(image, index=args.records)
-        if args.form == "json":
+        if args.format == "json":
             import json
 
             print(json.dumps(description, indent=1))

@@ -13,10 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterable
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.errors import FormatError
+    from hvmctx.files.opening import Target
 
 MOST_VCPUS = 0x10000
 """An instance has 16 bits."""
@@ -68,7 +69,7 @@ def read_file(path: str) -> bytes:
     """All of a file, or of standard input, as it is. Raises InputError, also for one without
     an end."""
     if path == "-":
-        return _read_all(path, file_of(path))
+        return _read_all(path, _standard_input())
     try:
         with open(path, "rb") as file:
             return _read_all(path, file)
@@ -98,7 +99,7 @@ def add_judged(parser: ArgumentParser) -> None:
         "--checkpointed", action="store_true", help="expect a checkpointed stream (Remus, COLO)"
     )
     parser.add_argument("--explain", metavar="RULE", help="print a rule, and nothing else")
-    parser.add_argument("--format", choices=("text", "json"), default="text", dest="form")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def check_judged(args: Namespace, command: str) -> bool:
@@ -121,11 +122,13 @@ def is_domid(text: str) -> bool:
     return decimal(text) is not None
 
 
-def file_of(path: str) -> Any:
+def file_of(path: str) -> str | BinaryIO:
     """What `open_source` takes for a path, or `-`. Raises InputError for a standard input
     that is closed."""
-    if path != "-":
-        return path
+    return _standard_input() if path == "-" else path
+
+
+def _standard_input() -> BinaryIO:
     if sys.stdin is None:
         raise InputError("standard input is closed")
     return sys.stdin.buffer
@@ -137,20 +140,20 @@ def whole_file(path: str, command: str, why: str) -> None:
         raise UsageError(f"{command}: {why}: -o takes a file")
 
 
-def no_domid(path: str, command: str) -> Any:
+def no_domid(path: str, command: str) -> str | BinaryIO:
     """What `open_source` takes for an INPUT that must be a file. Raises UsageError."""
     if is_domid(path):
         raise UsageError(f"{command} takes a file, not a DOMID; ./NAME for a file of digits")
     return file_of(path)
 
 
-def open_input(args: Namespace, **how: Any) -> Image:
+def open_input(args: Namespace, *, keep_words: bool = False) -> Image:
     """The image that INPUT names; a live domain's context counts as one."""
     target, layer = target_of(args)
-    return open_image(target, layer=layer, **how)
+    return open_image(target, layer=layer, keep_words=keep_words)
 
 
-def target_of(args: Namespace) -> tuple[Any, str | None]:
+def target_of(args: Namespace) -> tuple[Target, str | None]:
     """What `open_image` takes for INPUT: the target, and the layer if it is known."""
     if not is_domid(args.input):
         return file_of(args.input), args.layer

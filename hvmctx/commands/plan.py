@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 HELP = "plan a live migration: passes, pages sent again, downtime"
+EXAMPLES = (
+    "hvmctx plan 4GiB",
+    "hvmctx plan 4GiB --hot 64MiB@20000 --bandwidth 10Gbit",
+    "hvmctx plan 4GiB --hot 64MiB@20000 --policy 2014",
+)
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30,
           "ti": 1 << 40}  # fmt: skip

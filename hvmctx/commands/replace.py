@@ -1,33 +1,33 @@
-"""Write an image with another payload in it, all else as it was: the HVM context, the
-device model's file, or the body of one record."""
+"""Write an image with one payload replaced and everything else as it was: the HVM context,
+the device model's file, or the body of one record."""
 
 from __future__ import annotations
 
 from hvmctx.commands import inputs
-from hvmctx.files.output import replacing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-HELP = "put in another HVM context, device model's file, or record"
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "replace the HVM context, the device model's file, or a record"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
-    parser.add_argument("payload", metavar="FILE", help="what to put in")
+    parser.add_argument("payload", metavar="FILE", help="the new payload")
     inputs.add_output(parser)
     inputs.add_what(parser)
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.edit.payloads import put
-    from hvmctx.edit.splice import splice
+    from hvmctx.edit.editor import edit
 
     payload = inputs.read_file(args.payload)
     with inputs.open_seekable(args) as image:
-        edit = put(image, args.what, payload)
-        with replacing(args.output, force=args.force) as out:
-            splice(image.source, out, [edit])
+        editor = edit(image)
+        editor.put(args.what, payload)
+        editor.write(args.output, force=args.force)
         inputs.warn(image.problems)
     return 0

@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
 
     with inputs.open_input(args, keep_words=True) as image:
         verdict = judge_image(image, release, _host_of(args), checkpointed=args.checkpointed)
-    if args.form == "json":
+    if args.format == "json":
         import json
 
         print(json.dumps(verdict.as_dict(), indent=1))

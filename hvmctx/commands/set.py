@@ -1,6 +1,6 @@
-"""Write an image or a bare context with other values in it, all else as it was. A value is
-decimal or 0x; hex digits or "text" for bytes. Warns when Xen would take the context
-before, and not after."""
+"""Write an image or a bare context with some values changed and everything else as it was. A
+value is a number (decimal or 0x), or hex digits or "text" for bytes. Warns when Xen would
+refuse the changed context but not the original."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import sys
 
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.commands import inputs
-from hvmctx.errors import HvmctxError, UsageError
-from hvmctx.files.output import replacing
+from hvmctx.errors import HvmctxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from hvmctx.context.hvm_context import HvmContext
     from hvmctx.image.image import Image
 
-HELP = "write it with other values: CPU/0.rip=0x1000 ..."
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "write the image with other values: CPU/0.rip=0x1000 ..."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,55 +30,42 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.edit.paths import Editor
-    from hvmctx.edit.splice import splice
+    from hvmctx.edit.editor import edit
+    from hvmctx.edit.paths import split_setting
+    from hvmctx.edit.payloads import HVM_CONTEXT
 
+    settings = [split_setting(setting) for setting in args.settings]
     with inputs.open_seekable(args) as image:
-        editor = Editor(image)
-        before = image.context.to_bytes() if _touches_context(args.settings) else b""
-        for setting in args.settings:
-            path, equals, value = _split(setting)
-            if not equals:
-                raise UsageError(f"set: {setting}: expected PATH=VALUE")
+        editor = edit(image)
+        for path, value in settings:
             editor.set(path, value)
-        with replacing(args.output, force=args.force) as out:
-            splice(image.source, out, editor.edits())
+        if all(path.upper().startswith("HVM_PARAMS.") for path, _ in settings):
+            editor.write(args.output, force=args.force)
+            inputs.warn(image.problems)
+            return 0
+        changed = editor.context
+        after = changed.to_bytes()
+        editor.put(HVM_CONTEXT, after)  # so that it is not put together once more
+        editor.write(args.output, force=args.force)
         inputs.warn(image.problems)
-        if before:
-            _warn(image, before, editor.context.to_bytes())
+        _warn_of_vmport(image.context, changed)
+        _warn(image, after)
     return 0
 
 
-def _touches_context(settings: list[str]) -> bool:
-    return any(not setting.upper().startswith("HVM_PARAMS.") for setting in settings)
-
-
-def _split(setting: str) -> tuple[str, str, str]:
-    """At the first `=` outside of brackets: keys may hold one, values may hold all of these."""
-    inside = quoted = False
-    for at, letter in enumerate(setting):
-        if letter == '"' and inside:
-            quoted = not quoted
-        elif letter in "[]" and not quoted:
-            inside = letter == "["
-        elif letter == "=" and not inside:
-            return setting[:at], "=", setting[at + 1 :]
-    return setting, "", ""
-
-
-def _warn(image: Image, before: bytes, after: bytes) -> None:
+def _warn(image: Image, after: bytes) -> None:
+    """Where Xen would refuse the context, and would not before."""
     from hvmctx.restore.context import load
     from hvmctx.restore.host import Host
 
     release = image.release
-    _warn_of_vmport(before, after)
     try:
         host = Host.of_image(image, release)
     except HvmctxError as error:  # policies that cannot be read
-        print(f"hvmctx: warning: whether Xen would take it: {error}", file=sys.stderr)
+        print(f"hvmctx: warning: cannot tell whether Xen would accept it: {error}", file=sys.stderr)
         return
     refusal = load(after, host)
-    if not refusal.accepted and load(before, host).accepted:
+    if not refusal.accepted and load(image.context.to_bytes(), host).accepted:
         print(
             f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.where}: "
             f"{refusal.text} [{refusal.rule}]",
@@ -84,12 +73,10 @@ def _warn(image: Image, before: bytes, after: bytes) -> None:
         )
 
 
-def _warn_of_vmport(before: bytes, after: bytes) -> None:
+def _warn_of_vmport(before: HvmContext, after: HvmContext) -> None:
     """What is wrong with the VMPORT record and was not before; and that it was not of the
     profile in use, whose places then are not where the values went."""
-    from hvmctx.context.hvm_context import HvmContext
-
-    old, new = (HvmContext.parse(data).records(VMPORT_TYPECODE)[-1:] for data in (before, after))
+    old, new = (context.records(VMPORT_TYPECODE)[-1:] for context in (before, after))
     if not old or bytes(old[0].body) == bytes(new[0].body):
         return
     from hvmctx.abi import vmport
@@ -104,8 +91,8 @@ def _warn_of_vmport(before: bytes, after: bytes) -> None:
             print(f"hvmctx: warning: VMPORT: {finding.text} [{finding.rule}]", file=sys.stderr)
     if any(finding.severity == ERROR or finding.rule in _MISFIT for finding in known):
         print(
-            f"hvmctx: warning: VMPORT: the record was no {vmport.used().name} record before "
-            "(--vmport-profile says which one it is)",
+            f"hvmctx: warning: VMPORT: the record was not a {vmport.used().name} record before "
+            "(choose its profile with --vmport-profile)",
             file=sys.stderr,
         )
 

@@ -1,5 +1,5 @@
-"""Write an image without its page contents: small, shareable, dumps the same, restores to
-blank memory."""
+"""Write an image without its page contents: small and easy to share. It dumps the same, and
+restores with blank memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from hvmctx.files.output import replacing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+
+__all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "write the image without page contents"
 

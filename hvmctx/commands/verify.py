@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
 HELP = "check it: as the genuine verifier, as a restore would, or strictly"
-TROUBLE = 2
+UNREADABLE = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def run(args: Namespace) -> int:
         target, args.view, releases=releases, layer=layer, vcpus=args.vcpus,
         checkpointed=args.checkpointed, vmport=profile,
     )  # fmt: skip
-    if args.form == "json":
+    if args.format == "json":
         import json
 
         print(json.dumps([finding.as_dict() for finding in findings], indent=1))

@@ -151,6 +151,15 @@ class HvmContext:
             raise context.damage
         return context
 
+    def copy(self) -> HvmContext:
+        """Another with the same records, `tail` and `damage`: a change to the one is none to
+        the other. Nothing is parsed again."""
+        from copy import copy
+
+        context = HvmContext(map(copy, self.entries), self.tail, self.damage)
+        context.cut_descriptor = self.cut_descriptor
+        return context
+
     def decode(self) -> list[dict[str, Any] | None]:
         """`Record.fields` of every record in order, in one go; None for END and for types
         that are not declared."""

@@ -6,6 +6,7 @@ from ctypes import sizeof
 
 from hvmctx.abi import x86
 from hvmctx.abi.declare import RecordType
+from hvmctx.abi.fields import misfit
 from hvmctx.abi.registry import by_typecode, typecode_of
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.buffers import flat
@@ -207,6 +208,6 @@ def pack_descriptor(typecode: int, instance: int, length: int) -> bytes:
         ("instance", instance, 16),
         ("length", length, 32),
     ):
-        if not 0 <= value < 1 << width:
-            raise FieldError(f"{name} is a {width}-bit field: {value} does not fit")
+        if reason := misfit(name, value, width, text=str(value)):
+            raise FieldError(reason)
     return bytes(x86.hvm_save_descriptor(typecode, instance, length))

@@ -1,4 +1,4 @@
-"""VMPORT records taken apart and put together: `VmportState`, `unpack`, `pack`.
+"""VMPORT records taken apart and put together: `VmportState`.
 
 The body is fixed part, then packed_data: for each channel in order its send bytes, then
 each bucket's receive bytes, then the jumbo bucket's; then the guestinfo entries (u8
@@ -6,27 +6,31 @@ key_len, u8 val_len, key, value), then the jumbo entries (u8 key_len, u16 val_le
 value). Nothing is padded. `used_guestsize` counts the bytes of all entries, their heads
 included. Lengths of buffers and entries are in bytes. Source: as `abi.vmport`.
 
-`unpack` takes any bytes. A state that is packed again unchanged gives the very bytes it
-came from, also when their lengths disagree; a changed state gives what the patch's writer
-would write of it.
+`from_bytes` takes any bytes. A state that is unchanged gives the very bytes that it came
+from, also when their lengths disagree; a changed state gives what the patch's writer would
+write of it.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 
 from hvmctx.abi import vmport as abi
 from hvmctx.abi.declare import VMPORT_TYPECODE
-from hvmctx.abi.fields import Layout
+from hvmctx.abi.fields import Layout, misfit
 from hvmctx.abi.vmport import HEAD, HEAD_NUMBERS, VmportProfile
 from hvmctx.context.record import Record, pack_descriptor
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
+
+    from hvmctx.abi.fields import Slot
 
 _U32 = 0xFFFFFFFF
 
@@ -72,22 +76,70 @@ _of_control = itemgetter(*_PLACES)
 _of_channel = attrgetter(*CHANNEL_NUMBERS)
 
 
+@dataclass(init=False)
+class Slots:
+    """Guestinfo entries in the record's order: `pairs` is the list of (key, value), bytes
+    both. A key that is there twice stays there twice, and its last value is the one that
+    `slots[key]` gives and sets."""
+
+    pairs: list[tuple[bytes, bytes]]
+
+    def __init__(self, pairs: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.pairs = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.pairs)
+
+    def __contains__(self, key: object) -> bool:
+        return any(key == there for there, _ in self.pairs)
+
+    def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
+        """The last value of the key, or `default`."""
+        return next((value for there, value in reversed(self.pairs) if there == key), default)
+
+    def __getitem__(self, key: bytes) -> bytes:
+        """The last value of the key. Raises KeyError."""
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        """Replace the last value of the key where it stands, or add the key at the end."""
+        for at in reversed(range(len(self.pairs))):
+            if self.pairs[at][0] == key:
+                self.pairs[at] = (key, value)
+                return
+        self.pairs.append((key, value))
+
+    def __delitem__(self, key: bytes) -> None:
+        """Remove the key, however often it is there. Raises KeyError."""
+        if key not in self:
+            raise KeyError(key)
+        self.pairs = [pair for pair in self.pairs if pair[0] != key]
+
+
 @dataclass
 class VmportState:
-    """Everything that a VMPORT record carries. `guestinfo` and `guestinfo_jumbo` map keys
-    to values, bytes both, in the record's order.
+    """Everything that a VMPORT record carries.
 
     `unparsed` is a body too short for its fixed part, and all else is empty then; it is
-    None for a body that has one.
+    None for a body that has one. `origin` is the body that the state was read from; it
+    stands as long as the writer makes the same of the state as of what that body holds.
+
+    Methods that take a profile use the one in use (`abi.vmport.used`) where it is None.
     """
 
     ping_time: int = 0
     open_cookie: int = 0
     channels: list[Channel] = field(default_factory=list)
-    guestinfo: dict[bytes, bytes] = field(default_factory=dict)
-    guestinfo_jumbo: dict[bytes, bytes] = field(default_factory=dict)
+    guestinfo: Slots = field(default_factory=Slots)
+    guestinfo_jumbo: Slots = field(default_factory=Slots)
     unparsed: bytes | None = None
-    origin: Origin | None = field(default=None, repr=False, compare=False)
+    origin: bytes | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def empty(cls, profile: VmportProfile | None = None) -> VmportState:
@@ -99,13 +151,49 @@ class VmportState:
         ]
         return cls(channels=channels)
 
+    @classmethod
+    def from_bytes(
+        cls, body: bytes | bytearray | memoryview, profile: VmportProfile | None = None
+    ) -> VmportState:
+        """The state in a record's body (no descriptor). Never raises: what the body's
+        lengths claim and it does not hold is missing from the state, and kept in `origin`."""
+        profile = profile or abi.used()
+        body = bytes(body)
+        if len(body) < profile.fixed_size:
+            return cls(unparsed=body)
+        parts = Parts(body, profile)
+        state = cls(parts.head["ping_time"], parts.head["open_cookie"], origin=body)
+        state.channels = _channels_of(body, parts, profile)
+        for entry in parts.entries:
+            slots = state.guestinfo_jumbo if entry.jumbo else state.guestinfo
+            slots.pairs.append((entry.key, entry.value))
+        return state
 
-@dataclass(frozen=True)
-class Origin:
-    """The body that a state was unpacked from. It stands as long as the writer makes the
-    same of the state as of what the body unpacks to."""
+    def to_bytes(self, profile: VmportProfile | None = None, *, strict: bool = False) -> bytes:
+        """The body of a record with this state: its origin's where it is unchanged, else
+        what the patch's writer writes: buffer data capped to MAX * 4 bytes under the length
+        that was there, entries with an empty key left out.
 
-    body: bytes
+        Raises FieldError for a number that its field cannot hold, and for another count of
+        channels or buckets than the profile's. `strict` also refuses what the writer could
+        not have held: data beyond a buffer, lengths without their data, keys, values and
+        counts beyond the profile, a key twice, and an unchanged body that it would have
+        written otherwise (another version, bytes behind the last entry).
+        """
+        profile = profile or abi.used()
+        if strict:
+            _refuse_impossible(self, profile)
+        if self.unparsed is not None:
+            return self.unparsed
+        written = _write(self, profile)
+        origin = self.origin
+        if origin is None or len(origin) < profile.fixed_size:
+            return written
+        if origin != written and _write(self.from_bytes(origin, profile), profile) != written:
+            return written
+        if strict and origin != written:
+            raise FieldError("VMPORT: the writer does not write this state as its body has it")
+        return origin
 
 
 class Entry:
@@ -179,66 +267,26 @@ class Parts:
         return at, left
 
 
-def unpack(
-    body: bytes | bytearray | memoryview, profile: VmportProfile | None = None
-) -> VmportState:
-    """The state in a record's body (no descriptor). Never raises: what the body's lengths
-    claim and it does not hold is missing from the state, and kept for `pack`."""
-    profile = profile or abi.used()
-    body = bytes(body)
-    if len(body) < profile.fixed_size:
-        return VmportState(unparsed=body)
-    parts = Parts(body, profile)
-    head, values = parts.head, parts.values
-    state = VmportState(ping_time=head["ping_time"], open_cookie=head["open_cookie"])
-    state.origin = Origin(body)
+def _channels_of(body: bytes, parts: Parts, profile: VmportProfile) -> list[Channel]:
+    values = parts.values
     buffers = []
     for place, (start, there) in zip(profile.buffers, parts.buffers):
         claimed, index = values[place.length_at], values[place.index_at]
         data = body[start : start + there]
         buffers.append(Buffer(data, index) if there == claimed else Buffer(data, index, claimed))
     each = len(buffers) // profile.MAX_CHANS
-    for channel, first in enumerate(profile.channel_numbers):
-        control = values[first : first + len(abi.CONTROL_NUMBERS)]
-        send, *buckets, jumbo_recv = buffers[channel * each : (channel + 1) * each]
-        members = (*_of_control(control), send, buckets, jumbo_recv)
-        state.channels.append(Channel(*members))
-    for entry in parts.entries:
-        (state.guestinfo_jumbo if entry.jumbo else state.guestinfo)[entry.key] = entry.value
-    return state
-
-
-def pack(
-    state: VmportState, profile: VmportProfile | None = None, *, strict: bool = False
-) -> bytes:
-    """The body of a record with this state: its origin's where it is unchanged, else what
-    the patch's writer writes: buffer data capped to MAX * 4 bytes under the length that was
-    there, entries with an empty key left out.
-
-    Raises FieldError for a number that its field cannot hold, and for another count of
-    channels or buckets than the profile's. `strict` also refuses what the writer could not
-    have held: data beyond a buffer, lengths without their data, keys, values and counts
-    beyond the profile, and an unchanged body that it would have written otherwise (another
-    version, a key twice, bytes behind the last entry).
-    """
-    profile = profile or abi.used()
-    if strict:
-        _refuse_impossible(state, profile)
-    if state.unparsed is not None:
-        return state.unparsed
-    written = _write(state, profile)
-    if state.origin is not None:
-        body = state.origin.body
-        if len(body) >= profile.fixed_size and _write(unpack(body, profile), profile) == written:
-            if strict and body != written:
-                raise FieldError("VMPORT: the writer does not write this state as its body has it")
-            return body
-    return written
+    channels = []
+    for number, first in enumerate(profile.channel_numbers):
+        control = _of_control(values[first : first + len(abi.CONTROL_NUMBERS)])
+        send, *buckets, jumbo_recv = buffers[number * each : (number + 1) * each]
+        members: tuple[Any, ...] = (*control, send, buckets, jumbo_recv)
+        channels.append(Channel(*members))
+    return channels
 
 
 def to_record(state: VmportState, profile: VmportProfile | None = None) -> Record:
     """The state as a record of a context."""
-    return Record(VMPORT_TYPECODE, 0, pack(state, profile))
+    return Record(VMPORT_TYPECODE, 0, state.to_bytes(profile))
 
 
 def descriptor(body: bytes) -> bytes:
@@ -264,8 +312,8 @@ def _buffers(state: VmportState, profile: VmportProfile) -> list[Buffer]:
 
 def _write(state: VmportState, profile: VmportProfile) -> bytes:
     buffers = _buffers(state, profile)
-    keys = [(key, value) for key, value in state.guestinfo.items() if key]
-    jumbo = [(key, value) for key, value in state.guestinfo_jumbo.items() if key]
+    keys = [pair for pair in state.guestinfo if pair[0]]
+    jumbo = [pair for pair in state.guestinfo_jumbo if pair[0]]
     entries = b"".join(pack_entry(*pair) for pair in keys)
     entries += b"".join(pack_entry(*pair, jumbo=True) for pair in jumbo)
     head = {
@@ -298,10 +346,9 @@ def _write(state: VmportState, profile: VmportProfile) -> bytes:
 def _misfit(values: list[int], profile: VmportProfile) -> FieldError:
     """Which number does not fit its field: `struct` only says that one does."""
     for slot, value in zip(Layout.of(profile.packed).slots(), values):
-        if not isinstance(value, int) or not 0 <= value < 1 << slot.width:
-            return FieldError(
-                f"VMPORT.{slot.path} is a {slot.width}-bit field: {value!r} does not fit"
-            )
+        reason = misfit(f"VMPORT.{slot.path}", value, slot.width, text=repr(value))
+        if reason:
+            return FieldError(reason)
     return FieldError("VMPORT: a number does not fit its field")
 
 
@@ -337,7 +384,11 @@ def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
     ):
         if len(entries) > slots:
             raise FieldError(f"VMPORT: {len(entries)} {name} entries, {slots} slots")
-        for key, value in entries.items():
+        seen = set()
+        for key, value in entries:
+            if key in seen:
+                raise FieldError(f"VMPORT: {name}[{as_text(key)}] is there twice")
+            seen.add(key)
             if not 0 < len(key) <= profile.MAX_KEY_LEN or len(value) > values:
                 raise FieldError(
                     f"VMPORT: {name}[{as_text(key)}]: a key of {len(key)} and a value of "
@@ -375,14 +426,15 @@ def from_text(text: str) -> bytes:
     return bytes(out)
 
 
-def get_path(body: bytes, path: str, profile: VmportProfile | None = None) -> Any:
+def get_path(body: bytes, path: str, profile: VmportProfile | None = None) -> int | bytes:
     """What a path names in a body: a field (`ping_time`, `chans[0].cookie`: a number), or
     a value (`guestinfo["guestinfo.ip"]`, `guestinfo_jumbo["k"]`: bytes). Raises UsageError
     for a path that names nothing, MissingRecordError for a key that is not there."""
     profile = profile or abi.used()
     named = _key_of(path)
     if named is None:
-        return _slot(path, body, profile).get(body)
+        found: int | bytes = _slot(path, body, profile).get(body)
+        return found
     jumbo, key = named
     entry = _entry(body, profile, jumbo, key)
     if entry is None:
@@ -422,9 +474,35 @@ def set_path(
     size = HEAD.locate("used_guestsize")
     size.put(changed, size.get(body) + len(packed) - (end - start) & _U32)
     if entry is None:
-        count = HEAD.locate("used_guestinfo_jumbo" if jumbo else "used_guestinfo")
+        count = HEAD.locate(_COUNTS[jumbo])
         count.put(changed, count.get(body) + 1 & _U32)
     return bytes(changed)
+
+
+def remove_path(body: bytes, path: str, profile: VmportProfile | None = None) -> bytes:
+    """The body without the key that a path names (`guestinfo["k"]`), as often as it is there;
+    the counts follow. Raises UsageError for a field, MissingRecordError for a key that is not
+    there."""
+    profile = profile or abi.used()
+    named = _key_of(path)
+    if named is None:
+        raise UsageError(f"VMPORT.{path}: a field cannot be removed, only a key")
+    jumbo, key = named
+    entry = _entry(body, profile, jumbo, key)
+    if entry is None:
+        raise MissingRecordError(f"VMPORT.{path}: no such key")
+    size, count = HEAD.locate("used_guestsize"), HEAD.locate(_COUNTS[jumbo])
+    while entry is not None:
+        changed = bytearray(body[: entry.start] + body[entry.end :])
+        size.put(changed, size.get(body) - (entry.end - entry.start) & _U32)
+        count.put(changed, count.get(body) - 1 & _U32)
+        body = bytes(changed)
+        entry = _entry(body, profile, jumbo, key)
+    return body
+
+
+_COUNTS = ("used_guestinfo", "used_guestinfo_jumbo")
+"""Numbers of the head: how many entries there are, of either kind."""
 
 
 def _key_of(path: str) -> tuple[bool, bytes] | None:
@@ -434,7 +512,7 @@ def _key_of(path: str) -> tuple[bool, bytes] | None:
     return None
 
 
-def _slot(path: str, body: bytes, profile: VmportProfile) -> Any:
+def _slot(path: str, body: bytes, profile: VmportProfile) -> Slot:
     slot = Layout.of(profile.packed).locate(path)
     if slot.offset + slot.size > len(body):
         raise UsageError(f"VMPORT.{path} lies beyond the record's {len(body)} bytes")

@@ -14,8 +14,9 @@ from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import names_of
 from hvmctx.context.vmport import Parts, as_text
 from hvmctx.errors import HvmctxError
+from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages
-from hvmctx.stream.reader import LIBXC
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
-    from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
     from hvmctx.image.memory_map import Run
+
+__all__ = ["Difference", "diff", "diff_contexts", "diff_images"]
 
 _COMPARED = {
     (LIBXC, number)
@@ -39,7 +41,7 @@ _COMPARED = {
 _LONGEST = 32
 """Bytes of a difference that are shown."""
 _MOST = 1000
-"""Stretches of one body, or one page, that are told apart."""
+"""Stretches of one body, or one page, that are shown one by one."""
 _DEEPEST = 50
 
 
@@ -66,6 +68,34 @@ class Difference:
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""
         return {"path": self.path, "before": self.before, "after": self.after}
+
+
+def diff(
+    one: Image | HvmContext, other: Image | HvmContext, *, memory: bool = False
+) -> Iterator[Difference]:
+    """What differs between two images (`diff_images`), or where one of the two is a context,
+    bare or not, between their contexts (`diff_contexts`). Raises FormatError for a legacy
+    stream, which is to be converted first, and MissingRecordError for one of two contexts
+    that is not there.
+
+    >>> from hvmctx import open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     context = image.context.copy()
+    ...     context.vcpus[0].cpu.rax = 0x1234
+    ...     print(*diff(image, context))
+    CPU/0.rax: 0x0 -> 0x1234
+    """
+    for side in (one, other):
+        if isinstance(side, Image) and side.format == LEGACY:
+            side.raise_stopped()
+    if (
+        isinstance(one, Image)
+        and isinstance(other, Image)
+        and (CONTEXT not in (one.format, other.format))
+    ):
+        return diff_images(one, other, memory=memory)
+    contexts = (side.context if isinstance(side, Image) else side for side in (one, other))
+    return diff_contexts(*contexts)
 
 
 def diff_contexts(one: HvmContext, other: HvmContext) -> Iterator[Difference]:
@@ -151,13 +181,13 @@ def _value(path: str, value: int | bytes) -> str:
 def _bytes(path: str, one: bytes, other: bytes) -> Iterator[Difference]:
     """Every stretch of bytes that differ; what only one has, as a whole."""
     common = min(len(one), len(other))
-    at = told = 0
+    at = shown = 0
     while at < common:
         if one[at] == other[at]:
             at += 1
             continue
-        told += 1
-        if told > _MOST:
+        shown += 1
+        if shown > _MOST:
             where = f"{path}[{at:#x}:+{common - at}]"
             yield Difference(where, _shown(one[at:common]), _shown(other[at:common]))
             break
@@ -191,8 +221,8 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     for number, (before, after) in enumerate(zip(*buffers)):
         place = profile.buffers[number]
         yield from _bytes(f"{name} chans[{place.channel}].{place.name}", before, after)
-    behind = (body[parts.rest :] for body, parts in bodies)
-    yield from _bytes(f"{name} rest", *behind)
+    rests = (body[parts.rest :] for body, parts in bodies)
+    yield from _bytes(f"{name} rest", *rests)
 
 
 def _entries(parts: Parts) -> dict[str, str]:
@@ -226,7 +256,7 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
         yield from diff_contexts(contexts[0], contexts[1])
     elif contexts[0] is not contexts[1]:
         yield Difference(
-            "HVM_CONTEXT", *(None if context is None else "there" for context in contexts)
+            "HVM_CONTEXT", *(None if context is None else "present" for context in contexts)
         )
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
     from hvmctx.image.memory_map import Run
 
+__all__ = ["CONTROL", "CONTROL_OWNER", "CONTROL_TYPE", "ELF", "FORMS", "RAW", "extract_memory"]
+
 RAW, ELF = "raw", "elf"
 FORMS = (RAW, ELF)
 _PAGE = streams.PAGE_SIZE
@@ -42,7 +44,7 @@ def extract_memory(image: Image, out: BinaryIO, form: str = RAW) -> int:
     Raises UsageError for another form, MissingRecordError for an image without page data (a
     bare context is one) or, as ELF, without a context, FieldError for pfns that no guest has."""
     if form not in FORMS:
-        raise UsageError(f"memory comes out as {' or '.join(FORMS)}, not {form!r}")
+        raise UsageError(f"unknown form of memory {form!r}; expected {' or '.join(FORMS)}")
     runs = list(image.memory.populated())
     if runs and runs[-1].end >> streams.X86_PFN_BITS:
         raise FieldError(
@@ -59,10 +61,17 @@ def _raw(image: Image, out: BinaryIO, runs: list[Run]) -> int:
     for run in runs:
         if run.offset is not None:
             out.seek(run.pfn * _PAGE)
-            copy_range(image.source, run.offset, run.offset + run.count * _PAGE, out)
-            pages += run.count
+            pages += _copy(image, run, out)
     out.truncate(max((run.end for run in runs), default=0) * _PAGE)
     return pages
+
+
+def _copy(image: Image, run: Run, out: BinaryIO) -> int:
+    """The pages of a run to where `out` stands. How many they are."""
+    if run.offset is None:
+        return 0
+    copy_range(image.source, run.offset, run.offset + run.count * _PAGE, out)
+    return run.count
 
 
 def _elf(image: Image, out: BinaryIO, runs: list[Run]) -> int:
@@ -79,10 +88,7 @@ def _elf(image: Image, out: BinaryIO, runs: list[Run]) -> int:
     out.write(serialise_head(segments, notes))
     for stretch, segment in zip(stretches, segments):
         out.seek(segment.offset)
-        for run in stretch:
-            if run.offset is not None:
-                copy_range(image.source, run.offset, run.offset + run.count * _PAGE, out)
-                pages += run.count
+        pages += sum(_copy(image, run, out) for run in stretch)
     out.truncate(at)
     return pages
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import BinaryIO
 
+__all__ = ["Edit", "splice"]
+
 Edit = tuple[int, int, bytes]
 """Start and end of the bytes to replace, and what to put there."""
 

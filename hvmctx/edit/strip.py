@@ -7,10 +7,12 @@ restore needs; they go too. All else stays as it is, byte for byte.
 
 from __future__ import annotations
 
+import sys
+
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, LengthError, UnsupportedError, UsageError
 from hvmctx.files.opening import open_source
-from hvmctx.files.source import CHUNK, Source
+from hvmctx.files.source import Source
 from hvmctx.image.index import LARGEST_KEPT, cut_off
 from hvmctx.image.indexing import walk
 from hvmctx.stream.detect import ENOUGH, detect
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from hvmctx.files.opening import Target
+
+__all__ = ["Stripped", "strip"]
 
 _ALLOCATE_ONLY = bytes(
     streams.PAGE_XALLOC << 4 | top & 0xF if top >> 4 in streams.PAGE_TYPES_WITH_DATA else top
@@ -65,7 +69,7 @@ def strip(
             )  # fmt: skip
         if layer != CONTEXT:  # which has no pages to begin with
             if layer not in ("xl", "libxl", "libxc"):
-                raise UsageError(f"no layer is called {layer!r}")
+                raise UsageError(f"unknown layer {layer!r}; expected xl, libxl, libxc or context")
             for item in walk(source, StreamReader(layer)):
                 if isinstance(item, StreamRecord) and _is_page_data(item):
                     _strip_pages(source, item, out, keep_holes, done)
@@ -73,8 +77,7 @@ def strip(
                     out.write(item.raw)
                     source.copy(item.end - item.body_offset, out)  # the walk misses what is not
                 _refuse_legacy_inside(item)
-        while data := source.read(CHUNK):
-            out.write(data)
+        source.copy(sys.maxsize, out)
         source.raise_trouble()
     return done
 
@@ -105,7 +108,7 @@ def _strip_pages(
         raise error.moved(record.body_offset) from None
     if 8 * count > min(record.length, LARGEST_KEPT):
         raise LengthError(
-            "the count says more words than there can be", layer=LIBXC, offset=record.offset,
+            "the count is more words than the record can hold", layer=LIBXC, offset=record.offset,
             record=record.name, found=f"count {count}", expected="words within the record",
         )  # fmt: skip
     words = bytearray(source.read(8 * count))
@@ -115,7 +118,7 @@ def _strip_pages(
     expected = length_of(count, tops)
     if record.length != expected:
         raise LengthError(
-            "length, count and page types contradict", layer=LIBXC, offset=record.offset,
+            "length, count and page types do not match", layer=LIBXC, offset=record.offset,
             record=record.name, found=f"length {record.length}", expected=str(expected),
         )  # fmt: skip
     if count and not tops.translate(None, _ABSENT) and not keep_holes:

@@ -1,8 +1,8 @@
 """gzip and xz from the standard library, zstd and lz4 with the extra, over any source.
 
-Decompression is forward only, bounded in memory (a window of at most 256 MiB is accepted
-of xz and zstd), and what is damaged ends the source: its `trouble` is then a `FormatError`
-of the layer gzip, xz, zstd or lz4.
+Decompression goes forwards only and is bounded in memory: xz and zstd may ask for a window
+of at most 256 MiB. Damage ends the source, whose `trouble` is then a `FormatError` of the
+layer gzip, xz, zstd or lz4.
 """
 
 from __future__ import annotations
@@ -17,7 +17,22 @@ from hvmctx.files.source import PipeSource, Source
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Protocol
+
+    class _Library(Protocol):
+        """A decompressor of one member, as `lzma` and `lz4` have it. `decompress` returns at
+        most `max_length` bytes, and none may be due to more input being needed."""
+
+        @property
+        def needs_input(self) -> bool: ...
+        @property
+        def eof(self) -> bool: ...
+        @property
+        def unused_data(self) -> bytes | None: ...
+        def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+__all__ = ["decompressed"]
 
 _WINDOW = 1 << 28
 _CHUNK = 1 << 16
@@ -51,8 +66,8 @@ class _Gzip:
 
 
 class _Zstd:
-    """zstandard's decompressor with the interface of lzma's. It cannot bound its output,
-    so it is fed little by little: a block of four bytes gives 128 KiB at most."""
+    """zstandard's decompressor with the interface of lzma's. It cannot bound its output, so
+    it gets its input little by little: four bytes can make a block of 128 KiB, no more."""
 
     _PIECE = 256
 
@@ -83,15 +98,16 @@ class _Zstd:
         return bytes(self._inner.unused_data) + self._input
 
 
-def _xz() -> Any:
+def _xz() -> _Library:
     return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_WINDOW)
 
 
-def _lz4() -> Any:
-    return importlib.import_module("lz4.frame").LZ4FrameDecompressor()
+def _lz4() -> _Library:
+    decompressor: _Library = importlib.import_module("lz4.frame").LZ4FrameDecompressor()
+    return decompressor
 
 
-_FORMATS: dict[bytes, tuple[str, Callable[[], Any]]] = {
+_FORMATS: dict[bytes, tuple[str, Callable[[], _Library]]] = {
     b"\x1f\x8b": ("gzip", _Gzip),
     b"\xfd7": ("xz", _xz),
     b"\x28\xb5": ("zstd", _Zstd),
@@ -102,7 +118,7 @@ _FORMATS: dict[bytes, tuple[str, Callable[[], Any]]] = {
 class _Decompressor:
     """A file-like reader of the decompressed bytes. Members may follow one another."""
 
-    def __init__(self, source: Source, name: str, make: Callable[[], Any]) -> None:
+    def __init__(self, source: Source, name: str, make: Callable[[], _Library]) -> None:
         self._source = source
         self._name = name
         self._make = make
@@ -112,7 +128,8 @@ class _Decompressor:
         self.trouble: FormatError | None = None
 
     def read(self, count: int) -> bytes:
-        """Nothing more where the data are damaged: `trouble` then says how."""
+        """Up to `count` bytes; none at the end, or where the data are damaged: `trouble` then
+        says how."""
         if self.trouble is None:
             try:
                 return self._decompress(count)
@@ -132,7 +149,7 @@ class _Decompressor:
                     raise self._error(TruncatedError, "the compressed data end early")
             data, self._input = self._input, b""
             try:
-                out: bytes = self._inner.decompress(data, count)
+                out = self._inner.decompress(data, count)
             except Exception as error:  # each library has its own
                 raise self._error(FormatError, f"damaged compressed data ({error})") from error
             self._at_start = False
@@ -140,10 +157,10 @@ class _Decompressor:
                 return out
 
     def _next_member(self) -> bool:
-        rest = (self._inner.unused_data or b"").lstrip(b"\0")  # tapes and disks are padded
-        while not rest and (more := bytes(self._source.read(_CHUNK))):
-            rest = more.lstrip(b"\0")
-        self._input = rest
+        data = (self._inner.unused_data or b"").lstrip(b"\0")  # tapes and disks are padded
+        while not data and (more := bytes(self._source.read(_CHUNK))):
+            data = more.lstrip(b"\0")
+        self._input = data
         self._inner = self._make()
         self._at_start = True
         return bool(self._input)
@@ -157,7 +174,7 @@ class _Decompressor:
 
 class _DecompressedSource(PipeSource):
     def __init__(self, reader: _Decompressor, name: str, compression: str) -> None:
-        super().__init__(reader, name, owned=True)
+        super().__init__(reader, name, owned=reader)
         self.compression = compression
         self._reader = reader
 

@@ -1,7 +1,7 @@
-"""Stretches of one file into another.
+"""Parts of one file into another.
 
-Between real files the kernel copies (`copy_file_range`), and holes stay holes: page data
-never come into this process.
+Between regular files the kernel copies (`copy_file_range`), and holes stay holes: page data
+never enter this process.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+__all__ = ["copy_range"]
+
 
 def copy_range(source: Source, start: int, end: int, out: BinaryIO) -> None:
-    """Bytes `start` to `end` - 1 of a seekable source to where `out` stands: what is there
-    of them."""
+    """Copy bytes `start` to `end` - 1 of a seekable source, as many as there are, to where
+    `out` stands."""
     end = min(end, source.whole_size())
     first = source.start
     start = _copy_in_kernel(source, first + start, first + end, out) - first
@@ -31,9 +33,9 @@ def copy_range(source: Source, start: int, end: int, out: BinaryIO) -> None:
 
 
 def _copy_in_kernel(source: Source, start: int, end: int, out: BinaryIO) -> int:
-    """Of the source's file, as far as the kernel copies it: how far that is. Holes are
-    stepped over, since not every file system's `copy_file_range` keeps them (ext4's writes
-    zeroes)."""
+    """Copy as far as the kernel does it, and return how far that is; offsets are those of the
+    source's file. Holes are stepped over, as `copy_file_range` does not keep them on every
+    file system (on ext4 it writes zeroes)."""
     fileno = getattr(source, "fileno", None)
     if fileno is None or not hasattr(os, "copy_file_range") or end - start < CHUNK:
         return start
@@ -41,7 +43,7 @@ def _copy_in_kernel(source: Source, start: int, end: int, out: BinaryIO) -> int:
         out.flush()
         to = out.fileno()
         place = os.lseek(to, 0, os.SEEK_CUR)
-        if os.fstat(to).st_size > place:  # stepping over would leave what is there
+        if os.fstat(to).st_size > place:  # a hole would not clear what is there
             return start
         os.copy_file_range(fileno(), to, 0, start)  # refuses pipes and files that append
         try:
@@ -59,7 +61,7 @@ def _copy_in_kernel(source: Source, start: int, end: int, out: BinaryIO) -> int:
             if os.fstat(to).st_size < place:
                 os.ftruncate(to, place)
             out.seek(place)
-    except OSError:  # other file systems, pipes, old kernels: copied by hand
+    except OSError:  # other file systems, pipes, old kernels: the caller copies by hand
         pass
     return start
 

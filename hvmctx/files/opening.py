@@ -11,15 +11,21 @@ from hvmctx.files.source import CHUNK, BufferSource, FileSource, ObjectSource, P
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import BinaryIO, TypeGuard
 
-    Target = str | os.PathLike[str] | bytes | bytearray | memoryview | Any
+    from hvmctx.buffers import AnyBuffer, Buffer
+    from hvmctx.files.source import Readable
+
+    Target = str | os.PathLike[str] | AnyBuffer | Readable | Source
+    """What can be opened; an mmap counts as a buffer, from where it stands."""
+
+__all__ = ["is_compressed", "open_seekable", "open_source"]
 
 
 def open_source(target: Target) -> Source:
-    """A source over a path, a buffer (an mmap from where it stands), or a binary file object
-    (from where it stands; not closed); compressed data are decompressed on the way. A source
-    is taken as it is. Raises InputError."""
+    """A source over a path, a buffer, or a binary file object, which is read from where it
+    stands and not closed; compressed data are decompressed on the way. A source is taken as
+    it is. Raises InputError."""
     if isinstance(target, Source):
         return target
     if isinstance(target, (str, os.PathLike)):
@@ -28,7 +34,7 @@ def open_source(target: Target) -> Source:
         buffer = _buffer(target)
         if buffer is not None:
             source = BufferSource(buffer)
-        elif hasattr(target, "read"):
+        elif _is_readable(target):
             source = _open_object(target)
         else:
             raise InputError(f"cannot read from {type(target).__name__}")
@@ -46,7 +52,7 @@ def open_source(target: Target) -> Source:
 
 def open_seekable(target: Target) -> Source:
     """As `open_source`, but what can be read only once is first written to a temporary
-    file that vanishes when closed. Raises InputError when that has no room, too."""
+    file that vanishes when closed. Raises InputError, also when there is no room for it."""
     source = open_source(target)
     if source.seekable:
         return source
@@ -66,21 +72,21 @@ def open_seekable(target: Target) -> Source:
             ) from error
 
 
-def _buffer(target: Any) -> memoryview | None:
+def _buffer(target: AnyBuffer | Readable) -> memoryview | None:
     try:
-        view = memoryview(target)
+        view = memoryview(target)  # type: ignore[arg-type]  # it raises for what is none
     except (TypeError, ValueError):  # no buffer, or a closed one
         return None
-    return view[target.tell() :] if hasattr(target, "tell") else view
+    tell = getattr(target, "tell", None)  # an mmap's
+    return view if tell is None else view[tell() :]
 
 
 _COMPRESSED = (b"\x1f\x8b", b"\xfd7zX", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 """What gzip, xz, zstd and lz4 files start with; no Xen format starts so."""
 
 
-def is_compressed(head: bytes | bytearray | memoryview) -> bool:
-    """Whether an input that starts with these bytes is one that `open_source` looks
-    through."""
+def is_compressed(head: Buffer) -> bool:
+    """Whether `open_source` would decompress an input that starts with these bytes."""
     return bytes(head[:4]).startswith(_COMPRESSED)
 
 
@@ -97,20 +103,20 @@ def _open_path(path: str) -> Source:
             raise InputError(f"{path}: is a directory")
         if stat.S_ISREG(kind) or stat.S_ISBLK(kind):
             return FileSource(fd, path)
-        return PipeSource(os.fdopen(fd, "rb", buffering=0), path, owned=True)
+        file = os.fdopen(fd, "rb", buffering=0)
+        return PipeSource(file, path, owned=file)
     except BaseException:
         os.close(fd)
         raise
 
 
-def _open_object(file: Any) -> Source:
+def _open_object(file: Readable) -> Source:
     name = str(getattr(file, "name", "file object"))
     try:
         source = _by_descriptor(file, name)
         if source is not None:
             return source
-        seekable = bool(file.seekable()) if hasattr(file, "seekable") else False
-        source = ObjectSource(file) if seekable else PipeSource(file, name)
+        source = ObjectSource(file) if _is_seekable(file) else PipeSource(file, name)
         probe = file.read(0)
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
@@ -119,9 +125,18 @@ def _open_object(file: Any) -> Source:
     return source
 
 
-def _by_descriptor(file: Any, name: str) -> Source | None:
-    """A regular file that Python has opened: its descriptor takes offsets, and reads no
-    more than it is asked for, unlike a buffered object."""
+def _is_readable(target: object) -> TypeGuard[Readable]:
+    return hasattr(target, "read")
+
+
+def _is_seekable(file: Readable) -> TypeGuard[BinaryIO]:
+    seekable = getattr(file, "seekable", None)
+    return seekable is not None and bool(seekable())
+
+
+def _by_descriptor(file: Readable, name: str) -> Source | None:
+    """A regular file that Python has opened, by its descriptor: that takes offsets, and does
+    not read ahead as a buffered object does."""
     if not isinstance(file, (io.FileIO, io.BufferedReader, io.BufferedRandom)):
         return None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode) or not file.readable():

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO, NoReturn
 
+__all__ = ["STDOUT", "replacing"]
+
 STDOUT = "-"
 _numbers = count()
 
 
 @contextmanager
 def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
-    """A binary file that becomes `path` when the block ends, and vanishes when it raises.
-    `-` is standard output; a device or a FIFO is written to as it is, and where a link
-    points to is what is replaced. Raises InputError: when `path` exists and not `force`,
-    or for what the system says of it."""
+    """A binary file that becomes `path` when the block ends, and vanishes if it raises. `-` is
+    standard output; a device or a FIFO is written to directly; of a link, the file that it
+    points to is replaced. Raises InputError if `path` exists without `force`, or if the
+    system refuses it."""
     if path == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -37,7 +39,7 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
     if not force and not _swallows(path):
         _refuse_existing(path)
     if os.path.exists(path) and not os.path.isfile(path):
-        with _said_of(path), open(path, "wb") as stream:
+        with _naming(path), open(path, "wb") as stream:
             yield stream
         return
     if os.path.islink(path):
@@ -49,7 +51,7 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     try:
-        with _ending_in_order(), _said_of(path):
+        with _ending_in_order(), _naming(path):
             with file:
                 yield file
                 file.flush()
@@ -73,14 +75,14 @@ def _like(path: str, fd: int) -> None:
 
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """A polite kill ends the block as an exception, so that nothing stays behind. In the
-    main thread; handlers of others are left alone."""
+    """SIGTERM and SIGHUP end the block with an exception, so that no temporary file is left.
+    Only in the main thread, and only where nobody else handles them."""
     import signal
 
     old = []
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
-            with suppress(ValueError):  # another thread than the main one
+            with suppress(ValueError):  # not in the main thread
                 old.append((number, signal.signal(number, _end)))
     try:
         yield
@@ -94,8 +96,8 @@ def _end(number: int, _: object) -> NoReturn:
 
 
 @contextmanager
-def _said_of(path: str) -> Iterator[None]:
-    """What the system refuses, as an InputError that names the file."""
+def _naming(path: str) -> Iterator[None]:
+    """An error of the system as an InputError that names the file."""
     try:
         yield
     except BrokenPipeError:
@@ -123,7 +125,7 @@ def _rename(temporary: str, path: str, force: bool) -> None:
         os.replace(temporary, path)
         return
     try:
-        os.link(temporary, path)  # unlike a rename it fails where a file has appeared
+        os.link(temporary, path)  # unlike a rename it fails if a file has appeared there
     except FileExistsError:
         _refuse_existing(path)
         raise

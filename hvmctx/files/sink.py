@@ -10,15 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import BinaryIO
 
-    Buffer = bytes | bytearray | memoryview
+    from hvmctx.buffers import Buffer
+
+__all__ = ["Nowhere", "Sink"]
 
 _MOST_BUFFERS = 512
-"""As many buffers go into one `writev`; the least that a system must take is 16, Linux
-takes 1024."""
+"""In one `writev`: a system must take 16 at least, Linux takes 1024."""
 
 
 class Sink:
-    """Writes buffers to a binary file, whole or with an OSError. `written` counts bytes.
+    """Writes buffers to a binary file, all of them or with an OSError. `written` counts bytes.
     The buffers may be reused as soon as `write` returns."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -47,23 +48,23 @@ class Sink:
             done = os.writev(fd, buffers)
             left -= done
             if left:
-                buffers = _rest(buffers, done)
+                buffers = _unwritten(buffers, done)
 
 
-def _rest(buffers: Iterable[Buffer], done: int) -> list[Buffer]:
-    """What is left of buffers when `done` bytes of them have been written."""
-    rest: list[Buffer] = []
+def _unwritten(buffers: Iterable[Buffer], done: int) -> list[Buffer]:
+    """What is left of buffers of which `done` bytes have been written."""
+    left: list[Buffer] = []
     for buffer in buffers:
         if done >= len(buffer):
             done -= len(buffer)
             continue
-        rest.append(memoryview(buffer)[done:] if done else buffer)
+        left.append(memoryview(buffer)[done:] if done else buffer)
         done = 0
-    return rest
+    return left
 
 
 class Nowhere(Sink):
-    """Counts, and writes nothing: for planning."""
+    """Counts without writing, to plan."""
 
     def __init__(self) -> None:
         self.written = 0

@@ -1,8 +1,7 @@
 """Where bytes come from: files by offset, pipes in one pass, buffers without copying.
 
 A `Source` is read forwards: `read`, `skip`, `position`. One that is `seekable` also
-answers `read_at`. No call allocates by a length that the input claims: what is not there
-is not allocated.
+answers `read_at`. No call allocates what the input only claims to have.
 """
 
 from __future__ import annotations
@@ -10,21 +9,41 @@ from __future__ import annotations
 import os
 import stat
 
-from hvmctx.buffers import flat
+from hvmctx.buffers import Buffer, flat
 from hvmctx.errors import HvmctxError, InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO
+    from types import TracebackType
+    from typing import BinaryIO, Protocol
 
     from hvmctx.errors import FormatError
+
+    class Readable(Protocol):
+        """A binary file object, as far as a source needs one: `read` returns no bytes at
+        the end, and None where a descriptor that does not block has nothing yet. What it
+        also has of `name`, `fileno`, `seekable`, `tell` and `seek` is used."""
+
+        def read(self, count: int, /) -> bytes | None: ...
+
+    class Closable(Readable, Protocol):
+        """One that the source may close."""
+
+        def close(self) -> object: ...
+
+
+__all__ = ["CHUNK", "BufferSource", "FileSource", "ObjectSource", "PipeSource", "Source"]
 
 CHUNK = 1 << 20
 """Most bytes asked of a pipe at once, and held while discarding."""
 
 
 class Source:
-    """Base of all sources: what a seekable source does with `read_at` alone."""
+    """Base of all sources: all that a seekable one does follows from `read_at`.
+
+    `position` is the offset of the next byte to be read; `size` is None where it is not known
+    before the end; `compression` is gzip, xz, zstd, lz4 or empty.
+    """
 
     seekable = True
     name = "input"
@@ -50,20 +69,21 @@ class Source:
     def whole_size(self) -> int:
         """How many bytes there are. Raises InputError for a source that is not seekable."""
         if self.size is None:
-            raise self._once()
+            raise self._not_twice()
         return self.size
 
-    def _once(self) -> InputError:
+    def _not_twice(self) -> InputError:
         return InputError(f"{self.name}: cannot be read twice")
 
     @property
     def trouble(self) -> FormatError | None:
-        """What ended the source early: of compressed data that are damaged, what comes
-        before the damage is read as if that were all."""
+        """The error that ended the source early. What comes before the damage in compressed
+        data is read as if it were all."""
         return None
 
     def raise_trouble(self) -> None:
-        """Raise it, where somebody wants all or nothing. Looks whether there is more."""
+        """Raise `trouble`, for a caller that wants all or nothing. Reads ahead by a byte, as
+        damage shows only when it is reached."""
         self.peek(1)
         if self.trouble is not None:
             raise self.trouble
@@ -96,7 +116,12 @@ class Source:
     def __enter__(self) -> Source:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -105,7 +130,7 @@ class BufferSource(Source):
 
     name = "buffer"
 
-    def __init__(self, buffer: bytes | bytearray | memoryview) -> None:
+    def __init__(self, buffer: Buffer) -> None:
         self._view = memoryview(flat(memoryview(buffer)))
         super().__init__(len(self._view))
 
@@ -154,7 +179,7 @@ class FileSource(Source):
 
 
 class ObjectSource(Source):
-    """A seekable object that only acts like a file, from where it stood when given."""
+    """A seekable file object without a descriptor, from where it stands when given."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -174,12 +199,13 @@ class ObjectSource(Source):
 
 
 class PipeSource(Source):
-    """A file object read once, forwards. What is skipped is read in bounded pieces and
-    dropped."""
+    """A file object read once, forwards. What is skipped is read in pieces of at most CHUNK
+    and dropped."""
 
     seekable = False
 
-    def __init__(self, file: Any, name: str, *, owned: bool = False) -> None:
+    def __init__(self, file: Readable, name: str, *, owned: Closable | None = None) -> None:
+        """`owned` is what `close` closes."""
         self.name = name
         self._file = file
         self._owned = owned
@@ -188,7 +214,7 @@ class PipeSource(Source):
         self.size = None
 
     def read_at(self, offset: int, count: int) -> bytes:
-        raise self._once()
+        raise self._not_twice()
 
     def peek(self, count: int) -> bytes:
         if len(self._ahead) < count:
@@ -212,13 +238,13 @@ class PipeSource(Source):
         return count - left
 
     def close(self) -> None:
-        if self._owned:
-            self._file.close()
+        if self._owned is not None:
+            self._owned.close()
 
 
-def _read_up_to(file: Any, count: int, name: str) -> bytes:
-    """`count` bytes, fewer at the end of the file; pieces of at most CHUNK, so that a
-    claimed count costs nothing."""
+def _read_up_to(file: Readable, count: int, name: str) -> bytes:
+    """`count` bytes, fewer at the end of the file; in pieces of at most CHUNK, so that a
+    count that is only claimed costs nothing."""
     pieces: list[bytes] = []
     have = 0
     try:
@@ -243,7 +269,7 @@ def _read_up_to(file: Any, count: int, name: str) -> bytes:
         raise InputError(f"{name}: {error}") from error
 
 
-def _wait_for(file: Any) -> None:
+def _wait_for(file: Readable) -> None:
     from select import select
 
-    select([file], [], [])
+    select([file], [], [])  # type: ignore[type-var]  # what gives None has a descriptor

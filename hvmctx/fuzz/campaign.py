@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 from hvmctx.fuzz.corpus import Corpus
 from hvmctx.fuzz.minimise import minimise
-from hvmctx.fuzz.targets import TARGETS, Target
+from hvmctx.fuzz.target import Target
+from hvmctx.fuzz.targets import TARGETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

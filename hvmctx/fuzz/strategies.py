@@ -18,7 +18,7 @@ from hvmctx.abi.registry import by_name
 from hvmctx.abi.releases import NEWEST, Release
 from hvmctx.abi.streams import HVM_PARAM_CONSOLE_PFN, HVM_PARAM_STORE_PFN
 from hvmctx.abi.vmport import VmportProfile, used
-from hvmctx.context.vmport import VmportState, descriptor, pack
+from hvmctx.context.vmport import VmportState, descriptor
 from hvmctx.fuzz.contexts import any_record, mutate_context, valid_context
 from hvmctx.fuzz.streams import mutate_stream, valid_stream
 from hvmctx.fuzz.vmport import mutate_record, random_record, random_state
@@ -62,7 +62,7 @@ def vmport_records(
     rng, profile = draw(_randoms), profile or used()
     if not valid:
         return random_record(rng, profile)
-    body = pack(random_state(rng, profile), profile)
+    body = random_state(rng, profile).to_bytes(profile)
     return descriptor(body) + body
 
 

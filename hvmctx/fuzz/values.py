@@ -1,4 +1,4 @@
-"""Values around the bounds of a field: of its width alone, and those that a rule aims at."""
+"""Values around the bounds of a field, and edits of bytes that know no format."""
 
 from __future__ import annotations
 
@@ -36,3 +36,18 @@ def of_slot(slot: Slot, rng: random.Random) -> int | bytes:
     if slot.signed and value >> bits - 1:
         value -= 1 << bits
     return value
+
+
+def edit_bytes(data: bytes, rng: random.Random) -> bytes:
+    """A few bytes put in, cut out, or changed: what knows no format."""
+    made = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        at = rng.randrange(len(made) + 1)
+        kind = rng.randrange(3)
+        if kind == 0:
+            made[at:at] = rng.randbytes(rng.randrange(1, 4))
+        elif kind == 1:
+            del made[at : at + rng.randrange(1, 9)]
+        elif at < len(made):
+            made[at] = rng.choice((0, 0xFF, made[at] ^ 1 << rng.randrange(8)))
+    return bytes(made)

@@ -8,7 +8,7 @@ import struct
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.vmport import HEAD, PROTO_RPCI, PROTO_TCLO, VmportProfile
 from hvmctx.abi.x86 import DESCRIPTOR, hvm_save_descriptor
-from hvmctx.context.vmport import Buffer, Parts, VmportState, descriptor, pack
+from hvmctx.context.vmport import Buffer, Parts, VmportState, descriptor
 from hvmctx.fuzz.values import around
 
 TYPE_CHECKING = False
@@ -51,7 +51,7 @@ def random_state(rng: random.Random, profile: VmportProfile) -> VmportState:
 def random_record(rng: random.Random, profile: VmportProfile) -> bytes:
     """A record of a random state, as often as not with lengths and counts around every
     bound, cut, or with wrong bytes; descriptor included."""
-    body = bytearray(pack(random_state(rng, profile), profile))
+    body = bytearray(random_state(rng, profile).to_bytes(profile))
     for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
         mutate_body(rng, body, profile)
     record = descriptor(bytes(body)) + bytes(body)

@@ -23,12 +23,12 @@ from hvmctx.abi.forms import (
     Hex,
     Listed,
     Members,
+    Number,
     Object,
     OneOf,
     Row,
     Text,
     Words,
-    form_of,
     structure_of,
 )
 from hvmctx.abi.streams import LIBXC, LIBXL, XL, record_name
@@ -89,7 +89,7 @@ def _part_form(part: Any) -> Form:
         return Listed(Listed(Hex(), 2))
     if isinstance(part, body.Rest):
         return Hex()
-    return Hex(sizeof(part)) if body.is_bytes(part) else form_of(part)
+    return Hex(sizeof(part)) if body.is_bytes(part) else Number(8 * sizeof(part))
 
 
 @modelled("header")

@@ -3,8 +3,7 @@ accepts what from-json does, but for counts and names that do not go with what t
 beside (`checked.Disagreement`), which no schema can tell. A line of dump --format ndjson is one
 of its `$defs/line`.
 
-The shipped copy, `hvmctx/data/hvmctx.schema.json`, is made by
-`python -m hvmctx.json_form.schema`.
+The shipped copy, `hvmctx/data/hvmctx.schema.json`, is made by `make generate`.
 """
 
 from __future__ import annotations
@@ -211,7 +210,3 @@ def schema() -> dict[str, Any]:
 def text() -> str:
     """The shipped file's contents."""
     return json.dumps(schema(), indent=1) + "\n"
-
-
-if __name__ == "__main__":
-    PATH.write_text(text())

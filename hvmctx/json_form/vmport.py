@@ -6,14 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hvmctx.abi.vmport import VmportProfile
-from hvmctx.context.vmport import (
-    CHANNEL_NUMBERS,
-    Buffer,
-    Channel,
-    Origin,
-    VmportState,
-    pack,
-)
+from hvmctx.context.vmport import CHANNEL_NUMBERS, Buffer, Channel, Slots, VmportState
 from hvmctx.errors import FieldError, InputError
 
 try:
@@ -78,6 +71,10 @@ def _numbers(channel: Channel | ChannelModel) -> dict[str, Any]:
     return {name: getattr(channel, name) for name in CHANNEL_NUMBERS}
 
 
+def _slots(pairs: list[list[str]]) -> Slots:
+    return Slots((bytes.fromhex(key), bytes.fromhex(value)) for key, value in pairs)
+
+
 @dataclass
 class VmportModel(DataClassJsonMixin):
     """`guestinfo` is a list of (key, value), so that their order survives any reader.
@@ -97,10 +94,10 @@ class VmportModel(DataClassJsonMixin):
             state.ping_time,
             state.open_cookie,
             [ChannelModel.of(channel) for channel in state.channels],
-            [[key.hex(), value.hex()] for key, value in state.guestinfo.items()],
-            [[key.hex(), value.hex()] for key, value in state.guestinfo_jumbo.items()],
+            [[key.hex(), value.hex()] for key, value in state.guestinfo],
+            [[key.hex(), value.hex()] for key, value in state.guestinfo_jumbo],
             None if state.unparsed is None else state.unparsed.hex(),
-            None if state.origin is None else state.origin.body.hex(),
+            None if state.origin is None else state.origin.hex(),
         )
 
     @classmethod
@@ -119,18 +116,18 @@ class VmportModel(DataClassJsonMixin):
                 self.ping_time,
                 self.open_cookie,
                 [channel.to_channel() for channel in self.channels],
-                {bytes.fromhex(key): bytes.fromhex(value) for key, value in self.guestinfo},
-                {bytes.fromhex(key): bytes.fromhex(value) for key, value in self.guestinfo_jumbo},
+                _slots(self.guestinfo),
+                _slots(self.guestinfo_jumbo),
                 None if self.unparsed is None else bytes.fromhex(self.unparsed),
                 self._origin(),
             )
-            pack(state, profile)
+            state.to_bytes(profile)
         except (ValueError, TypeError, AttributeError) as error:
             raise FieldError(f"not the JSON form of a VMPORT state: {error}") from None
         return state
 
-    def _origin(self) -> Origin | None:
-        return None if self.origin is None else Origin(bytes.fromhex(self.origin))
+    def _origin(self) -> bytes | None:
+        return None if self.origin is None else bytes.fromhex(self.origin)
 
 
 def to_dict(state: VmportState) -> dict[str, Any]:

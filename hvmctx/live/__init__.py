@@ -1,1 +1,1 @@
-"""Floor 5: a running Xen, through its own libraries."""
+"""A running Xen, through its own libraries."""

@@ -1,7 +1,7 @@
 """The context of a running domain, through libxenctrl.
 
 Calls `xc_interface_open`, `xc_domain_hvm_getcontext` and `xc_interface_close`, whose
-signatures are the same in every release since 4.1.
+signatures have been the same since Xen 4.1 (tools/include/xenctrl.h).
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import os
 from hvmctx.errors import InputError
 from hvmctx.image.image import LARGEST_CONTEXT
 
+__all__ = ["LIBRARY_VARIABLE", "domain_context"]
+
 LIBRARY_VARIABLE = "HVMCTX_LIBXENCTRL"
-"""Environment variable that names the library to load instead of looking for it."""
+"""The environment variable with the path of the library, which is else looked for."""
 
 _PLACES = (
     "/usr/lib/*/libxenctrl.so.*",
@@ -24,12 +26,13 @@ _PLACES = (
     "/usr/local/lib*/libxenctrl.so.*",
 )
 _LARGEST_DOMID = 0x7FEF
-"""Ids above are reserved for special domains (DOMID_FIRST_RESERVED is 0x7ff0)."""
+"""Higher ids are reserved for special domains (DOMID_FIRST_RESERVED is 0x7ff0)."""
 
 
 def domain_context(domid: int) -> bytes:
-    """The save context of domain `domid`, as the hypervisor gives it now. The domain should
-    be paused, or its vcpus differ in age. Raises InputError with the reason."""
+    """The save context of domain `domid`, as the hypervisor makes it now. The domain should
+    be paused; if it runs, its vcpus are not all of the same moment. Raises InputError with
+    the reason."""
     if domid > _LARGEST_DOMID:
         raise InputError(f"domain {domid}: no domain has an id above {_LARGEST_DOMID}")
     library = _library()

@@ -12,7 +12,7 @@ from hvmctx.abi import x86
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, Slot
 from hvmctx.abi.releases import CPU_COMPAT_SIZE, NEWEST, Release
-from hvmctx.render import lines as tables
+from hvmctx.render import dialects
 from hvmctx.render.cformat import CFormat
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
-    from hvmctx.render.lines import Lines
+    from hvmctx.render.dialects import Lines
 
     Getter = Callable[[bytes], "int | str"]
 
@@ -95,7 +95,7 @@ class TextDialect:
     def _understands(self, known: RecordType) -> bool:
         if known.typecode == VMPORT_TYPECODE:
             return self.show_all or self.vmport is not None
-        return self.show_all or _pick(tables.LINES.get(known.name, {}), self.release) is not None
+        return self.show_all or _pick(dialects.LINES.get(known.name, {}), self.release) is not None
 
     def _lines(self, known: RecordType) -> list[Callable[[bytes], str]]:
         lines = self._compiled.get(known.name)
@@ -105,7 +105,7 @@ class TextDialect:
         return lines
 
     def _compile(self, known: RecordType) -> list[Callable[[bytes], str]]:
-        shown = _pick(tables.LINES.get(known.name, {}), self.release) or ()
+        shown = _pick(dialects.LINES.get(known.name, {}), self.release) or ()
         lines: list[Callable[[bytes], str]] = _lines_of(shown, known.layout)
         if known is x86.CPU:
             lines.append(self._fpu_block)
@@ -114,9 +114,9 @@ class TextDialect:
     def _compile_all(self, known: RecordType) -> list[Callable[[bytes], str]]:
         """The tool's lines, or the first that any release had; behind them whatever these
         leave of the record."""
-        by_release = tables.LINES.get(known.name, {})
+        by_release = dialects.LINES.get(known.name, {})
         shown = _pick(by_release, self.release) or next(iter(by_release.values()), ())
-        shown += tables.EXTRA_LINES.get(known.name, ())
+        shown += dialects.EXTRA_LINES.get(known.name, ())
         fpu = self._fpu_lines(known)
         named = _unshown(known.layout, shown + fpu)
         return [
@@ -127,15 +127,15 @@ class TextDialect:
         ]
 
     def _fpu_lines(self, known: RecordType) -> Lines:
-        area = tables.FPU_AREAS.get(known.name)
+        area = dialects.FPU_AREAS.get(known.name)
         if area is None:
             return ()
-        lines: Lines = _pick(tables.FPU_LINES, self.release)
+        lines: Lines = _pick(dialects.FPU_LINES, self.release)
         return tuple((text, args.replace("#", area)) for text, args in lines)
 
     def _fpu_block(self, body: bytes) -> str:
         flags = int.from_bytes(body[_FLAGS : _FLAGS + 4], "little")
-        conditional = self.release.since(tables.FPU_CONDITIONAL_SINCE)
+        conditional = self.release.since(dialects.FPU_CONDITIONAL_SINCE)
         if conditional and not flags & x86.XEN_X86_FPU_INITIALISED:
             return ""
         if self._fpu is None:
@@ -230,15 +230,17 @@ def _unshown(layout: Layout, shown: Lines) -> list[_Named]:
             bits = _bits(layout.locate(path))
             told, in_words = (told, in_words | bits) if choice else (told | bits, in_words)
     lines = []
-    for path, field in layout.places():
-        slot = layout.locate(path)
+    places = [
+        (leaf, slot) for leaf in layout.leaves() if not leaf.alternate for slot in leaf.slots()
+    ]
+    for leaf, slot in places:
         bits = _bits(slot)
         untold = bits & ~told
         if not untold:
             continue
         if not untold & ~in_words:
             lines.append(_Named(slot, _WORDS))
-        elif untold == bits and not field.is_reserved:
+        elif untold == bits and not leaf.is_reserved:
             lines.append(_Named(slot))
         elif untold == bits or not slot.is_bytes:
             lines.append(_Named(slot, _NOTHING))
@@ -270,10 +272,10 @@ def _rest_lines(known: RecordType, record: Record) -> list[str]:
     rest = record.rest
     if not rest:
         return []
-    if known.name not in tables.REST_LINES or known.rest is None:
+    if known.name not in dialects.REST_LINES or known.rest is None:
         return _hex(rest, known.size)
     layout = Layout.of(known.rest[1])
-    shown = tables.REST_LINES[known.name]
+    shown = dialects.REST_LINES[known.name]
     line = _Line(*shown, layout)
     others = [_Named(other.slot, _NOTHING) for other in _unshown(layout, (shown,))]
     lines = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvmctx.abi import vmport as abi
-from hvmctx.context.vmport import Buffer, Parts, as_text, unpack
+from hvmctx.context.vmport import Buffer, Parts, VmportState, as_text
 from hvmctx.render.cformat import CFormat
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
     """Whole lines: the head, a block for each channel that is not closed, and guestinfo.
     Unprintable bytes are escaped as `\\xNN`, lengths shown. Takes any bytes."""
     profile = profile or abi.used()
-    state = unpack(body, profile)
+    state = VmportState.from_bytes(body, profile)
     if state.unparsed is not None:
         yield (
             f"    VMPORT: {len(body)} bytes, too short for the {profile.fixed_size} of "

@@ -16,15 +16,13 @@ from hvmctx.abi import vmport as abi
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.vmport import ENTRY_HEAD, HEAD, JUMBO_ENTRY_HEAD, VmportProfile
 from hvmctx.abi.x86 import DESCRIPTOR
-from hvmctx.context.vmport import Parts, as_text
+from hvmctx.context.vmport import Parts, Slots, VmportState, as_text
 from hvmctx.findings import ERROR, WARNING, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import NoReturn
-
-    from hvmctx.context.vmport import VmportState
 
 ENOMEM, E2BIG, EFBIG, ESRCH, EINVAL = "ENOMEM", "E2BIG", "EFBIG", "ESRCH", "EINVAL"
 _U32 = 0xFFFFFFFF
@@ -119,12 +117,10 @@ class Restored:
     @property
     def state(self) -> VmportState:
         """The state that the domain has now, as the writer would find it."""
-        from hvmctx.context.vmport import unpack
-
-        state = unpack(self._body, self._profile)
+        state = VmportState.from_bytes(self._body, self._profile)
         state.origin = None
-        state.guestinfo = {key: value for _, key, value in self.guestinfo}
-        state.guestinfo_jumbo = {key: value for _, key, value in self.guestinfo_jumbo}
+        state.guestinfo = Slots((key, value) for _, key, value in self.guestinfo)
+        state.guestinfo_jumbo = Slots((key, value) for _, key, value in self.guestinfo_jumbo)
         return state
 
 

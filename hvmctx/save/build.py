@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, BinaryIO
 
-    from hvmctx.files.sink import Buffer
+    from hvmctx.buffers import Buffer
     from hvmctx.stream.writer import StreamWriter
 
 LAYERS = ("xl", "libxl", "libxc")

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Protocol
 
-    from hvmctx.files.sink import Buffer, Sink
+    from hvmctx.buffers import Buffer
+    from hvmctx.files.sink import Sink
 
     Recorded = tuple[bytes, Iterable[Buffer]] | None
     """Page words and pages of a record that was sent; None stands for VERIFY."""

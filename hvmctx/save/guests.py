@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from hvmctx.files.sink import Buffer
+    from hvmctx.buffers import Buffer
     from hvmctx.image.image import Image
 
 _PAGE = streams.PAGE_SIZE

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from hvmctx.files.sink import Buffer, Sink
+    from hvmctx.buffers import Buffer
+    from hvmctx.files.sink import Sink
 
 IDLE, START, HELPER, RECORDS, STOPPING, COMPLETE = (
     "idle", "stream start", "helper", "records", "stopping", "complete",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from hvmctx.files.sink import Buffer
+    from hvmctx.buffers import Buffer
 
 _PAGE = streams.PAGE_SIZE
 _LONG_CODE = 1 << 21

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Protocol
 
-    from hvmctx.files.sink import Buffer
+    from hvmctx.buffers import Buffer
 
     class Workload(Protocol):
         def dirtied(self, fetch: int, seconds: float) -> Iterable[tuple[int, int]]:

@@ -8,11 +8,9 @@ what a CPU cannot enter a guest with.
 
 from __future__ import annotations
 
-from ctypes import Array, sizeof
-
 from hvmctx.abi import x86
 from hvmctx.abi.declare import DOMAIN
-from hvmctx.abi.fields import fields_of
+from hvmctx.abi.fields import Layout
 from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import emission_order
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase
@@ -438,21 +436,9 @@ _known_reserved: dict[Any, list[tuple[str, int, int, int]]] = {}
 def _reserved(struct: Any) -> list[tuple[str, int, int, int]]:
     """(path, offset, bytes, mask of the bits) of what is padding or reserved by its name."""
     if struct not in _known_reserved:
-        _known_reserved[struct] = list(_reserved_of(struct, "", 0))
+        _known_reserved[struct] = [
+            (leaf.name, leaf.offset, leaf.size, (1 << leaf.width) - 1 << leaf.shift)
+            for leaf in Layout.of(struct).leaves()
+            if leaf.is_reserved and (leaf.is_bits or not leaf.alternate)
+        ]
     return _known_reserved[struct]
-
-
-def _reserved_of(struct: Any, prefix: str, base: int) -> Iterator[tuple[str, int, int, int]]:
-    for field in fields_of(struct):
-        path, offset = f"{prefix}{field.name}", base + field.offset
-        if field.is_reserved and (not field.alternate or field.is_bits):
-            mask = ((1 << field.width) - 1) << field.shift if field.is_bits else -1
-            yield path, offset, field.size, mask
-        elif field.alternate or field.is_bits:
-            continue
-        elif hasattr(field.ctype, "_fields_"):
-            yield from _reserved_of(field.ctype, f"{path}.", offset)
-        elif issubclass(field.ctype, Array) and hasattr(field.ctype._type_, "_fields_"):
-            size = sizeof(field.ctype._type_)
-            for at in range(field.ctype._length_):
-                yield from _reserved_of(field.ctype._type_, f"{path}[{at}].", offset + at * size)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import struct
-from ctypes import LittleEndianStructure, c_int64, c_uint8, c_uint16, c_uint32, sizeof
+from ctypes import LittleEndianStructure, Union, c_int64, c_uint8, c_uint16, c_uint32, sizeof
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi.declare import RecordType
-from hvmctx.abi.fields import Layout, Slot
+from hvmctx.abi.fields import Layout, Slot, misfit
 from hvmctx.abi.registry import record_types
 from hvmctx.abi.x86 import hvm_save_descriptor
 from hvmctx.errors import FieldError, UsageError
@@ -101,6 +101,65 @@ def test_format() -> None:
                     ("bytes", c_uint8 * 8)]  # fmt: skip
 
     assert Layout.of(plain).format == "<B3xHHIHHI8s"
+
+
+def test_leaves() -> None:
+    """One walk: arrays of numbers whole, of a union's other members only numbers."""
+
+    class words(Union):
+        _fields_ = [("whole", c_uint32), ("parts", inner), ("reserved", c_uint16 * 2)]
+
+    class around(LittleEndianStructure):
+        _anonymous_ = ("_words",)
+        _fields_ = [("_words", words), ("rest", inner * 2), ("pad0", c_uint16 * 3)]
+
+    found = [
+        (leaf.name, leaf.offset, leaf.size, leaf.width, leaf.alternate, leaf.is_reserved)
+        for leaf in Layout.of(around).leaves()
+    ]
+    assert found == [
+        ("whole", 0, 4, 32, False, False),
+        ("reserved", 0, 4, 32, True, True),
+        ("rest[0].low", 4, 1, 3, False, False),
+        ("rest[0].high", 4, 1, 5, False, False),
+        ("rest[0].bytes", 5, 3, 24, False, False),
+        ("rest[1].low", 8, 1, 3, False, False),
+        ("rest[1].high", 8, 1, 5, False, False),
+        ("rest[1].bytes", 9, 3, 24, False, False),
+        ("pad0", 12, 6, 48, False, True),
+    ]
+
+
+@pytest.mark.parametrize("known", TYPES, ids=lambda known: known.name)
+def test_leaves_hold_every_byte(known: RecordType) -> None:
+    end = 0
+    for leaf in known.layout.leaves():
+        assert leaf.offset <= end or leaf.alternate
+        end = max(end, leaf.offset + leaf.size)
+    assert end == known.size
+
+
+def test_a_union_whose_first_member_is_not_its_largest() -> None:
+    class either(Union):
+        _fields_ = [("small", c_uint8 * 2), ("large", c_uint32)]
+
+    class pair(LittleEndianStructure):
+        _fields_ = [("both", either * 2), ("end", c_uint16)]
+
+    layout = Layout.of(pair)
+    assert layout.format == "<2s2x2s2xH2x" and struct.calcsize(layout.format) == layout.size
+    body = bytes(range(layout.size))
+    assert layout.decode(body) == {
+        "both": [{"small": b"\0\1"}, {"small": b"\4\5"}], "end": 0x0908,
+    }  # fmt: skip
+
+
+def test_misfit() -> None:
+    assert misfit("x", 255, 8) == misfit("x", -128, 8, signed=True) == ""
+    assert misfit("x", 256, 8) == "x is a 8-bit field: 0x100 does not fit"
+    assert misfit("x", 128, 8, signed=True) == "x is a signed 8-bit field: 0x80 does not fit"
+    assert misfit("x", None, 8) == "x is a 8-bit field: None does not fit"
+    assert misfit("x", -1, 8, text="-1") == "x is a 8-bit field: -1 does not fit"
 
 
 def test_paths() -> None:

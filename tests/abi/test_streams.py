@@ -35,7 +35,7 @@ def test_what_does_not_fit_is_named() -> None:
         streams.DOMAIN_HEADER.serialise({k: 0 for k in fields if k != "reserved"})
     with pytest.raises(FieldError, match="X: b is a 16-bit field: -0x1 does not fit"):
         streams.pack("X", "<IH", 0, -1, names="a b")
-    with pytest.raises(FieldError, match=r"X: value 0 is .*: 0x7f{37} does not"):
+    with pytest.raises(FieldError, match=r"X: value 0 is .*: 0x7f{21}\.\.\. does not"):
         streams.pack("X", "<B", (1 << 9999) - 1)
 
 

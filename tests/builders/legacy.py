@@ -56,7 +56,7 @@ def chunks(rng: random.Random, width: int, p2m: int, pv: bool, vcpus: int) -> by
     return b"".join(out) + struct.pack("<i", 0)
 
 
-def hvm(
+def legacy_hvm(
     rng: random.Random,
     width: int,
     signature: bytes = b"DeviceModelRecord0002",
@@ -72,7 +72,7 @@ def hvm(
     return longs(width, p2m) + body + tail + model
 
 
-def pv(rng: random.Random, width: int, *, p2m: int | None = None) -> bytes:
+def legacy_pv(rng: random.Random, width: int, *, p2m: int | None = None) -> bytes:
     p2m = p2m or rng.randrange(16, 5000)
     vcpus = rng.randrange(1, 4)
     guest = rng.choice((4, 8))

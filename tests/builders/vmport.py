@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, XEN_4_5_V6, VmportProfile
-from hvmctx.context.vmport import Buffer, Channel, VmportState, descriptor, pack
+from hvmctx.context.vmport import Buffer, Channel, Slots, VmportState, descriptor
 from tests.builders.samples import DATA
 
 OTHER = VmportProfile(
@@ -53,9 +53,11 @@ def states(draw: st.DrawFn, profile: VmportProfile) -> VmportState:
         for _ in range(profile.MAX_CHANS)
     ]  # fmt: skip
 
-    def entries(count: int, values: int) -> dict[bytes, bytes]:
+    def entries(count: int, values: int) -> Slots:
         keys = st.binary(min_size=1, max_size=profile.MAX_KEY_LEN)
-        return draw(st.dictionaries(keys, st.binary(max_size=min(values, 300)), max_size=count))
+        return Slots(
+            draw(st.dictionaries(keys, st.binary(max_size=min(values, 300)), max_size=count))
+        )
 
     return VmportState(
         draw(u(64)),
@@ -77,8 +79,8 @@ def busy_state() -> VmportState:
     first.recv[1] = Buffer(b'1 "')
     first.jumbo_recv = Buffer(b"j" * 70, 9)
     made.channels[2].proto_num = PROTO_TCLO
-    made.guestinfo = {b"guestinfo.ip": b"10.0.0.1", b"k\\": b""}
-    made.guestinfo_jumbo = {b"big": b"v" * 22}
+    made.guestinfo = Slots({b"guestinfo.ip": b"10.0.0.1", b"k\\": b""})
+    made.guestinfo_jumbo = Slots({b"big": b"v" * 22})
     return made
 
 
@@ -87,7 +89,7 @@ PLACES = {"version": 0, "used_guestsize": 4, "used_guestinfo": 20, "used_guestin
 
 def record_of(state: VmportState | None = None, cut: int | None = None, **fields: int) -> bytes:
     """A record; `fields` are put into its head afterwards."""
-    body = bytearray(pack(state or VmportState.empty()))
+    body = bytearray((state or VmportState.empty()).to_bytes())
     for name, value in fields.items():
         struct.pack_into("<I", body, PLACES[name], value)
     cut_body = bytes(body[:cut])

@@ -4,8 +4,12 @@ of error for each problem, and never a traceback."""
 from __future__ import annotations
 
 import io
+import os
 import random
 import re
+import shutil
+import subprocess
+import sys
 import tempfile
 from argparse import ArgumentParser
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -17,11 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvmctx.cli import COMMANDS as ALL
-from hvmctx.cli import main
+from hvmctx.cli import EXAMPLES, main
 from hvmctx.errors import HvmctxError
 from hvmctx.fuzz.contexts import mutate_context
 from hvmctx.fuzz.streams import mutate_stream
 from hvmctx.image.image import open_image
+from tests.builders.running import TOOL, Run
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
 
 OUT = ("-o", "OUT", "--force")
@@ -102,6 +107,56 @@ def test_every_command_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
     for name in ALL:
         assert f"  {name} " in overview
         assert main([name, "--help"]) == 0 and capfd.readouterr().out.startswith("usage: hvmctx")
+
+
+EXAMPLES_OF = {
+    name: getattr(import_module(f"hvmctx.commands.{name.replace('-', '_')}"), "EXAMPLES", ())
+    for name in ALL
+}
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the files that examples speak of, and a command `hvmctx`."""
+    place = tmp_path_factory.mktemp("workshop")
+    data = EXAMPLE.read_bytes()
+    (place / "guest.save").write_bytes(data)
+    with open_image(data) as image:
+        (place / "guest.hvm").write_bytes(image.context.to_bytes())
+    (place / "guest.xc").write_bytes((DATA / "streams" / "13-one-page.xc").read_bytes())
+    command = place / "bin" / "hvmctx"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{TOOL}" "$@"\n')
+    command.chmod(0o755)
+    return place
+
+
+@pytest.mark.parametrize("name", ["hvmctx", *(name for name in ALL if EXAMPLES_OF[name])])
+def test_examples_run(name: str, workshop: Path, tmp_path: Path) -> None:
+    """One after the other, as some use what an earlier one makes. Exit status 1 is an answer
+    that is no; a usage error is 2, and a complaint on stderr would come with it."""
+    for file in workshop.glob("guest.*"):
+        (tmp_path / file.name).symlink_to(file)
+    path = f"{workshop / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    for line in EXAMPLES if name == "hvmctx" else EXAMPLES_OF[name]:
+        if "c-reference" in line and shutil.which("gcc") is None:
+            continue
+        done = subprocess.run(
+            ["sh", "-c", line], cwd=tmp_path, env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, 1), (line, done.stderr)
+        assert done.returncode == 0 or done.stdout, (line, done.stderr)
+
+
+def test_every_help_ends_with_examples(run: Run) -> None:
+    for name in ALL:
+        assert run(name, "--help").out.endswith("".join(f"  {x}\n" for x in EXAMPLES_OF[name]))
+    for action in ("run", "campaign", "diff", "generate"):
+        text = run("fuzz", action, "--help").out
+        examples = text.partition("\nexamples:\n")[2].splitlines()
+        assert len(examples) == 2 and all(f"hvmctx fuzz {action} " in line for line in examples)
+    assert run("--help").out.endswith("".join(f"  {line}\n" for line in EXAMPLES))
 
 
 def test_defaults_are_those_of_the_parser() -> None:

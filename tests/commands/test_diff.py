@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from tests.builders.running import Run, bare
-from tests.builders.samples import CONTEXT, DATA, EXAMPLE, libxc_stream, page_data, word
+from tests.builders.samples import DATA, EXAMPLE
+from tests.builders.streams import CONTEXT, libxc_stream, page_data, word
 
 
 def test_command(run: Run, tmp_path: Path) -> None:

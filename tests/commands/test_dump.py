@@ -16,18 +16,18 @@ from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.vmport import XEN_4_5_V6
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, pack
+from hvmctx.context.vmport import VmportState
 from tests.builders.running import TOOL, Run, bare
 from tests.builders.samples import (
     CONTEXTS,
     DATA,
     EXAMPLE,
-    SMALL,
     context_bytes,
     domid_of,
     expected_text,
     release_of,
 )
+from tests.builders.streams import SMALL
 from tests.builders.vmport import OTHER
 
 ASTRAY = ("old_cpu_1024_misparse", "unknown_type_length_past_end")
@@ -197,7 +197,7 @@ def test_dump_with_another_profile(busy_context: Path, tmp_path: Path, run: Run)
     path.write_text(OTHER.to_json())
     other = VmportState.empty(OTHER)
     other.guestinfo[b"k"] = b"other"
-    made = Record(VMPORT_TYPECODE, 0, pack(other, OTHER))
+    made = Record(VMPORT_TYPECODE, 0, other.to_bytes(OTHER))
     busy_context.write_bytes(HvmContext([made, Record(0, 0)]).to_bytes())
     status, said = run(busy_context, "--vmport-profile", path)
     assert status == 0 and 'guestinfo "k" = "other"' in said.out

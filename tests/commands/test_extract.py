@@ -9,7 +9,8 @@ import pytest
 
 from hvmctx.image.image import open_image
 from tests.builders.running import Run, bare
-from tests.builders.samples import DATA, EXAMPLE, SMALL, record
+from tests.builders.samples import DATA, EXAMPLE
+from tests.builders.streams import SMALL, record
 
 WHATS = {
     "hvm-context": 4112,
@@ -39,7 +40,7 @@ def test_extract(what: str, run: Run, tmp_path: Path) -> None:
         ("record:NOPE", 2, "no record type is called"),
         ("record:CPU/x", 2, "is not an instance"),
         ("record:CPU/7", 1, "no CPU/7 record"),
-        ("record:HVM_PARAMS/7", 1, "has 1 HVM_PARAMS records, no number 7"),
+        ("record:HVM_PARAMS/7", 1, "no HVM_PARAMS/7 record; it has 1"),
     ],
 )
 def test_extract_what_is_not_there(

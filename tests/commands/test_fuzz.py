@@ -11,7 +11,8 @@ import pytest
 
 from hvmctx.cli import main
 from hvmctx.fuzz.reference import SOURCE
-from hvmctx.fuzz.targets import TARGETS, Target
+from hvmctx.fuzz.target import Target
+from hvmctx.fuzz.targets import TARGETS
 from tests.builders.samples import EXAMPLE, context_bytes
 
 

@@ -66,7 +66,7 @@ def test_one_record_of_several(run: Run, tmp_path: Path) -> None:
     [
         ("bogus", 2, "expected hvm-context, emulator or record:TYPE/INSTANCE"),
         ("record:CPU/7", 1, "no CPU/7 record"),
-        ("record:HVM_PARAMS/1", 1, "has 1 HVM_PARAMS records, no number 1"),
+        ("record:HVM_PARAMS/1", 1, "no HVM_PARAMS/1 record; it has 1"),
     ],
 )
 def test_what_is_not_there(what: str, status: int, reason: str, run: Run, tmp_path: Path) -> None:

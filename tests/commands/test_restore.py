@@ -95,6 +95,4 @@ def test_no_context(run: Run) -> None:
 
 
 def test_the_document_is_current() -> None:
-    assert Path(rules_doc.DOCUMENT).read_text() == rules_doc.document(), (
-        "run tools/rules_doc.py > docs/rules.md"
-    )
+    assert Path(rules_doc.DOCUMENT).read_text() == rules_doc.document(), "run make generate"

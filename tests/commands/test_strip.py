@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.builders.running import Run, bare
-from tests.builders.samples import DATA, EXAMPLE, libxc_stream, page_data, word
+from tests.builders.samples import DATA, EXAMPLE
+from tests.builders.streams import libxc_stream, page_data, word
 
 
 def test_strip(run: Run, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.builders.running import Run
-from tests.builders.samples import DATA, EXAMPLE, page_data, word
-from tests.builders.streams import MEMORY, strict_hvm
+from tests.builders.samples import DATA, EXAMPLE
+from tests.builders.streams import MEMORY, page_data, strict_hvm, word
 
 
 @pytest.fixture

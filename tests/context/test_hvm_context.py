@@ -14,11 +14,11 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import MissingRecordError, TruncatedError, UsageError
 from hvmctx.json_form.document import dumps_json, loads_json
-from tests.builders.contexts import streams
+from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, context_bytes
 
 
-@given(st.binary(max_size=200) | streams)
+@given(st.binary(max_size=200) | any_contexts)
 @example(b"")
 @example(struct.pack("<HHI", 0, 7, 4) + b"body" + b"after")
 @example(struct.pack("<HHI", 99, 5, 0xFFFFFFF0) + b"abc")
@@ -44,7 +44,7 @@ def test_samples_round_trip(path: Path) -> None:
     assert context.to_bytes() == data
 
 
-@given(streams)
+@given(any_contexts)
 def test_decoding_all_at_once(data: bytes) -> None:
     context, other = HvmContext.parse(data), HvmContext.parse(data)
     for record in other.entries:
@@ -266,3 +266,17 @@ def test_copies() -> None:
         for again in (copy.deepcopy(context), pickle.loads(pickle.dumps(context))):
             assert again.to_bytes() == context.to_bytes() != data
             assert str(again.damage) == str(context.damage)
+
+
+def test_a_copy_is_a_context_of_its_own() -> None:
+    data = context_bytes()
+    for buffer in (data, data[:-9], data + b"tail", b"", data[:900]):
+        context = HvmContext.parse(buffer)
+        other = context.copy()
+        assert other.to_bytes() == buffer and other.damage is context.damage
+        assert other.cut_descriptor is context.cut_descriptor
+    context = HvmContext.parse(data)
+    other = context.copy()
+    other.vcpus[0].cpu.rip = 1
+    other.entries.pop()
+    assert context.to_bytes() == data and context.vcpus[0].cpu.rip != 1

@@ -17,14 +17,14 @@ from hvmctx.context.vmport import (
     CHANNEL_NUMBERS,
     Buffer,
     Channel,
+    Slots,
     VmportState,
     as_text,
     from_text,
     get_path,
-    pack,
+    remove_path,
     set_path,
     to_record,
-    unpack,
 )
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.fuzz.vmport import random_record
@@ -37,12 +37,11 @@ with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p),
 @given(with_profile)
 def test_states_round_trip(case: tuple[VmportProfile, VmportState]) -> None:
     profile, state = case
-    body = pack(state, profile, strict=True)
-    again = unpack(body, profile)
+    body = state.to_bytes(profile, strict=True)
+    again = VmportState.from_bytes(body, profile)
     assert again == state
-    assert list(again.guestinfo) == list(state.guestinfo)
     again.origin = None
-    assert pack(again, profile) == body
+    assert again.to_bytes(profile) == body
     assert len(body) <= profile.max_size
 
 
@@ -51,17 +50,17 @@ def test_states_round_trip(case: tuple[VmportProfile, VmportState]) -> None:
 def test_any_bytes_round_trip(profile: VmportProfile, data: bytes, version: bool) -> None:
     if version:
         data = profile.SAVE_VERSION.to_bytes(4, "little") + data
-    assert pack(unpack(data, profile), profile) == data
+    assert VmportState.from_bytes(data, profile).to_bytes(profile) == data
 
 
 @given(st.integers(0, 1 << 32), st.sampled_from(PROFILES))
 def test_mutated_records_round_trip(seed: int, profile: VmportProfile) -> None:
     body = random_record(random.Random(seed), profile)[8:]
-    state = unpack(body, profile)
-    assert pack(state, profile) == body
+    state = VmportState.from_bytes(body, profile)
+    assert state.to_bytes(profile) == body
     if state.origin is not None:
         state.ping_time ^= 1
-        assert unpack(pack(state, profile), profile).ping_time == state.ping_time
+        assert VmportState.from_bytes(state.to_bytes(profile), profile).ping_time == state.ping_time
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def test_mutated_records_round_trip(seed: int, profile: VmportProfile) -> None:
 def test_vectors_round_trip(vector: dict[str, Any]) -> None:
     blob = bytes.fromhex(vector["blob"])
     body = blob[8 : 8 + int.from_bytes(blob[4:8], "little")]
-    assert pack(unpack(body)) == body
+    assert VmportState.from_bytes(body).to_bytes() == body
     assert HvmContext.parse(blob).to_bytes() == blob
 
 
@@ -78,12 +77,70 @@ def test_the_writer_caps_data_and_keeps_lengths() -> None:
     state = VmportState.empty()
     state.channels[0].send = Buffer(b"x" * 200)
     state.guestinfo[b""] = b"skipped"
-    body = pack(state)
+    body = state.to_bytes()
     assert len(body) == 464 + 45 * 4
     assert int.from_bytes(body[52:54], "little") == 200
     assert int.from_bytes(body[20:24], "little") == 0
-    again = unpack(body)
+    again = VmportState.from_bytes(body)
     assert again.channels[0].send == Buffer(b"x" * 180, 0, 200)
+
+
+pairs = st.lists(st.tuples(st.binary(max_size=2), st.binary(max_size=3)), max_size=6)
+
+
+@given(pairs, st.binary(max_size=2), st.binary(max_size=2))
+def test_slots(held: list[tuple[bytes, bytes]], key: bytes, value: bytes) -> None:
+    """As a dictionary, but that they keep what is there twice."""
+    slots, known = Slots(held), dict(held)
+    assert list(slots) == held and len(slots) == len(held) and dict(slots) == known
+    assert (key in slots) == (key in known) and slots.get(key, b"?") == known.get(key, b"?")
+    slots[key] = value
+    assert slots[key] == value and len(slots) == len(held) + (key not in known)
+    del slots[key]
+    assert key not in slots and slots.get(key) is None
+    assert slots == Slots(pair for pair in held if pair[0] != key)
+    for act in (slots.__getitem__, slots.__delitem__):
+        with pytest.raises(KeyError):
+            act(key)
+
+
+@given(pairs, pairs)
+def test_a_key_that_is_there_twice_stays(
+    one: list[tuple[bytes, bytes]], other: list[tuple[bytes, bytes]]
+) -> None:
+    state = VmportState.empty()
+    state.guestinfo, state.guestinfo_jumbo = Slots(one), Slots(other)
+    again = VmportState.from_bytes(state.to_bytes())
+    assert again.guestinfo.pairs == [pair for pair in one if pair[0]]
+    assert again.guestinfo_jumbo.pairs == [pair for pair in other if pair[0]]
+    again.ping_time = 5
+    edited = VmportState.from_bytes(again.to_bytes())
+    assert edited == again != VmportState.from_bytes(state.to_bytes())
+
+
+def test_paths_take_the_last_of_a_key() -> None:
+    body = set_path(TWICE, "guestinfo[k]", b"last")
+    state = VmportState.from_bytes(body)
+    assert state.guestinfo.pairs == [(b"k", b""), (b"k", b"last")]
+    assert get_path(body, "guestinfo[k]") == state.guestinfo[b"k"] == b"last"
+
+
+@given(pairs, st.booleans())
+def test_a_key_is_removed_as_often_as_it_is_there(
+    held: list[tuple[bytes, bytes]], jumbo: bool
+) -> None:
+    held = [pair for pair in held if pair[0]]
+    name = "guestinfo_jumbo" if jumbo else "guestinfo"
+    state = VmportState.empty()
+    setattr(state, name, Slots(held))
+    body = state.to_bytes()
+    for key in dict(held):
+        body = remove_path(body, f"{name}[{as_text(key)}]")
+        del getattr(state, name)[key]
+        assert body == state.to_bytes()
+    for path, kind in ((f"{name}[k]", MissingRecordError), ("ping_time", UsageError)):
+        with pytest.raises(kind):
+            remove_path(body, path)
 
 
 def broken(**changes: Any) -> VmportState:
@@ -101,20 +158,24 @@ def with_send(buffer: Buffer) -> VmportState:
 
 def sample() -> bytes:
     state = VmportState.empty()
-    state.guestinfo = {b"guestinfo.ip": b"10.0.0.1", b"b": b"2"}
-    state.guestinfo_jumbo = {b"j": b"jumbo"}
-    return pack(state)
+    state.guestinfo = Slots({b"guestinfo.ip": b"10.0.0.1", b"b": b"2"})
+    state.guestinfo_jumbo = Slots({b"j": b"jumbo"})
+    return state.to_bytes()
+
+
+def numbered(count: int) -> Slots:
+    return Slots((b"%d" % number, b"") for number in range(count))
 
 
 IMPOSSIBLE = [
     (with_send(Buffer(b"x" * 181)), r"chans\[1\].send has 181 bytes, the buffer 180"),
     (with_send(Buffer(b"x", 0, 5)), r"chans\[1\].send: length 5, 1 bytes"),
-    (broken(guestinfo={b"": b""}), r'guestinfo\[""\]: a key of 0'),
-    (broken(guestinfo={b"k" * 31: b""}), "a key of 31"),
-    (broken(guestinfo={b"k": b"v" * 129}), "a value of 129 bytes"),
-    (broken(guestinfo_jumbo={b"k": b"v" * 4097}), "a value of 4097 bytes"),
-    (broken(guestinfo={b"%d" % n: b"" for n in range(65)}), "65 guestinfo entries, 64 slots"),
-    (broken(guestinfo_jumbo={b"%d" % n: b"" for n in range(3)}), "3 guestinfo_jumbo entries, 2"),
+    (broken(guestinfo=Slots({b"": b""})), r'guestinfo\[""\]: a key of 0'),
+    (broken(guestinfo=Slots({b"k" * 31: b""})), "a key of 31"),
+    (broken(guestinfo=Slots({b"k": b"v" * 129})), "a value of 129 bytes"),
+    (broken(guestinfo_jumbo=Slots({b"k": b"v" * 4097})), "a value of 4097 bytes"),
+    (broken(guestinfo=numbered(65)), "65 guestinfo entries, 64 slots"),
+    (broken(guestinfo_jumbo=numbered(3)), "3 guestinfo_jumbo entries, 2"),
     (broken(unparsed=b"x"), "a body of 1 bytes holds no state"),
 ]
 
@@ -122,25 +183,30 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize(("state", "reason"), IMPOSSIBLE)
 def test_strict_refuses_what_the_writer_cannot_have_held(state: VmportState, reason: str) -> None:
     with pytest.raises(FieldError, match=reason):
-        pack(state, strict=True)
-    pack(state)
+        state.to_bytes(strict=True)
+    state.to_bytes()
+
+
+TWICE = (
+    VmportState.empty().to_bytes()[:4] + struct.pack("<I", 6) + bytes(12)
+    + struct.pack("<I", 2) + bytes(440) + b"\1\0k\1\0k"
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "reason"),
     [
-        sample() + b"behind",
-        b"\0" + sample()[1:],
-        pack(VmportState.empty())[:4] + struct.pack("<I", 6) + bytes(12)
-        + struct.pack("<I", 2) + bytes(440) + b"\1\0k\1\0k",
+        (sample() + b"behind", "the writer does not write"),
+        (b"\0" + sample()[1:], "the writer does not write"),
+        (TWICE, r'guestinfo\["k"\] is there twice'),
     ],
     ids=["behind", "version", "twice"],
-)  # fmt: skip
-def test_strict_refuses_a_body_of_no_writer(body: bytes) -> None:
-    state = unpack(body)
-    assert pack(state) == body
-    with pytest.raises(FieldError, match="the writer does not write"):
-        pack(state, strict=True)
+)
+def test_strict_refuses_a_body_of_no_writer(body: bytes, reason: str) -> None:
+    state = VmportState.from_bytes(body)
+    assert state.to_bytes() == body
+    with pytest.raises(FieldError, match=reason):
+        state.to_bytes(strict=True)
 
 
 @pytest.mark.parametrize(
@@ -150,17 +216,17 @@ def test_strict_refuses_a_body_of_no_writer(body: bytes) -> None:
         (broken(ping_time=1 << 64), "ping_time is a 64-bit field"),
         (with_send(Buffer(b"", 1 << 16)), r"chans\[1\].send_idx is a 16-bit field"),
         (with_send(Buffer(b"", 0, -1)), r"chans\[1\].send_len is a 16-bit field: -1"),
-        (broken(guestinfo={b"k": b"v" * 256}), "do not fit a guestinfo entry"),
-        (broken(guestinfo_jumbo={b"k" * 256: b""}), "do not fit a jumbo guestinfo entry"),
+        (broken(guestinfo=Slots({b"k": b"v" * 256})), "do not fit a guestinfo entry"),
+        (broken(guestinfo_jumbo=Slots({b"k" * 256: b""})), "do not fit a jumbo guestinfo entry"),
     ],
 )
 def test_states_that_no_record_can_hold(state: VmportState, reason: str) -> None:
     with pytest.raises(FieldError, match=reason):
-        pack(state)
+        state.to_bytes()
     one = VmportState.empty()
     one.channels[0].recv.pop()
     with pytest.raises(FieldError, match="has 7 buckets, expected 8"):
-        pack(one)
+        one.to_bytes()
 
 
 def test_paths() -> None:
@@ -172,12 +238,12 @@ def test_paths() -> None:
     changed = set_path(changed, "guestinfo[new]", b"n")
     changed = set_path(changed, "guestinfo_jumbo[k]", b"more")
     changed = set_path(changed, "chans[2].cookie", 77)
-    state = unpack(changed)
-    assert state.guestinfo == {b"guestinfo.ip": b"192.168.100.100", b"b": b"2", b"new": b"n"}
-    assert state.guestinfo_jumbo == {b"j": b"jumbo", b"k": b"more"}
+    state = VmportState.from_bytes(changed)
+    assert state.guestinfo == Slots({b"guestinfo.ip": b"192.168.100.100", b"b": b"2", b"new": b"n"})
+    assert state.guestinfo_jumbo == Slots({b"j": b"jumbo", b"k": b"more"})
     assert state.channels[2].cookie == 77
     state.origin = None
-    assert pack(state) == changed, "counts and sizes have followed"
+    assert state.to_bytes() == changed, "counts and sizes have followed"
 
 
 def test_a_path_of_bytes_that_are_no_utf8() -> None:
@@ -187,7 +253,7 @@ def test_a_path_of_bytes_that_are_no_utf8() -> None:
 
 def test_a_key_goes_before_all_of_jumbo() -> None:
     """Also before a jumbo head that the loader takes nothing for."""
-    body = pack(VmportState.empty())
+    body = VmportState.empty().to_bytes()
     body = body[:4] + struct.pack("<I", 8) + body[8:24] + struct.pack("<I", 2) + body[28:]
     body = set_path(body + b"\0\0\0\1\1\0jv", "guestinfo[k]", b"")
     assert body[464:] == b"\1\0k\0\0\0\1\1\0jv"
@@ -226,14 +292,11 @@ def test_paths_that_fail(path: str, value: Any, kind: type[Exception], reason: s
 
 @given(st.binary(max_size=600), st.sampled_from(["version", "guestinfo[k]", "chans[5].cookie"]))
 def test_paths_of_any_bytes(body: bytes, path: str) -> None:
-    for act in (
-        lambda: get_path(body, path),
-        lambda: set_path(body, path, b"v" if "[k]" in path else 1),
-    ):
-        try:
-            act()
-        except HvmctxError as error:
-            assert str(error)
+    value = b"v" if "[k]" in path else 1
+    try:
+        assert get_path(set_path(body, path, value), path) == value
+    except HvmctxError as error:
+        assert str(error)
 
 
 @given(st.binary(max_size=40))
@@ -250,7 +313,7 @@ def test_records() -> None:
     again = HvmContext.from_bytes(context.to_bytes())
     assert again.vmport.version == abi.XEN_4_5_V6.SAVE_VERSION
     again.vmport.chans[3].cookie = 5
-    assert unpack(again.records(21)[0].body).channels[3].cookie == 5
+    assert VmportState.from_bytes(again.records(21)[0].body).channels[3].cookie == 5
     with pytest.raises(AttributeError, match="vmport_packed_channel has no field 'cooky'"):
         again.vmport.chans[3].cooky = 5
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +12,14 @@ from hypothesis import strategies as st
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import Buffer, VmportState, pack, pack_entry, to_record
-from hvmctx.edit.diff import diff_contexts, diff_images
+from hvmctx.context.vmport import Buffer, Slots, VmportState, pack_entry, to_record
+from hvmctx.edit import diff as diffing
+from hvmctx.edit.diff import diff, diff_contexts, diff_images
+from hvmctx.errors import FormatError
 from hvmctx.image.image import open_image
-from tests.builders.contexts import cpu, drop, put, streams
-from tests.builders.samples import (
-    EXAMPLE,
-    IMAGES,
-    context_bytes,
-    libxc_head,
-    page_data,
-    record,
-    word,
-)
+from tests.builders.contexts import any_contexts, cpu, drop, put
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
+from tests.builders.streams import libxc_head, page_data, record, word
 
 
 def lines(one: bytes, *changes: Callable[[HvmContext], object]) -> list[str]:
@@ -74,10 +70,10 @@ def test_variable_and_unknown_records() -> None:
 
 def test_vmport() -> None:
     state = VmportState.empty()
-    state.guestinfo = {b"a": b"1", b"gone": b"x"}
+    state.guestinfo = Slots({b"a": b"1", b"gone": b"x"})
     base = HvmContext([to_record(state), Record(0, 0)]).to_bytes()
-    state.guestinfo = {b"a": b"2"}
-    state.guestinfo_jumbo = {b"new": b"j"}
+    state.guestinfo = Slots({b"a": b"2"})
+    state.guestinfo_jumbo = Slots({b"new": b"j"})
     state.channels[1].recv[0] = Buffer(b"abc")
     other = HvmContext([to_record(state), Record(0, 0)])
     found = [str(d) for d in diff_contexts(HvmContext.parse(base), other)]
@@ -87,7 +83,7 @@ def test_vmport() -> None:
     assert "VMPORT/0 chans[1].recv[0][0x0:+3]: only in the second: 616263" in found
 
 
-@given(st.binary(max_size=200) | streams, st.binary(max_size=200) | streams)
+@given(st.binary(max_size=200) | any_contexts, st.binary(max_size=200) | any_contexts)
 def test_any_contexts(one: bytes, other: bytes) -> None:
     """Nothing differs exactly where the bytes are the same."""
     found = list(diff_contexts(HvmContext.parse(one), HvmContext.parse(other)))
@@ -99,7 +95,7 @@ def test_any_contexts(one: bytes, other: bytes) -> None:
 def test_any_change_is_a_difference(data: st.DataObject) -> None:
     """Of a byte, or of the order of records: VMPORT, variable and odd records among them."""
     state = VmportState.empty()
-    state.guestinfo = {b"key": b"value", b"k": b""}
+    state.guestinfo = Slots({b"key": b"value", b"k": b""})
     vmport = to_record(state)
     vmport.body = bytes(vmport.body) + b"behind"
     context = HvmContext(
@@ -122,7 +118,7 @@ def test_a_key_that_is_there_twice() -> None:
     """Of which a state shows the last: the other is a difference all the same."""
     bodies = []
     for first in (b"one", b"two"):
-        body = bytearray(pack(VmportState.empty()))
+        body = bytearray(VmportState.empty().to_bytes())
         entries = pack_entry(b"key", first) + pack_entry(b"key", b"last")
         body[4:8] = len(entries).to_bytes(4, "little")
         body[20:24] = (2).to_bytes(4, "little")
@@ -197,7 +193,7 @@ def test_records_that_are_not_taken_apart() -> None:
 
 def test_a_missing_context() -> None:
     bare = libxc_head() + record(16) + record(0)
-    assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: there"]
+    assert images(stream(), bare) == ["HVM_CONTEXT: only in the first: present"]
 
 
 def test_many_differences_of_one_body_end() -> None:
@@ -206,3 +202,26 @@ def test_many_differences_of_one_body_end() -> None:
     found = images(*(head + record(0x80000055, body) + record(0) for body in (one, other)))
     assert len(found) == 1001
     assert found[-1].startswith("type 0x80000055/0[0x7d1:+17999]: 00")
+
+
+def test_the_example_of_the_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EXAMPLE.parent.parent)
+    assert doctest.testmod(diffing) == (0, 2)
+
+
+def test_one_function_for_both() -> None:
+    with open_image(EXAMPLE) as image, open_image(context_bytes()) as bare:
+        context = image.context.copy()
+        assert not [*diff(image, image)] and not [*diff(image, context)] and not [*diff(bare, bare)]
+        context.vcpus[0].cpu.rax = 7
+        assert [str(found) for found in diff(context, image)] == ["CPU/0.rax: 0x7 -> 0x0"]
+        assert [str(f) for f in diff(image, bare)] == [
+            str(f) for f in diff_contexts(image.context, bare.context)
+        ]
+
+
+def test_a_legacy_stream_is_not_compared() -> None:
+    with open_image(DATA / "streams" / "legacy_hvm_w64.in.bin") as image:
+        for pair in ((image, image), (HvmContext(), image)):
+            with pytest.raises(FormatError, match="legacy"):
+                diff(*pair)

@@ -17,7 +17,8 @@ from hvmctx.files.source import FileSource
 from hvmctx.image.image import open_image
 from hvmctx.save.guests import MemoryFileSource
 from hvmctx.stream.elf import Core
-from tests.builders.samples import DATA, EXAMPLE, context_bytes, libxc_head, page_data, record, word
+from tests.builders.samples import DATA, EXAMPLE, context_bytes
+from tests.builders.streams import libxc_head, page_data, record, word
 
 PAGE = 4096
 STREAM = (

@@ -1,214 +1,58 @@
 from __future__ import annotations
 
-import io
-import struct
-from typing import Any
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hvmctx.abi import x86
-from hvmctx.abi.registry import record_types
-from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record, unpack
-from hvmctx.edit.paths import Editor
-from hvmctx.edit.splice import splice
-from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
-from hvmctx.image.image import open_image
-from tests.builders.samples import EXAMPLE, SMALL, context_bytes, libxc_head, record
-
-KINDS = [known for known in record_types() if 0 < known.typecode <= 20]
+from hvmctx.edit.paths import bytes_of, field_of, locate, record_of, split_setting, value_of
+from hvmctx.errors import FieldError, UsageError
 
 
-def edited(data: bytes, *settings: tuple[str, str]) -> bytes:
-    with open_image(data) as image:
-        editor = Editor(image)
-        for path, text in settings:
-            editor.set(path, text)
-        out = io.BytesIO()
-        splice(image.source, out, editor.edits())
-    return out.getvalue()
+def test_what_a_path_consists_of() -> None:
+    assert field_of("cpu/1.fpu_regs[0:+4]") == ("CPU/1", "fpu_regs[0:+4]")
+    assert field_of('vmport.guestinfo["a.b"]') == ("VMPORT", 'guestinfo["a.b"]')
+    assert record_of("CPU/1") == (x86.CPU, 1) and record_of("pit") == (x86.PIT, 0)
+    for path in ("CPU", "CPU.", "", "CPU/0"):
+        with pytest.raises(UsageError, match="expected RECORD"):
+            field_of(path)
+    with pytest.raises(UsageError, match="'X' is not an instance"):
+        record_of("CPU/X")
 
 
-def got(data: bytes, path: str) -> int | bytes:
-    with open_image(data) as image:
-        return Editor(image).get(path)
+def test_where_a_field_lies() -> None:
+    slot, base = locate(x86.CPU, "rip")
+    assert (slot.offset, slot.size, base) == (x86.hvm_hw_cpu.rip.offset, 8, 0)
+    slot, base = locate(x86.CPU_MSR, "msr[2].val")
+    assert (base + slot.offset, slot.size) == (8 + 2 * 16 + 8, 8)
+    slot, base = locate(x86.CPU_XSAVE, "extended[5]")
+    assert (base + slot.offset, slot.size) == (x86.CPU_XSAVE.size + 5, 1)
 
 
-def full_context() -> bytes:
-    state = VmportState.empty()
-    state.guestinfo[b"a=b"] = b"x"
-    entries = [Record(known, 0, bytes(known.size)) for known in KINDS]
-    msr = Record(x86.CPU_MSR, 1, struct.pack("<IIIIQ", 1, 0, 0x48, 0, 5))
-    xsave = Record(x86.CPU_XSAVE, 1, bytes(700))
-    return HvmContext([*entries, msr, xsave, to_record(state), Record(0, 0)]).to_bytes()
-
-
-@given(st.sampled_from(KINDS), st.data())
-def test_every_field_of_every_record(known: Any, data: st.DataObject) -> None:
-    path = data.draw(st.sampled_from(list(known.layout.paths())))
-    slot = known.layout.locate(path)
-    if slot.is_bytes:
-        value: Any = data.draw(st.binary(min_size=slot.size, max_size=slot.size))
-        text = value.hex()
-    else:
-        low = -(1 << slot.width - 1) if slot.signed else 0
-        value = data.draw(st.integers(low, low + (1 << slot.width) - 1))
-        text = data.draw(st.sampled_from([str(value), f"{value:#x}"]))
-    before = full_context()
-    after = edited(before, (f"{known.name}/0.{path}", text))
-    assert got(after, f"{known.name.lower()}.{path}") == value
-    assert len(after) == len(before)
-    changed = [at for at in range(len(before)) if before[at] != after[at]]
-    assert len(changed) <= slot.size
-
-
-def test_only_what_was_set_changes() -> None:
-    before = EXAMPLE.read_bytes()
-    after = edited(before, ("CPU/0.rax", "0x1234"), ("HVM_PARAMS.STORE_PFN", "7"))
-    places = [at for at in range(len(before)) if before[at] != after[at]]
-    at = before.index(context_bytes()[:24]) + 40 + 512
-    assert [place for place in places if place < at + 8] == [at, at + 1]
-    assert got(after, "CPU.rax") == 0x1234 and got(after, "hvm_params.1") == 7
-    with open_image(after) as image:
-        assert image.complete and not image.problems
-
-
-def test_variable_parts_and_windows() -> None:
-    data = full_context()
-    assert got(data, "CPU_MSR/1.msr[0].index") == 0x48
-    after = edited(data, ("CPU_MSR/1.msr[0].val", "9"), ("CPU_XSAVE/1.extended[99]", "0xff"))
-    assert got(after, "CPU_MSR/1.msr[0].val") == 9
-    assert got(after, "CPU_XSAVE/1.extended[99]") == 255
-    after = edited(data, ("LAPIC_REGS.data[0x20:+4]", "0x01000000"))
-    assert got(after, "LAPIC_REGS.data[0x23]") == 1
-
-
-def test_vmport() -> None:
-    data = full_context()
-    assert got(data, "VMPORT.guestinfo[a=b]") == b"x"
-    after = edited(
-        data, ("VMPORT.guestinfo[a=b]", '"longer"'), ("VMPORT.guestinfo[new]", "0001"),
-        ("VMPORT.chans[1].proto_num", "RPCI"), ("VMPORT.ping_time", "5"),
-    )  # fmt: skip
-    with open_image(after) as image:
-        state = unpack(image.context.records(21)[0].body)
-    assert state.guestinfo == {b"a=b": b"longer", b"new": b"\0\1"}
-    assert state.channels[1].protocol == "RPCI" and state.ping_time == 5
-
-
-def test_length_changes_move_the_rest() -> None:
-    state = VmportState.empty()
-    context = HvmContext([to_record(state), Record(0, 0)]).to_bytes()
-    image = SMALL.replace(
-        struct.pack("<II", 9, 4112) + context_bytes(),
-        struct.pack("<II", 9, len(context)) + context,
-    )
-    after = edited(image, ("VMPORT.guestinfo[k]", '"abc"'))
-    assert len(after) == len(image) + 8  # six bytes of entry, padded to eight
-    with open_image(after) as opened:
-        assert opened.complete and not opened.problems and not opened.notes
-        assert opened.params == {17: 5} and opened.emulators[0].emulator_id == 2
-        assert unpack(opened.context.records(21)[0].body).guestinfo == {b"k": b"abc"}
+def test_values_in_text() -> None:
+    assert value_of("0x10", "CPU/0.rip") == 16 and value_of("-1", "CPU/0.rip") == -1
+    assert value_of("msb", "PIT/0.channels[0].rw_mode") == 2
+    assert bytes_of("00ff", "x") == b"\0\xff" and bytes_of('"a\\x00"', "x") == b"a\0"
+    with pytest.raises(FieldError, match="'x' is not a number"):
+        value_of("x", "CPU/0.rip")
+    with pytest.raises(FieldError, match="neither hex digits nor text"):
+        bytes_of("x", "CPU/0.fpu_regs")
 
 
 @pytest.mark.parametrize(
-    ("path", "text", "kind", "reason"),
+    ("setting", "parts"),
     [
-        ("CPU", "1", UsageError, "expected RECORD.FIELD"),
-        ("CPU/x.rip", "1", UsageError, "'X' is not an instance"),
-        ("NOPE.rip", "1", UsageError, "no record type is called"),
-        ("CPU.nope", "1", UsageError, "no field 'nope'"),
-        ("CPU/9.rip", "1", MissingRecordError, "no CPU/9 record"),
-        ("CPU.rip", "x", FieldError, "'x' is not a number"),
-        ("CPU.rip", "-1", FieldError, "rip is a 64-bit field"),
-        ("CPU.flags", "0x100000000", FieldError, "flags is a 32-bit field: 0x100000000 does not"),
-        ("CPU.fpu_regs", "00", FieldError, "exactly 512 bytes"),
-        ("CPU.fpu_regs", "zz", FieldError, "neither hex digits nor text"),
-        ("HVM_PARAMS.nope", "1", UsageError, "no parameter is called so"),
-        ("HVM_PARAMS.99", "1", MissingRecordError, "sets no parameter 99"),
-        ("HVM_PARAMS.17", "-1", FieldError, "64-bit field"),
-        ("CPU_MSR.msr[0].val", "1", MissingRecordError, "no CPU_MSR/0"),
+        ("CPU/0.rip=0x1", ("CPU/0.rip", "0x1")),
+        ('VMPORT.guestinfo["k"]="a=b]=c"', ('VMPORT.guestinfo["k"]', '"a=b]=c"')),
+        ('VMPORT.guestinfo["a]=b"]="c"', ('VMPORT.guestinfo["a]=b"]', '"c"')),
+        ("VMPORT.guestinfo[a=b]=c", ("VMPORT.guestinfo[a=b]", "c")),
+        ('PIT.channels[0].mode="x]=["', ("PIT.channels[0].mode", '"x]=["')),
+        ("=", ("", "")),
     ],
 )
-def test_what_cannot_be_set(path: str, text: str, kind: type[HvmctxError], reason: str) -> None:
-    with pytest.raises(kind, match=reason):
-        edited(EXAMPLE.read_bytes(), (path, text))
+def test_where_a_setting_is_split(setting: str, parts: tuple[str, str]) -> None:
+    assert split_setting(setting) == parts
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "CPU_MSR/1.msr[1].val",
-        "CPU_MSR/1.msr[x].val",
-        "CPU_MSR/1.msr[0",
-        "CPU_MSR/1.msr[²].val",
-        f"CPU_MSR/1.msr[{'9' * 5000}].val",
-        f"CPU/{'9' * 5000}.rip",
-        f"HVM_PARAMS.{'9' * 5000}",
-    ],
-)
-def test_elements_that_are_not_there(path: str) -> None:
-    with pytest.raises(UsageError):
-        got(full_context(), path)
-
-
-def test_short_records() -> None:
-    context = HvmContext([Record(x86.LAPIC, 0, bytes(24)), Record(0, 0)]).to_bytes()
-    assert got(context, "LAPIC.pending_esr") == 0
-    with pytest.raises(FieldError, match="pending_esr lies beyond the record's 24 bytes"):
-        edited(context, ("LAPIC.pending_esr", "1"))
-
-
-@pytest.mark.parametrize("size", [1016, 1020, 1024, 1028, 1031, 1032, 1040])
-def test_what_is_set_in_old_cpu_records_is_what_is_got(size: int) -> None:
-    """The 1016 bytes of before 3.4 have their last fields elsewhere."""
-    body = bytes(at * 7 & 0xFF for at in range(size))
-    context = HvmContext([Record(x86.CPU, 0, body), Record(0, 0)]).to_bytes()
-    held = 0
-    for path in x86.CPU.layout.paths():
-        before = got(context, f"CPU.{path}")
-        other = ("00" if before[0] else "01") * len(before) if isinstance(before, bytes) else (
-            str(before ^ 1)
-        )  # fmt: skip
-        try:
-            changed = edited(context, (f"CPU.{path}", other))
-        except FieldError:
-            slot = x86.CPU.layout.locate(path)
-            assert path in ("msr_tsc_aux", "flags", "pad0") or slot.offset + slot.size > size
-            continue
-        held += 1
-        found = got(changed, f"CPU.{path}")
-        assert (found.hex() if isinstance(found, bytes) else str(found)) == other
-        changes = sum(a != b for a, b in zip(changed, context))
-        assert len(changed) == len(context) and 0 < changes <= (
-            len(before) if isinstance(before, bytes) else 1
-        )
-    assert held > 70
-
-
-@given(st.text(max_size=20), st.text(max_size=6))
-def test_any_path(path: str, text: str) -> None:
-    try:
-        got(SMALL, path)
-    except HvmctxError as error:
-        assert str(error)
-    try:
-        edited(SMALL, (path, text))
-    except HvmctxError as error:
-        assert str(error)
-
-
-@pytest.mark.parametrize("end", [b"", record(0)])
-def test_parameters_of_the_last_checkpoint(end: bytes) -> None:
-    """Those that a restore takes, as info and diff have them."""
-
-    def params(value: int) -> bytes:
-        return record(10, struct.pack("<II2Q", 1, 0, 17, value))
-
-    data = libxc_head() + record(16) + params(1) + record(14) + params(2) + end
-    assert got(data, "HVM_PARAMS.17") == 1
-    with open_image(edited(data, ("HVM_PARAMS.17", "9"))) as image:
-        assert image.params == {17: 9}
+@pytest.mark.parametrize("setting", ["CPU.rip", "a[b=c", ""])
+def test_what_is_no_setting(setting: str) -> None:
+    with pytest.raises(UsageError, match="expected PATH=VALUE"):
+        split_setting(setting)

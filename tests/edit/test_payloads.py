@@ -3,10 +3,12 @@ from __future__ import annotations
 import pytest
 
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.edit.payloads import needs_page_data, put, take
+from hvmctx.edit.editor import edit
+from hvmctx.edit.payloads import needs_page_data
 from hvmctx.errors import FormatError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.image.image import open_image
-from tests.builders.samples import CONTEXT, SMALL, TSC, context_bytes, libxc_stream
+from tests.builders.samples import context_bytes
+from tests.builders.streams import CONTEXT, SMALL, TSC, libxc_stream
 
 NAMES = (
     "hvm-context", "emulator", "record:CPU/0", "record:cpu", "record:2/0", "record:context:2",
@@ -20,25 +22,29 @@ NAMES = (
 def test_what_is_put_is_what_is_taken(what: str, size: int | None) -> None:
     """And all else stays; put as it was, the image is the same."""
     with open_image(SMALL) as image:
-        before = bytes(take(image, what))
+        editor = edit(image)
+        before = bytes(editor.take(what))
         payload = before if size is None else bytes(n * 5 & 0xFF for n in range(size))
-        start, end, data = put(image, what, payload)
+        editor.put(what, payload)
+        assert editor.take(what) == payload
+        ((start, end, data),) = editor.edits()
     changed = SMALL[:start] + data + SMALL[end:]
     if size is None:
         assert changed == SMALL
         return
     with open_image(changed) as image:
-        assert bytes(take(image, what)) == payload
+        assert bytes(edit(image).take(what)) == payload
     assert changed[:start] == SMALL[:start] and changed.endswith(SMALL[end:])
 
 
 def test_the_same_under_other_names() -> None:
     with open_image(SMALL) as image:
-        cpu = [bytes(take(image, what)) for what in NAMES[2:6]]
+        take = edit(image).take
+        cpu = [bytes(take(what)) for what in NAMES[2:6]]
         assert len(set(cpu)) == 1 and cpu[0] == bytes(image.context.record("CPU").body)
-        assert take(image, "record:X86_TSC_INFO") == take(image, "record:libxc:8/0") == bytes(24)
-        assert bytes(take(image, "record:libxl:3"))[8:] == bytes(take(image, "emulator"))
-        assert take(image, "hvm-context") == context_bytes()
+        assert take("record:X86_TSC_INFO") == take("record:libxc:8/0") == bytes(24)
+        assert bytes(take("record:libxl:3"))[8:] == bytes(take("emulator"))
+        assert take("hvm-context") == context_bytes()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,8 @@ def test_the_same_under_other_names() -> None:
 )  # fmt: skip
 def test_what_is_not_there(what: str, kind: type[HvmctxError]) -> None:
     with open_image(SMALL) as image:
-        for work in (lambda: take(image, what), lambda: put(image, what, b"")):
+        editor = edit(image)
+        for work in (lambda: editor.take(what), lambda: editor.put(what, b"")):
             if what == "record:END":
                 work()  # of the context: the streams' are no payload
                 continue
@@ -66,7 +73,7 @@ def test_an_image_without_them() -> None:
     with open_image(libxc_stream()) as image:
         for what in ("emulator", "hvm-context"):
             with pytest.raises(MissingRecordError):
-                take(image, what)
+                edit(image).take(what)
 
 
 def test_what_is_cut_off_is_not_replaced() -> None:
@@ -76,8 +83,12 @@ def test_what_is_cut_off_is_not_replaced() -> None:
         assert len(image.context.entries) == 1
         for what in ("hvm-context", "record:CPU/0", "record:HVM_CONTEXT"):
             with pytest.raises((FormatError, MissingRecordError)):
-                put(image, what, HvmContext().to_bytes())
-        assert put(image, "record:X86_TSC_INFO", bytes(24))[2] == bytes(24)
+                editor = edit(image)
+                editor.put(what, HvmContext().to_bytes())
+                editor.edits()
+        editor = edit(image)
+        editor.put("record:X86_TSC_INFO", bytes(24))
+        assert [data for _, _, data in editor.edits()] == [bytes(24)]
 
 
 def test_which_of_them_are_page_data() -> None:

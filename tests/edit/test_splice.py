@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hvmctx.edit.splice import splice
 from hvmctx.errors import InputError
 from hvmctx.files.opening import open_source
-from tests.builders.samples import Pipe
+from tests.builders.streams import Pipe
 
 cuts = st.lists(st.integers(0, 300), max_size=8, unique=True).map(sorted)
 

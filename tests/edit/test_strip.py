@@ -11,18 +11,8 @@ from hvmctx.abi import streams
 from hvmctx.edit.strip import strip
 from hvmctx.errors import FormatError, HvmctxError, LengthError, UnsupportedError, UsageError
 from hvmctx.image.image import open_image
-from tests.builders.samples import (
-    DATA,
-    EXAMPLE,
-    SMALL,
-    STREAMS,
-    Pipe,
-    context_bytes,
-    libxc_stream,
-    page_data,
-    record,
-    word,
-)
+from tests.builders.samples import DATA, EXAMPLE, STREAMS, context_bytes
+from tests.builders.streams import SMALL, Pipe, libxc_stream, page_data, record, word
 
 
 def stripped(data: bytes | io.RawIOBase, keep_holes: bool = False) -> bytes:

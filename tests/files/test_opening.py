@@ -6,13 +6,14 @@ import mmap
 import struct
 from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hvmctx.errors import InputError
 from hvmctx.files.opening import open_seekable, open_source
 from hvmctx.files.source import FileSource
-from tests.builders.samples import Pipe
+from tests.builders.streams import Pipe
 
 DATA = bytes(range(256)) * 10
 
@@ -36,7 +37,7 @@ def test_file_objects_are_read_from_where_they_stand() -> None:
         (io.StringIO("text"), "opened as text"),
     ],
 )
-def test_what_cannot_be_opened(target: object, reason: str) -> None:
+def test_what_cannot_be_opened(target: Any, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         open_source(target)
 

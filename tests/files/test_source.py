@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hvmctx.errors import InputError
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import BufferSource, PipeSource, Source
-from tests.builders.samples import Pipe
+from tests.builders.streams import Pipe
 
 DATA = bytes(range(256)) * 10
 

@@ -6,7 +6,8 @@ import pytest
 
 from hvmctx.fuzz.campaign import Engine, Summary, campaign
 from hvmctx.fuzz.corpus import Corpus
-from hvmctx.fuzz.targets import TARGETS, Target
+from hvmctx.fuzz.target import Target
+from hvmctx.fuzz.targets import TARGETS
 
 
 def test_reproducible_from_the_seed(tmp_path: Path) -> None:

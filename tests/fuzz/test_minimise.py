@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import XEN_4_5_V6
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.vmport import descriptor, pack
+from hvmctx.context.vmport import Slots, descriptor
 from hvmctx.fuzz.minimise import minimise, simpler_contexts, simpler_vmport
 from hvmctx.fuzz.vmport import random_state
 from hvmctx.restore.vmport import Violation, restore
@@ -45,9 +45,9 @@ def test_contexts() -> None:
 
 def test_vmport() -> None:
     state = random_state(random.Random(4), XEN_4_5_V6)
-    state.guestinfo = {b"k%d" % n: b"value" for n in range(20)}
+    state.guestinfo = Slots({b"k%d" % n: b"value" for n in range(20)})
     state.guestinfo[b"key"] = b"x" * 255
-    body = pack(state)
+    body = state.to_bytes()
 
     def holds(record: bytes) -> bool:
         outcome = restore(record)

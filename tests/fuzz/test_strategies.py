@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hvmctx.abi.registry import by_name, record_types
 from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.vmport import VmportState, pack, to_record, unpack
+from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.errors import HvmctxError
 from hvmctx.fuzz import strategies as xen
 from hvmctx.image.image import open_image
@@ -15,7 +15,8 @@ from hvmctx.restore.context import load
 from hvmctx.restore.host import Host
 from hvmctx.restore.stream import judge
 from hvmctx.restore.vmport import RULES, findings_of
-from tests.builders.samples import SMALL, STREAMS, context_bytes
+from tests.builders.samples import STREAMS, context_bytes
+from tests.builders.streams import SMALL
 from tests.builders.vmport import OTHER, busy_state
 
 FEW = settings(max_examples=15)
@@ -57,7 +58,7 @@ def test_records(name: str, data: st.DataObject) -> None:
 @FEW
 @given(xen.vmport_states(OTHER), xen.vmport_records(valid=True))
 def test_vmport(state: VmportState, record: bytes) -> None:
-    assert unpack(pack(state, OTHER), OTHER) == state
+    assert VmportState.from_bytes(state.to_bytes(OTHER), OTHER) == state
     assert not [f for f in findings_of(record) if f.rule == "vmport-size"]
 
 

@@ -10,7 +10,8 @@ from hvmctx.abi.releases import Release
 from hvmctx.fuzz.streams import mutate_stream, valid_stream
 from hvmctx.image.image import open_image
 from hvmctx.restore.stream import judge
-from tests.builders.samples import STREAMS, libxc_head, record
+from tests.builders.samples import STREAMS
+from tests.builders.streams import libxc_head, record
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hvmctx.abi.fields import Slot
 from hvmctx.abi.registry import record_types
-from hvmctx.fuzz.values import LENGTHS, around, of_slot, of_width
+from hvmctx.fuzz.values import LENGTHS, around, edit_bytes, of_slot, of_width
 
 SLOTS = [slot for known in record_types() for slot in known.layout.slots()]
 
@@ -72,3 +72,11 @@ def test_bytes_are_zeros_ones_or_anything() -> None:
     assert {bytes(3), b"\xff" * 3} < found and {
         len(value) for value in found if isinstance(value, bytes)
     } == {3}
+
+
+def test_edits_of_bytes_know_no_format() -> None:
+    rng = random.Random(1)
+    made = [edit_bytes(b"abcdef", rng) for _ in range(200)]
+    assert {len(data) < 6 for data in made} == {True, False}
+    assert {len(data) > 6 for data in made} == {True, False}
+    assert all(edit_bytes(b"", random.Random(seed)) is not None for seed in range(20))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, XEN_4_5_V6, VmportProfile
-from hvmctx.context.vmport import VmportState, descriptor, pack, unpack
+from hvmctx.context.vmport import Slots, VmportState, descriptor
 from hvmctx.fuzz.vmport import mutate_body, mutate_record, random_record, random_state
 from hvmctx.restore.vmport import RULES, Restored, findings_of, restore
 from tests.builders.vmport import PROFILES
@@ -19,7 +19,7 @@ seeds = st.integers(0, 1 << 32)
 @given(seeds, st.sampled_from(PROFILES))
 def test_a_state_is_one_that_the_writer_could_have_held(seed: int, profile: VmportProfile) -> None:
     state = random_state(random.Random(seed), profile)
-    assert unpack(pack(state, profile, strict=True), profile) == state
+    assert VmportState.from_bytes(state.to_bytes(profile, strict=True), profile) == state
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=str)
@@ -31,8 +31,8 @@ def test_states_differ_in_everything(profile: VmportProfile) -> None:
         [channel.send.data for channel in channels],
         [bucket.data for channel in channels for bucket in channel.recv],
         [channel.jumbo_recv.data for channel in channels],
-        [b"".join(state.guestinfo.values()) for state in states],
-        [b"".join(state.guestinfo_jumbo.values()) for state in states],
+        [b"".join(value for _, value in state.guestinfo) for state in states],
+        [b"".join(value for _, value in state.guestinfo_jumbo) for state in states],
     ):
         assert b"" in held and any(held)
     counts = {len(state.guestinfo) for state in states}
@@ -59,7 +59,7 @@ def test_the_seed_decides() -> None:
     assert one == two != three
 
 
-BODY = pack(VmportState.empty())
+BODY = VmportState.empty().to_bytes()
 
 
 @given(seeds, st.sampled_from(PROFILES), st.binary(max_size=700))
@@ -83,8 +83,8 @@ def test_edits_of_a_body_differ() -> None:
 def test_edits_aim_at_the_bounds_of_the_loader() -> None:
     """Counts that spare slots push over the bound, and that wrap; entries just too long."""
     state = VmportState.empty()
-    state.guestinfo, state.guestinfo_jumbo = {b"key": b"value"}, {b"big": b"value"}
-    whole = pack(state)
+    state.guestinfo, state.guestinfo_jumbo = Slots({b"key": b"value"}), Slots({b"big": b"value"})
+    whole = state.to_bytes()
     heads, entries = set(), set()
     for seed in range(3000):
         body = bytearray(whole)
@@ -98,8 +98,8 @@ def test_edits_aim_at_the_bounds_of_the_loader() -> None:
 
 def test_edits_of_a_record_mostly_keep_its_descriptor_true() -> None:
     state = VmportState.empty()
-    state.guestinfo = {b"key": b"value"}
-    body = pack(state)
+    state.guestinfo = Slots({b"key": b"value"})
+    body = state.to_bytes()
     made = [
         mutate_record(descriptor(body) + body, random.Random(seed), PROFILES[0])
         for seed in range(300)
@@ -126,8 +126,8 @@ ODD = [
 def test_states_that_a_writer_could_have_held(profile: VmportProfile) -> None:
     rng = random.Random(5)
     for _ in range(80):
-        body = pack(random_state(rng, profile), profile)
-        assert pack(unpack(body, profile), profile) == body
+        body = random_state(rng, profile).to_bytes(profile)
+        assert VmportState.from_bytes(body, profile).to_bytes(profile) == body
         random_record(rng, profile)  # of which an edit must not raise either
 
 
@@ -135,5 +135,5 @@ def test_the_longest_values_turn_up() -> None:
     """The profile's bound, and where the record's field ends before it the field's."""
     rng = random.Random(1)
     for profile, longest in ((XEN_4_5_V6, 128), (ODD[1], 255)):
-        values = (v for _ in range(400) for v in random_state(rng, profile).guestinfo.values())
+        values = (v for _ in range(400) for _, v in random_state(rng, profile).guestinfo)
         assert max(map(len, values)) == longest

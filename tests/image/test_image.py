@@ -21,19 +21,14 @@ from hvmctx.errors import (
     UsageError,
 )
 from hvmctx.image.image import open_image
-from tests.builders.samples import (
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, STREAMS, context_bytes, load
+from tests.builders.streams import (
     CONTEXT,
-    DATA,
-    EXAMPLE,
-    IMAGES,
     SMALL,
-    STREAMS,
     Pipe,
-    context_bytes,
     libxc_head,
     libxc_stream,
     libxl_head,
-    load,
     page_data,
     record,
     word,

@@ -12,11 +12,11 @@ from hvmctx.errors import (
     TruncatedError,
 )
 from hvmctx.image.image import open_image
-from tests.builders.samples import (
+from tests.builders.samples import context_bytes
+from tests.builders.streams import (
     CONTEXT,
     SMALL,
     Pipe,
-    context_bytes,
     libxc_head,
     libxc_stream,
     libxl_head,

@@ -12,10 +12,10 @@ from hvmctx.image.image import open_image
 from hvmctx.image.index import Index, IndexedRecord, Note
 from hvmctx.image.indexing import Watcher, walk
 from hvmctx.stream.reader import LIBXC, XL, Header, StreamReader
-from tests.builders.samples import (
+from tests.builders.samples import context_bytes
+from tests.builders.streams import (
     SMALL,
     Pipe,
-    context_bytes,
     libxc_head,
     libxc_stream,
     libxl_head,

@@ -8,7 +8,7 @@ from hvmctx.abi import streams
 from hvmctx.errors import LengthError
 from hvmctx.image.image import open_image
 from hvmctx.image.memory_map import MemoryMap, Run
-from tests.builders.samples import libxc_stream, page_data, record, word
+from tests.builders.streams import libxc_stream, page_data, record, word
 
 TYPES = sorted(streams.PAGE_TYPES)
 words = st.builds(word, st.integers(0, 40), st.sampled_from(TYPES))

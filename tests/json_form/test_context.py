@@ -17,7 +17,7 @@ from hvmctx.errors import FieldError
 from hvmctx.json_form.context import context_to_plain, document_of, record_to_plain
 from hvmctx.json_form.document import Document
 from hvmctx.json_form.models import ContextModel, RecordModel
-from tests.builders.contexts import streams
+from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, context_bytes
 
 bodies = st.sampled_from([k for k in record_types() if k.size]).flatmap(
@@ -40,7 +40,7 @@ def there_and_back(data: bytes) -> bytes:
     return context_from_plain(json.loads(json.dumps(context_to_plain(context)))).to_bytes()
 
 
-@given(st.binary(max_size=200) | streams)
+@given(st.binary(max_size=200) | any_contexts)
 @example(b"")
 def test_any_bytes(data: bytes) -> None:
     assert there_and_back(data) == data

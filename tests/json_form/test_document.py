@@ -14,7 +14,7 @@ from hvmctx.errors import FieldError, FormatError
 from hvmctx.files.opening import is_compressed
 from hvmctx.image.image import open_image
 from hvmctx.json_form.document import ContextModel, Document, ImageModel
-from tests.builders.contexts import streams
+from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
 
 ALL = [*IMAGES, EXAMPLE, *STREAMS, *CONTEXTS, *(DATA / "streams" / "handbuilt").glob("*.bin")]
@@ -29,7 +29,7 @@ def test_samples(path: Path) -> None:
     assert Document.from_json(document.to_json()).to_bytes() == data
 
 
-@given((st.binary(max_size=200) | streams).filter(lambda data: not is_compressed(data)))
+@given((st.binary(max_size=200) | any_contexts).filter(lambda data: not is_compressed(data)))
 def test_any_context(data: bytes) -> None:
     document = Document.of_input(data, "context")
     assert Document.from_text(document.to_text()).to_bytes() == data

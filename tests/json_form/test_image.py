@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 from hvmctx.errors import FieldError
 from hvmctx.image.image import Image, open_image
 from hvmctx.json_form.image import ImageModel
-from tests.builders.samples import (
-    DATA,
-    EXAMPLE,
-    IMAGES,
-    SMALL,
-    STREAMS,
-    libxc_stream,
-    page_data,
-    record,
-    word,
-)
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, STREAMS
+from tests.builders.streams import SMALL, libxc_stream, page_data, record, word
 
 HAND_BUILT = sorted((DATA / "streams" / "handbuilt").glob("*.bin"))
 WRAPPED = [DATA / "streams" / "plain.xl", DATA / "streams" / "with-xenstore.libxl"]

@@ -16,15 +16,16 @@ from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.vmport import VmportProfile, using
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, pack
+from hvmctx.context.vmport import VmportState
 from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.files.opening import is_compressed
 from hvmctx.image.image import open_image
 from hvmctx.json_form import schema
 from hvmctx.json_form.document import Document
 from hvmctx.json_form.dump import as_json, as_ndjson
-from tests.builders.contexts import streams
-from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, SMALL, STREAMS, context_bytes
+from tests.builders.contexts import any_contexts
+from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
+from tests.builders.streams import SMALL, libxc_stream, libxl, page_data, record, word, xl_head
 from tests.builders.vmport import PROFILES
 
 SCHEMA = schema.schema()
@@ -33,7 +34,7 @@ LINE = jsonschema.Draft202012Validator({"$ref": "#/$defs/line", "$defs": SCHEMA[
 
 
 def test_shipped_copy_is_current() -> None:
-    assert schema.PATH.read_text() == schema.text(), "run python -m hvmctx.json_form.schema"
+    assert schema.PATH.read_text() == schema.text(), "run make generate"
     jsonschema.Draft202012Validator.check_schema(schema.schema())
 
 
@@ -55,7 +56,7 @@ def test_what_is_written_is_valid(path: Path) -> None:
         LINE.validate(json.loads(line))
 
 
-@given(st.binary(max_size=200) | streams)
+@given(st.binary(max_size=200) | any_contexts)
 def test_what_is_written_of_any_context_is_valid(data: bytes) -> None:
     if not is_compressed(data):
         VALIDATOR.validate(json.loads(Document.of_input(data, "context").to_text()))
@@ -72,7 +73,7 @@ def test_what_is_written_of_any_image_is_valid(data: st.DataObject) -> None:
 @pytest.mark.parametrize("profile", PROFILES, ids=repr)
 def test_vmport_of_any_profile(profile: VmportProfile) -> None:
     with using(profile):
-        body = pack(VmportState.empty(profile), profile)
+        body = VmportState.empty(profile).to_bytes(profile)
         data = HvmContext([Record(VMPORT_TYPECODE, 0, body), Record(0, 0)]).to_bytes()
         text = Document.of_input(data, "context").to_text()
         assert Document.from_text(text).to_bytes() == data
@@ -175,15 +176,18 @@ def test_what_cannot_be_in_an_image_is_invalid(change: str, value: Any) -> None:
 
 def small_context() -> bytes:
     """A record of each shape: with and without elements after it, short, unknown, END."""
-    return HvmContext(
-        [
-            Record("TSC_ADJUST", 0, bytes(range(8))),
-            Record("CPU_MSR", 1, bytes([1]) + bytes(23) + b"\5"),
-            Record("RTC", 0, bytes(25)),
-            Record(99, 0, b"\1\2"),
-            Record("END", 0),
-        ]
-    ).to_bytes() + b"tail"
+    return (
+        HvmContext(
+            [
+                Record("TSC_ADJUST", 0, bytes(range(8))),
+                Record("CPU_MSR", 1, bytes([1]) + bytes(23) + b"\5"),
+                Record("RTC", 0, bytes(25)),
+                Record(99, 0, b"\1\2"),
+                Record("END", 0),
+            ]
+        ).to_bytes()
+        + b"tail"
+    )
 
 
 def small_image() -> bytes:
@@ -203,10 +207,14 @@ def small_image() -> bytes:
 DOCUMENTS = [
     Document.of_input(small_context(), "context").to_text(),
     Document.of_input(small_image(), "libxc").to_text(),
-    Document.of_input(xl_head(b"{}\0") + libxl(
-        record(streams_abi.LIBXL_EMULATOR_CONTEXT, bytes(8) + b"qemu"),
-        record(streams_abi.LIBXL_EMULATOR_XENSTORE_DATA, bytes(8) + b"k\0v\0"),
-    ), "xl").to_text(),
+    Document.of_input(
+        xl_head(b"{}\0")
+        + libxl(
+            record(streams_abi.LIBXL_EMULATOR_CONTEXT, bytes(8) + b"qemu"),
+            record(streams_abi.LIBXL_EMULATOR_XENSTORE_DATA, bytes(8) + b"k\0v\0"),
+        ),
+        "xl",
+    ).to_text(),
 ]
 VALUES: list[Any] = [
     None, True, 0, 1, 2, 8, 9, 24, 99, -1, 1 << 16, 1 << 32, 1 << 64, 1.5, "", "00", "0011", "x",

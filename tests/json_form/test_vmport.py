@@ -12,14 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import PROTO_RPCI, VmportProfile
-from hvmctx.context.vmport import (
-    CHANNEL_NUMBERS,
-    Buffer,
-    Channel,
-    VmportState,
-    pack,
-    unpack,
-)
+from hvmctx.context.vmport import CHANNEL_NUMBERS, Buffer, Channel, VmportState
 from hvmctx.errors import FieldError, InputError
 from hvmctx.json_form.vmport import BufferModel, ChannelModel, from_dict, to_dict
 from tests.builders.vmport import PROFILES, busy_state, states
@@ -32,9 +25,9 @@ with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p),
 def test_json(case: tuple[VmportProfile, VmportState]) -> None:
     profile, state = case
     assert from_dict(json.loads(json.dumps(to_dict(state))), profile) == state
-    body = pack(state, profile) + b"behind"
-    plain = json.loads(json.dumps(to_dict(unpack(body, profile))))
-    assert pack(from_dict(plain, profile), profile) == body
+    body = state.to_bytes(profile) + b"behind"
+    plain = json.loads(json.dumps(to_dict(VmportState.from_bytes(body, profile))))
+    assert from_dict(plain, profile).to_bytes(profile) == body
 
 
 @pytest.mark.parametrize(
@@ -98,13 +91,13 @@ def test_channels_there_and_back(numbers: list[int], held: list[Buffer]) -> None
 
 def test_what_a_body_was_is_kept() -> None:
     """What no state says: the bytes behind the last entry, and a body that holds none."""
-    behind = unpack(pack(busy_state()) + b"behind")
+    behind = VmportState.from_bytes(busy_state().to_bytes() + b"behind")
     plain = to_dict(behind)
-    assert plain["origin"] == (pack(busy_state()) + b"behind").hex()
-    assert pack(from_dict(plain)).endswith(b"behind")
-    short = unpack(b"short")
+    assert plain["origin"] == (busy_state().to_bytes() + b"behind").hex()
+    assert from_dict(plain).to_bytes().endswith(b"behind")
+    short = VmportState.from_bytes(b"short")
     assert to_dict(short)["unparsed"] == b"short".hex()
-    assert pack(from_dict(to_dict(short))) == b"short"
+    assert from_dict(to_dict(short)).to_bytes() == b"short"
 
 
 @pytest.mark.parametrize(

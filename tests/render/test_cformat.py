@@ -8,19 +8,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hvmctx.render import lines
+from hvmctx.render import dialects
 from hvmctx.render.cformat import CFormat
 
 LIBC = ctypes.CDLL(None)
 FORMATS = sorted(
     {
         text
-        for by_release in lines.LINES.values()
+        for by_release in dialects.LINES.values()
         for shown in by_release.values()
         for text, _ in shown
     }
-    | {text for shown in lines.FPU_LINES.values() for text, _ in shown}
-    | {text for shown in lines.EXTRA_LINES.values() for text, _ in shown}
+    | {text for shown in dialects.FPU_LINES.values() for text, _ in shown}
+    | {text for shown in dialects.EXTRA_LINES.values() for text, _ in shown}
 )
 
 

@@ -12,17 +12,8 @@ from hvmctx.image import handlers
 from hvmctx.image.image import open_image
 from hvmctx.render.describe import describe
 from hvmctx.render.describe_text import print_description
-from tests.builders.samples import (
-    DATA,
-    EXAMPLE,
-    SMALL,
-    Pipe,
-    context_bytes,
-    libxc_stream,
-    page_data,
-    record,
-    word,
-)
+from tests.builders.samples import DATA, EXAMPLE, context_bytes
+from tests.builders.streams import SMALL, Pipe, libxc_stream, page_data, record, word
 
 
 def in_words(plain: dict[str, Any]) -> str:

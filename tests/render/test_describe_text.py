@@ -10,10 +10,9 @@ from hvmctx.abi import pv
 from hvmctx.image.image import open_image
 from hvmctx.render.describe import describe
 from hvmctx.render.describe_text import print_description
-from tests.builders.samples import (
+from tests.builders.samples import EXAMPLE, IMAGES
+from tests.builders.streams import (
     CONTEXT,
-    EXAMPLE,
-    IMAGES,
     Pipe,
     libxc_head,
     libxc_stream,
@@ -22,7 +21,7 @@ from tests.builders.samples import (
     record,
     word,
     xl_head,
-)  # fmt: skip
+)
 
 GOLDEN = """\
 INPUT: xl, 62469 bytes

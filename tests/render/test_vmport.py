@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import XEN_4_5_V6
-from hvmctx.context.vmport import Buffer, VmportState, pack, to_record
+from hvmctx.context.vmport import Buffer, Slots, VmportState, to_record
 from hvmctx.render.text import TextDialect
 from hvmctx.render.vmport import vmport_lines
 from tests.builders.vmport import OTHER, busy_state
@@ -27,14 +27,14 @@ GOLDEN = """\
 
 
 def test_golden() -> None:
-    assert "".join(vmport_lines(pack(busy_state()))) == GOLDEN
+    assert "".join(vmport_lines(busy_state().to_bytes())) == GOLDEN
 
 
 def test_data_that_are_not_all_there() -> None:
     made = VmportState.empty()
     made.channels[5].proto_num = 9
     made.channels[5].send = Buffer(b"s" * 180, 0, 200)
-    text = "".join(vmport_lines(pack(made)))
+    text = "".join(vmport_lines(made.to_bytes()))
     assert "ch 5: id 0, cookie 0, protocol 0x9, active_time 0" in text
     assert f'send len 200, idx 0 (180 bytes there): "{"s" * 64}"...\n' in text
 
@@ -53,8 +53,8 @@ def test_any_bytes(data: bytes, other: bool) -> None:
 
 def test_a_key_that_is_there_twice() -> None:
     made = VmportState.empty()
-    made.guestinfo = {b"k": b"1", b"l": b"2"}
-    text = "".join(vmport_lines(pack(made).replace(b"l2", b"k2")))
+    made.guestinfo = Slots({b"k": b"1", b"l": b"2"})
+    text = "".join(vmport_lines(made.to_bytes().replace(b"l2", b"k2")))
     assert text.endswith('"k" = "1" (1 + 1)\n          guestinfo "k" = "2" (1 + 1)\n')
 
 

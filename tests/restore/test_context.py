@@ -19,16 +19,12 @@ from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.abi.vmport import XEN_4_5_V6
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.context.vmport import Slots, VmportState, to_record
 from hvmctx.image.image import open_image
 from hvmctx.restore.context import WALK, load, rules, unfolded
 from hvmctx.restore.host import PVH_DEVICES, Host
-from tests.builders.loads import (
-    base,
-    full_host,
-    length,
-    put,
-)
+from tests.builders.contexts import length, put
+from tests.builders.loads import base, full_host
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
 
 POLICY = {"4.17": EXAMPLE, "4.20": DATA / "images" / "hvm2x420.save"}
@@ -173,7 +169,7 @@ def test_policy_decides() -> None:
     assert not host.has("VMX") and host.has("SMEP") and host.xcr0_max == 0x207
     assert host.xsave_size(7) == 832 and host.xsave_size(3) == 576 and host.xsave_size(0) == 0
     context = base(Release("4.17"))
-    put("CPU.cr4", 1 << 17)(context)  # PCID, which that CPU has not
+    put("CPU/0.cr4", 1 << 17)(context)  # PCID, which that CPU has not
     assert load(context.to_bytes(), host).rule == "cpu-cr4"
     assert load(context.to_bytes(), full_host("4.17")).accepted
     with open_image(DATA / "images" / "pvhx.save") as image:
@@ -182,9 +178,16 @@ def test_policy_decides() -> None:
 
 def test_changes_of_an_accepted_load() -> None:
     context = base(Release("newest"))
-    put("CPU.cs_arbytes", 0xA09B, "CPU.rflags", 0, "PIT.channels[1].mode", 0xFF, "PIC.elcr", 0)(
-        context
-    )
+    put(
+        "CPU/0.cs_arbytes",
+        0xA09B,
+        "CPU/0.rflags",
+        0,
+        "PIT/0.channels[1].mode",
+        0xFF,
+        "PIC/0.elcr",
+        0,
+    )(context)
     verdict = load(context.to_bytes(), full_host("newest"))
     assert verdict.applied == [
         "PIC/0: elcr gets the cascade's bit 2",
@@ -193,8 +196,8 @@ def test_changes_of_an_accepted_load() -> None:
         "CPU/0: cs_arbytes 0xa09b -> 0xa9b",
         "CPU/0: rflags gets bit 1",
     ]
-    length("CPU", -8)(context)
-    length("LAPIC", -8)(context)
+    length("CPU/0", -8)(context)
+    length("LAPIC/0", -8)(context)
     applied = load(context.to_bytes(), full_host("newest")).applied
     assert "CPU/0: read from 1024 bytes, flags forced to 1" in applied
     assert "LAPIC/0: 24 bytes, the rest zero" in applied
@@ -208,7 +211,7 @@ def test_vmport_in_a_patched_xen() -> None:
     assert load(context.to_bytes(), full_host("4.5")).rule == "context-type"
     patched = full_host("4.5", vmport=XEN_4_5_V6)
     assert load(context.to_bytes(), patched).accepted
-    state.guestinfo = {b"%d" % n: b"" for n in range(60)}
+    state.guestinfo = Slots({b"%d" % n: b"" for n in range(60)})
     context.entries[-2] = to_record(state)
     verdict = load(context.to_bytes(), patched)
     assert (verdict.verdict, verdict.rule, verdict.errno) == (

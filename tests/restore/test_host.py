@@ -11,15 +11,8 @@ from hvmctx.abi.vmport import XEN_4_5_V6
 from hvmctx.errors import FormatError
 from hvmctx.image.image import open_image
 from hvmctx.restore.host import DEVICES, EAX, EBX, ECX, EDX, FEATURES, PVH_DEVICES, Host
-from tests.builders.samples import (
-    DATA,
-    EXAMPLE,
-    context_bytes,
-    libxc_stream,
-    libxl_head,
-    record,
-    xl_head,
-)
+from tests.builders.samples import DATA, EXAMPLE, context_bytes
+from tests.builders.streams import libxc_stream, libxl_head, record, xl_head
 
 ALL_ONES = 0xFFFFFFFF
 Row = tuple[int, int, int, int, int, int]

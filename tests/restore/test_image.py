@@ -12,18 +12,18 @@ from hvmctx.image.image import Image, open_image
 from hvmctx.restore.host import Host
 from hvmctx.restore.image import judge_image
 from hvmctx.restore.stream import StreamJudge
-from tests.builders.samples import (
-    DATA,
-    EXAMPLE,
-    IMAGES,
-    context_bytes,
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
+from tests.builders.streams import (
+    VCPU0,
+    hvm,
     libxc_head,
+    libxl,
     page_data,
+    pv,
     record,
     word,
     xl_head,
 )
-from tests.builders.streams import VCPU0, hvm, libxl, pv
 
 NEWEST = Release("newest")
 

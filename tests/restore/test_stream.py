@@ -14,22 +14,24 @@ from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.errors import HvmctxError
 from hvmctx.image.image import open_image
 from hvmctx.restore.stream import HEADER_RULES, RULES, StreamJudge, judge
-from tests.builders.samples import (
+from tests.builders.samples import EXAMPLE, IMAGES, STREAMS, altered
+from tests.builders.streams import (
     CONTEXT,
-    EXAMPLE,
-    IMAGES,
+    FRAMES,
+    PV_INFO,
     SMALL,
-    STREAMS,
     TSC,
     Pipe,
+    hvm,
     libxc_head,
+    libxl,
     libxl_head,
     page_data,
+    pv,
     record,
     word,
     xl_head,
 )
-from tests.builders.streams import FRAMES, PV_INFO, altered, hvm, libxl, pv
 
 SINCE_4_6 = [name for name in RELEASES if Release(name).since("4.6")]
 

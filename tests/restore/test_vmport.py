@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
-from hvmctx.context.vmport import Buffer, VmportState, descriptor, pack, unpack
+from hvmctx.context.vmport import Buffer, Slots, VmportState, descriptor
 from hvmctx.findings import ERROR
 from hvmctx.fuzz.differential import vmport_verdict
 from hvmctx.fuzz.reference import Reference
@@ -29,16 +29,7 @@ from hvmctx.restore.vmport import (
     restore,
     restore_fixed,
 )
-from tests.builders.vmport import (
-    EMPTY,
-    PROFILES,
-    jumbo,
-    keys,
-    raw,
-    record_of,
-    sent,
-    vectors,
-)
+from tests.builders.vmport import EMPTY, PROFILES, jumbo, keys, raw, record_of, sent, vectors
 
 VECTORS = vectors()
 ERRNO = {3: "ESRCH", 7: "E2BIG", 22: "EINVAL", 27: "EFBIG"}
@@ -103,7 +94,7 @@ def assert_restored(outcome: Restored, vector: dict[str, Any]) -> None:
         assert channel.send.data.hex() == expected["send"]
         assert [[b.index, b.data.hex()] for b in channel.recv] == expected["recv"]
         assert [channel.jumbo_recv.index, channel.jumbo_recv.data.hex()] == expected["jumbo"]
-    body = pack(state)
+    body = state.to_bytes()
     assert (descriptor(body) + body).hex() == vector["resave"]
 
 
@@ -143,13 +134,13 @@ def test_views_agree(seed: int, profile: VmportProfile) -> None:
 
 
 KEYS60 = VmportState.empty()
-KEYS60.guestinfo = {b"k%d" % n: b"" for n in range(60)}
+KEYS60.guestinfo = Slots({b"k%d" % n: b"" for n in range(60)})
 KEYS59 = VmportState.empty()
-KEYS59.guestinfo = {b"k%d" % n: b"" for n in range(59)}
+KEYS59.guestinfo = Slots({b"k%d" % n: b"" for n in range(59)})
 JUMBO2 = VmportState.empty()
-JUMBO2.guestinfo_jumbo = {b"a": b"", b"b": b""}
+JUMBO2.guestinfo_jumbo = Slots({b"a": b"", b"b": b""})
 JUMBO1 = VmportState.empty()
-JUMBO1.guestinfo_jumbo = {b"a": b""}
+JUMBO1.guestinfo_jumbo = Slots({b"a": b""})
 
 # Rule -> a record that fires it, and one that just misses it.
 CASES: dict[str, tuple[bytes, bytes]] = {
@@ -256,9 +247,11 @@ def test_unpack_finds_what_the_loader_restores(seed: int, profile: VmportProfile
     record = random_record(random.Random(seed), profile)
     outcome = restore(record, profile)
     if isinstance(outcome, Restored):
-        state = unpack(record[8 : outcome.cursor], profile)
-        assert state.guestinfo == {key: value for _, key, value in outcome.guestinfo}
-        assert state.guestinfo_jumbo == {key: value for _, key, value in outcome.guestinfo_jumbo}
+        state = VmportState.from_bytes(record[8 : outcome.cursor], profile)
+        assert state.guestinfo.pairs == [(key, value) for _, key, value in outcome.guestinfo]
+        assert state.guestinfo_jumbo.pairs == [
+            (key, value) for _, key, value in outcome.guestinfo_jumbo
+        ]
 
 
 @pytest.mark.parametrize("size", [6, 1], ids=["empty key first", "size wraps"])
@@ -268,7 +261,7 @@ def test_unpack_goes_on_where_the_loader_does(size: int) -> None:
     outcome = restore(record)
     assert isinstance(outcome, Restored)
     assert [(key, value) for _, key, value in outcome.guestinfo] == [(b"k", b"v")]
-    assert unpack(record[8:]).guestinfo == {b"k": b"v"}
+    assert VmportState.from_bytes(record[8:]).guestinfo == Slots({b"k": b"v"})
 
 
 def test_a_restored_state_is_its_own() -> None:

@@ -12,8 +12,9 @@ from hvmctx.image.image import open_image
 from hvmctx.save.convert import _WRITERS, convert
 from hvmctx.stream.legacy import Item
 from hvmctx.verify.views import verify
-from tests.builders.legacy import hvm, longs, pv
-from tests.builders.samples import DATA, EXAMPLE, Pipe
+from tests.builders.legacy import legacy_hvm, legacy_pv, longs
+from tests.builders.samples import DATA, EXAMPLE
+from tests.builders.streams import Pipe
 
 PLACE = DATA / "streams"
 
@@ -51,7 +52,7 @@ def test_in_an_xl_file(width: int) -> None:
 @pytest.mark.parametrize("width", [4, 8])
 @pytest.mark.parametrize("paravirtual", [False, True])
 def test_what_is_made_is_whole(seed: int, width: int, paravirtual: bool) -> None:
-    data = (pv if paravirtual else hvm)(random.Random(seed), width)
+    data = (legacy_pv if paravirtual else legacy_hvm)(random.Random(seed), width)
     for form in ("libxl", "libxc"):
         made = converted(data, form=form)
         with open_image(made) as image:
@@ -91,7 +92,7 @@ def test_width_and_guest_as_given() -> None:
 @pytest.mark.parametrize("paravirtual", [False, True])
 def test_a_given_width_goes_before_what_it_looks_like(width: int, paravirtual: bool) -> None:
     """A guest of few pages starts like a descriptor of a context."""
-    small = (pv if paravirtual else hvm)(random.Random(3), width, p2m=16)
+    small = (legacy_pv if paravirtual else legacy_hvm)(random.Random(3), width, p2m=16)
     with pytest.raises(UnsupportedError, match="not a legacy stream"):
         converted(small)
     with pytest.raises(UnsupportedError, match="not a legacy stream"):

@@ -22,7 +22,8 @@ from hvmctx.save.guests import (
     data_stretches,
     stretches,
 )
-from tests.builders.samples import context_bytes, libxc_head, page_data, record, word
+from tests.builders.samples import context_bytes
+from tests.builders.streams import libxc_head, page_data, record, word
 
 PAGE = 4096
 pfn_lists = st.lists(st.integers(0, 20), max_size=12)

@@ -19,7 +19,8 @@ from hvmctx.save.qemu_core import CoreSource, cpu_record, cpu_states, packed_att
 from hvmctx.save.reset import reset_context
 from hvmctx.stream.elf import Core, Note
 from hvmctx.verify.strict_context import findings_of
-from tests.builders.samples import context_bytes, core_of
+from tests.builders.cores import core_of
+from tests.builders.samples import context_bytes
 
 PAGE = 4096
 

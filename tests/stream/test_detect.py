@@ -9,15 +9,8 @@ from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
-from tests.builders.samples import (
-    CONTEXTS,
-    DATA,
-    EXAMPLE,
-    IMAGES,
-    STREAMS,
-    context_bytes,
-    libxl_head,
-)
+from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
+from tests.builders.streams import libxl_head
 
 FILES = [
     *((path, "xl") for path in [*IMAGES, EXAMPLE]),

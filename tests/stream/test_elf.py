@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hvmctx.errors import FormatError, HvmctxError
 from hvmctx.files.source import BufferSource
 from hvmctx.stream.elf import Core, Note
-from tests.builders.samples import DATA, core_of
+from tests.builders.cores import core_of
+from tests.builders.samples import DATA
 
 notes = st.lists(
     st.builds(

@@ -12,7 +12,7 @@ from hvmctx.errors import FormatError, HvmctxError
 from hvmctx.files.source import BufferSource
 from hvmctx.stream import legacy
 from hvmctx.stream.legacy import LegacyReader
-from tests.builders.legacy import hvm, longs, pv
+from tests.builders.legacy import legacy_hvm, legacy_pv, longs
 
 
 def items(data: bytes, width: int = 8, *, pv: bool = False) -> list[legacy.Item]:
@@ -27,9 +27,9 @@ def kinds(make: Callable[[random.Random, int], bytes], width: int, *, pv: bool) 
 @pytest.mark.parametrize("width", [4, 8])
 def test_kinds_of_items(width: int) -> None:
     of_hvm = {"Batch", "Tsc", "Param", "Toolstack", "HvmTail", "DeviceModel"}
-    assert kinds(hvm, width, pv=False) == of_hvm
+    assert kinds(legacy_hvm, width, pv=False) == of_hvm
     of_pv = {"ExtendedInfo", "Frames", "Batch", "Tsc", "VcpuState", "SharedPage"}
-    assert kinds(pv, width, pv=True) == of_pv
+    assert kinds(legacy_pv, width, pv=True) == of_pv
 
 
 HEAD = longs(8, 64)
@@ -112,7 +112,7 @@ def test_damaged(data: bytes, pv: bool, reason: str) -> None:
 
 
 def test_hvm_parameters_of_a_pv_guest() -> None:
-    data = pv(random.Random(1), 8)
+    data = legacy_pv(random.Random(1), 8)
     at = data.index(struct.pack("<iIQII", -7, 1, 0, 0, 0)[:8])
     with pytest.raises(FormatError, match="an HVM parameter of a PV guest"):
         items(data[:at] + struct.pack("<iIQ", -3, 0, 0) + data[at:], pv=True)
@@ -120,7 +120,7 @@ def test_hvm_parameters_of_a_pv_guest() -> None:
 
 @given(st.integers(0, 1 << 32), st.booleans(), st.sampled_from([4, 8]), st.data())
 def test_altered(seed: int, paravirtual: bool, width: int, data: st.DataObject) -> None:
-    stream = bytearray((pv if paravirtual else hvm)(random.Random(seed), width))
+    stream = bytearray((legacy_pv if paravirtual else legacy_hvm)(random.Random(seed), width))
     for _ in range(data.draw(st.integers(1, 3))):
         stream[data.draw(st.integers(0, min(len(stream), 3000) - 1))] = data.draw(
             st.integers(0, 255)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hvmctx.abi import pv
 from hvmctx.errors import FieldError, FormatError, LengthError, TruncatedError, UnsupportedError
 from hvmctx.stream import libxc
-from tests.builders.samples import word
+from tests.builders.streams import word
 
 KINDS: list[Any] = [
     libxc.PageData, libxc.PvInfo, libxc.PvP2mFrames, libxc.PvVcpuBasic,

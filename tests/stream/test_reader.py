@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, UnsupportedError
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header, StreamReader, StreamRecord, record_name
-from tests.builders.samples import libxc_head, libxl_head, record, xl_head
+from tests.builders.streams import libxc_head, libxl_head, record, xl_head
 
 
 def read_all(data: bytes, layer: str) -> list[Header | StreamRecord]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_what_is_written_is_read(
 @pytest.mark.parametrize(
     "path", [*IMAGES, EXAMPLE, *STREAMS, DATA / "streams" / "plain.xl"], ids=lambda path: path.name
 )
-def test_genuine_images_again(path: object) -> None:
+def test_genuine_images_again(path: Path) -> None:
     with open_image(path) as image:
         writer = StreamWriter(image.format)
         items: list[Any] = sorted([*image.headers, *image.records], key=lambda item: item.offset)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hvmctx.errors import FormatError, TruncatedError
 from hvmctx.stream import xlfile
 from hvmctx.stream.reader import XL, Header, StreamReader
-from tests.builders.samples import xl_head
+from tests.builders.streams import xl_head
 
 
 def header(flags: int = 3) -> Header:

@@ -10,7 +10,7 @@ import pytest
 from hvmctx.image.image import open_image
 from hvmctx.stream.reader import LIBXC, LIBXL
 from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
-from tests.builders.samples import libxc_head, libxl_head, page_data, record, word
+from tests.builders.streams import libxc_head, libxl_head, page_data, record, word
 
 Finds = Callable[[Seen], bool | Iterable[str]]
 

@@ -10,7 +10,7 @@ from hvmctx.abi import streams
 from hvmctx.image.image import open_image
 from hvmctx.verify import pages
 from hvmctx.verify.pages import PassedPages, mismatches
-from tests.builders.samples import libxc_head, page_data, record, word
+from tests.builders.streams import libxc_head, page_data, record, word
 
 words = st.builds(word, st.integers(0, 12), st.sampled_from([0, 1, 0xD, 0xE, 0xF]))
 batches = st.lists(st.lists(words, min_size=1, max_size=8), max_size=6)

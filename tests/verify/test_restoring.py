@@ -11,17 +11,8 @@ from hvmctx.image.image import open_image
 from hvmctx.restore.stream import judge
 from hvmctx.verify.restoring import Restoring, span
 from hvmctx.verify.views import verify
-from tests.builders.samples import (
-    DATA,
-    EXAMPLE,
-    IMAGES,
-    context_bytes,
-    libxc_head,
-    page_data,
-    record,
-    word,
-)
-from tests.builders.streams import altered
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, altered, context_bytes
+from tests.builders.streams import libxc_head, page_data, record, word
 
 
 def releases(*names: str) -> list[Release]:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hvmctx.abi import x86
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.context.vmport import Slots, VmportState, to_record
 from hvmctx.verify.strict_context import CHECKS, WHOLE, findings_of
-from tests.builders.contexts import Change, cpu, drop, put, streams
+from tests.builders.contexts import Change, any_contexts, cpu, drop, put
 from tests.builders.samples import DATA, context_bytes
 
 
@@ -159,7 +159,7 @@ def test_offsets_are_the_inputs() -> None:
 
 def test_vmport_is_judged_too() -> None:
     state = VmportState.empty()
-    state.guestinfo = {b"%d" % n: b"" for n in range(60)}
+    state.guestinfo = Slots({b"%d" % n: b"" for n in range(60)})
     assert "vmport-guestinfo-slot" in rules_of(add(-1, to_record(state)))
 
 
@@ -168,7 +168,7 @@ def test_old_attributes_are_unfolded_first() -> None:
     assert rules_of(cpu(**PROTECTED | {"cs_arbytes": 0xC09B})) == []
 
 
-@given(st.binary(max_size=300) | streams)
+@given(st.binary(max_size=300) | any_contexts)
 def test_any_bytes(data: bytes) -> None:
     for finding in findings_of(HvmContext.parse(data)):
         assert 0 <= finding.offset <= len(data)

@@ -10,10 +10,16 @@ import pytest
 from hvmctx.abi import streams
 from hvmctx.image.image import open_image
 from hvmctx.verify.strict_stream import CHECKS, HEADER_CHECKS, WHOLE, StrictStream
-from tests.builders.samples import (
-    EXAMPLE,
-    IMAGES,
-    STREAMS,
+from tests.builders.samples import EXAMPLE, IMAGES, STREAMS
+from tests.builders.streams import (
+    CONTEXT,
+    CPUID,
+    GOOD,
+    MEMORY,
+    MSR,
+    PARAMS,
+    STATIC,
+    TSC,
     Pipe,
     libxc_head,
     libxl_head,
@@ -22,7 +28,6 @@ from tests.builders.samples import (
     word,
     xl_head,
 )
-from tests.builders.streams import CONTEXT, CPUID, GOOD, MEMORY, MSR, PARAMS, STATIC, TSC
 from tests.builders.streams import strict_hvm as hvm
 from tests.builders.streams import strict_libxl as libxl
 

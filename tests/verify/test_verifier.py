@@ -11,8 +11,8 @@ from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError
 from hvmctx.verify.verifier import CHECKS, HEADER_CHECKS
 from hvmctx.verify.views import verify
-from tests.builders.samples import DATA, libxc_head, libxl_head, page_data, record, word
-from tests.builders.streams import altered_said
+from tests.builders.samples import DATA, altered_said
+from tests.builders.streams import libxc_head, libxl_head, page_data, record, word
 
 PV = streams.GUEST_X86_PV
 

@@ -12,26 +12,23 @@ from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.vmport import Buffer, VmportState, to_record
+from hvmctx.context.vmport import Buffer, Slots, VmportState, to_record
 from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.findings import SEVERITIES
 from hvmctx.image.image import open_image
 from hvmctx.restore.stream import judge
 from hvmctx.verify.views import VIEWS, verify
-from tests.builders.samples import (
-    DATA,
-    EXAMPLE,
-    IMAGES,
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
+from tests.builders.streams import (
+    GOOD,
     SMALL,
     Pipe,
-    context_bytes,
     libxc_head,
     libxl_head,
     page_data,
     record,
     word,
 )
-from tests.builders.streams import GOOD
 from tests.builders.streams import strict_libxl as libxl
 
 SAMPLES = [*IMAGES, EXAMPLE]
@@ -180,7 +177,7 @@ def test_damage_is_told_in_every_view() -> None:
 
 def test_vmport() -> None:
     state = VmportState.empty()
-    state.guestinfo = {b"%d" % n: b"" for n in range(60)}
+    state.guestinfo = Slots({b"%d" % n: b"" for n in range(60)})
     context = HvmContext.parse(context_bytes())
     context.entries.insert(-1, to_record(state))
     data = context.to_bytes()

@@ -1,5 +1,5 @@
 """The tables of the genuine tool's lines: that they fit the records, and each other. What they
-print is in test_render_text.py."""
+print is in test_text.py."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hvmctx.abi.fields import Layout
 from hvmctx.abi.registry import by_name, record_types
 from hvmctx.abi.releases import NEWEST, RELEASES
 from hvmctx.errors import UsageError
-from hvmctx.render import lines
-from hvmctx.render.lines import EXTRA_LINES, FPU_AREAS, FPU_LINES, LINES, REST_LINES, each
+from hvmctx.render import dialects
+from hvmctx.render.dialects import EXTRA_LINES, FPU_AREAS, FPU_LINES, LINES, REST_LINES, each
 
 SHOWN = [
     (name, since, line)
@@ -128,6 +128,6 @@ def test_an_fxsave_image_is_printed_whole(since: str, last: int) -> None:
 
 
 def test_styles_of_xmm() -> None:
-    assert lines.fpu_lines("%i %x %x")[12] == ("%i %x %x", "=0 #[168:+8] #[160:+8]")
-    assert [text for text, _ in FPU_LINES["4.2"]].count(lines.XMM_ZERO_FILLED) == 16
-    assert [text for text, _ in FPU_LINES[NEWEST]].count(lines.XMM_LEFT_JUSTIFIED) == 16
+    assert dialects.fpu_lines("%i %x %x")[12] == ("%i %x %x", "=0 #[168:+8] #[160:+8]")
+    assert [text for text, _ in FPU_LINES["4.2"]].count(dialects.XMM_ZERO_FILLED) == 16
+    assert [text for text, _ in FPU_LINES[NEWEST]].count(dialects.XMM_LEFT_JUSTIFIED) == 16

@@ -1,0 +1,335 @@
+"""`Editor`: values and parts of an image, read, set, added, removed, and the image written
+with them. What names a value is described in `edit.paths`, what names a part in
+`edit.payloads`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hvmctx.abi import streams
+from hvmctx.abi.fields import decimal, misfit
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.edit import payloads
+from hvmctx.edit.paths import bytes_of, field_of, locate, record_of, value_of
+from hvmctx.edit.splice import splice
+from hvmctx.errors import FieldError, MissingRecordError, UsageError
+from hvmctx.files.output import replacing
+from hvmctx.image import handlers
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from hvmctx.abi.declare import RecordType
+    from hvmctx.edit.splice import Edit
+    from hvmctx.image.image import Image
+    from hvmctx.image.index import IndexedRecord
+    from hvmctx.stream.libxc import HvmParams
+
+    Value = int | bytes | str
+
+__all__ = ["Editor", "edit"]
+
+_PARAMS = "HVM_PARAMS"
+_VMPORT = "VMPORT"
+
+
+def edit(image: Image) -> Editor:
+    """An `Editor` of an opened image. The image itself stays as it is.
+
+    >>> from hvmctx import open_image
+    >>> from hvmctx.edit.editor import edit
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     editor = edit(image)
+    ...     editor.set("CPU/0.rax", 0x1234)
+    ...     editor.set("HVM_PARAMS.STORE_PFN", editor.get("HVM_PARAMS.CONSOLE_PFN"))
+    ...     editor.write("mutant.save")
+    """
+    return Editor(image)
+
+
+class Editor:
+    """Values and parts of an image, to be read and changed.
+
+    Paths are those of `edit.paths`, payloads those of `edit.payloads`. A value is an int (of
+    a number), bytes (of an array of bytes, or of a guestinfo entry), or text that says either
+    as on the command line. What is got is what was set before; the image does not change.
+
+    Raises UsageError for a path that names nothing, MissingRecordError for a record or
+    parameter that the image does not have, FieldError for a value that does not fit, and
+    FormatError where what is to be read or replaced is not all there.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._context: HvmContext | bytes | None = None
+        """Changed: taken apart, or as it was put. None while it is the image's own."""
+        self._bodies: dict[IndexedRecord, bytes] = {}
+
+    @property
+    def context(self) -> HvmContext:
+        """The HVM context, with what has been set; what is changed in it counts as set, up
+        to the next `put` of a whole context. Raises MissingRecordError."""
+        if self._context is None:
+            self._context = self._image.context.copy()
+        elif not isinstance(self._context, HvmContext):
+            self._context = HvmContext.parse(self._context)
+        return self._context
+
+    def get(self, path: str) -> int | bytes:
+        """The value that a path names."""
+        head, field = field_of(path)
+        if head == _PARAMS:
+            _, params, place = self._param(field)
+            return params.params[place][1]
+        known, instance = record_of(head)
+        record = self._read_context().record(known, instance)
+        value: int | bytes
+        if known.name == _VMPORT:
+            from hvmctx.context.vmport import get_path
+
+            value = get_path(bytes(record.body), field)
+            return value
+        slot, base = locate(known, field)
+        body = record.as_read(max(known.size, len(record.body)))
+        _within(base + slot.offset + slot.size, body, path)
+        value = slot.get(body[base:])
+        return value
+
+    def set(self, path: str, value: Value) -> None:
+        """Put a value where a path says. A guestinfo key that is not there is added."""
+        head, field = field_of(path)
+        if head == _PARAMS:
+            record, params, place = self._param(field)
+            params.params[place] = (params.params[place][0], _param_value(value, path))
+            self._bodies[record] = params.serialise()
+            return
+        known, instance = record_of(head)
+        of_context = self.context.record(known, instance)
+        if known.name == _VMPORT:
+            from hvmctx.context.vmport import set_path
+
+            entry = "[" in field and field.startswith("guestinfo")
+            what = _plain(value, path, is_bytes=entry)
+            of_context.body = set_path(bytes(of_context.body), field, what)
+            return
+        slot, base = locate(known, field)
+        body = bytearray(of_context.as_read(max(known.size, len(of_context.body))))
+        _within(base + slot.offset + slot.size, body, path)
+        part = body[base:]
+        slot.put(part, _plain(value, path, is_bytes=slot.is_bytes))
+        body[base:] = part
+        of_context.body = of_context.rewritten(bytes(body[: known.size]), bytes(body[known.size :]))
+
+    def add(self, path: str, value: Value) -> None:
+        """Add what is not there: a record of the context (CPU/1; `value` is its body) where
+        Xen would write it, or a parameter (HVM_PARAMS.VIRIDIAN). Raises UsageError for one
+        that is there, and for what cannot be added."""
+        head, dot, field = path.partition(".")
+        if head.upper() == _PARAMS and dot:
+            self._add_param(field, _param_value(value, path))
+            return
+        known, instance = _record_only(path)
+        if self._read_context().records(known, instance):
+            raise UsageError(f"{path}: the context has such a record already")
+        body = _plain(value, path, is_bytes=True)
+        if not isinstance(body, bytes):
+            raise FieldError(f"{path} takes bytes")
+        self.context.add(Record(known, instance, body))
+
+    def _add_param(self, name: str, value: int) -> None:
+        index = _param_index(name)
+        records = self._params()
+        if not records:
+            raise MissingRecordError("the image has no HVM_PARAMS record")
+        if any(pair[0] == index for _, params in records for pair in params.params):
+            raise UsageError(f"{_PARAMS}.{name}: the image sets it already")
+        record, params = records[-1]
+        params.params.append((index, value))
+        self._bodies[record] = params.serialise()
+
+    def remove(self, path: str) -> None:
+        """Remove a record of the context (CPU/1; where it repeats, the last), a parameter or
+        a guestinfo key, wherever it stands. Raises UsageError for what cannot be removed."""
+        head, dot, field = path.partition(".")
+        if head.upper() == _PARAMS and dot:
+            self._remove_param(field)
+            return
+        if dot and (named := record_of(head.upper()))[0].name == _VMPORT:
+            from hvmctx.context.vmport import remove_path
+
+            record = self.context.record(*named)
+            record.body = remove_path(bytes(record.body), field)
+            return
+        gone = self.context.record(*_record_only(path))
+        self.context.entries = [each for each in self.context.entries if each is not gone]
+
+    def _remove_param(self, name: str) -> None:
+        self._param(name)  # raises where it is not set
+        index = _param_index(name)
+        for record, params in self._params():
+            kept = [pair for pair in params.params if pair[0] != index]
+            if len(kept) < len(params.params):
+                params.params = kept
+                self._bodies[record] = params.serialise()
+
+    def take(self, what: str) -> bytes | memoryview:
+        """The bytes that the name of a payload stands for. Raises MissingRecordError also for
+        page data of a pipe, which are not kept."""
+        if what == payloads.HVM_CONTEXT:
+            return self._whole_context()
+        if what == payloads.EMULATOR:
+            return self._body(self._emulator())[payloads.EMULATOR_IDS :]
+        layer, number, instance = payloads.named(what)
+        if layer == CONTEXT:
+            return bytes(self._read_context().record(number, instance).body)
+        return self._body(self._record(layer, number, instance))
+
+    def put(self, what: str, payload: bytes) -> None:
+        """Put `payload` in the place of what `take` gives."""
+        if what == payloads.HVM_CONTEXT:
+            self._put_context(payload)
+            return
+        if what == payloads.EMULATOR:
+            record = self._emulator()
+            self._bodies[record] = bytes(self._body(record)[: payloads.EMULATOR_IDS]) + payload
+            return
+        layer, number, instance = payloads.named(what)
+        if layer == CONTEXT:
+            self.context.record(number, instance).body = payload
+            return
+        record = self._record(layer, number, instance)
+        if record is self._context_record():
+            self._put_context(payload)
+        else:
+            self._image.start_of(record, record.length)  # it must all be there to be replaced
+            self._bodies[record] = payload
+
+    def edits(self) -> list[Edit]:
+        """What to replace in the image."""
+        edits = [record_edit(record, body) for record, body in self._bodies.items()]
+        if self._context is not None:
+            edits.append(self._context_edit(self._whole_context()))
+        return edits
+
+    def write(self, out: BinaryIO | str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the image with all that was changed, everything else as it is, to a binary
+        file, or to a path: whole or not at all, and in the place of an existing file only with
+        `force`. Raises InputError for that, and for an image that was read from a pipe."""
+        edits = self.edits()
+        if isinstance(out, (str, os.PathLike)):
+            with replacing(os.fspath(out), force=force) as file:
+                splice(self._image.source, file, edits)
+        else:
+            splice(self._image.source, out, edits)
+
+    def _read_context(self) -> HvmContext:
+        """To be looked at only: no copy before something is to be changed."""
+        return self._image.context if self._context is None else self.context
+
+    def _whole_context(self) -> bytes:
+        if isinstance(self._context, bytes):
+            return self._context
+        return self._read_context().to_bytes()
+
+    def _put_context(self, payload: bytes) -> None:
+        self._context_edit(payload)  # raises for an image that has no place for it
+        self._context = payload
+
+    def _context_record(self) -> IndexedRecord | None:
+        return self._image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+
+    def _context_edit(self, context: bytes) -> Edit:
+        image = self._image
+        if image.format == CONTEXT:
+            return 0, image.source.whole_size(), context
+        record = self._context_record()
+        if record is None:
+            raise MissingRecordError("the image has no HVM_CONTEXT record")
+        if record.end > image.end:
+            image.raise_stopped()
+        return record_edit(record, context)
+
+    def _body(self, record: IndexedRecord) -> bytes | memoryview:
+        changed = self._bodies.get(record)
+        if changed is not None:
+            return changed
+        if record is self._context_record() and self._context is not None:
+            return self._whole_context()
+        return self._image.body(record)
+
+    def _record(self, layer: str, number: int, place: int) -> IndexedRecord:
+        found = self._image.records_of(layer, number)
+        if place >= len(found):
+            name = payloads.NAMES[layer].get(number, f"type {number:#x}")
+            raise MissingRecordError(
+                f"the image has no {name}/{place} record; it has {len(found) or 'none'}"
+            )
+        return found[place]
+
+    def _emulator(self) -> IndexedRecord:
+        record = self._image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
+        if record is None:
+            raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
+        handlers.parse(record, self._body(record))  # which must hold its emulator's id
+        return record
+
+    def _params(self) -> list[tuple[IndexedRecord, HvmParams]]:
+        """The records of parameters that a restore acts on."""
+        counted = self._image.effective_records(LIBXC, streams.LIBXC_HVM_PARAMS)
+        return [(record, handlers.parse(record, self._body(record))) for record in counted]
+
+    def _param(self, name: str) -> tuple[IndexedRecord, HvmParams, int]:
+        """The record that sets a parameter last, what it says, and the place in it."""
+        index = _param_index(name)
+        for record, params in reversed(self._params()):
+            for place in range(len(params.params) - 1, -1, -1):
+                if params.params[place][0] == index:
+                    return record, params, place
+        raise MissingRecordError(f"the image does not set parameter {name}")
+
+
+def record_edit(record: IndexedRecord, body: bytes) -> Edit:
+    """The edit that gives a record of the streams another body: that alone where the length
+    stays, else header, body and zero padding."""
+    if len(body) != record.length:
+        header = streams.RECORD_HEADER.pack(record.type, len(body))
+        return record.offset, record.end, header + body + bytes(-len(body) % streams.RECORD_ALIGN)
+    return record.body_offset, record.body_end, body
+
+
+def _record_only(path: str) -> tuple[RecordType, int]:
+    if "." in path:
+        raise UsageError(f"{path}: expected a record, such as CPU/1, or HVM_PARAMS.NAME")
+    return record_of(path.upper())
+
+
+def _param_index(name: str) -> int:
+    indices = {known: index for index, known in streams.HVM_PARAMS.items()}
+    index = indices.get(name.upper(), decimal(name))
+    if index is None:
+        raise UsageError(f"{_PARAMS}.{name}: unknown parameter")
+    return index
+
+
+def _param_value(value: Value, path: str) -> int:
+    number = _plain(value, path, is_bytes=False)
+    if reason := misfit(path, number, 64, text=value if isinstance(value, str) else ""):
+        raise FieldError(reason)
+    assert isinstance(number, int)  # since it fits
+    return number
+
+
+def _plain(value: Value, path: str, *, is_bytes: bool) -> int | bytes:
+    """What text says; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return bytes_of(value, path) if is_bytes else value_of(value, path)
+
+
+def _within(end: int, body: bytes | bytearray, path: str) -> None:
+    if end > len(body):
+        raise UsageError(f"{path} lies beyond the record's {len(body)} bytes")

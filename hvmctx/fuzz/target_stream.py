@@ -1,0 +1,145 @@
+"""The target `stream`: any bytes as a libxc stream, from a file and from a pipe."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+from hvmctx.abi import streams
+from hvmctx.abi.releases import Release
+from hvmctx.errors import HvmctxError
+from hvmctx.files.opening import is_compressed
+from hvmctx.fuzz.streams import mutate_stream, valid_stream
+from hvmctx.fuzz.target import Target
+from hvmctx.image.image import open_image
+from hvmctx.restore.stream import HEADER_RULES, RULES, StreamJudge
+from hvmctx.stream.writer import StreamWriter
+from hvmctx.verify import strict_stream, verifier
+from hvmctx.verify.views import VIEWS, verify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import random
+
+    from hvmctx.image.index import Index, IndexedRecord
+
+__all__ = ["STREAM"]
+
+_RELEASE = Release("newest")
+_SEEKABLE_ONLY = ("verify-mismatch", "verify-unchecked")
+"""Findings that take a second look at the pages, which a pipe does not allow."""
+
+
+class _Pipe(io.RawIOBase):
+    """Bytes that can be read once, a little at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        part = self._data[: min(len(buffer), 5000)]
+        buffer[: len(part)] = part
+        self._data = self._data[len(part) :]
+        return len(part)
+
+
+def _run(data: bytes) -> set[str]:
+    """Every view says something or raises an HvmctxError, a pipe as much as a file; the fast
+    way through page data judges as the rules do; strip keeps every record."""
+    if is_compressed(data):  # something else then, and the compression's own affair
+        return set()
+    reached = set()
+    for view in VIEWS:
+        try:
+            found = verify(data, view, layer="libxc")
+        except HvmctxError as error:
+            found = []
+            reached.add(type(error).__name__)
+        for finding in found:
+            assert 0 <= finding.offset <= len(data), finding
+            reached.add(finding.rule)
+        try:
+            piped = verify(_Pipe(data), view, layer="libxc")
+        except HvmctxError:
+            piped = []
+        reached.update(finding.rule for finding in piped)
+        same = [str(finding) for finding in found if finding.rule not in _SEEKABLE_ONLY]
+        assert [str(f) for f in piped if f.rule not in _SEEKABLE_ONLY] == same
+    verdicts = []
+    for reader in (StreamJudge(_RELEASE), _Slowly(_RELEASE)):
+        with open_image(data, layer="libxc", watcher=reader) as image:
+            refusal = reader.end(image)
+            verdicts.append(None if refusal is None else refusal.as_dict())
+    assert verdicts[0] == verdicts[1]
+    with open_image(data, layer="libxc") as image:
+        _strip(data, image.complete)
+    return reached
+
+
+class _Slowly(StreamJudge):
+    """The readers rule by rule, whatever the page data."""
+
+    def _plain_pages(self, image: Index, record: IndexedRecord) -> bool:
+        return False
+
+
+def _strip(data: bytes, complete: bool) -> None:
+    from hvmctx.edit.strip import strip
+
+    out = io.BytesIO()
+    try:
+        strip(data, out, layer="libxc", keep_holes=True)
+    except HvmctxError:
+        return
+    assert complete
+    with open_image(data, layer="libxc") as before, open_image(out.getvalue()) as after:
+        assert len(before.records) == len(after.records)
+        assert before.memory_map.counts().keys() | {0xE} >= after.memory_map.counts().keys()
+
+
+_KNOWN = {
+    *(rule.id for rule in RULES if rule.layer == "libxc"),
+    *(set(HEADER_RULES) - {"stream-v2", "xl-byteorder", "libxc-version"}),
+    *(check.id for table in (verifier.CHECKS, strict_stream.CHECKS) for check in table
+      if check.layer == "libxc"),
+    *(check.id for check in verifier.HEADER_CHECKS if check.layer == "libxc"),
+    *(set(strict_stream.WHOLE) - {"scattered"}),
+}  # fmt: skip
+
+
+def _seeds(rng: random.Random) -> list[bytes]:
+    return [valid_stream(rng) for _ in range(3)] + [valid_stream(rng, 2), _pv_stream()]
+
+
+def _pv_stream() -> bytes:
+    """A PV guest's stream, every record once."""
+    writer = StreamWriter("libxc")
+    out = [writer.image_header(), writer.domain_header(streams.GUEST_X86_PV, (4, 17))]
+    vcpu = bytes(8)
+    for number, body in (
+        (streams.LIBXC_X86_PV_INFO, b"\x08\4" + bytes(6)),
+        (streams.LIBXC_X86_CPUID_POLICY, bytes(24)),
+        (streams.LIBXC_X86_MSR_POLICY, bytes(16)),
+        (streams.LIBXC_STATIC_DATA_END, b""),
+        (streams.LIBXC_X86_PV_P2M_FRAMES, struct.pack("<IIQ", 0, 15, 7)),
+        (streams.LIBXC_PAGE_DATA, struct.pack("<IIQ", 1, 0, 3) + bytes(4096)),
+        (streams.LIBXC_X86_TSC_INFO, bytes(24)),
+        (streams.LIBXC_SHARED_INFO, bytes(4096)),
+        (streams.LIBXC_X86_PV_VCPU_BASIC, vcpu + bytes(5168)),
+        (streams.LIBXC_X86_PV_VCPU_EXTENDED, vcpu + bytes(64)),
+        (streams.LIBXC_X86_PV_VCPU_XSAVE, vcpu + bytes(16)),
+        (streams.LIBXC_X86_PV_VCPU_MSRS, vcpu + bytes(16)),
+        (streams.LIBXC_END, b""),
+    ):
+        out.append(writer.record(number, body))
+    return b"".join(out)
+
+
+def _mutate(data: bytes, rng: random.Random) -> bytes:
+    return mutate_stream(data, rng, "libxc")[0]
+
+
+STREAM = Target("stream", _run, _KNOWN, _seeds, _mutate)

@@ -1,0 +1,1 @@
+"""One story for each kind of user: operator, hypervisor developer, researcher."""

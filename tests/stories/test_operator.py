@@ -1,0 +1,73 @@
+"""An operator has a guest that will not restore.
+
+The guest was saved by Xen 4.17; the host runs 4.20 now, and `xl restore` says nothing but
+"Invalid argument". What is wrong, and can the guest be saved?
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.stories.conftest import Shell
+
+
+@pytest.fixture
+def stuck(folder: Path, hvmctx: Shell) -> None:
+    """A PIT with a value that 4.17 takes without a look, and 4.19 and later refuse."""
+    assert hvmctx("set guest.save PIT.speaker_data_on=2 -o stuck.save").status == 0
+
+
+def test_a_guest_that_the_new_host_refuses(stuck: None, hvmctx: Shell, folder: Path) -> None:
+    # What is it?
+    seen = hvmctx("info stuck.save")
+    assert seen.status == 0
+    assert "x86 HVM 'hvm1'" in seen.out and "from Xen 4.17" in seen.out
+
+    # Is it damaged? As a file no; but not every Xen takes it.
+    seen = hvmctx("verify stuck.save")
+    assert seen.status == 1
+    assert "PIT/0" in seen.out and "Xen 4.19 to newest refuses it [pit-range]" in seen.out
+
+    # So it is the new host, not the image: the old one would have taken it.
+    assert hvmctx("restore stuck.save --release 4.17").out.startswith("accept: Xen 4.17")
+    seen = hvmctx("restore stuck.save --release 4.20")
+    assert seen.status == 1 and seen.out.startswith("refuse: Xen 4.20: EDOM: ")
+
+    # What does that rule say, and what is the value?
+    assert "4.19 and later" in hvmctx("restore --explain pit-range").out
+    assert hvmctx("get stuck.save PIT.speaker_data_on").out == "0x2\n"
+
+    # It is a flag, so 0 or 1. Mend it in a copy.
+    assert hvmctx("set stuck.save PIT.speaker_data_on=0 -o mended.save") == (0, ("", ""))
+    assert hvmctx("diff stuck.save mended.save").out == "PIT/0.speaker_data_on: 0x2 -> 0x0\n"
+
+    # And ask again. Nothing was written over on the way.
+    assert hvmctx("verify mended.save") == (0, ("", ""))
+    assert hvmctx("restore mended.save --release 4.20").out.startswith("accept: Xen 4.20")
+    assert hvmctx("set stuck.save PIT.speaker_data_on=0 -o stuck.save").status == 1
+    assert hvmctx("get stuck.save PIT.speaker_data_on").out == "0x2\n"
+
+
+def test_a_file_that_was_not_written_to_its_end(hvmctx: Shell, folder: Path) -> None:
+    """The disk was full. What there is of it can be read; no host restores it."""
+    whole = (folder / "guest.save").read_bytes()
+    (folder / "cut.save").write_bytes(whole[:57000])
+
+    # Everything that is there, and what is not.
+    seen = hvmctx("info cut.save")
+    assert seen.status == 1
+    assert "x86 HVM 'hvm1'" in seen.out
+    assert "EMULATOR_CONTEXT: the input ends within the body" in seen.out
+
+    # No Xen takes it, and that is said with the place where it ends.
+    seen = hvmctx("restore cut.save --release 4.17")
+    assert seen.status == 1 and seen.out.startswith("refuse: Xen 4.17: ")
+    assert "[stream-damaged]" in seen.out
+
+    # The vcpu's state is in it all the same, up to the last register: taken out, another
+    # guest can be built around it.
+    assert hvmctx("get cut.save CPU/0.rip").out == "0xb7b9\n"
+    hvmctx("extract cut.save -o saved.hvm")
+    assert hvmctx("restore saved.hvm --release 4.17").out.startswith("accept: Xen 4.17")
