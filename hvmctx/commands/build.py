@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sys
 
-from hvmctx.abi.fields import decimal
 from hvmctx.commands import inputs
 from hvmctx.errors import FieldError, UsageError
 from hvmctx.files.output import replacing
@@ -188,14 +187,13 @@ def _context_of(path: str) -> bytes:
 
 
 def _set_params(args: Namespace, guest: StillGuest, base: Image | None) -> None:
-    from hvmctx.abi.streams import HVM_PARAMS
+    from hvmctx.abi.streams import param_index
     from hvmctx.save.build import DEFAULT_PARAMS
 
     params = dict(guest.params if base is not None else DEFAULT_PARAMS.items())
-    indices = {name: index for index, name in HVM_PARAMS.items()}
     for setting in args.param:
         name, equals, text = setting.partition("=")
-        index = indices.get(name.upper(), decimal(name))
+        index = param_index(name)
         if index is None or not equals:
             raise UsageError(f"build: --param {setting}: expected NAME=VALUE")
         try:
@@ -212,11 +210,10 @@ def _tsc(text: str) -> TscInfo:
 
     try:
         numbers = [int(part, 0) for part in text.split(",")]
-        mode, khz, nsec, incarnation = (*numbers, 0, 0)[:4] if len(numbers) > 1 else (0, 0, 0, -1)
-        info = TscInfo(mode, khz, nsec, incarnation)
-        info.serialise()
-        if len(numbers) > 4:
+        if not 2 <= len(numbers) <= 4:
             raise ValueError
+        info = TscInfo(*numbers, *[0] * (4 - len(numbers)))
+        info.to_bytes()
     except (ValueError, FieldError):
         raise UsageError(f"build: --tsc {text}: expected MODE,KHZ[,NSEC[,INCARNATION]]") from None
     return info

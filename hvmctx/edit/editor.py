@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from hvmctx.abi import streams
-from hvmctx.abi.fields import decimal, misfit
+from hvmctx.abi.fields import misfit
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.edit import payloads
@@ -105,7 +105,7 @@ class Editor:
         if head == _PARAMS:
             record, params, place = self._param(field)
             params.params[place] = (params.params[place][0], _param_value(value, path))
-            self._bodies[record] = params.serialise()
+            self._bodies[record] = params.to_bytes()
             return
         known, instance = record_of(head)
         of_context = self.context.record(known, instance)
@@ -149,7 +149,7 @@ class Editor:
             raise UsageError(f"{_PARAMS}.{name}: the image sets it already")
         record, params = records[-1]
         params.params.append((index, value))
-        self._bodies[record] = params.serialise()
+        self._bodies[record] = params.to_bytes()
 
     def remove(self, path: str) -> None:
         """Remove a record of the context (CPU/1; where it repeats, the last), a parameter or
@@ -174,7 +174,7 @@ class Editor:
             kept = [pair for pair in params.params if pair[0] != index]
             if len(kept) < len(params.params):
                 params.params = kept
-                self._bodies[record] = params.serialise()
+                self._bodies[record] = params.to_bytes()
 
     def take(self, what: str) -> bytes | memoryview:
         """The bytes that the name of a payload stands for. Raises MissingRecordError also for
@@ -264,7 +264,7 @@ class Editor:
     def _record(self, layer: str, number: int, place: int) -> IndexedRecord:
         found = self._image.records_of(layer, number)
         if place >= len(found):
-            name = payloads.NAMES[layer].get(number, f"type {number:#x}")
+            name = streams.record_name(layer, number)
             raise MissingRecordError(
                 f"the image has no {name}/{place} record; it has {len(found) or 'none'}"
             )
@@ -308,8 +308,7 @@ def _record_only(path: str) -> tuple[RecordType, int]:
 
 
 def _param_index(name: str) -> int:
-    indices = {known: index for index, known in streams.HVM_PARAMS.items()}
-    index = indices.get(name.upper(), decimal(name))
+    index = streams.param_index(name)
     if index is None:
         raise UsageError(f"{_PARAMS}.{name}: unknown parameter")
     return index

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT",
+    "OLDEST",
     "BodyForm",
     "StructuredBody",
     "body_form",
@@ -39,6 +40,8 @@ __all__ = [
 
 FORMAT = 2
 """Of the JSON form: `docs/json.md` says what each was, and what raises it."""
+OLDEST = 1
+"""The oldest form that is read."""
 
 
 def document_of(context: HvmContext) -> Plain:

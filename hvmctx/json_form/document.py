@@ -21,7 +21,7 @@ from hvmctx.errors import FieldError, FormatError, InputError
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import BufferSource
 from hvmctx.image.image import Image, open_image
-from hvmctx.json_form.context import FORMAT
+from hvmctx.json_form.context import FORMAT, OLDEST
 from hvmctx.json_form.image import ImageModel
 from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
 from hvmctx.stream.reader import CONTEXT, LEGACY
@@ -124,6 +124,7 @@ class Document(Model):
         form = checked.as_object(kvs, "the document").get("hvmctx", FORMAT)
         if type(form) is int:  # before anything of it that may be unknown here
             _check_form(form)
+            kvs = {**kvs, "hvmctx": FORMAT}
         return super().from_dict(kvs, infer_missing=infer_missing)
 
     def to_bytes(self) -> bytes:
@@ -192,8 +193,11 @@ def _place_of(wanted: Any, plain: Any) -> str:
 
 
 def _check_form(found: int) -> None:
-    if found != FORMAT:
-        raise FieldError(f"hvmctx: found form {checked.shown(found)}, expected {FORMAT}")
+    if not OLDEST <= found <= FORMAT:
+        newer = "; a newer hvmctx reads it" if found > FORMAT else ""
+        raise FieldError(
+            f"hvmctx: found form {checked.shown(found)}, expected {OLDEST} to {FORMAT}{newer}"
+        )
 
 
 def _widened(value: Any) -> Any:

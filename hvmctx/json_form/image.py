@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from hvmctx.abi import checked, streams
+from hvmctx.abi.fields import Layout
 from hvmctx.abi.checked import Disagreement, within
 from hvmctx.abi.forms import (
     Count,
@@ -29,9 +30,9 @@ from hvmctx.abi.forms import (
     Row,
     Text,
     Words,
-    structure_of,
 )
 from hvmctx.abi.streams import LIBXC, LIBXL, XL, record_name
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
@@ -56,15 +57,13 @@ CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)
 _DATA_LENGTH = "optional_data_len"
 
 
-def header_form(layer: str, name: str) -> Members:
-    """The form of a header's `fields`. The length of what follows it may be left out. Raises
-    FieldError for a header that there is not."""
-    layout = streams.HEADERS.get((layer, name))
-    if layout is None:
-        raise FieldError(f"no header {checked.shown(name)} in layer {checked.shown(layer)}")
-    form = structure_of(layout.structure)
-    needed = [name for name in form.needed if name != _DATA_LENGTH]
-    return Members(form.members, needed, [_DATA_LENGTH])
+def header_form(header: streams.Flat) -> Members:
+    """The form of a header's `fields`. Reserved ones may be left out, and the length of what
+    follows the header."""
+    fields = Layout.of(header.structure).fields
+    needed = [field.name for field in fields if not field.is_reserved]
+    members: dict[str, Form] = {field.name: Number(field.width) for field in fields}
+    return Members(members, [name for name in needed if name != _DATA_LENGTH], [_DATA_LENGTH])
 
 
 @lru_cache(maxsize=64)
@@ -121,16 +120,19 @@ class HeaderModel(Model):
 
     def to_bytes(self) -> bytes:
         """Raises FieldError for what does not fit."""
-        layout = streams.HEADERS.get((self.layer, self.header))
-        values = header_form(self.layer, self.header).read(self.fields, "")
+        header = streams.HEADERS.get((self.layer, self.header))
+        if header is None:
+            named = checked.shown(self.header)
+            raise FieldError(f"no header {named} in layer {checked.shown(self.layer)}")
+        values = header_form(header).read(self.fields, "")
         data = self._data()
-        if _DATA_LENGTH in layout.names:
+        if _DATA_LENGTH in header.names:
             checked.agrees(_DATA_LENGTH, values.get(_DATA_LENGTH), len(data), "config or data")
             values[_DATA_LENGTH] = len(data)
         elif self.config is not None or self.data is not None:
             raise FieldError(f"the {self.layer} {self.header} has no config or data")
         magic = streams.XL_MAGIC if self.layer == XL else b""
-        return magic + layout.encode({**dict.fromkeys(layout.names, 0), **values}) + data
+        return magic + header.encode({**dict.fromkeys(header.names, 0), **values}) + data
 
     def _data(self) -> bytes:
         if self.config is None:
@@ -225,7 +227,7 @@ def _payload(record: IndexedRecord, body: bytes) -> dict[str, Any] | None:
     if form is None:
         return None
     if key == CONTEXT_RECORD:
-        return context_to_plain(handlers.parse(record, body))
+        return context_to_plain(HvmContext.parse(body))
     try:
         plain: dict[str, Any] = form.write(vars(handlers.parse(record, body)))
         return plain if _payload_bytes(*key, plain) == body else None
@@ -290,5 +292,5 @@ class ImageModel(Model):
                 pieces.append(item.to_bytes())
         expected = self.items[0].layer if self.items else self.format
         if self.format not in (None, expected):
-            raise checked.wrong(self.format, "format", expected)
+            raise checked.wrong(self.format, "format", str(expected))
         return b"".join((*pieces, self.tail))

@@ -100,7 +100,7 @@ def _record() -> dict[str, Any]:
 def _header() -> dict[str, Any]:
     cases = []
     for (layer, name), layout in streams.HEADERS.items():
-        fields = header_form(layer, name).schema()
+        fields = header_form(layout).schema()
         case: dict[str, Any] = {
             "properties": {"layer": {"const": layer}, "header": {"const": name}, "fields": fields}
         }

@@ -24,7 +24,7 @@ from contextlib import suppress
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.save.engine import SaveError
-from hvmctx.stream.libxl import EmulatorXenstoreData
+from hvmctx.stream.libxl import EmulatorContext, EmulatorXenstoreData
 from hvmctx.stream.writer import StreamWriter
 
 TYPE_CHECKING = False
@@ -219,11 +219,11 @@ class LibxlSave:
         if self._hvm and self._pairs:
             self.stage = "EMULATOR_XENSTORE_DATA"
             number = self._emulator.emulator_id if self._emulator else KNOWN_EMULATORS[-1]
-            body = EmulatorXenstoreData(number, 0, self._pairs).serialise()
+            body = EmulatorXenstoreData(number, 0, self._pairs).to_bytes()
             yield [writer.record(streams.LIBXL_EMULATOR_XENSTORE_DATA, body)]
         if self._hvm and self._emulator is not None:
             self.stage = "EMULATOR_CONTEXT"
-            head = self._emulator.emulator_id.to_bytes(4, "little") + bytes(4)
+            head = EmulatorContext(self._emulator.emulator_id, 0, b"").to_bytes()
             data = self._emulator.read()
             around = writer.record_around(streams.LIBXL_EMULATOR_CONTEXT, len(head) + len(data))
             yield [around[0] + head, data, around[1]]

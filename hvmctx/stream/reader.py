@@ -13,21 +13,19 @@ CHECKPOINT and the next libxc record; CHECKPOINT_END ends them (tools/libs/light
 from __future__ import annotations
 
 from hvmctx.abi import streams
+from hvmctx.abi.streams import CONTEXT, LEGACY, LIBXC, LIBXL, XL, record_name
 from hvmctx.errors import FormatError, UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-XL, LIBXL, LIBXC, CONTEXT, LEGACY = "xl", "libxl", "libxc", "context", "legacy"
+__all__ = [
+    "CONTEXT", "LEGACY", "LIBXC", "LIBXL", "XL", "Header", "StreamReader", "StreamRecord",
+    "record_name",
+]  # fmt: skip
 
-_RECORD_NAMES = {LIBXL: streams.LIBXL_RECORDS, LIBXC: streams.LIBXC_RECORDS}
 _PADDING = streams.RECORD_ALIGN - 1
-
-
-def record_name(layer: str, number: int) -> str:
-    """The name of a record type, or its number in hex."""
-    return _RECORD_NAMES[layer].get(number) or f"type {number:#x}"
 
 
 class Header:
@@ -78,7 +76,7 @@ class StreamRecord:
     @property
     def known(self) -> bool:
         """Whether the layer's specification has this type."""
-        return self.type in _RECORD_NAMES[self.layer]
+        return self.type in streams.RECORDS[self.layer]
 
     @property
     def optional(self) -> bool:
@@ -153,7 +151,7 @@ class StreamReader:
 
     def _xl_header(self, data: bytes) -> Header:
         size = len(streams.XL_MAGIC)
-        magic, fields = bytes(data[:size]), streams.XL_HEADER.parse(data[size:])
+        magic, fields = bytes(data[:size]), streams.XL_HEADER.decode(data[size:])
         if magic != streams.XL_MAGIC:
             raise self._wrong("wrong magic", repr(magic), repr(streams.XL_MAGIC))
         if fields["byteorder"] == _XL_SWAPPED:
@@ -174,7 +172,7 @@ class StreamReader:
         return header
 
     def _libxl_header(self, data: bytes) -> Header:
-        fields = streams.LIBXL_HEADER.parse(data)
+        fields = streams.LIBXL_HEADER.decode(data)
         if fields["ident"] != streams.LIBXL_IDENT:
             raise self._wrong(
                 "wrong ident", f"{fields['ident']:#018x}", f"{streams.LIBXL_IDENT:#x}"
@@ -190,7 +188,7 @@ class StreamReader:
         return header
 
     def _image_header(self, data: bytes) -> Header:
-        fields = streams.IMAGE_HEADER.parse(data)
+        fields = streams.IMAGE_HEADER.decode(data)
         if fields["marker"] != streams.LIBXC_MARKER:
             raise self._wrong(
                 "wrong marker", f"{fields['marker']:#018x}", f"{streams.LIBXC_MARKER:#x}"
@@ -215,7 +213,7 @@ class StreamReader:
             )  # fmt: skip
 
     def _domain_header(self, data: bytes) -> Header:
-        header = self._header(data, streams.DOMAIN_HEADER.parse(data))
+        header = self._header(data, streams.DOMAIN_HEADER.decode(data))
         self._in_libxc = True
         self._expect("libxc_record")
         return header

@@ -59,7 +59,7 @@ class StreamWriter:
             flags = streams.XL_FLAG_STREAM_V2
             if any(optional_data[:4]):
                 flags |= streams.XL_FLAG_JSON_CONFIG
-        head = streams.XL_HEADER.serialise(
+        head = streams.XL_HEADER.encode(
             {
                 "byteorder": streams.XL_BYTEORDER,
                 "mandatory_flags": flags,
@@ -74,7 +74,7 @@ class StreamWriter:
         """Version 2, big-endian itself, records little-endian."""
         self._turn(_LIBXL)
         fields = {"ident": streams.LIBXL_IDENT, "version": streams.LIBXL_VERSION}
-        head = streams.LIBXL_HEADER.serialise({**fields, "options": options})
+        head = streams.LIBXL_HEADER.encode({**fields, "options": options})
         self._advance()
         return head
 
@@ -85,7 +85,7 @@ class StreamWriter:
             raise FieldError(f"libxc stream version {version}, expected 2 or 3")
         fields = {"marker": streams.LIBXC_MARKER, "id": streams.LIBXC_ID, "version": version}
         rest = {"options": 0, "reserved1": 0, "reserved2": 0}
-        head = streams.IMAGE_HEADER.serialise({**fields, **rest})
+        head = streams.IMAGE_HEADER.encode({**fields, **rest})
         self._advance()
         return head
 
@@ -94,7 +94,7 @@ class StreamWriter:
         self._turn(_DOMAIN)
         fields = {"type": guest_type, "page_shift": streams.PAGE_SHIFT, "reserved": 0}
         version = {"xen_major": xen_version[0], "xen_minor": xen_version[1]}
-        head = streams.DOMAIN_HEADER.serialise({**fields, **version})
+        head = streams.DOMAIN_HEADER.encode({**fields, **version})
         self._advance()
         self._in_libxc = True
         return head
@@ -123,7 +123,8 @@ class StreamWriter:
             raise FieldError(
                 f"{record_name(layer, number)}: {length} bytes, at most {largest} fit a record"
             )
-        head = streams.pack(f"record type {number!r}", "<II", number, length)
+        what = f"record type {number!r}: "
+        head = streams.RECORD_HEADER.encode_values((number, length), what)
         self._behind(layer, number)
         return head, bytes(padding)
 

@@ -12,7 +12,7 @@ from itertools import islice
 from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
 from hvmctx.image.index import Note
-from hvmctx.stream.libxc import MOST_ROWS
+from hvmctx.stream.body import MOST_ROWS
 from hvmctx.stream.qemu import MAGIC
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen

@@ -54,12 +54,14 @@ def _has(at: int, size: int = 4) -> Callable[[Seen], bool]:
 
 
 def _words_missing(seen: Seen) -> bool:
-    return streams.PAGE_HEAD_SIZE < seen.length < pages_start(seen.record.count)
+    return streams.PAGE_DATA_HEAD.size < seen.length < pages_start(seen.record.count)
 
 
 def _words(seen: Seen) -> bytes:
     """The page words, nothing where they are not all there, or too many to be read."""
-    return b"" if seen.length <= streams.PAGE_HEAD_SIZE or _words_missing(seen) else seen.words()
+    return (
+        b"" if seen.length <= streams.PAGE_DATA_HEAD.size or _words_missing(seen) else seen.words()
+    )
 
 
 def _reserved_bits(seen: Seen) -> bool | list[str]:
@@ -78,7 +80,7 @@ def _bad_type(seen: Seen) -> bool | list[str]:
 
 
 def _page_length(seen: Seen) -> bool | list[str]:
-    if seen.length <= streams.PAGE_HEAD_SIZE or _words_missing(seen):
+    if seen.length <= streams.PAGE_DATA_HEAD.size or _words_missing(seen):
         return False
     words = _words(seen)
     if len(words) < 8 * seen.record.count:

@@ -140,15 +140,15 @@ def test_what_may_be_left_out() -> None:
         (lambda cpu: cpu["fields"].pop("rip"), "rip is missing"),
         (
             lambda cpu: cpu["fields"].update(ripp=1),
-            "unknown key 'ripp'; expected one of 108 such as rip",
+            "unknown key 'ripp'; expected one of 81 such as rip, ",
         ),
         (
             lambda cpu: cpu["fields"].update({"\n" * 99: 1}),
-            r"unknown key '(\\\\n)+\.\.\.; expected one of 108",
+            r"unknown key '(\\n)+\\?\.\.\.; expected one of 81",
         ),
         (
             lambda cpu: cpu["fields"].update(pending_type=1),
-            "unknown key 'pending_type'; expected one of 108 such as pending_e",
+            "unknown key 'pending_type'; expected one of 81 such as pending_e",
         ),
         (lambda cpu: cpu["fields"].update(rip="zz"), "rip: found 'zz', expected a number"),
         (lambda cpu: cpu["fields"].update(rip=1.0), "rip: found 1.0, expected a number"),

@@ -14,6 +14,7 @@ from hvmctx.errors import FieldError, FormatError
 from hvmctx.files.opening import is_compressed
 from hvmctx.image.image import open_image
 from hvmctx.json_form.document import ContextModel, Document, ImageModel
+from hvmctx.json_form.image import HeaderModel
 from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
 
@@ -42,7 +43,8 @@ def test_models() -> None:
     assert model.to_context().vcpus[0].cpu.rip == 0x1234
     with open_image(EXAMPLE) as image:
         image_model = ImageModel.of(image)
-    assert image_model.items[0].config is not None
+    first = image_model.items[0]
+    assert isinstance(first, HeaderModel) and first.config is not None
     assert image_model.to_bytes() == EXAMPLE.read_bytes()
 
 
@@ -90,7 +92,7 @@ def changed(path: str, value: Any) -> Any:
         ("hvmctx", 1.5, "hvmctx: found 1.5, expected a number"),
         ("hvmctx", True, "hvmctx: found true, expected a number"),
         ("hvmctx", None, "hvmctx: found null, expected a number"),
-        ("hvmctx", 1 << 70, "hvmctx: found form 0x400000000000000000, expected 2"),
+        ("hvmctx", 1 << 70, "hvmctx: found form 0x400000000000000000, expected 1 to 2; a newer"),
         ("records", [], "unknown key 'records'; expected hvmctx, context, image"),
         ("context", [], "context: found a list of 0, expected an object"),
         ("context/records", "", "context: records: found '', expected a list"),
@@ -209,8 +211,11 @@ def test_depth(opening: str, depth: int) -> None:
     ("plain", "reason"),
     [
         ({}, "neither or both"),
-        ({"hvmctx": 3, "context": {"records": []}}, "found form 3, expected 2"),
-        ({"hvmctx": 3, "of": "later"}, "found form 3, expected 2"),
+        (
+            {"hvmctx": 3, "context": {"records": []}},
+            "found form 3, expected 1 to 2; a newer hvmctx reads it",
+        ),
+        ({"hvmctx": 3, "of": "later"}, "found form 3, expected 1 to 2; a newer hvmctx reads it"),
         ({"context": {"records": []}, "image": {"format": "xl", "items": []}}, "neither or both"),
     ],
 )
