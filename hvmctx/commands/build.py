@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx.abi.fields import misfit
 from hvmctx.commands import inputs
 from hvmctx.errors import FieldError, UsageError
 from hvmctx.files.output import replacing
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "make a restorable image from parts: memory, context, device model ..."
+EXAMPLES = (
+    "hvmctx build --base guest.save --param STORE_PFN=0xfeffc -o other.save",
+    "hvmctx extract guest.save --what memory -o memory",
+    "hvmctx build --memory memory --vcpus 2 -o fresh.save",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -154,9 +160,9 @@ def _set_context(
     from hvmctx.save.reset import reset_context
 
     if args.context:
-        context = HvmContext.parse(_context_of(args.context))
+        context = HvmContext.from_bytes(_context_of(args.context), damaged=True)
     elif base is not None:
-        context = HvmContext.parse(guest.context)
+        context = HvmContext.from_bytes(guest.context, damaged=True)
     else:
         vcpus = len(cpus) or args.vcpus
         if not vcpus or not 0 < vcpus <= 128:
@@ -200,8 +206,8 @@ def _set_params(args: Namespace, guest: StillGuest, base: Image | None) -> None:
             params[index] = int(text, 0)
         except ValueError:
             raise UsageError(f"build: --param {setting}: {text!r} is not a number") from None
-        if not 0 <= params[index] < 1 << 64:
-            raise FieldError(f"HVM_PARAMS.{name} is a 64-bit field: {text} does not fit")
+        if reason := misfit(f"HVM_PARAMS.{name}", params[index], 64, text=text):
+            raise FieldError(reason)
     guest.params = list(params.items())
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
     from hvmctx.stream.libxc import HvmParams
+    from hvmctx.stream.libxl import EmulatorContext
 
     Value = int | bytes | str
 
@@ -76,7 +77,7 @@ class Editor:
         if self._context is None:
             self._context = self._image.context.copy()
         elif not isinstance(self._context, HvmContext):
-            self._context = HvmContext.parse(self._context)
+            self._context = HvmContext.from_bytes(self._context, damaged=True)
         return self._context
 
     def get(self, path: str) -> int | bytes:
@@ -182,7 +183,7 @@ class Editor:
         if what == payloads.HVM_CONTEXT:
             return self._whole_context()
         if what == payloads.EMULATOR:
-            return self._body(self._emulator())[payloads.EMULATOR_IDS :]
+            return self._emulator()[1].payload
         layer, number, instance = payloads.named(what)
         if layer == CONTEXT:
             return bytes(self._read_context().record(number, instance).body)
@@ -194,8 +195,9 @@ class Editor:
             self._put_context(payload)
             return
         if what == payloads.EMULATOR:
-            record = self._emulator()
-            self._bodies[record] = bytes(self._body(record)[: payloads.EMULATOR_IDS]) + payload
+            record, emulator = self._emulator()
+            emulator.payload = payload
+            self._bodies[record] = emulator.to_bytes()
             return
         layer, number, instance = payloads.named(what)
         if layer == CONTEXT:
@@ -270,12 +272,11 @@ class Editor:
             )
         return found[place]
 
-    def _emulator(self) -> IndexedRecord:
+    def _emulator(self) -> tuple[IndexedRecord, EmulatorContext]:
         record = self._image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
         if record is None:
             raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
-        handlers.parse(record, self._body(record))  # which must hold its emulator's id
-        return record
+        return record, handlers.parse(record, self._body(record))
 
     def _params(self) -> list[tuple[IndexedRecord, HvmParams]]:
         """The records of parameters that a restore acts on."""

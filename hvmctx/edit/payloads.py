@@ -16,11 +16,9 @@ from hvmctx.abi.registry import by_name
 from hvmctx.errors import UsageError
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 
-__all__ = ["EMULATOR", "EMULATOR_IDS", "HVM_CONTEXT", "named", "needs_page_data"]
+__all__ = ["EMULATOR", "HVM_CONTEXT", "named", "needs_page_data"]
 
 HVM_CONTEXT, EMULATOR = "hvm-context", "emulator"
-EMULATOR_IDS = 8
-"""Bytes of the record before the file: the emulator's id and its index."""
 
 
 def needs_page_data(what: str) -> bool:

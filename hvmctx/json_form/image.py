@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 from hvmctx.abi import checked, streams
-from hvmctx.abi.fields import Layout
 from hvmctx.abi.checked import Disagreement, within
+from hvmctx.abi.fields import Layout
 from hvmctx.abi.forms import (
     Count,
     Form,
@@ -227,7 +227,7 @@ def _payload(record: IndexedRecord, body: bytes) -> dict[str, Any] | None:
     if form is None:
         return None
     if key == CONTEXT_RECORD:
-        return context_to_plain(HvmContext.parse(body))
+        return context_to_plain(HvmContext.from_bytes(body))
     try:
         plain: dict[str, Any] = form.write(vars(handlers.parse(record, body)))
         return plain if _payload_bytes(*key, plain) == body else None

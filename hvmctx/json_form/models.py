@@ -170,7 +170,7 @@ class RecordModel(Model):
             raise FieldError("body is missing")
         body = self.body or b""
         if end and self.length is not None and self.length > len(body):
-            # a lie that stands: see HvmContext.parse
+            # a lie that stands: see record.take_apart
             return Record(typecode, self.instance, body, length=self.length)
         checked.agrees("length", self.length, len(body), "body")
         return Record(typecode, self.instance, body)
