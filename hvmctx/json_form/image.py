@@ -227,7 +227,7 @@ def _payload(record: IndexedRecord, body: bytes) -> dict[str, Any] | None:
     if form is None:
         return None
     if key == CONTEXT_RECORD:
-        return context_to_plain(HvmContext.from_bytes(body))
+        return context_to_plain(HvmContext.from_bytes(body, damaged=True))
     try:
         plain: dict[str, Any] = form.write(vars(handlers.parse(record, body)))
         return plain if _payload_bytes(*key, plain) == body else None

@@ -34,7 +34,7 @@ def record_from_plain(plain: Any) -> Record:
 
 
 def there_and_back(data: bytes) -> bytes:
-    context = HvmContext.from_bytes(data)
+    context = HvmContext.from_bytes(data, damaged=True)
     document = Document.from_dict(document_of(context))
     assert Document.from_text(document.to_text(hex_wide=True)).to_bytes() == data
     return context_from_plain(json.loads(json.dumps(context_to_plain(context)))).to_bytes()
@@ -68,7 +68,7 @@ def test_cpu_records_of_all_releases(length: int) -> None:
 
 
 def test_form() -> None:
-    plain = context_to_plain(HvmContext.from_bytes(context_bytes()))
+    plain = context_to_plain(HvmContext.from_bytes(context_bytes(), damaged=True))
     first, cpu = plain["records"][:2]
     assert first == {
         "name": "HEADER", "typecode": 1, "instance": 0, "length": 24, "offset": 0,
@@ -111,7 +111,9 @@ def test_typecode_or_name() -> None:
 
 def test_what_may_be_left_out() -> None:
     """What is only told, what is null, reserved fields, and those beyond a given length."""
-    (whole,) = (r for r in HvmContext.from_bytes(context_bytes()).entries if r.name == "CPU")
+    (whole,) = (
+        r for r in HvmContext.from_bytes(context_bytes(), damaged=True).entries if r.name == "CPU"
+    )
     plain = record_to_plain(whole)
     for key in ("name", "length", "offset"):
         assert record_from_plain({**plain, key: None}).to_bytes() == whole.to_bytes()
@@ -171,7 +173,7 @@ def test_what_may_be_left_out() -> None:
     ],
 )
 def test_a_spoilt_record_says_where(change: Callable[[Any], None], reason: str) -> None:
-    plain = context_to_plain(HvmContext.from_bytes(context_bytes()))
+    plain = context_to_plain(HvmContext.from_bytes(context_bytes(), damaged=True))
     change(plain["records"][1])
     with pytest.raises(
         FieldError, match=rf"^records\[1\] (CPU|type 2)(/[^:]*)?: .*{reason}"
@@ -229,7 +231,9 @@ def test_what_is_no_record(plain: Any, reason: str) -> None:
 
 
 def test_signed_fields() -> None:
-    (rtc,) = (r for r in HvmContext.from_bytes(context_bytes()).entries if r.name == "RTC")
+    (rtc,) = (
+        r for r in HvmContext.from_bytes(context_bytes(), damaged=True).entries if r.name == "RTC"
+    )
     plain = record_to_plain(rtc)
     plain["fields"]["rtc_offset"] = "-0x1"
     assert record_from_plain(plain).struct.rtc_offset == -1
