@@ -97,12 +97,14 @@ def tree(tmp_path: Path) -> Path:
 TOLD = {
     "Add a release": ["accept: Xen 4.23 would restore this image"],
     "Add a record type": ["second 0xf0e0d0c0b0a0908", "0x3020100\n"],
+    "Add a stream record": ["0x13  EXAMPLE", '"first": 50462976,'],
     "Add a command": ["CPU              1\n", " passed"],
 }
 """What the lines of a recipe print, among other things."""
 CHANGED = {
     "Add a release": {"hvmctx/data/hvmctx.schema.json"},
     "Add a record type": {"hvmctx/data/hvmctx.schema.json"},
+    "Add a stream record": {"hvmctx/data/hvmctx.schema.json"},
     "Add a command": set[str](),
 }
 """Generated files that a recipe changes."""

@@ -16,6 +16,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import to_record
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
+from tests.builders.streams import hvm, record
 from tests.builders.vmport import busy_state
 
 DOCUMENTS = sorted(
@@ -137,6 +138,7 @@ FILES: dict[str, Maker] = {
             ]
         ).to_bytes()
     ),
+    "example.xc": _with(hvm(record(0x13, bytes(range(8))))),
     "vmport.bin": _with(HvmContext([to_record(busy_state()), Record(0, 0)]).to_bytes()),
     "ram.raw": _with(b"m" * 4096 * 5),
     "qemu.state": _of(DATA / "qemu" / "pc-stopped.xendev"),
