@@ -32,15 +32,16 @@ class Flat:
     that does not fit. `pack`, `unpack`, `unpack_from`, `iter_unpack` are those of `struct`.
     """
 
-    __slots__ = ("iter_unpack", "names", "pack", "size", "structure", "unpack", "unpack_from",
-                 "what")  # fmt: skip
+    __slots__ = ("big_endian", "iter_unpack", "names", "pack", "size", "structure", "unpack",
+                 "unpack_from", "what")  # fmt: skip
 
     def __init__(self, structure: type[ctypes.Structure], what: str = "") -> None:
         self.structure = structure
         self.what = what
         self.names = tuple(name for name, *_ in structure._fields_)
         sizes = [getattr(structure, name).size for name in self.names]
-        order = ">" if issubclass(structure, _Header) else "<"
+        self.big_endian = issubclass(structure, _Header)
+        order = ">" if self.big_endian else "<"
         made = struct.Struct(order + "".join(_CODES.get(size) or f"{size}s" for size in sizes))
         assert made.size == sizeof(structure), "padding must be declared"
         self.size = made.size

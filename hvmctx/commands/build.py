@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "make a restorable image from parts: memory, context, device model ..."
+EXAMPLES = (
+    "hvmctx build --base guest.save --param STORE_PFN=0xfeffc -o other.save",
+    "hvmctx extract guest.save --what memory -o memory",
+    "hvmctx build --memory memory --vcpus 2 -o fresh.save",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -155,9 +160,9 @@ def _set_context(
     from hvmctx.save.reset import reset_context
 
     if args.context:
-        context = HvmContext.parse(_context_of(args.context))
+        context = HvmContext.from_bytes(_context_of(args.context), damaged=True)
     elif base is not None:
-        context = HvmContext.parse(guest.context)
+        context = HvmContext.from_bytes(guest.context, damaged=True)
     else:
         vcpus = len(cpus) or args.vcpus
         if not vcpus or not 0 < vcpus <= 128:

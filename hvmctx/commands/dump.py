@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Wanted = Callable[[Record], bool]
 
+__all__ = ["DEFAULTS", "EXAMPLES", "HELP", "add_arguments", "record_filter", "run"]
+
 _LAST_DOMID = 32767
 """Xen's highest id, special domains included; the genuine tool refuses only negative ids."""
 DEFAULTS = {

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hvmctx.fuzz.target import Target
     from hvmctx.restore.host import Host
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
 HELP = "fuzz restore bounds: run, campaign, diff, generate"
 EXAMPLES = (
     "hvmctx fuzz run context guest.hvm",

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
 HELP = "describe an image: layers, guest, memory, records, device model"
 EXAMPLES = (
     "hvmctx info guest.save",

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from hvmctx.errors import FormatError
     from hvmctx.files.opening import Target
 
+__all__ = [
+    "LARGEST_FILE", "LAYERS", "MOST_VCPUS", "add_input", "add_judged", "add_output",
+    "add_vmport_profile", "add_what", "check_judged", "file_of", "is_domid", "no_domid",
+    "open_input", "open_seekable", "profile_of", "read_file", "report", "target_of", "warn",
+    "whole_file",
+]  # fmt: skip
+
 MOST_VCPUS = 0x10000
 """An instance has 16 bits."""
 LARGEST_FILE = 1 << 30

@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
 HELP = "plan a live migration: passes, pages sent more than once, downtime"
 EXAMPLES = (
     "hvmctx plan 4GiB",

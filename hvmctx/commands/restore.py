@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
     from hvmctx.restore.host import Host
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
 HELP = "say whether Xen would restore it, and if not, why"
+EXAMPLES = (
+    "hvmctx restore guest.save --release 4.17",
+    "hvmctx restore guest.hvm --vcpus 1 --format json",
+    "hvmctx restore --explain cpu-efer",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
