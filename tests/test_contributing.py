@@ -101,6 +101,8 @@ TOLD = {
     "Add a command": ["CPU              1\n", " passed"],
 }
 """What the lines of a recipe print, among other things."""
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_recipe(section: str, tree: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
