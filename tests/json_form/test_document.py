@@ -125,11 +125,11 @@ def changed(path: str, value: Any) -> Any:
             1,
             r"records\[0\] type 19/0: unknown key 'rip'; expected tsc_adjust",
         ),
-        ("context/records/0/fields", None, "context: .*neither fields nor body"),
-        ("context/records/0/name", "HPET", "name 'HPET' does not go with typecode 19"),
+        ("context/records/0/fields", None, "context: .*found neither fields nor body"),
+        ("context/records/0/name", "HPET", "name 'HPET' does not match typecode 19"),
         ("context/records/1/body", 12, r"context: records\[1\] type 99: body: found 12, expected"),
-        ("context/records/1/fields", {"x": 1}, "fields together with body"),
-        ("context/records/1/length", 2, "length 2 does not go with 1 bytes of body; leave it out"),
+        ("context/records/1/fields", {"x": 1}, "found both fields and body, expected one of them"),
+        ("context/records/1/length", 2, "length 2 does not match 1 bytes of body; leave it out"),
     ],
 )
 def test_values_of_another_type_or_place(path: str, value: Any, reason: str) -> None:
