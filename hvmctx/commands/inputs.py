@@ -102,6 +102,15 @@ def add_judged(parser: ArgumentParser) -> None:
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
+def patched_xen(args: Namespace) -> VmportProfile | None:
+    """The profile of a Xen with the VMPORT patch, where one is asked for: `cli` has it in use."""
+    if args.vmport_profile is None:
+        return None
+    from hvmctx.abi import vmport
+
+    return vmport.used()
+
+
 def check_judged(args: Namespace, command: str) -> bool:
     """Whether there is an INPUT to judge; prints the rule where --explain asks for one.
     Raises UsageError."""

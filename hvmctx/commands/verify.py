@@ -37,11 +37,6 @@ def run(args: Namespace) -> int:
         return 0
     from hvmctx.verify.views import verify
 
-    profile = None
-    if args.vmport_profile is not None:
-        from hvmctx.abi import vmport
-
-        profile = vmport.used()
     releases = None
     if args.release is not None:
         from hvmctx.abi.releases import Release
@@ -50,7 +45,7 @@ def run(args: Namespace) -> int:
     target, layer = inputs.target_of(args)
     findings = verify(
         target, args.view, releases=releases, layer=layer, vcpus=args.vcpus,
-        checkpointed=args.checkpointed, vmport=profile,
+        checkpointed=args.checkpointed, vmport=inputs.patched_xen(args),
     )  # fmt: skip
     if args.format == "json":
         import json
@@ -60,3 +55,6 @@ def run(args: Namespace) -> int:
         sys.stdout.writelines(f"{finding}\n" for finding in findings)
     weights = [SEVERITIES.index(finding.severity) for finding in findings]
     return 1 if weights and max(weights) >= SEVERITIES.index(args.fail_on) else 0
+
+
+__all__ = ["HELP", "add_arguments", "run"]

@@ -148,3 +148,6 @@ def _holds(image: Image, record: IndexedRecord) -> bool:
     if record.words_size > LARGEST_KEPT - streams.PAGE_HEAD_SIZE:  # which the tables have told of
         return False
     return record.length == length_of(record.count, image.words(record)[7::8])
+
+
+__all__ = ["MOST_RUNS", "PassedPages", "mismatches"]
