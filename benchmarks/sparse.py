@@ -16,7 +16,7 @@ def write_sparse_stream(path: str, gib: int, context: bytes) -> None:
     pages = gib << 18
     with open(path, "wb") as file:
         file.write(
-            streams.IMAGE_HEADER.serialise(
+            streams.IMAGE_HEADER.encode(
                 {
                     "marker": streams.LIBXC_MARKER,
                     "id": streams.LIBXC_ID,
@@ -28,7 +28,7 @@ def write_sparse_stream(path: str, gib: int, context: bytes) -> None:
             )
         )
         file.write(
-            streams.DOMAIN_HEADER.serialise(
+            streams.DOMAIN_HEADER.encode(
                 {"type": 2, "page_shift": 12, "reserved": 0, "xen_major": 4, "xen_minor": 17}
             )
         )

@@ -13,7 +13,7 @@ from hvmctx.errors import HvmctxError, InputError, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import NoReturn
 
     from hvmctx.commands import Command
@@ -154,8 +154,6 @@ def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
         return Namespace(**defaults, input=arguments[0])
     import argparse
 
-    examples: tuple[str, ...] = getattr(command, "EXAMPLES", ())
-
     class Parser(argparse.ArgumentParser):
         """Also of the actions of a command, each with the examples that name it."""
 
@@ -163,18 +161,21 @@ def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
             raise UsageError(f"{self.prog.removeprefix('hvmctx ')}: {message}")
 
         def format_help(self) -> str:
-            return super().format_help() + _examples(text for text in examples if self.prog in text)
+            lines = command.EXAMPLES
+            if self.prog != prog:
+                lines = tuple(line for line in lines if self.prog in line)
+            return super().format_help() + _examples(lines)
 
-    parser = Parser(prog=f"hvmctx {name}", description=command.__doc__, allow_abbrev=False)
+    prog = f"hvmctx {name}"
+    parser = Parser(prog=prog, description=command.__doc__, allow_abbrev=False)
     parser.set_defaults(**(defaults or {}))
     command.add_arguments(parser)
     return parser.parse_args(arguments)
 
 
-def _examples(lines: Iterable[str]) -> str:
-    """The last part of a help text, empty if there are no examples."""
-    text = "".join(f"  {line}\n" for line in lines)
-    return text and f"\nexamples:\n{text}"
+def _examples(lines: tuple[str, ...]) -> str:
+    """The last part of a help text."""
+    return "\nexamples:\n" + "".join(f"  {line}\n" for line in lines)
 
 
 def _overview(arguments: list[str]) -> int:

@@ -1,10 +1,14 @@
 """The one exception tree. Nothing else escapes the library, whatever the input.
 
-A `FormatError` carries where and what as attributes, so that a program need not
-take its message apart.
+A `FormatError` has what its message says as attributes, so that no program need parse it.
 """
 
 from __future__ import annotations
+
+__all__ = [
+    "FieldError", "FormatError", "HvmctxError", "InputError", "LengthError", "MissingRecordError",
+    "RestoreRefused", "TruncatedError", "UnknownRecordError", "UnsupportedError", "UsageError",
+]  # fmt: skip
 
 
 class HvmctxError(Exception):
@@ -19,8 +23,12 @@ class InputError(HvmctxError):
     """The input cannot be opened or read, or an output cannot be written."""
 
 
-class MissingRecordError(HvmctxError, AttributeError):
-    """The context or image has no such record. Also an AttributeError, so `hasattr` works."""
+class MissingRecordError(HvmctxError, AttributeError, KeyError):
+    """The context or image has no such record or vcpu. Also an AttributeError, so that
+    `hasattr` works, and a KeyError, as `context["CPU", 9]` may raise it."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # a KeyError's would be in quotes
 
 
 class FieldError(HvmctxError, ValueError):
@@ -28,12 +36,13 @@ class FieldError(HvmctxError, ValueError):
 
 
 class FormatError(HvmctxError):
-    """Bytes that are not what the format says.
+    """Bytes that do not follow their format.
 
-    Attributes: `layer` (xl, libxl, libxc, context, legacy, elf; gzip, xz, zstd or lz4 for
-    what is around an input; input for one that is nothing of these), `offset` (bytes from
-    the start of the input, or of the buffer that was parsed), `record` (type and instance
-    in words, empty outside a record), `found` and `expected` (in words).
+    Attributes: `problem` (the message without the place), `layer` (xl, libxl, libxc, context,
+    legacy or elf; gzip, xz, zstd or lz4 of a compressed input; input if no format is
+    recognised), `offset` (in bytes from the start of the input, or of the buffer that was
+    parsed), `record` (type and instance in words, empty outside a record), `found` and
+    `expected` (in words).
     """
 
     def __init__(
@@ -55,7 +64,7 @@ class FormatError(HvmctxError):
         super().__init__(problem)
 
     def moved(self, delta: int) -> FormatError:
-        """The same error seen from an outer layer: its offset grows by `delta`."""
+        """The same error as an outer layer sees it: `delta` bytes further in."""
         self.offset += delta
         return self
 
@@ -72,25 +81,25 @@ class FormatError(HvmctxError):
 
 
 class TruncatedError(FormatError):
-    """The input ends before the thing that it announced."""
+    """The input ends within something whose length it gives."""
 
 
 class LengthError(FormatError):
-    """A length or count field contradicts the format."""
+    """A length or count is one that the format does not allow."""
 
 
 class UnknownRecordError(FormatError):
-    """A mandatory record type that the format does not define."""
+    """A mandatory record whose type the format does not define."""
 
 
 class UnsupportedError(FormatError):
-    """A format that is recognised, and not read: big-endian streams, legacy streams."""
+    """A format that is recognised but not read: big-endian streams, legacy streams."""
 
 
 class RestoreRefused(HvmctxError):
-    """Xen would refuse this, or leave its memory over it. `errno` is the name of the
-    hypervisor's answer, such as EINVAL; None where the toolstack refuses. `rule` is the id
-    that `hvmctx restore --explain` takes."""
+    """Xen would refuse this, or overrun a buffer with it. `errno` is the name of the
+    hypervisor's answer, such as EINVAL; None if the toolstack refuses. `rule` is the id that
+    `hvmctx restore --explain` takes."""
 
     def __init__(self, message: str, *, errno: str | None, rule: str = "") -> None:
         self.errno = errno

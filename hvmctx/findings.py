@@ -1,19 +1,22 @@
-"""One thing that a judge has to say about an input. Floor 1, beside the errors."""
+"""What is wrong with an input, one thing at a time: the verifier, the strict view and the
+models of Xen's loaders all report findings."""
 
 from __future__ import annotations
 
+__all__ = ["ERROR", "NOTE", "SEVERITIES", "WARNING", "Finding"]
+
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (NOTE, WARNING, ERROR)
-"""By rising weight."""
+"""The lightest first."""
 
 
 class Finding:
     """What is wrong, where, and by which rule.
 
-    `offset` counts bytes from the start of the input; `layer` is xl, libxl, libxc,
-    context or legacy, or gzip, xz, zstd or lz4 for what is around it; `record` names type
-    and instance, empty outside a record; `rule` is the id that `--explain` takes; `text`
-    says it in words, without a full stop.
+    `offset` is in bytes from the start of the input; `layer` is xl, libxl, libxc, context or
+    legacy, or gzip, xz, zstd or lz4 of a compressed input; `record` has type and instance in
+    words, and is empty outside a record; `rule` is the id that `--explain` takes; `text` says
+    what is wrong, without a full stop.
     """
 
     __slots__ = ("layer", "offset", "record", "rule", "severity", "text")
@@ -36,5 +39,5 @@ class Finding:
         return f"<{self}>"
 
     def as_dict(self) -> dict[str, str | int]:
-        """For JSON: every attribute under its own name."""
+        """Every attribute under its own name, for JSON."""
         return {name: getattr(self, name) for name in self.__slots__}

@@ -77,6 +77,13 @@ GRAPH = {
 }
 
 
+def test_the_page_shows_the_same_floors() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([^|]*) \|", text, re.MULTILINE)
+    shown = {int(number): tuple(re.findall(r"`(\w+)`", rooms)) for number, rooms in rows}
+    assert shown == dict(enumerate(FLOORS, 1))
+
+
 def test_every_room_has_a_floor() -> None:
     there = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES.values()}
     assert there == set(FLOOR_OF)
@@ -117,6 +124,7 @@ TESTED_ELSEWHERE = {"__main__.py": "test_module_and_script"}
 OF_NO_MODULE = {
     "commands/test_commands",
     "test_big",
+    "test_contributing",
     "test_docs",
     "test_floors",
     "tools/test_generate",

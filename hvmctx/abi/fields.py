@@ -48,6 +48,11 @@ def _bits_of(descriptor: Any) -> tuple[int, int]:
     return descriptor.size & 0xFFFF, descriptor.size >> 16
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a field is padding or reserved, by the last word of its name."""
+    return name.rpartition(".")[2].rpartition("_")[2].rstrip("0123456789") in _RESERVED
+
+
 class Field:
     """A member of a structure, or a leaf of it: its name is then a path.
 
@@ -91,8 +96,7 @@ class Field:
         self.count: int | None = getattr(ctype, "_length_", None)
         self.element = ctype if self.count is None else ctype._type_
         self.code = _CODES.get(self.element, "")
-        word = name.rpartition(".")[2].rpartition("_")[2]
-        self.is_reserved = word.rstrip("0123456789") in _RESERVED
+        self.is_reserved = is_reserved(name)
 
     @property
     def is_bits(self) -> bool:

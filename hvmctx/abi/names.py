@@ -1,5 +1,4 @@
-"""Names of values, of the fields that have few: beside the structures, so that whoever reads
-or sets a field can use them.
+"""Names of the values of fields that have few, for whoever shows or sets such a field.
 
 Source: Xen's public header arch-x86/hvm/save.h and asm-x86/hvm/hvm.h, the datasheets of the
 82093AA and the 8254, the VMPORT patch.
@@ -10,6 +9,8 @@ from __future__ import annotations
 import re
 
 from hvmctx.abi.vmport import PROTOCOLS
+
+__all__ = ["NAMES", "names_of"]
 
 _DELIVERY = {0: "FIXED", 1: "LOWEST", 2: "SMI", 4: "NMI", 5: "INIT", 7: "EXTINT"}
 
@@ -25,12 +26,12 @@ NAMES: dict[str, dict[int, str]] = {
     "PIT.channels.rw_mode": {1: "LSB", 2: "MSB", 3: "WORD"},
     "VMPORT.chans.proto_num": PROTOCOLS,
 }  # fmt: skip
-"""Record and field, without instance and indices -> value -> name."""
+"""Record and field, without instance and indices -> value -> name of the value."""
 
 
 def names_of(path: str) -> dict[int, str]:
-    """The names of the values of a field that a path such as `CPU/0.pending_type` names;
-    none for most."""
+    """The names of the values of the field at a path such as `CPU/0.pending_type`; empty for
+    most fields."""
     record, _, field = path.partition(".")
-    plain = re.sub(r"\[[^]]*\]", "", field)
-    return NAMES.get(f"{record.partition('/')[0].upper()}.{plain}", {})
+    bare = re.sub(r"\[[^]]*\]", "", field)
+    return NAMES.get(f"{record.partition('/')[0].upper()}.{bare}", {})

@@ -1,8 +1,8 @@
 """The CPU note of QEMU's dump-guest-memory: owner `QEMU`, type 0, one for each vcpu.
 
-Little-endian. `size` says how much of the structure is there: 432 bytes at first, 440 with
-`kernel_gs_base` (QEMU 2.6 and later). It has no EFER, no STAR, LSTAR or CSTAR, no sysenter
-MSRs and no FPU state. Source: target/i386/arch_dump.c, QEMU 1.2 to 9.1, and cores made by
+Little-endian. `size` is the length of the structure: 432 bytes at first, 440 with
+`kernel_gs_base` (QEMU 2.6 and later). EFER, STAR, LSTAR, CSTAR, the sysenter MSRs and the FPU
+state are not in it. Source: target/i386/arch_dump.c, QEMU 1.2 to 9.1, and cores made by
 QEMU 7.2.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 from ctypes import LittleEndianStructure
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
+
+__all__ = ["OWNER", "TYPE", "VERSION", "QEMUCPUSegment", "QEMUCPUState"]
 
 OWNER, TYPE, VERSION = "QEMU", 0, 1
 
@@ -24,7 +26,7 @@ class QEMUCPUSegment(LittleEndianStructure):
 
 # fmt: off
 class QEMUCPUState(LittleEndianStructure):
-    """The note, 440 bytes in version 1 (QEMU 7.2): `size` says so."""
+    """The note of version 1, 440 bytes in QEMU 7.2."""
 
     _fields_ = [
         ("version", u32), ("size", u32),

@@ -8,72 +8,80 @@ little-endian, image headers big-endian.
 from __future__ import annotations
 
 import struct
+from ctypes import BigEndianStructure, sizeof
+from ctypes import c_uint16 as u16
+from ctypes import c_uint32 as u32
+from ctypes import c_uint64 as u64
 
-from hvmctx.abi.fields import misfit
+from hvmctx.abi.declare import SaveStructure
+from hvmctx.abi.fields import decimal, misfit
 from hvmctx.errors import FieldError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Sequence
 
-
-_WIDTHS = {"B": 8, "H": 16, "I": 32, "Q": 64}
-
-
-def pack(what: str, form: str, *values: int, names: str = "") -> bytes:
-    """`struct.pack`, but raises FieldError for what does not fit: it names `what`, and which
-    of `names`, if they are given."""
-    try:
-        return struct.pack(form, *values)
-    except struct.error as error:
-        reason = _misfit(form, names.split(), values) or str(error)
-        raise FieldError(f"{what}: {reason}") from None
+XL, LIBXL, LIBXC, CONTEXT, LEGACY = "xl", "libxl", "libxc", "context", "legacy"
+"""Layers, by the names that everybody uses."""
 
 
-def pack_rows(what: str, form: str, rows: Sequence[Sequence[int]], names: str) -> bytes:
-    """`pack` of rows of one form. The first of `names` is the list's own."""
-    one = struct.Struct(form).pack
-    try:
-        return b"".join([one(*row) for row in rows])
-    except struct.error:
-        kind, _, fields = names.partition(" ")
-        for at, row in enumerate(rows):
-            pack(f"{what}: {kind}[{at}]", form, *row, names=fields)
-        raise
+class Flat:
+    """A structure without nesting, of numbers (and arrays of bytes), as `struct` reads and
+    writes it: a header, the head of a body, a row. `what` begins the message about a value
+    that does not fit. `pack`, `unpack`, `unpack_from`, `iter_unpack` are those of `struct`.
+    """
 
+    __slots__ = ("big_endian", "iter_unpack", "names", "pack", "size", "structure", "unpack",
+                 "unpack_from", "what")  # fmt: skip
 
-def _misfit(form: str, names: Sequence[str], values: Sequence[object]) -> str:
-    """Which value does not fit; nothing where that is not known. Of a form without counts."""
-    if len(values) != len(form) - 1:
-        return f"found {len(values)} values, expected {len(form) - 1}"
-    for at, (code, value) in enumerate(zip(form[1:], values)):
-        if reason := misfit(names[at] if names else f"value {at}", value, _WIDTHS[code]):
-            return reason
-    return ""
+    def __init__(self, structure: type[ctypes.Structure], what: str = "") -> None:
+        self.structure = structure
+        self.what = what
+        self.names = tuple(name for name, *_ in structure._fields_)
+        sizes = [getattr(structure, name).size for name in self.names]
+        self.big_endian = issubclass(structure, _Header)
+        order = ">" if self.big_endian else "<"
+        made = struct.Struct(order + "".join(_CODES.get(size) or f"{size}s" for size in sizes))
+        assert made.size == sizeof(structure), "padding must be declared"
+        self.size = made.size
+        self.pack, self.unpack = made.pack, made.unpack
+        self.unpack_from, self.iter_unpack = made.unpack_from, made.iter_unpack
 
-
-class HeaderLayout:
-    """A fixed header: a `struct` format and the names of its fields, in order."""
-
-    __slots__ = ("_struct", "names", "size")
-
-    def __init__(self, form: str, names: str) -> None:
-        self._struct = struct.Struct(form)
-        self.names = tuple(names.split())
-        self.size = self._struct.size
-
-    def parse(self, data: bytes | memoryview) -> dict[str, int]:
+    def decode(self, data: bytes | memoryview) -> dict[str, int]:
         """Exactly `size` bytes -> the fields by name."""
-        return dict(zip(self.names, self._struct.unpack(data)))
+        return dict(zip(self.names, self.unpack(data)))
 
-    def serialise(self, fields: dict[str, int]) -> bytes:
+    def encode(self, values: dict[str, int], what: str = "") -> bytes:
         """`size` bytes. Raises FieldError for a field that is missing or does not fit."""
+        what = what or self.what
         try:
-            values = [fields[name] for name in self.names]
+            return self.encode_values([values[name] for name in self.names], what)
         except KeyError as error:
-            raise FieldError(f"a header cannot hold this: {error.args[0]} is missing") from None
-        names = " ".join(self.names)
-        return pack("a header cannot hold this", self._struct.format, *values, names=names)
+            raise FieldError(f"{what}{error.args[0]} is missing") from None
+
+    def encode_values(self, values: Sequence[int], what: str = "") -> bytes:
+        """The same of all values in order."""
+        try:
+            return self.pack(*values)
+        except struct.error:
+            self._refuse(values, what)
+            raise
+
+    def _refuse(self, values: Sequence[int], what: str) -> None:
+        """Raises FieldError, which says which value does not fit."""
+        if len(values) != len(self.names):
+            raise FieldError(f"{what}found {len(values)} values, expected {len(self.names)}")
+        for name, value in zip(self.names, values):
+            if reason := misfit(what + name, value, 8 * getattr(self.structure, name).size):
+                raise FieldError(reason)
+
+
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+class _Header(BigEndianStructure):
+    """Base of the headers of streams, whose numbers are big-endian."""
 
 
 def _names_of(prefix: str) -> dict[int, str]:
@@ -116,11 +124,30 @@ LIBXC_X86_CPUID_POLICY = 0x11
 LIBXC_X86_MSR_POLICY = 0x12
 LIBXC_RECORDS = _names_of("LIBXC_")
 """Type -> name."""
+RECORDS = {LIBXL: LIBXL_RECORDS, LIBXC: LIBXC_RECORDS}
+"""Layer -> its record types -> their names."""
+
+
+def record_name(layer: str, number: int) -> str:
+    """The name of a record type, or its number in hex."""
+    return RECORDS[layer].get(number) or f"type {number:#x}"
+
 
 XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
 XL_BYTEORDER = 0x01020304
-XL_HEADER = HeaderLayout("<IIII", "byteorder mandatory_flags optional_flags optional_data_len")
-"""Behind the magic."""
+
+
+class xl_header(SaveStructure):
+    """What follows the magic."""
+
+    _fields_ = [
+        ("byteorder", u32),
+        ("mandatory_flags", u32),
+        ("optional_flags", u32),
+        ("optional_data_len", u32),
+    ]
+
+
 XL_FLAG_JSON_CONFIG = 1
 """4.5 and later: the optional data are JSON, not text configuration."""
 XL_FLAG_STREAM_V2 = 2
@@ -129,9 +156,15 @@ XL_FLAG_STREAM_V2 = 2
 LIBXL_IDENT = 0x4C6962786C466D74
 """`LibxlFmt`, big-endian."""
 LIBXL_VERSION = 2
-LIBXL_HEADER = HeaderLayout(">QII", "ident version options")
 LIBXL_OPTION_BIG_ENDIAN = 1
 LIBXL_OPTION_LEGACY = 2
+
+
+class libxl_header(_Header):
+    """The header of a libxl stream."""
+
+    _fields_ = [("ident", u64), ("version", u32), ("options", u32)]
+
 
 LIBXC_MARKER = 0xFFFFFFFFFFFFFFFF
 LIBXC_ID = 0x58454E46
@@ -142,11 +175,59 @@ STREAM_V2_SINCE = "4.6"
 STATIC_DATA_SINCE = "4.14"
 """The first release that reads and writes version 3 and its records."""
 LIBXC_OPTION_BIG_ENDIAN = 1
-IMAGE_HEADER = HeaderLayout(">QIIHHI", "marker id version options reserved1 reserved2")
-DOMAIN_HEADER = HeaderLayout("<IHHII", "type page_shift reserved xen_major xen_minor")
 
-RECORD_HEADER = struct.Struct("<II")
-"""Type, length of the body."""
+
+class image_header(_Header):
+    """The first header of a libxc stream."""
+
+    _fields_ = [
+        ("marker", u64),
+        ("id", u32),
+        ("version", u32),
+        ("options", u16),
+        ("reserved1", u16),
+        ("reserved2", u32),
+    ]
+
+
+class domain_header(SaveStructure):
+    """The second: what kind of guest, of which Xen."""
+
+    _fields_ = [
+        ("type", u32),
+        ("page_shift", u16),
+        ("reserved", u16),
+        ("xen_major", u32),
+        ("xen_minor", u32),
+    ]
+
+
+class record_header(SaveStructure):
+    """Of libxl and libxc records alike. `length` is that of the body, padding not counted."""
+
+    _fields_ = [("type", u32), ("length", u32)]
+
+
+class page_data_head(SaveStructure):
+    """What stands before the words of a PAGE_DATA record."""
+
+    _fields_ = [("count", u32), ("reserved", u32)]
+
+
+_NOT = "a header cannot hold this: "
+XL_HEADER = Flat(xl_header, _NOT)
+LIBXL_HEADER = Flat(libxl_header, _NOT)
+IMAGE_HEADER = Flat(image_header, _NOT)
+DOMAIN_HEADER = Flat(domain_header, _NOT)
+HEADERS = {
+    (XL, "header"): XL_HEADER,
+    (LIBXL, "header"): LIBXL_HEADER,
+    (LIBXC, "image header"): IMAGE_HEADER,
+    (LIBXC, "domain header"): DOMAIN_HEADER,
+}
+"""(layer, name) -> header."""
+RECORD_HEADER = Flat(record_header)
+PAGE_DATA_HEAD = Flat(page_data_head)
 RECORD_OPTIONAL = 0x80000000
 RECORD_ALIGN = 8
 
@@ -154,8 +235,6 @@ PAGE_SIZE = 4096
 PAGE_SHIFT = 12
 LARGEST_RECORD = 128 << 20
 """The most bytes of a libxc record, for its readers and writers alike (4.10+)."""
-PAGE_HEAD_SIZE = 8
-"""Bytes of a PAGE_DATA record before its words: u32 count, u32 reserved."""
 
 GUEST_TYPES = {1: "x86 PV", 2: "x86 HVM", 3: "x86 PVH", 4: "ARM"}
 """3 and 4 were reserved in the headers of 4.6 to 4.13, and never written."""
@@ -229,6 +308,22 @@ HVM_PARAM_VM86_TSS_SIZED = 37
 HVM_PARAM_MCA_CAP = 38
 HVM_PARAMS = _names_of("HVM_PARAM_")
 """Index -> name, of xen/include/public/hvm/params.h."""
+
+
+def param_name(index: int) -> str:
+    """A parameter's name, or its index in decimal: what `param_index` takes."""
+    return HVM_PARAMS.get(index) or str(index)
+
+
+def param_index(name: str) -> int | None:
+    """The index of a parameter by its name, in any case, or by its index in decimal; None
+    for anything else."""
+    for index, known in HVM_PARAMS.items():
+        if known == name.upper():
+            return index
+    return decimal(name)
+
+
 SPECIAL_PARAMS = (
     HVM_PARAM_STORE_PFN, HVM_PARAM_IOREQ_PFN, HVM_PARAM_BUFIOREQ_PFN, HVM_PARAM_CONSOLE_PFN,
     HVM_PARAM_PAGING_RING_PFN, HVM_PARAM_MONITOR_RING_PFN, HVM_PARAM_SHARING_RING_PFN,

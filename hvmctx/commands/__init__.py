@@ -17,8 +17,15 @@ if TYPE_CHECKING:
         """What `cli` asks of the module of a command. Its docstring is the description
         that `--help` prints."""
 
-        HELP: str
-        """Its line in the overview."""
+        @property
+        def HELP(self) -> str:
+            """Its line in the overview."""
+            ...
+
+        @property
+        def EXAMPLES(self) -> tuple[str, ...]:
+            """Two or three shell lines, with which `--help` ends; the tests run them."""
+            ...
 
         def add_arguments(self, parser: ArgumentParser) -> None: ...
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 
-from hvmctx.abi.fields import decimal
+from hvmctx.abi.fields import misfit
 from hvmctx.commands import inputs
 from hvmctx.errors import FieldError, UsageError
 from hvmctx.files.output import replacing
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "make a restorable image from parts: memory, context, device model ..."
+EXAMPLES = (
+    "hvmctx build --base guest.save --param STORE_PFN=0xfeffc -o other.save",
+    "hvmctx extract guest.save --what memory -o memory",
+    "hvmctx build --memory memory --vcpus 2 -o fresh.save",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -155,9 +160,9 @@ def _set_context(
     from hvmctx.save.reset import reset_context
 
     if args.context:
-        context = HvmContext.parse(_context_of(args.context))
+        context = HvmContext.from_bytes(_context_of(args.context), damaged=True)
     elif base is not None:
-        context = HvmContext.parse(guest.context)
+        context = HvmContext.from_bytes(guest.context, damaged=True)
     else:
         vcpus = len(cpus) or args.vcpus
         if not vcpus or not 0 < vcpus <= 128:
@@ -188,22 +193,21 @@ def _context_of(path: str) -> bytes:
 
 
 def _set_params(args: Namespace, guest: StillGuest, base: Image | None) -> None:
-    from hvmctx.abi.streams import HVM_PARAMS
+    from hvmctx.abi.streams import param_index
     from hvmctx.save.build import DEFAULT_PARAMS
 
     params = dict(guest.params if base is not None else DEFAULT_PARAMS.items())
-    indices = {name: index for index, name in HVM_PARAMS.items()}
     for setting in args.param:
         name, equals, text = setting.partition("=")
-        index = indices.get(name.upper(), decimal(name))
+        index = param_index(name)
         if index is None or not equals:
             raise UsageError(f"build: --param {setting}: expected NAME=VALUE")
         try:
             params[index] = int(text, 0)
         except ValueError:
             raise UsageError(f"build: --param {setting}: {text!r} is not a number") from None
-        if not 0 <= params[index] < 1 << 64:
-            raise FieldError(f"HVM_PARAMS.{name} is a 64-bit field: {text} does not fit")
+        if reason := misfit(f"HVM_PARAMS.{name}", params[index], 64, text=text):
+            raise FieldError(reason)
     guest.params = list(params.items())
 
 
@@ -212,11 +216,10 @@ def _tsc(text: str) -> TscInfo:
 
     try:
         numbers = [int(part, 0) for part in text.split(",")]
-        mode, khz, nsec, incarnation = (*numbers, 0, 0)[:4] if len(numbers) > 1 else (0, 0, 0, -1)
-        info = TscInfo(mode, khz, nsec, incarnation)
-        info.serialise()
-        if len(numbers) > 4:
+        if not 2 <= len(numbers) <= 4:
             raise ValueError
+        info = TscInfo(*numbers, *[0] * (4 - len(numbers)))
+        info.to_bytes()
     except (ValueError, FieldError):
         raise UsageError(f"build: --tsc {text}: expected MODE,KHZ[,NSEC[,INCARNATION]]") from None
     return info

@@ -13,9 +13,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "convert a legacy stream (Xen 4.5 and older)"
+EXAMPLES = (
+    "hvmctx convert legacy.save -o guest-4.6.save",
+    "hvmctx convert legacy.stream --format libxc --width 64 -o guest.stream",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from hvmctx.edit.diff import Difference
 
-__all__ = ["HELP", "UNREADABLE", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "UNREADABLE", "add_arguments", "run"]
 
 HELP = "show what differs between two images or contexts, field by field"
+EXAMPLES = (
+    "hvmctx diff guest.save guest.hvm",
+    "hvmctx set guest.hvm CPU/0.rip=0 -o - | hvmctx diff guest.hvm - --format json",
+)
 UNREADABLE = 2
 
 

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     Wanted = Callable[[Record], bool]
 
+__all__ = ["DEFAULTS", "EXAMPLES", "HELP", "add_arguments", "record_filter", "run"]
+
 _LAST_DOMID = 32767
-"""The genuine tool refuses negative ids; Xen's end here, those of special domains included."""
+"""Xen's highest id, special domains included; the genuine tool refuses only negative ids."""
 DEFAULTS = {
     "layer": None,
     "release": None,
@@ -34,7 +36,7 @@ DEFAULTS = {
     "format": "text",
 }
 _OF_TEXT = ("release", "domid", "all")
-"""Options that say how the text is to be, which the other forms know nothing of."""
+"""Options that are about the text, and that no other format has."""
 HELP = "print the HVM context in xen-hvmctx's own text, or as JSON or a table"
 EXAMPLES = (
     "hvmctx dump guest.save  # what xen-hvmctx prints",
@@ -47,30 +49,30 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     parser.add_argument(
         "--release",
-        help=f"whose xen-hvmctx to print like: {SPAN}, newest, or auto, the image's own, "
-        "which is newest for a bare context and a DOMID, as these name none (default: newest, "
-        "and VMPORT records too, which no release's tool knows)",
+        help=f"print as the xen-hvmctx of this release: {SPAN}, newest, or auto (the image's "
+        "own; newest for a bare context and a DOMID, which name none). Default: newest, with "
+        "VMPORT records too, which no release's tool knows",
     )
     parser.add_argument(
         "--domid",
         type=int,
-        help=f"the domain of the first line, 0 to {_LAST_DOMID} (default: 0, or the DOMID)",
+        help=f"the domain id in the first line, 0 to {_LAST_DOMID} (default: 0, or the DOMID)",
     )
     parser.add_argument(
         "--record",
         metavar="TYPE[/INSTANCE]",
         action="append",
-        help="only these records, such as CPU/0; may be given more than once",
+        help="only these records, such as CPU/0; may be repeated",
     )
     parser.add_argument(
-        "--all", action="store_true", help="print the records and fields too that the tool omits"
+        "--all", action="store_true", help="also print the records and fields that the tool omits"
     )
     inputs.add_vmport_profile(parser)
     parser.add_argument(
         "--format",
         choices=("text", "json", "ndjson", "table"),
-        help="text, xen-hvmctx's own (default); json, which from-json takes; ndjson, a record a "
-        "line; table, where each record is. --release, --domid and --all go with text only",
+        help="text: xen-hvmctx's own (default); json: what from-json takes; ndjson: a record a "
+        "line; table: where each record is. --release, --domid and --all need text",
     )
 
 
@@ -111,27 +113,27 @@ def run(args: Namespace) -> int:
 
 
 def _check(args: Namespace) -> None:
-    """Raises UsageError, whatever INPUT is, for values that do not exist, and for options
-    that a form would do nothing with."""
+    """Raises UsageError for values that do not exist, and for options that have no effect on
+    the format; before INPUT is opened."""
     if args.release not in (None, "auto"):
         Release(args.release)
     if args.domid is not None and not 0 <= args.domid <= _LAST_DOMID:
-        raise UsageError(f"dump: --domid {args.domid}: a domain's id is 0 to {_LAST_DOMID}")
+        raise UsageError(f"dump: --domid {args.domid}: expected 0 to {_LAST_DOMID}")
     idle = [f"--{name}" for name in _OF_TEXT if getattr(args, name) != DEFAULTS[name]]
     if args.format != "text" and idle:
-        raise UsageError(f"dump: --format {args.format} does nothing with {', '.join(idle)}")
+        raise UsageError(f"dump: {', '.join(idle)}: no effect with --format {args.format}")
 
 
 def _unmatched(filters: dict[str, Wanted], context: HvmContext) -> list[str]:
-    """The --record options that no record is one of, nor what there is of a cut one."""
+    """The --record options that match no record, a cut one included."""
     cut = context.cut_descriptor
     records = [*context.entries, *([] if cut is None else [cut])] if filters else []
     return [text for text, matches in filters.items() if not any(map(matches, records))]
 
 
 def _vmport(args: Namespace, context: HvmContext) -> VmportProfile | None:
-    """The profile to print VMPORT records with: none in the dialect of a release, and none
-    needed where there is no such record."""
+    """The profile for printing VMPORT records: None in the dialect of a release, and where
+    there is no such record."""
     if args.release is not None or not context.records(VMPORT_TYPECODE):
         return None
     from hvmctx.abi import vmport
@@ -152,7 +154,8 @@ def _domid(args: Namespace) -> int:
 
 
 def record_filter(text: str) -> Wanted:
-    """`CPU`, `CPU/0`, `21`, `21/0` -> whether a record is one of those. Raises UsageError."""
+    """`CPU`, `CPU/0`, `21`, `21/0` -> a function that says whether a record matches. Raises
+    UsageError."""
     from hvmctx.abi.fields import decimal
     from hvmctx.abi.registry import by_name
 
@@ -163,5 +166,5 @@ def record_filter(text: str) -> Wanted:
         return lambda record: record.typecode == typecode
     instance = decimal(number)
     if instance is None:
-        raise UsageError(f"--record {text}: {number!r} is not an instance")
+        raise UsageError(f"--record {text}: found instance {number!r}, expected a number")
     return lambda record: record.typecode == typecode and record.instance == instance

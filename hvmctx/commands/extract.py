@@ -10,9 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "extract the HVM context, the device model's file, a record, or the memory"
+EXAMPLES = (
+    "hvmctx extract guest.save -o context  # the HVM context",
+    "hvmctx extract guest.save --what record:CPU/0 -o cpu",
+    "hvmctx extract guest.save --what memory --format elf -o core",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -9,7 +9,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
 HELP = "make the context or image again out of such JSON"
+EXAMPLES = (
+    "hvmctx to-json guest.save -o guest.json",
+    "hvmctx from-json guest.json -o again.save",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -1,6 +1,6 @@
-"""The restore-bounds fuzzer. run: the targets over given files, for any fuzzing engine.
-campaign: our own engine, for a time, with a corpus. diff: the model against another loader.
-generate: hostile files and what each release should do with them."""
+"""Fuzz restore bounds. run: a target on given files, for any fuzzing engine. campaign: our own
+engine, for some time, with a corpus. diff: the model against another loader. generate: hostile
+files, and what each release should do with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from hvmctx.fuzz.differential import Disagreement
     from hvmctx.fuzz.target import Target
 
-HELP = "the restore-bounds fuzzer: run, campaign, diff, generate"
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "fuzz restore bounds: run, campaign, diff, generate"
 EXAMPLES = (
     "hvmctx fuzz run context guest.hvm",
     "hvmctx fuzz run stream - < guest.xc",
@@ -33,10 +35,14 @@ EXAMPLES = (
 
 def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _add_run(actions.add_parser("run", help="a target over files"))
-    _add_campaign(actions.add_parser("campaign", help="fuzz a target for some time"))
-    _add_diff(actions.add_parser("diff", help="the model against another loader"))
-    _add_generate(actions.add_parser("generate", help="write hostile files and a manifest"))
+
+    def action(name: str, text: str) -> ArgumentParser:
+        return actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+
+    _add_run(action("run", "run a target on files; exit with 1 at the first finding"))
+    _add_campaign(action("campaign", "fuzz a target for some time, with a corpus"))
+    _add_diff(action("diff", "compare the model with another loader"))
+    _add_generate(action("generate", "write hostile files, and a manifest of their verdicts"))
 
 
 def _add_run(parser: ArgumentParser) -> None:
@@ -46,29 +52,35 @@ def _add_run(parser: ArgumentParser) -> None:
 
 def _add_campaign(parser: ArgumentParser) -> None:
     parser.add_argument("--target", required=True, help="context, stream, vmport, json or edit")
-    parser.add_argument("--corpus", required=True, metavar="DIR", help="made, or gone on with")
+    parser.add_argument("--corpus", required=True, metavar="DIR", help="created, or continued")
     parser.add_argument("--time", metavar="N[s|m|h]", help="how long (default: 1m)")
-    parser.add_argument("--executions", type=int, metavar="N", help="how many, instead")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument(
+        "--executions", type=int, metavar="N", help="how many inputs, instead of --time"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many processes")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", metavar="FILE", help="the summary as JSON too")
-    parser.add_argument("--html", metavar="FILE", help="the summary as a page too")
+    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON")
+    parser.add_argument("--html", metavar="FILE", help="write the summary as a page")
 
 
 def _add_diff(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--against", required=True, metavar="c-reference|command:COMMAND",
-        help="our C reference under AddressSanitizer, or a program that takes a file ({}) and "
-        "exits with 0 if it would restore it",
+        help="our C reference under AddressSanitizer, or a program that takes a file (as {}, or "
+        "last) and exits with 0 if it would restore it",
     )  # fmt: skip
     parser.add_argument("--kind", choices=("vmport", "context", "image"), default="vmport")
     parser.add_argument("--count", type=int, default=10000, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--base", action="append", default=[], metavar="FILE")
     parser.add_argument(
-        "--output", "-o", metavar="DIR", default="disagreements", help="where a disagreement goes"
+        "--output",
+        "-o",
+        metavar="DIR",
+        default="disagreements",
+        help="where to save a disagreement",
     )
-    parser.add_argument("--source", metavar="FILE", help="another C reference to compile")
+    parser.add_argument("--source", metavar="FILE", help="compile this C reference instead")
     inputs.add_vmport_profile(parser)
     _add_hosts(parser)
 
@@ -76,10 +88,12 @@ def _add_diff(parser: ArgumentParser) -> None:
 def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument("--kind", choices=("context", "image"), default="context")
     parser.add_argument("--count", type=int, default=1000, metavar="N")
-    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="new, or empty")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", required=True, help="a new or empty directory"
+    )
     parser.add_argument(
         "--base", action="append", default=[], metavar="FILE",
-        help="vary this image or context (default: contexts after a reset); may be given again",
+        help="vary this image or context (default: contexts after a reset); may be repeated",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     _add_hosts(parser)
@@ -88,10 +102,12 @@ def _add_generate(parser: ArgumentParser) -> None:
 def _add_hosts(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--release", action="append", default=[],
-        help="whose verdict to tell; may be given again (default: 4.17, 4.20, newest)",
+        help="the release to judge by; may be repeated (default: 4.17, 4.20, newest)",
     )  # fmt: skip
-    parser.add_argument("--policy", metavar="IMAGE", help="the guest's CPU policy and devices")
-    parser.add_argument("--vcpus", type=int, metavar="N", help="vcpus of the guest to load into")
+    parser.add_argument(
+        "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from IMAGE"
+    )
+    parser.add_argument("--vcpus", type=int, metavar="N", help="how many vcpus the guest has")
 
 
 def run(args: Namespace) -> int:
@@ -103,7 +119,7 @@ _MOST_JOBS = 1 << 10
 
 
 def _check_number(args: Namespace, name: str, most: int) -> None:
-    """Raises UsageError for a number, where it is given, that is not 1 to `most`."""
+    """Raises UsageError for a number, if one is given, that is not 1 to `most`."""
     value = getattr(args, name)
     if value is not None and not 0 < value <= most:
         raise UsageError(f"fuzz {args.action}: --{name} {value}: expected 1 to {most}")
@@ -113,12 +129,12 @@ def _target(name: str) -> Target:
     from hvmctx.fuzz.targets import TARGETS
 
     if name not in TARGETS:
-        raise UsageError(f"fuzz: no target is called {name!r}: {', '.join(TARGETS)}")
+        raise UsageError(f"fuzz: unknown target {name!r}; expected {', '.join(TARGETS)}")
     return TARGETS[name]
 
 
 def _run(args: Namespace) -> int:
-    """Exits with 1 at the first finding, as engines want it."""
+    """The exit status is 1 at the first finding, as engines want it."""
     target = _target(args.target)
     for path in args.files:
         data = inputs.read_file(path)
@@ -180,12 +196,12 @@ def _duration(text: str) -> float:
     except ValueError:
         seconds = 0
     if not 0 < seconds < 1e9:
-        raise UsageError(f"fuzz: {text!r} is no time, such as 90s, 10m or 2h")
+        raise UsageError(f"fuzz: found {text!r}, expected a time such as 90s, 10m or 2h")
     return seconds
 
 
 def _diff(args: Namespace) -> int:
-    """Exits with 1 when they disagree."""
+    """The exit status is 1 if they disagree."""
     import random
 
     _check_number(args, "count", _MOST_INPUTS)
@@ -208,7 +224,7 @@ def _diff_vmport(args: Namespace, rng: Random) -> Disagreement | None:
     from hvmctx.fuzz.reference import SOURCE, Reference
 
     if args.kind != "vmport":
-        raise UsageError("fuzz diff: the C reference loads VMPORT records only")
+        raise UsageError("fuzz diff: the C reference loads only VMPORT records")
     with tempfile.TemporaryDirectory() as place:
         reference = Reference(place, source=args.source or SOURCE)
         return compare_vmport(reference, args.count, rng, vmport.used())
@@ -222,7 +238,8 @@ def _diff_command(args: Namespace, rng: Random) -> Disagreement | None:
     kind, _, words = args.against.partition(":")
     if kind != "command" or args.kind == "vmport":
         raise UsageError(
-            "fuzz diff: --against c-reference, or command:COMMAND with --kind context or image"
+            "fuzz diff: expected --against c-reference, or command:COMMAND with --kind context "
+            "or image"
         )
     (load_into,) = generate.loads_of(
         (args.release or ["newest"])[:1], args.policy, args.vcpus

@@ -11,9 +11,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "print single values: CPU/0.rip, HVM_PARAMS.17 ..."
+EXAMPLES = (
+    "hvmctx get guest.save CPU/0.rip CPU/0.cr4",
+    "hvmctx get guest.save HVM_PARAMS.STORE_PFN",
+    "hvmctx get - CPU/0.rip < guest.hvm  # a bare context",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

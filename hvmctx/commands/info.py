@@ -1,4 +1,4 @@
-"""Describe an image: its layers, guest, memory, device model, records, and what is odd."""
+"""Describe an image: layers, guest, memory, device model, records, and anything unusual."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from hvmctx.commands import inputs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "describe an image: layers, guest, memory, records, device model"
 EXAMPLES = (

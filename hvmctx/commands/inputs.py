@@ -1,4 +1,5 @@
-"""What all commands have in common: the arguments INPUT, --layer, -o, and opening them."""
+"""What commands have in common: the arguments INPUT, --layer, -o and others, and opening what
+they name."""
 
 from __future__ import annotations
 
@@ -19,10 +20,17 @@ if TYPE_CHECKING:
     from hvmctx.errors import FormatError
     from hvmctx.files.opening import Target
 
+__all__ = [
+    "LARGEST_FILE", "LAYERS", "MOST_VCPUS", "add_input", "add_judged", "add_output",
+    "add_vmport_profile", "add_what", "check_judged", "file_of", "is_domid", "no_domid",
+    "open_input", "open_seekable", "profile_of", "read_file", "report", "target_of", "warn",
+    "whole_file",
+]  # fmt: skip
+
 MOST_VCPUS = 0x10000
 """An instance has 16 bits."""
 LARGEST_FILE = 1 << 30
-"""Of a payload, a configuration, or JSON."""
+"""Of a payload, a configuration, or a JSON document."""
 LAYERS = ("xl", "libxl", "libxc", "context", "legacy")
 
 
@@ -31,13 +39,13 @@ def add_input(parser: ArgumentParser, name: str = "input") -> None:
         name, metavar="INPUT", help="a path, - for standard input, or a running domain's DOMID"
     )
     parser.add_argument(
-        "--layer", choices=LAYERS, help="what the input starts with (default: look at it)"
+        "--layer", choices=LAYERS, help="what the input starts with (default: detected)"
     )
 
 
 def add_output(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="where to; - is standard output"
+        "-o", "--output", metavar="FILE", required=True, help="what to write; - is standard output"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing FILE")
 
@@ -52,7 +60,7 @@ def add_vmport_profile(
 
 
 def profile_of(name: str) -> VmportProfile:
-    """A named VMPORT profile, or the one in the JSON file of that path. Raises UsageError."""
+    """A named VMPORT profile, or the one in a JSON file. Raises UsageError."""
     from hvmctx.abi.vmport import PROFILES, VmportProfile
 
     if name in PROFILES:
@@ -61,13 +69,13 @@ def profile_of(name: str) -> VmportProfile:
         text = read_file(name)
     except InputError as error:
         known = ", ".join(PROFILES)
-        raise UsageError(f"VMPORT profile: neither {known} nor a file: {error}") from None
+        raise UsageError(f"VMPORT profile: expected {known} or a file: {error}") from None
     return VmportProfile.from_json(text, name)
 
 
 def read_file(path: str) -> bytes:
-    """All of a file, or of standard input, as it is. Raises InputError, also for one without
-    an end."""
+    """All of a file, or of standard input, not decompressed. Raises InputError, also if there
+    are more than LARGEST_FILE bytes."""
     if path == "-":
         return _read_all(path, _standard_input())
     try:
@@ -89,16 +97,16 @@ def _read_all(path: str, file: BinaryIO) -> bytes:
 
 
 def add_judged(parser: ArgumentParser) -> None:
-    """What restore and verify have in common: INPUT, which only --explain does without, and
-    the guest to restore into."""
+    """The arguments that restore and verify have in common: INPUT, which only --explain does
+    without, and the guest to restore into."""
     parser.add_argument("input", metavar="INPUT", nargs="?", help="as for dump")
     parser.add_argument("--layer", choices=LAYERS, help="what the input starts with")
-    parser.add_argument("--vcpus", type=int, metavar="N", help="vcpus of the guest to load into")
-    add_vmport_profile(parser, "a Xen with the VMPORT patch (no release has it)")
+    parser.add_argument("--vcpus", type=int, metavar="N", help="how many vcpus the guest has")
+    add_vmport_profile(parser, "assume a Xen with the VMPORT patch, which no release has")
     parser.add_argument(
         "--checkpointed", action="store_true", help="expect a checkpointed stream (Remus, COLO)"
     )
-    parser.add_argument("--explain", metavar="RULE", help="print a rule, and nothing else")
+    parser.add_argument("--explain", metavar="RULE", help="print what RULE says, and nothing else")
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
@@ -112,10 +120,10 @@ def patched_xen(args: Namespace) -> VmportProfile | None:
 
 
 def check_judged(args: Namespace, command: str) -> bool:
-    """Whether there is an INPUT to judge; prints the rule where --explain asks for one.
-    Raises UsageError."""
+    """Whether there is an INPUT to judge. If not, --explain asks for a rule, which is
+    printed. Raises UsageError."""
     if args.vcpus is not None and not 0 < args.vcpus <= MOST_VCPUS:
-        raise UsageError(f"{command}: --vcpus {args.vcpus} is not a number of vcpus")
+        raise UsageError(f"{command}: --vcpus {args.vcpus}: expected 1 to {MOST_VCPUS}")
     if args.explain is not None:
         from hvmctx.verify.explain import explain
 
@@ -127,13 +135,12 @@ def check_judged(args: Namespace, command: str) -> bool:
 
 
 def is_domid(text: str) -> bool:
-    """A number of decimal digits: a file of such a name is given as ./123."""
+    """Whether an INPUT is all digits. A file with such a name is given as ./123."""
     return decimal(text) is not None
 
 
 def file_of(path: str) -> str | BinaryIO:
-    """What `open_source` takes for a path, or `-`. Raises InputError for a standard input
-    that is closed."""
+    """The path, or standard input for `-`. Raises InputError if that is closed."""
     return _standard_input() if path == "-" else path
 
 
@@ -144,38 +151,38 @@ def _standard_input() -> BinaryIO:
 
 
 def whole_file(path: str, command: str, why: str) -> None:
-    """Refuse an output that is no regular file. Raises UsageError."""
+    """Raises UsageError for an output that is not a regular file."""
     if path == "-" or (os.path.exists(path) and not os.path.isfile(path)):
         raise UsageError(f"{command}: {why}: -o takes a file")
 
 
 def no_domid(path: str, command: str) -> str | BinaryIO:
-    """What `open_source` takes for an INPUT that must be a file. Raises UsageError."""
+    """As `file_of`, for an INPUT that must be a file. Raises UsageError for a DOMID."""
     if is_domid(path):
         raise UsageError(f"{command} takes a file, not a DOMID; ./NAME for a file of digits")
     return file_of(path)
 
 
 def open_input(args: Namespace, *, keep_words: bool = False) -> Image:
-    """The image that INPUT names; a live domain's context counts as one."""
+    """The image that INPUT names; the context of a running domain counts as one."""
     target, layer = target_of(args)
     return open_image(target, layer=layer, keep_words=keep_words)
 
 
 def target_of(args: Namespace) -> tuple[Target, str | None]:
-    """What `open_image` takes for INPUT: the target, and the layer if it is known."""
+    """What `open_image` takes for INPUT: a target, and the layer if it is known."""
     if not is_domid(args.input):
         return file_of(args.input), args.layer
     if args.layer not in (None, "context"):
-        raise UsageError("a running domain gives a context: --layer does not go with DOMID")
+        raise UsageError("--layer does not go with a DOMID, which always gives a context")
     from hvmctx.live.libxenctrl import domain_context
 
     return domain_context(int(args.input)), "context"
 
 
 def open_seekable(args: Namespace) -> Image:
-    """The image that INPUT names, by offset: pipes and compressed files go through a
-    temporary file."""
+    """The image that INPUT names, readable by offset: pipes and compressed files are copied to
+    a temporary file."""
     from hvmctx.files.opening import open_seekable
 
     target, layer = target_of(args)
@@ -194,7 +201,7 @@ def add_what(parser: ArgumentParser) -> None:
 
 
 def report(image: Image) -> int:
-    """Say on stderr, a line each, what was wrong with the input. The exit status."""
+    """Print the problems of the input on stderr, a line each. Returns the exit status."""
     sys.stdout.flush()
     for problem in image.problems:
         print(f"hvmctx: {problem}", file=sys.stderr)
@@ -202,6 +209,6 @@ def report(image: Image) -> int:
 
 
 def warn(problems: Iterable[FormatError]) -> None:
-    """The same, where the damage is kept as it is and nothing is lost."""
+    """As `report`, for damage that is kept as it is, so that nothing is lost."""
     for problem in problems:
         print(f"hvmctx: warning: {problem}", file=sys.stderr)

@@ -1,6 +1,5 @@
-"""Plan a live migration: how many passes, how many pages are sent again, and how long the
-guest stands still, for a guest of a given size that writes into hot sets of pages at given
-rates, over a given bandwidth."""
+"""Plan a live migration: how many passes it takes, how many pages are sent more than once, and
+how long the guest is paused. The guest writes to hot sets of pages, each at a rate."""
 
 from __future__ import annotations
 
@@ -13,7 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-HELP = "plan a live migration: passes, pages sent again, downtime"
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "plan a live migration: passes, pages sent more than once, downtime"
 EXAMPLES = (
     "hvmctx plan 4GiB",
     "hvmctx plan 4GiB --hot 64MiB@20000 --bandwidth 10Gbit",
@@ -28,15 +29,18 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)(b|bit)?(?:/s)?", re.IGNORECAS
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("memory", metavar="MEMORY", help="the guest's memory, such as 4GiB")
-    parser.add_argument("--bandwidth", default="1Gbit", help="such as 1Gbit or 110MiB (a second)")
+    parser.add_argument(
+        "--bandwidth", default="1Gbit", help="a second, such as 110MiB (default: 1Gbit)"
+    )
     parser.add_argument(
         "--hot", action="append", default=[], metavar="SIZE@RATE",
-        help="a hot set and how many times a second the guest writes into it, such as "
-        "64MiB@20000; may be given again",
+        help="a hot set and how many times a second the guest writes to it, such as "
+        "64MiB@20000; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--policy", choices=("4.10", "2014"), default="4.10",
-        help="when to stop: as Xen 4.10 and later (default), or as first posted in 2014",
+        help="when to stop sending: as Xen 4.10 and later (default), or as in the code first "
+        "posted in 2014",
     )  # fmt: skip
 
 
@@ -57,9 +61,9 @@ def run(args: Namespace) -> int:
         sets.append(hot)
         start += hot.pages
     if not pages:
-        raise UsageError(f"plan: {args.memory}: not a page of memory")
+        raise UsageError(f"plan: {args.memory}: less than a page of memory")
     if start > pages:
-        raise UsageError("plan: the hot sets do not fit the guest's memory")
+        raise UsageError("plan: the hot sets are larger than the guest's memory")
     policy = Policy2014() if args.policy == "2014" else default_policy
     sys.stdout.write(plan(pages, Rates(sets), _bytes(args.bandwidth), policy).table())
     return 0
@@ -70,7 +74,7 @@ def _bytes(text: str) -> float:
     match = _SIZE.fullmatch(text)
     unit = match and _UNITS.get(match[2].lower())
     if not match or unit is None:
-        raise UsageError(f"plan: {text!r} is no size, such as 4GiB or 1Gbit")
+        raise UsageError(f"plan: found {text!r}, expected a size such as 4GiB or 1Gbit")
     size = float(match[1]) * unit / (8 if (match[3] or "").lower() == "bit" else 1)
     if size == float("inf"):
         raise UsageError(f"plan: {text[:_LONGEST_SHOWN]}...: too large")

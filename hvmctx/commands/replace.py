@@ -9,9 +9,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "replace the HVM context, the device model's file, or a record"
+EXAMPLES = (
+    "hvmctx replace guest.save guest.hvm -o changed.save  # the HVM context",
+    "hvmctx extract guest.hvm --what record:CPU/0 -o cpu",
+    "hvmctx replace guest.save cpu --what record:CPU/0 -o other.save",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
     from hvmctx.restore.guest import Guest
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
 HELP = "say whether Xen would restore it, and if not, why"
+EXAMPLES = (
+    "hvmctx restore guest.save --release 4.17",
+    "hvmctx restore guest.hvm --vcpus 1 --format json",
+    "hvmctx restore --explain cpu-efer",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -70,6 +77,3 @@ def _guest_of(args: Namespace) -> Callable[[Image], Guest]:
             return guest_of(other)
 
     return of_policy
-
-
-__all__ = ["HELP", "add_arguments", "run"]

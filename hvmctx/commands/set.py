@@ -17,9 +17,14 @@ if TYPE_CHECKING:
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.image.image import Image
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "write the image with other values: CPU/0.rip=0x1000 ..."
+EXAMPLES = (
+    "hvmctx set guest.save CPU/0.rip=0x1000 -o changed.save",
+    "hvmctx set guest.save HVM_PARAMS.STORE_PFN=0xfeffc -o - | hvmctx info -",
+    "hvmctx set guest.hvm CPU/0.rip=0 CPU/0.rsp=0 -o changed.hvm",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -12,9 +12,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "write the image without page contents"
+EXAMPLES = (
+    "hvmctx strip guest.save -o small.save",
+    "hvmctx strip guest.save -o - | gzip > small.save.gz",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

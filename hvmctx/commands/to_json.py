@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
     from hvmctx.errors import FormatError
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
 HELP = "write it as JSON, without loss"
+EXAMPLES = (
+    "hvmctx to-json guest.save -o guest.json",
+    "hvmctx to-json guest.hvm --hex -o - | grep rip",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

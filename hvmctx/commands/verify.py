@@ -16,7 +16,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+__all__ = ["EXAMPLES", "HELP", "UNREADABLE", "add_arguments", "run"]
+
 HELP = "check it: as the genuine verifier, as a restore would, or strictly"
+EXAMPLES = (
+    "hvmctx verify guest.save",
+    "hvmctx verify guest.save --as restore --release 4.17",
+    "hvmctx verify --explain cpu-efer",
+)
 UNREADABLE = 2
 
 
@@ -55,6 +62,3 @@ def run(args: Namespace) -> int:
         sys.stdout.writelines(f"{finding}\n" for finding in findings)
     weights = [SEVERITIES.index(finding.severity) for finding in findings]
     return 1 if weights and max(weights) >= SEVERITIES.index(args.fail_on) else 0
-
-
-__all__ = ["HELP", "add_arguments", "run"]

@@ -293,14 +293,14 @@ def _flat(value: Any, path: str = "", depth: int = 0) -> dict[str, str]:
 
 
 def _params(image: Image) -> dict[str, str]:
-    names = streams.HVM_PARAMS
-    return {f"HVM_PARAMS.{names.get(i, i)}": f"{value:#x}" for i, value in image.params.items()}
+    name = streams.param_name
+    return {f"HVM_PARAMS.{name(index)}": f"{value:#x}" for index, value in image.params.items()}
 
 
 def _tsc(image: Image) -> dict[str, str]:
     info = image.tsc_info
-    names = ("mode", "khz", "nsec", "incarnation")
-    return {} if info is None else {f"X86_TSC_INFO.{n}": str(getattr(info, n)) for n in names}
+    told = {} if info is None else info.told()
+    return {f"X86_TSC_INFO.{name}": str(value) for name, value in told.items()}
 
 
 def _cpuid(image: Image) -> dict[str, str]:

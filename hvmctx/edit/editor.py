@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from hvmctx.abi import streams
-from hvmctx.abi.fields import decimal, misfit
+from hvmctx.abi.fields import misfit
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.edit import payloads
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
     from hvmctx.stream.libxc import HvmParams
+    from hvmctx.stream.libxl import EmulatorContext
 
     Value = int | bytes | str
 
@@ -76,7 +77,7 @@ class Editor:
         if self._context is None:
             self._context = self._image.context.copy()
         elif not isinstance(self._context, HvmContext):
-            self._context = HvmContext.parse(self._context)
+            self._context = HvmContext.from_bytes(self._context, damaged=True)
         return self._context
 
     def get(self, path: str) -> int | bytes:
@@ -105,7 +106,7 @@ class Editor:
         if head == _PARAMS:
             record, params, place = self._param(field)
             params.params[place] = (params.params[place][0], _param_value(value, path))
-            self._bodies[record] = params.serialise()
+            self._bodies[record] = params.to_bytes()
             return
         known, instance = record_of(head)
         of_context = self.context.record(known, instance)
@@ -149,7 +150,7 @@ class Editor:
             raise UsageError(f"{_PARAMS}.{name}: the image sets it already")
         record, params = records[-1]
         params.params.append((index, value))
-        self._bodies[record] = params.serialise()
+        self._bodies[record] = params.to_bytes()
 
     def remove(self, path: str) -> None:
         """Remove a record of the context (CPU/1; where it repeats, the last), a parameter or
@@ -174,7 +175,7 @@ class Editor:
             kept = [pair for pair in params.params if pair[0] != index]
             if len(kept) < len(params.params):
                 params.params = kept
-                self._bodies[record] = params.serialise()
+                self._bodies[record] = params.to_bytes()
 
     def take(self, what: str) -> bytes | memoryview:
         """The bytes that the name of a payload stands for. Raises MissingRecordError also for
@@ -182,7 +183,7 @@ class Editor:
         if what == payloads.HVM_CONTEXT:
             return self._whole_context()
         if what == payloads.EMULATOR:
-            return self._body(self._emulator())[payloads.EMULATOR_IDS :]
+            return self._emulator()[1].payload
         layer, number, instance = payloads.named(what)
         if layer == CONTEXT:
             return bytes(self._read_context().record(number, instance).body)
@@ -194,8 +195,9 @@ class Editor:
             self._put_context(payload)
             return
         if what == payloads.EMULATOR:
-            record = self._emulator()
-            self._bodies[record] = bytes(self._body(record)[: payloads.EMULATOR_IDS]) + payload
+            record, emulator = self._emulator()
+            emulator.payload = payload
+            self._bodies[record] = emulator.to_bytes()
             return
         layer, number, instance = payloads.named(what)
         if layer == CONTEXT:
@@ -264,18 +266,17 @@ class Editor:
     def _record(self, layer: str, number: int, place: int) -> IndexedRecord:
         found = self._image.records_of(layer, number)
         if place >= len(found):
-            name = payloads.NAMES[layer].get(number, f"type {number:#x}")
+            name = streams.record_name(layer, number)
             raise MissingRecordError(
                 f"the image has no {name}/{place} record; it has {len(found) or 'none'}"
             )
         return found[place]
 
-    def _emulator(self) -> IndexedRecord:
+    def _emulator(self) -> tuple[IndexedRecord, EmulatorContext]:
         record = self._image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
         if record is None:
             raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
-        handlers.parse(record, self._body(record))  # which must hold its emulator's id
-        return record
+        return record, handlers.parse(record, self._body(record))
 
     def _params(self) -> list[tuple[IndexedRecord, HvmParams]]:
         """The records of parameters that a restore acts on."""
@@ -308,8 +309,7 @@ def _record_only(path: str) -> tuple[RecordType, int]:
 
 
 def _param_index(name: str) -> int:
-    indices = {known: index for index, known in streams.HVM_PARAMS.items()}
-    index = indices.get(name.upper(), decimal(name))
+    index = streams.param_index(name)
     if index is None:
         raise UsageError(f"{_PARAMS}.{name}: unknown parameter")
     return index

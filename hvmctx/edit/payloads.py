@@ -16,12 +16,9 @@ from hvmctx.abi.registry import by_name
 from hvmctx.errors import UsageError
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 
-__all__ = ["EMULATOR", "EMULATOR_IDS", "HVM_CONTEXT", "NAMES", "named", "needs_page_data"]
+__all__ = ["EMULATOR", "HVM_CONTEXT", "named", "needs_page_data"]
 
 HVM_CONTEXT, EMULATOR = "hvm-context", "emulator"
-EMULATOR_IDS = 8
-"""Bytes of the record before the file: the emulator's id and its index."""
-NAMES = {LIBXC: streams.LIBXC_RECORDS, LIBXL: streams.LIBXL_RECORDS}
 
 
 def needs_page_data(what: str) -> bool:
@@ -44,7 +41,7 @@ def named(what: str) -> tuple[str, int, int]:
         if layer not in (LIBXC, LIBXL, CONTEXT) or number is None:
             raise UsageError(f"{what}: expected libxc, libxl or context, and a number")
         return layer, number, instance
-    for layer, names in NAMES.items():
+    for layer, names in streams.RECORDS.items():
         for number, known in names.items():
             if known == name.upper() and known != "END":
                 return layer, number, instance

@@ -99,8 +99,8 @@ def _refuse_legacy_inside(item: Header | StreamRecord) -> None:
 def _strip_pages(
     source: Source, record: StreamRecord, out: BinaryIO, keep_holes: bool, done: Stripped
 ) -> None:
-    head = source.read(min(streams.PAGE_HEAD_SIZE, record.length))
-    if len(head) < min(streams.PAGE_HEAD_SIZE, record.length):
+    head = source.read(min(streams.PAGE_DATA_HEAD.size, record.length))
+    if len(head) < min(streams.PAGE_DATA_HEAD.size, record.length):
         raise cut_off(record, len(head))
     try:
         count, _ = PageData.parse_head(head)

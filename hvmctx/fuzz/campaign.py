@@ -1,8 +1,8 @@
-"""Our own fuzzing engine: a target, a corpus, some time. Inputs that reach a rule or an
-outcome for the first time are kept and varied further; "rules reached" is the measure.
+"""Our own fuzzing engine: a target, a corpus, some time. An input that reaches a rule or an
+outcome for the first time is kept and varied further; the rules reached are the measure.
 
-With one job a campaign is reproducible from its seed, the number of executions given. Jobs
-are processes that share the corpus directory and look into it now and then.
+A campaign of one job and a number of executions is reproducible from its seed. Jobs are
+processes that share the corpus directory and look into it now and then.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+__all__ = ["Engine", "Summary", "campaign"]
+
 _LOOK_EVERY = 2.0
 _MOST_FINDINGS = 50
 
 
 @dataclass
 class Summary:
-    """What a campaign did. `timeline` has (seconds, rules reached so far) at every change."""
+    """What a campaign did. `timeline` has (seconds, rules reached so far) for every change."""
 
     target: str
     seed: int
@@ -44,12 +46,12 @@ class Summary:
 
     @property
     def missing(self) -> list[str]:
-        """Rules that nothing reached."""
+        """Known rules that no input reached."""
         return sorted(self.known - self.reached)
 
     @property
     def rules(self) -> int:
-        """How many of the known ones were reached."""
+        """How many known rules were reached."""
         return len(self.known & self.reached)
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,11 +66,10 @@ class Summary:
         }  # fmt: skip
 
     def text(self) -> str:
-        """Some lines."""
-        plain = self.as_dict()
+        """A few lines for a terminal."""
+        rate = self.as_dict()["executions_per_second"]
         lines = [
-            f"{self.target}: {self.executions} executions in {self.seconds:.0f} s, "
-            f"{plain['executions_per_second']} a second",
+            f"{self.target}: {self.executions} executions in {self.seconds:.0f} s, {rate} a second",
             f"  corpus {self.corpus}, rules reached {self.rules} of {len(self.known)}",
         ]
         if self.missing:
@@ -78,7 +79,7 @@ class Summary:
 
 
 class Engine:
-    """One job: picks, edits, runs, keeps."""
+    """One job: picks an input, edits it, runs the target, keeps what reached something new."""
 
     def __init__(self, target: Target, corpus: Corpus, seed: int, job: int = 0) -> None:
         self.target = target
@@ -96,7 +97,7 @@ class Engine:
             self._population = target.seeds(self._rng)
 
     def look(self) -> None:
-        """Take in what other jobs, and campaigns before, have found."""
+        """Take in what other jobs and earlier campaigns have found."""
         for name, data in self._corpus.load(self._names):
             self._names.add(name)
             self._try(data, keep=False)
@@ -105,7 +106,7 @@ class Engine:
     def step(self) -> None:
         """One execution."""
         population, rng = self._population, self._rng
-        # what was found last is varied more often than what has been varied for long
+        # what was found lately has been varied less
         late = rng.random() < 0.5
         among = population[-8:] if late else population
         data = rng.choice(among)
@@ -131,7 +132,7 @@ class Engine:
             self._population.append(data)
 
     def _found(self, data: bytes, error: Exception) -> None:
-        """Keep the first of its kind, small."""
+        """Keep the first finding of its kind, minimised."""
         kind = _where(error)
         if kind in self._raised or len(self._raised) >= _MOST_FINDINGS:
             return
@@ -150,7 +151,7 @@ class Engine:
 
 
 def _where(error: Exception) -> str:
-    """What kind of finding an exception is: its class, and the line that raised it."""
+    """What kind of finding an exception is: its class, and the function that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {os.path.basename(last.filename)}, {last.name}"
 
@@ -165,8 +166,8 @@ def campaign(
     jobs: int = 1,
     progress: Callable[[Summary], object] = lambda summary: None,
 ) -> Summary:
-    """Fuzz a target for so many seconds, or executions of each job. What is in the corpus
-    already is taken in first."""
+    """Fuzz a target for a number of seconds, or of executions of each job. Inputs that are
+    in the corpus already are run first."""
     if jobs <= 1:
         return _job(name, directory, seed, 0, seconds, executions, progress)
     context = multiprocessing.get_context("spawn")
@@ -205,7 +206,7 @@ def _job(
         if now - looked > _LOOK_EVERY:
             looked = now
             summary.seconds, summary.corpus = now - start, len(corpus.names())
-            if seconds is not None:  # else the seed alone decides
+            if seconds is not None:  # else the seed alone decides what is run
                 engine.look()
             progress(summary)
     summary.seconds, summary.corpus = time.monotonic() - start, len(corpus.names())
@@ -215,21 +216,21 @@ def _job(
 def _job_of_many(
     name: str, directory: str, seed: int, job: int, seconds: float | None, executions: int | None
 ) -> Summary:
-    """A job that tells how far it is in a file, for whoever shows the progress."""
+    """A job that writes its progress to a file, for the process that shows it."""
     corpus = Corpus(directory)
 
-    def tell(summary: Summary) -> None:
-        corpus.tell(job, {**summary.as_dict(), "reached": sorted(summary.reached)})
+    def report(summary: Summary) -> None:
+        corpus.report(job, {**summary.as_dict(), "reached": sorted(summary.reached)})
 
-    return _job(name, directory, seed, job, seconds, executions, tell)
+    return _job(name, directory, seed, job, seconds, executions, report)
 
 
 def _so_far(summary: Summary, directory: str, seconds: float, jobs: int) -> Summary:
-    """What all jobs have told."""
+    """The last reports of all jobs, together."""
     corpus = Corpus(directory)
     summary.seconds, summary.corpus = seconds, len(corpus.names())
     summary.known = TARGETS[summary.target].known
-    for status in corpus.told(jobs):
+    for status in corpus.reports(jobs):
         summary.executions += status["executions"]
         summary.reached |= set(status["reached"])
         summary.findings += status["findings"]

@@ -1,7 +1,7 @@
-"""HVM contexts for fuzzing: valid ones, and edits of any that aim at the rules of a load.
+"""HVM contexts for fuzzing: valid ones, and edits that aim at the rules of a load.
 
-All derives from the declared layouts (`abi`), so that a record type is fuzzed from the day
-it is declared; `AIMS` adds, for rules that single bits or ranges decide, where they are.
+All is derived from the declared layouts (`abi`), so that a record type is fuzzed as soon as it
+is declared. `AIMS` adds the places of rules that depend on single bits or ranges.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
+
+__all__ = ["AIMS", "any_record", "msr_record", "mutate_context", "valid_context", "xsave_record"]
 
 AIMS: dict[str, dict[str, list[int]]] = {
     "CPU": {
@@ -52,7 +54,7 @@ AIMS: dict[str, dict[str, list[int]]] = {
     "VIRIDIAN_VCPU": {"_pad[0]": [0, 1], "_pad[6]": [0, 255]},
     "HEADER": {"magic": [0, x86.HVM_FILE_MAGIC], "version": [0, 1, 2]},
 }  # fmt: skip
-"""Record -> path -> values on the bounds of its rules."""
+"""Record -> path -> values at the bounds of its rules."""
 
 _MSRS = (0x48, 0x140, 0x6E1, 0xD90, 0xDA0, 0xC001011F, 0xC0011027, 0xC0011019, 0xC001101A,
          0xC001101B, 0x10, 0xC0000080)  # fmt: skip
@@ -62,8 +64,8 @@ _LOADED = [known for known in record_types() if 1 < known.typecode <= 20]
 
 
 def valid_context(rng: random.Random, release: Release | None = None) -> HvmContext:
-    """One that this release loads into a guest with as many vcpus and every device, its
-    registers and device state arbitrary where no rule binds them."""
+    """A context that this release loads into a guest with as many vcpus and every device.
+    Registers and device state are arbitrary where no rule restricts them."""
     release = release or Release("newest")
     context = reset_context(rng.choice((1, 1, 2, 3)), release)
     for record in context.entries:
@@ -83,7 +85,7 @@ _FREE = {
     "MTRR": ("msr_pat_cr", "msr_mtrr_def_type"), "TSC_ADJUST": ("tsc_adjust",),
     "VMCE_VCPU": ("mci_ctl2_bank0", "mci_ctl2_bank1"),
 }  # fmt: skip
-"""Fields that take anything."""
+"""Fields that may have any value."""
 
 
 def _fill(rng: random.Random, record: Record) -> None:
@@ -99,7 +101,7 @@ def _fill(rng: random.Random, record: Record) -> None:
 
 
 def xsave_record(rng: random.Random, vcpu: int) -> Record:
-    """States, reserved words, lengths, and what lies behind the image."""
+    """An XSAVE record: any states, reserved words and lengths, and bytes after the image."""
     states = rng.choice((1, 2, 3, 7, 7, 7, 0x207, 6, 5, 0xFF, 0x1F, 0x20007, 1 << 62 | 7, 0))
     accum = states | rng.choice((0, 0, 0, 7, 0x200, 0x18))
     size = rng.choice((600, 599, 608, 832 + 24, 832 + 25, 2696 + 24, 24, 0, 900, 2720))
@@ -116,7 +118,7 @@ def xsave_record(rng: random.Random, vcpu: int) -> Record:
 
 
 def msr_record(rng: random.Random, vcpu: int) -> Record:
-    """MSRs of the list and not, values of all sizes, counts that lie."""
+    """An MSR record: known and unknown MSRs, values of all sizes, counts that are wrong."""
     count = rng.choice((0, 1, 1, 1, 2, 3))
     body = struct.pack("<II", rng.choice((count, count, count, count + 1)), rng.choice((0, 0, 1)))
     for _ in range(count):
@@ -146,7 +148,7 @@ def any_record(rng: random.Random, known: RecordType) -> Record:
 
 def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     """The context with one or two edits, and what they are in words."""
-    context = HvmContext.parse(data)
+    context = HvmContext.from_bytes(data, damaged=True)
     context.entries = [
         Record(r.typecode, r.instance, bytes(r.body), length=r.length) for r in context.entries
     ]
@@ -163,7 +165,7 @@ def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     elif rng.random() < 0.02 and made:
         at = rng.randrange(len(made))
         made = made[:at] + rng.randbytes(rng.randrange(1, 9)) + made[at:]
-        what.append("bytes put in")
+        what.append("bytes inserted")
     return made, "; ".join(what)
 
 
@@ -180,13 +182,13 @@ def _edit(rng: random.Random, context: HvmContext) -> str:
 
 
 def _change(rng: random.Random, context: HvmContext, known: RecordType) -> str:
-    """A field, the length, or the instance of a record of a type; one put in where there is
-    none."""
+    """Change a field, the length or the instance of a record of that type; insert one if
+    there is none."""
     found = context.records(known)
     if not found or known.name in _MAKERS:
         record = any_record(rng, known)
         context.entries.insert(_before_end(context), record)
-        return f"{known.name} put in"
+        return f"{known.name} inserted"
     record, at = rng.choice(found), rng.random()
     if at < 0.12:
         record.instance = rng.choice(_INSTANCES)
@@ -217,7 +219,7 @@ _sizes: dict[str, list[int]] = {}
 
 
 def _lengths(known: RecordType) -> list[int]:
-    """Every length that some release has for a type, and 0."""
+    """Every length of a type in some release, and 0."""
     if known.name not in _sizes:
         from hvmctx.abi.releases import CPU_COMPAT_SIZE, RELEASES
 
@@ -231,7 +233,7 @@ def _before_end(context: HvmContext) -> int:
 
 
 def _event(rng: random.Random, context: HvmContext) -> str:
-    """A pending event with an error code: the rules look at several fields together."""
+    """A pending event with an error code, for rules that look at several fields together."""
     for record in context.records(x86.CPU)[:1]:
         body = bytearray(record.body)
         event = 1 << 31 | 1 << 11 | rng.choice((0, 2, 3, 4, 5, 6)) << 8 | rng.randrange(256)
@@ -247,7 +249,7 @@ def _event(rng: random.Random, context: HvmContext) -> str:
 
 
 def _header(rng: random.Random, context: HvmContext) -> str:
-    """Magic or version of the header."""
+    """Change magic or version of the header."""
     path = rng.choice(("magic", "version"))
     for record in context.records(x86.HEADER)[:1]:
         body = bytearray(record.body)
@@ -299,7 +301,7 @@ def _put_vmport(rng: random.Random, context: HvmContext) -> str:
     context.entries.insert(
         _before_end(context), Record(code, instance, record[x86.DESCRIPTOR.size :], length=length)
     )
-    return "VMPORT put in"
+    return "VMPORT inserted"
 
 
 _STRUCTURAL = (_lie, _drop, _repeat, _swap, _retype, _put_vmport)

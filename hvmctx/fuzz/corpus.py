@@ -1,5 +1,5 @@
-"""A directory of inputs that each reached something new, and of findings. Files are whole or
-not there, named by their contents, so that a campaign that was cut off goes on."""
+"""A directory of inputs that each reached something new, and of findings. Its files are whole
+or not there and named by their contents, so that an interrupted campaign can go on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+__all__ = ["FINDINGS", "Corpus"]
+
 FINDINGS = "findings"
 
 
 class Corpus:
-    """`add` an input, `load` all of them."""
+    """`add` keeps an input, `load` returns all of them."""
 
     def __init__(self, directory: str) -> None:
-        """Made where it is missing. Raises InputError."""
+        """The directory is made if it is missing. Raises InputError."""
         self.directory = directory
         try:
             os.makedirs(os.path.join(directory, FINDINGS), exist_ok=True)
@@ -30,11 +32,11 @@ class Corpus:
             raise InputError(f"{directory}: {error.strerror}") from error
 
     def add(self, data: bytes) -> str:
-        """Keep an input. Its path."""
+        """Keep an input. Returns its path."""
         return self._write(self.directory, data)
 
     def add_finding(self, data: bytes, report: str) -> str:
-        """Keep an input that broke something, and how."""
+        """Keep an input that broke something, and a report of how. Returns its path."""
         path = self._write(os.path.join(self.directory, FINDINGS), data)
         with replacing(f"{path}.txt", force=True) as out:
             out.write(report.encode("utf-8", "backslashreplace"))
@@ -48,13 +50,13 @@ class Corpus:
                 out.write(data)
         return path
 
-    def tell(self, job: int, status: dict[str, Any]) -> None:
-        """How far a job is."""
+    def report(self, job: int, status: dict[str, Any]) -> None:
+        """Keep the progress of a job."""
         with replacing(self._status(job), force=True) as out:
             out.write(json.dumps(status).encode())
 
-    def told(self, jobs: int) -> Iterator[dict[str, Any]]:
-        """What each job has told last, if it has told anything."""
+    def reports(self, jobs: int) -> Iterator[dict[str, Any]]:
+        """The last report of each job that has made one."""
         for job in range(jobs):
             try:
                 with open(self._status(job), encoding="ascii") as file:
@@ -66,17 +68,17 @@ class Corpus:
         return os.path.join(self.directory, f"job-{job}.json")
 
     def names(self) -> set[str]:
-        """Of all inputs, no findings."""
+        """The names of all inputs; findings are not among them."""
         return {
             name for name in os.listdir(self.directory)
             if name != FINDINGS and "." not in name
         }  # fmt: skip
 
     def load(self, known: set[str] | None = None) -> Iterator[tuple[str, bytes]]:
-        """(name, contents) of every input that is not known, in the order of their names."""
+        """(name, contents) of every input whose name is not `known`, sorted by name."""
         for name in sorted(self.names() - (known or set())):
             try:
                 with open(os.path.join(self.directory, name), "rb") as file:
                     yield name, file.read()
-            except OSError:  # gone, or not ours
+            except OSError:  # gone, or not one of ours
                 continue

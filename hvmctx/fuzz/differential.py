@@ -1,5 +1,5 @@
 """The model against another loader: our own C reference, or any program that takes a file
-and says by its exit status whether it would restore it. A disagreement is minimised, and
+and says by its exit status whether it would restore it. A disagreement is minimised and
 saved with a report."""
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ if TYPE_CHECKING:
     from hvmctx.abi.releases import Release
     from hvmctx.restore.guest import Guest
 
+__all__ = [
+    "Command", "Disagreement", "compare_command", "compare_vmport", "context_model",
+    "stream_model", "vmport_report", "vmport_verdict",
+]  # fmt: skip
+
 _AT_ONCE = 2000
 _TRIES = 400
-"""Of the other program, to make a disagreement small."""
+"""Runs of the other program to minimise a disagreement."""
 ACCEPTED, REFUSED = "accept", "refuse"
 
 
@@ -46,7 +51,7 @@ def vmport_verdict(record: bytes, profile: VmportProfile) -> str:
 
 
 class Disagreement:
-    """An input on which the two differ, already minimal; what each says; and a report."""
+    """An input on which the two differ, minimised; what each says of it; and a report."""
 
     def __init__(self, data: bytes, ours: str, theirs: str, report: str) -> None:
         self.data = data
@@ -55,7 +60,7 @@ class Disagreement:
         self.report = report
 
     def save(self, directory: str, name: str) -> str:
-        """Write NAME.bin and NAME.txt. The path of the first."""
+        """Write NAME.bin and NAME.txt. Returns the path of the first."""
         os.makedirs(directory, exist_ok=True)
         path = os.path.join(directory, f"{name}.bin")
         with replacing(path, force=True) as out:
@@ -68,7 +73,7 @@ class Disagreement:
 def compare_vmport(
     reference: Reference, count: int, rng: Random, profile: VmportProfile
 ) -> Disagreement | None:
-    """`count` records of `fuzz.vmport` against the C reference; the first disagreement."""
+    """Try `count` records of `fuzz.vmport` on the C reference. Returns the first disagreement."""
     done = 0
     while done < count:
         records = [random_record(rng, profile) for _ in range(min(_AT_ONCE, count - done))]
@@ -119,11 +124,11 @@ def vmport_report(record: bytes, ours: str, theirs: str, profile: VmportProfile)
 
 
 class Command:
-    """A program that takes a file, whose exit status 0 says that it would restore it. `{}`
-    in the command stands for the file; it is put behind where there is none."""
+    """A program that takes a file, and whose exit status 0 says that it would restore it.
+    `{}` in the command stands for the file, which otherwise is its last argument."""
 
     def __init__(self, command: str, *, timeout: float = 60) -> None:
-        """Raises InputError for what is no command line."""
+        """Raises InputError for words that are no command line."""
         try:
             self._words = shlex.split(command)
         except ValueError as error:
@@ -135,8 +140,8 @@ class Command:
         self._timeout = timeout
 
     def verdict(self, data: bytes) -> str:
-        """accept or refuse. Raises InputError when it cannot be run; being killed, or not
-        coming to an end, is a verdict of its own."""
+        """accept or refuse; `signal N` or `timeout` if it is killed or does not end. Raises
+        InputError if it cannot be run."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(data)
             file.flush()
@@ -158,7 +163,7 @@ class Command:
 def compare_command(
     command: Command, inputs: Iterable[bytes], model: Callable[[bytes], str], *, contexts: bool
 ) -> Disagreement | None:
-    """Inputs, one after the other, against a program; the first disagreement."""
+    """Try each input on a program. Returns the first disagreement."""
 
     def said(data: bytes) -> tuple[str, str]:
         return model(data), command.verdict(data)
@@ -174,12 +179,12 @@ def compare_command(
 
 
 def context_model(release: Release, guest: Guest) -> Callable[[bytes], str]:
-    """accept or refuse, of a load into this guest."""
+    """A model that says accept or refuse: of a load into this guest."""
     return lambda data: ACCEPTED if load(data, release, guest).accepted else REFUSED
 
 
 def stream_model(release: Release, _: Guest) -> Callable[[bytes], str]:
-    """accept or refuse, of the toolstack's readers alone."""
+    """A model that says accept or refuse: of the toolstack's readers alone."""
     from hvmctx.errors import HvmctxError
     from hvmctx.image.image import open_image
     from hvmctx.restore.stream import judge

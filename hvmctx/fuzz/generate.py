@@ -1,5 +1,5 @@
-"""Files for others to try: well-formed but hostile contexts or images, with a manifest of
-what the model says that each release does with them."""
+"""Files for a test lab: well-formed but hostile contexts or images, with a manifest of what
+each release does with them, as the model says."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _MOST_TRIES = 1000
 
 
 def context_verdicts(data: bytes, loads: Loads) -> Verdicts:
-    """Release -> verdict, errno and rule of a load."""
-    return {name: _told(load(data, *into)) for name, into in loads.items()}
+    """Release -> verdict, errno and rule of a load of this context."""
+    return {name: _as_plain(load(data, *into)) for name, into in loads.items()}
 
 
-def _told(verdict: Verdict) -> dict[str, Any]:
+def _as_plain(verdict: Verdict) -> dict[str, Any]:
     return {"verdict": verdict.verdict, "errno": verdict.errno, "rule": verdict.rule}
 
 
 def stream_verdicts(data: bytes, loads: Loads, layer: str | None = None) -> Verdicts:
-    """Release -> verdict of the toolstack's readers, and then of the load."""
-    return {name: _told(_restored(data, *into, layer)) for name, into in loads.items()}
+    """Release -> verdict of the toolstack's readers, and of the load if these accept it."""
+    return {name: _as_plain(_restored(data, *into, layer)) for name, into in loads.items()}
 
 
 def _restored(data: bytes, release: Release, guest: Guest, layer: str | None) -> Verdict:
@@ -56,14 +56,14 @@ def _restored(data: bytes, release: Release, guest: Guest, layer: str | None) ->
             return would_restore(
                 image, release, guest_of=lambda _: guest, kind=streams.GUEST_X86_HVM
             )
-    except HvmctxError as error:  # nothing that is a stream at all
+    except HvmctxError as error:  # no stream at all
         return Verdict(REFUSE, rule=type(error).__name__)
 
 
 def variants(
     bases: Sequence[bytes], kind: str, rng: Random, layer: str | None = None
 ) -> Iterator[tuple[bytes, str]]:
-    """Different variants of the bases, without end; (bytes, what was changed)."""
+    """Variants of the bases, no two alike, without end: (bytes, what was changed)."""
     mutate: Callable[..., tuple[bytes, str]] = mutate_context if kind == CONTEXT else mutate_stream
     seen = set(bases)
     while True:
@@ -73,7 +73,7 @@ def variants(
             if made not in seen:
                 break
         else:
-            raise UsageError("no further variants of these bases turn up")
+            raise UsageError("no further variants of these bases can be found")
         seen.add(made)
         yield made, what
 
@@ -87,10 +87,10 @@ def generate(
     kind: str = CONTEXT,
     loads: Loads,
 ) -> int:
-    """Write `count` variants and the manifest. How many of them some release accepts.
-    Raises InputError for a directory that is not empty, UsageError for another kind."""
+    """Write `count` variants and the manifest. Returns how many of them some release accepts.
+    Raises InputError for a directory that is not empty, UsageError for an unknown kind."""
     if kind not in KINDS:
-        raise UsageError(f"fuzz: no kind is called {kind!r}: {', '.join(KINDS)}")
+        raise UsageError(f"fuzz: unknown kind {kind!r}; expected {' or '.join(KINDS)}")
     if not bases:
         raise UsageError("fuzz: generate needs a base")
     try:
@@ -116,8 +116,8 @@ def generate(
 
 
 def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
-    """The contexts, or the libxc streams, of files, pipes or compressed files. Raises
-    FormatError, InputError, UsageError for one without a whole libxc stream."""
+    """The contexts, or the libxc streams, in files, pipes or compressed files. Raises
+    FormatError, InputError, and UsageError for a file without a whole libxc stream."""
     found = []
     for path in paths:
         with open_image(path if kind == CONTEXT else open_seekable(path)) as image:
@@ -127,7 +127,7 @@ def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
                 header = image.header(LIBXC, "image header")
                 ends = image.records_of(LIBXC, streams.LIBXC_END)
                 if header is None or not ends:
-                    raise UsageError(f"{path}: no libxc stream is in it")
+                    raise UsageError(f"{path}: has no complete libxc stream")
                 size = ends[0].end - header.offset
                 found.append(bytes(image.source.read_at(header.offset, size)))
     return found

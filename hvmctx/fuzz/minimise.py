@@ -1,5 +1,5 @@
-"""Smaller inputs that still do what a larger one did: first parts that the format knows,
-then bytes."""
+"""Smaller inputs that still do what a larger one did. First whole parts of the format are
+removed, then bytes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+__all__ = ["MOST_TRIES", "minimise", "simpler_contexts", "simpler_vmport"]
+
 MOST_TRIES = 20000
 _KEPT = ("version", "used_guestsize")
-"""Zeros there make another record of it altogether."""
+"""Zeros there would make it another record altogether."""
 
 
 class _Budget:
@@ -25,7 +27,7 @@ class _Budget:
         self.left = tries
 
     def holds(self, data: bytes) -> bool:
-        """Whether it does, as long as tries are left."""
+        """Whether it does; no once all tries are used up."""
         if self.left <= 0:
             return False
         self.left -= 1
@@ -39,8 +41,8 @@ def minimise(
     *,
     tries: int = MOST_TRIES,
 ) -> bytes:
-    """The smallest input found of which `holds`. `simpler` gives variants of an input that
-    are simpler in its format; bytes are then cut out and zeroed."""
+    """The smallest input found for which `holds` is true. `simpler` makes variants of an
+    input that are simpler in its format; after these, bytes are cut out and zeroed."""
     budget = _Budget(holds, tries)
     if simpler is not None:
         data = _by_parts(data, budget, simpler)
@@ -87,8 +89,8 @@ def _by_zeroes(data: bytes, budget: _Budget) -> bytes:
 
 
 def simpler_contexts(data: bytes) -> Iterator[bytes]:
-    """Without one record; with one record's body shorter, or zero."""
-    context = HvmContext.parse(data)
+    """The context without one of its records; with the body of one empty, or all zeros."""
+    context = HvmContext.from_bytes(data, damaged=True)
     entries = context.entries
     for at in range(len(entries)):
         yield _joined([*entries[:at], *entries[at + 1 :]], context.tail)
@@ -104,8 +106,8 @@ def _joined(entries: list[Record], tail: bytes | memoryview) -> bytes:
 
 
 def simpler_vmport(profile: VmportProfile) -> Callable[[bytes], Iterator[bytes]]:
-    """Records without one entry, without one buffer's bytes and with its length 0, without
-    what is behind the entries, or with one number of the fixed part zero."""
+    """The record without one of its entries, without the bytes of one buffer (whose length
+    is then 0), without what follows the entries, or with one number of the fixed part 0."""
 
     def variants(record: bytes) -> Iterator[bytes]:
         body = record[DESCRIPTOR.size :]

@@ -5,9 +5,9 @@
     @given(xen.contexts(release="4.17", valid=False))
     def test_my_loader(data: bytes) -> None: ...
 
-All are made from the declared layouts and the rules' bounds, and need hypothesis (`pip
-install hvmctx[fuzz]`). An example that fails is reproduced by its seed, and made small by
-`fuzz.minimise`, which knows the formats.
+All are made from the declared layouts and the rules' bounds. They need hypothesis (`pip
+install hvmctx[fuzz]`). A failing example is reproduced from its seed; `fuzz.minimise`, which
+knows the formats, makes it small.
 """
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ from hvmctx.fuzz.vmport import mutate_record, random_record, random_state
 from hvmctx.save.build import build
 from hvmctx.save.guests import StillGuest
 
-_randoms = st.randoms(use_true_random=True)  # of a seed that hypothesis draws
+__all__ = [
+    "contexts", "images", "libxc_streams", "mutations", "records", "vmport_records",
+    "vmport_states",
+]  # fmt: skip
+
+_randoms = st.randoms(use_true_random=True)  # hypothesis draws the seed
 
 
 @st.composite
 def contexts(draw: st.DrawFn, release: str = NEWEST, *, valid: bool = True) -> bytes:
-    """An HVM context of a release. `valid`: one that it loads; else with one or two edits."""
+    """An HVM context of a release. `valid`: one that it loads; otherwise with an edit or two."""
     rng = draw(_randoms)
     data = valid_context(rng, Release(release)).to_bytes()
     return data if valid else mutate_context(data, rng)[0]
@@ -38,7 +43,7 @@ def contexts(draw: st.DrawFn, release: str = NEWEST, *, valid: bool = True) -> b
 
 @st.composite
 def records(draw: st.DrawFn, name: str, *, valid: bool = False) -> bytes:
-    """A record of that type, descriptor and body. `valid`: as long as it should be."""
+    """A record of that type, descriptor and body. `valid`: of the right length."""
     made = any_record(draw(_randoms), known := by_name(name))
     if valid:
         size = max(known.size, len(made.body)) if known.rest else known.size
@@ -49,7 +54,7 @@ def records(draw: st.DrawFn, name: str, *, valid: bool = False) -> bytes:
 
 @st.composite
 def vmport_states(draw: st.DrawFn, profile: VmportProfile | None = None) -> VmportState:
-    """A state that the patch's writer could have held."""
+    """A state that the patch's writer could save."""
     return random_state(draw(_randoms), profile or used())
 
 
@@ -57,8 +62,8 @@ def vmport_states(draw: st.DrawFn, profile: VmportProfile | None = None) -> Vmpo
 def vmport_records(
     draw: st.DrawFn, profile: VmportProfile | None = None, *, valid: bool = False
 ) -> bytes:
-    """A VMPORT record, descriptor included. `valid`: what the writer writes of such a state;
-    else mostly with lengths and counts around the loader's bounds."""
+    """A VMPORT record, descriptor included. `valid`: what the patch's writer writes;
+    otherwise mostly with lengths and counts around the loader's bounds."""
     rng, profile = draw(_randoms), profile or used()
     if not valid:
         return random_record(rng, profile)
@@ -76,7 +81,7 @@ def libxc_streams(draw: st.DrawFn, version: int = 3, *, valid: bool = True) -> b
 
 @st.composite
 def images(draw: st.DrawFn, layer: str = "xl", *, valid: bool = True) -> bytes:
-    """An image with that outer layer, of a guest without memory but its special pages."""
+    """An image with that outer layer, of a guest whose only memory is its special pages."""
     import io
 
     rng = draw(_randoms)
@@ -91,8 +96,8 @@ def images(draw: st.DrawFn, layer: str = "xl", *, valid: bool = True) -> bytes:
 
 @st.composite
 def mutations(draw: st.DrawFn, of: bytes, kind: str = "context") -> bytes:
-    """These bytes with an edit or two that their format knows: `context`, `vmport` (a
-    record), or a layer of a stream: `libxc`, `libxl`, `xl`."""
+    """These bytes with an edit or two in terms of their format: `context`, `vmport` (a
+    record), or a layer of a stream, `libxc`, `libxl` or `xl`."""
     rng = draw(_randoms)
     if kind == "context":
         return mutate_context(of, rng)[0]

@@ -44,11 +44,11 @@ def valid_stream(rng: random.Random, version: int = 3) -> bytes:
         count = rng.randrange(1, 5)
         out.append(writer.record(streams.LIBXC_PAGE_DATA, batch(rng, pfn, count)))
         pfn += count
-    out.append(writer.record(streams.LIBXC_X86_TSC_INFO, TscInfo(0, 1, 2, 3).serialise()))
+    out.append(writer.record(streams.LIBXC_X86_TSC_INFO, TscInfo(0, 1, 2, 3).to_bytes()))
     context = valid_context(rng, Release("4.17")).to_bytes()
     out.append(writer.record(streams.LIBXC_HVM_CONTEXT, context))
     params = [(index, rng.randrange(pfn)) for index in _PARAMS if rng.random() < 0.7]
-    body = HvmParams(params).serialise()
+    body = HvmParams(params).to_bytes()
     out += [writer.record(streams.LIBXC_HVM_PARAMS, body), writer.record(streams.LIBXC_END)]
     return b"".join(out)
 
@@ -196,8 +196,8 @@ def _word(rng: random.Random, pieces: _Pieces) -> str:
         return "nothing"
     at = rng.choice(batches)
     layer, number, body = pieces.records[at]
-    count = min(int.from_bytes(body[:4], "little"), (len(body) - streams.PAGE_HEAD_SIZE) // 8)
-    place = streams.PAGE_HEAD_SIZE + 8 * rng.randrange(max(count, 1))
+    count = min(int.from_bytes(body[:4], "little"), (len(body) - streams.PAGE_DATA_HEAD.size) // 8)
+    place = streams.PAGE_DATA_HEAD.size + 8 * rng.randrange(max(count, 1))
     old = int.from_bytes(body[place : place + 8], "little")
     value = rng.choice((
         old & streams.PFN_MASK | rng.randrange(16) << 60, old | 1 << rng.randrange(52, 60),

@@ -48,14 +48,22 @@ LOADS: dict[str, tuple[Release, Guest, Machine]] = {
 """Releases, policies and devices that between them can reach every rule of a load."""
 
 
+def _as_ctypes_reads(record: Record) -> bool:
+    if record.type is None:
+        return True
+    fields, struct = record.fields(), record.struct
+    return all(
+        fields.get(field.name) == getattr(struct, field.name)
+        for field in record.type.layout.fields
+        if field.code and field.count is None and not field.alternate
+    )
+
+
 def _run(data: bytes) -> set[str]:
-    """Bit-exact round trip, all at once as one by one, text in every style, the same verdict
+    """Bit-exact round trip, fields as ctypes reads them, text in every style, the same verdict
     whatever holds the bytes, findings within the input."""
-    context = HvmContext.parse(data)
-    together = context.decode()
+    context = HvmContext.from_bytes(data, damaged=True)
     assert context.to_bytes() == data
-    one_by_one = [r.fields() if r.type and r.type.size else None for r in context.entries]
-    assert together == one_by_one
     assert (context.damage is None) == context.has_end
     for dialect in (TextDialect(), TextDialect(Release("4.5")), TextDialect(show_all=True)):
         assert "".join(dialect.dump(context)).isascii()
@@ -63,6 +71,7 @@ def _run(data: bytes) -> set[str]:
         Record(r.typecode, r.instance, r.body, length=r.length) for r in context.entries
     )
     assert again.to_bytes() + bytes(context.tail) == data
+    assert all(map(_as_ctypes_reads, again))
     reached = set()
     for name, into in LOADS.items():
         verdict = load(data, *into)

@@ -8,18 +8,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
 
+__all__ = ["LENGTHS", "around", "edit_bytes", "of_slot", "of_width"]
+
 LENGTHS = (0, 1, 7, 8, 9, 16, 0x7FFFFFFF, 0xFFFFFFF7, 0xFFFFFFF8, 0xFFFFFFFF)
-"""Lengths and counts that wrap, or nearly do."""
+"""Lengths and counts that wrap, or almost."""
 
 
 def around(bound: int) -> tuple[int, ...]:
-    """Just below, at, and just above."""
+    """The values just below, at, and just above a bound."""
     return tuple(value for value in (bound - 1, bound, bound + 1) if value >= 0)
 
 
 def of_width(bits: int) -> list[int]:
-    """0, 1, every power of two and one less, all ones: what a field of that width has
-    bounds at."""
+    """The bounds of a field of that width: 0, 1, every power of two and one less, all ones."""
     values = {0, 1, (1 << bits) - 1}
     for bit in range(1, bits):
         values |= {1 << bit, (1 << bit) - 1}
@@ -27,7 +28,7 @@ def of_width(bits: int) -> list[int]:
 
 
 def of_slot(slot: Slot, rng: random.Random) -> int | bytes:
-    """A value for a place in a record, mostly on a border."""
+    """A value for a place in a record, on a bound in most cases."""
     if slot.is_bytes:
         size = slot.size
         return rng.choice((bytes(size), b"\xff" * size, rng.randbytes(size)))
@@ -39,7 +40,7 @@ def of_slot(slot: Slot, rng: random.Random) -> int | bytes:
 
 
 def edit_bytes(data: bytes, rng: random.Random) -> bytes:
-    """A few bytes put in, cut out, or changed: what knows no format."""
+    """The data with a few bytes inserted, cut out or changed."""
     made = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4))):
         at = rng.randrange(len(made) + 1)

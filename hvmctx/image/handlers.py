@@ -1,7 +1,7 @@
 """Where a record type meets its decoder.
 
-Record types of Xen's own have a model each: a class with `parse` and, beside it,
-`serialise`. A handler is a callable that takes a record's body (bytes or a view) and
+Record types of Xen's own have a model each: a class with `from_bytes` and
+`to_bytes`. A handler is a callable that takes a record's body (bytes or a view) and
 returns what it means, or raises a FormatError whose offset counts from the start of the
 body. `register` adds one, for a type that has no model or in the model's place; other
 packages add theirs through the entry point group `hvmctx.handlers`: the entry point's name
@@ -23,33 +23,14 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
     from typing import Any
 
+    from hvmctx.stream.body import BodyType
+
     Handler = Callable[[Any], Any]
 
 ENTRY_POINT_GROUP = "hvmctx.handlers"
 
-_XC = "hvmctx.stream.libxc"
-_XL = "hvmctx.stream.libxl"
-
-# Named, not imported: a dump imports one of these modules, not all.
-_MODELS: dict[tuple[str, int], str] = {
-    (LIBXC, streams.LIBXC_PAGE_DATA): f"{_XC}:PageData",
-    (LIBXC, streams.LIBXC_X86_PV_INFO): f"{_XC}:PvInfo",
-    (LIBXC, streams.LIBXC_X86_PV_P2M_FRAMES): f"{_XC}:PvP2mFrames",
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC): f"{_XC}:PvVcpuBasic",
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_EXTENDED): f"{_XC}:PvVcpuExtended",
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_XSAVE): f"{_XC}:PvVcpuXsave",
-    (LIBXC, streams.LIBXC_X86_PV_VCPU_MSRS): f"{_XC}:PvVcpuMsrs",
-    (LIBXC, streams.LIBXC_SHARED_INFO): f"{_XC}:SharedInfo",
-    (LIBXC, streams.LIBXC_X86_TSC_INFO): f"{_XC}:TscInfo",
-    (LIBXC, streams.LIBXC_HVM_CONTEXT): "hvmctx.context.hvm_context:HvmContext",
-    (LIBXC, streams.LIBXC_HVM_PARAMS): f"{_XC}:HvmParams",
-    (LIBXC, streams.LIBXC_CHECKPOINT_DIRTY_PFN_LIST): f"{_XC}:DirtyPfnList",
-    (LIBXC, streams.LIBXC_X86_CPUID_POLICY): f"{_XC}:CpuidPolicy",
-    (LIBXC, streams.LIBXC_X86_MSR_POLICY): f"{_XC}:MsrPolicy",
-    (LIBXL, streams.LIBXL_EMULATOR_XENSTORE_DATA): f"{_XL}:EmulatorXenstoreData",
-    (LIBXL, streams.LIBXL_EMULATOR_CONTEXT): f"{_XL}:EmulatorContext",
-    (LIBXL, streams.LIBXL_CHECKPOINT_STATE): f"{_XL}:CheckpointState",
-}
+_DECLARED = {LIBXC: "hvmctx.stream.libxc", LIBXL: "hvmctx.stream.libxl"}
+"""The modules that declare bodies. Named, not imported: a dump imports none of them."""
 _handlers: dict[tuple[str, int], Handler] = {}
 _announced: dict[tuple[str, int], EntryPoint] | None = None
 """Entry points by what they are for; None until somebody asks."""
@@ -57,11 +38,21 @@ _announced: dict[tuple[str, int], EntryPoint] | None = None
 
 def model_of(layer: str, number: int) -> Any:
     """The class that models the bodies of a record type, None where there is none."""
-    name = _MODELS.get((layer, number))
-    if name is None:
-        return None
-    module, _, kind = name.partition(":")
-    return getattr(importlib.import_module(module), kind)
+    if (layer, number) == (LIBXC, streams.LIBXC_HVM_CONTEXT):
+        from hvmctx.context.hvm_context import HvmContext
+
+        return HvmContext
+    body = body_type(layer, number)
+    return None if body is None else body.model
+
+
+def body_type(layer: str, number: int) -> BodyType | None:
+    """The declaration of the bodies of a record type; None where there is none, and for the
+    HVM context, which consists of records of its own."""
+    importlib.import_module(_DECLARED[layer])
+    from hvmctx.stream.body import BODIES
+
+    return BODIES.get((layer, number))
 
 
 def register(layer: str, number: int, handler: Handler) -> None:
@@ -71,14 +62,14 @@ def register(layer: str, number: int, handler: Handler) -> None:
 
 def find(layer: str, number: int) -> Handler | None:
     """The handler of a record type: the one registered, else what an installed package
-    announces, else its model's `parse`. Raises UsageError for an entry point that cannot
+    announces, else its model's `from_bytes`. Raises UsageError for an entry point that cannot
     be loaded."""
     key = layer, number
     if key not in _handlers:
         entry = announced().get(key)
         if entry is None:
             model = model_of(layer, number)
-            return None if model is None else model.parse
+            return None if model is None else _reader(model)
         register(layer, number, _load(entry))
     return _handlers[key]
 
@@ -125,9 +116,18 @@ def decode(record: StreamRecord, body: bytes | memoryview) -> Any:
 
 
 def parse(record: StreamRecord, body: bytes | memoryview) -> Any:
-    """The body of `record`, of a type that has a model, as that: `serialise` gives it back,
+    """The body of `record`, of a type that has a model, as that: `to_bytes` gives it back,
     and no registered handler has a say. Errors as `decode`."""
-    return _call(model_of(record.layer, record.type).parse, record, body)
+    return _call(_reader(model_of(record.layer, record.type)), record, body)
+
+
+def _reader(model: Any) -> Handler:
+    """What makes a model of a body. A context is taken as it is: it says itself what of it
+    is damaged."""
+    if model.__name__ == "HvmContext":
+        return lambda body: model.from_bytes(body, damaged=True)
+    reader: Handler = getattr(model, "from_bytes", None) or model.parse
+    return reader
 
 
 def _call(handler: Handler, record: StreamRecord, body: bytes | memoryview) -> Any:

@@ -59,7 +59,7 @@ class IndexedRecord(StreamRecord):
     def words_size(self) -> int:
         """Bytes of the page words of a PAGE_DATA record: of as many as its length has room
         for."""
-        return max(0, min(8 * self.count, self.length - streams.PAGE_HEAD_SIZE & ~7))
+        return max(0, min(8 * self.count, self.length - streams.PAGE_DATA_HEAD.size & ~7))
 
 
 def cut_off(item: Header | StreamRecord, have: int) -> TruncatedError:
@@ -168,9 +168,9 @@ class Index:
         if record.end <= self.end:
             return True
         if record.kept is not None:
-            return len(record.kept) >= streams.PAGE_HEAD_SIZE + record.words_size
+            return len(record.kept) >= streams.PAGE_DATA_HEAD.size + record.words_size
         size = self.source.size
-        words_end = record.body_offset + streams.PAGE_HEAD_SIZE + record.words_size
+        words_end = record.body_offset + streams.PAGE_DATA_HEAD.size + record.words_size
         return size is not None and words_end <= size
 
     def body(self, record: IndexedRecord) -> bytes | memoryview:
@@ -197,7 +197,7 @@ class Index:
         return self._words_of
 
     def _head_and_words(self, record: IndexedRecord) -> tuple[bytes, bytes]:
-        size = streams.PAGE_HEAD_SIZE
+        size = streams.PAGE_DATA_HEAD.size
         start = bytes(self._bytes_of(record, size + record.words_size))
         return start[:size], start[size:]
 

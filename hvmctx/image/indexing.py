@@ -151,8 +151,8 @@ class Indexer:
             self._padding(record)
 
     def _page_data(self, record: IndexedRecord) -> None:
-        head = self._source.read(min(streams.PAGE_HEAD_SIZE, record.length))
-        if len(head) == streams.PAGE_HEAD_SIZE:
+        head = self._source.read(min(streams.PAGE_DATA_HEAD.size, record.length))
+        if len(head) == streams.PAGE_DATA_HEAD.size:
             record.count = int.from_bytes(head[:4], "little")
             if not self._source.seekable:
                 self._words_go_by(record, bytes(head))

@@ -123,7 +123,7 @@ def _record_of_bytes(typecode: int, instance: int, given: Plain) -> Record:
         checked.complete(given, ["body"])
     body = unhex(given.get("body", ""), "body")
     claimed = checked.integer(given.get("length", len(body)), "length", 32)
-    if end and claimed > len(body):  # a lie that stands: see HvmContext.parse
+    if end and claimed > len(body):  # a lie that stands: see record.take_apart
         return Record(typecode, instance, body, length=claimed)
     checked.agrees(given, "length", len(body), "body")
     return Record(typecode, instance, body)

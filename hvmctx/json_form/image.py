@@ -11,7 +11,6 @@ and, in an xl header, `optional_data_len` may be left out; `offset` is only told
 from __future__ import annotations
 
 from array import array
-from dataclasses import fields, is_dataclass
 
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, HvmctxError
@@ -22,6 +21,7 @@ from hvmctx.json_form import checked
 from hvmctx.json_form.checked import number, unhex, within
 from hvmctx.json_form.context import context_from_plain, context_to_plain
 from hvmctx.stream import xlfile
+from hvmctx.stream.body import Rows, Strings, Words, is_bytes
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header, record_name
 
 TYPE_CHECKING = False
@@ -35,12 +35,6 @@ IMAGE_KEYS = ("format", "items", "tail")
 HEADER_KEYS = ("layer", "header", "offset", "fields", "config", "data")
 RECORD_KEYS = ("layer", "type", "name", "offset", "length", "payload", "body", "padding")
 CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)
-HEADERS: dict[tuple[str, str], streams.HeaderLayout] = {
-    (XL, "header"): streams.XL_HEADER,
-    (LIBXL, "header"): streams.LIBXL_HEADER,
-    (LIBXC, "image header"): streams.IMAGE_HEADER,
-    (LIBXC, "domain header"): streams.DOMAIN_HEADER,
-}
 
 
 def image_to_plain(image: Image) -> Plain:
@@ -116,7 +110,7 @@ def _header_bytes(plain: Plain) -> bytes:
     given = checked.members(plain, HEADER_KEYS)
     checked.complete(given, ["layer", "fields"])
     layer, name = (checked.as_text(given[key], key) for key in ("layer", "header"))
-    layout = HEADERS.get((layer, name))
+    layout = streams.HEADERS.get((layer, name))
     if layout is None:
         raise FieldError(f"no header {checked.shown(name)} in layer {checked.shown(layer)}")
     data = _header_data(given)
@@ -129,7 +123,7 @@ def _header_bytes(plain: Plain) -> bytes:
     checked.complete(values, layout.names)
     values = {key: number(value, key, 64) for key, value in values.items()}
     magic = streams.XL_MAGIC if layer == XL else b""
-    return magic + layout.serialise(values) + data
+    return magic + layout.encode(values) + data
 
 
 def _header_data(given: Plain) -> bytes:
@@ -168,31 +162,28 @@ def _payload_to_plain(record: IndexedRecord, body: bytes) -> Any:
     key = (record.layer, record.type)
     if key == CONTEXT_RECORD:
         return context_to_plain(handlers.parse(record, body))
-    if handlers.model_of(*key) is None:
+    known = handlers.body_type(*key)
+    if known is None:
         return None
     try:
         payload = handlers.parse(record, body)
-        plain = {f.name: _value_to_plain(getattr(payload, f.name)) for f in fields(payload)}
+        plain = {name: _value_to_plain(getattr(payload, name)) for name in known.fields}
         return plain if _payload_bytes(key, plain) == body else None
     except HvmctxError:
         return None
 
 
-def payload_types(key: tuple[str, int]) -> dict[str, str]:
-    """The declared type of each field of a record's payload, for a type that is modelled (the
-    context apart)."""
-    return {field.name: str(field.type) for field in fields(handlers.model_of(*key))}
-
-
 def _payload_bytes(key: tuple[str, int], plain: Plain) -> bytes:
     if key == CONTEXT_RECORD:
         return context_from_plain(plain).to_bytes()
-    declared = payload_types(key)
-    given = checked.members(plain, declared)
-    checked.complete(given, declared)
-    values = {name: _value_from_plain(given[name], kind, name) for name, kind in declared.items()}
-    serialised: bytes = handlers.model_of(*key)(**values).serialise()
-    return serialised
+    known = handlers.body_type(*key)
+    assert known is not None  # which the caller has seen to
+    given = checked.members(plain, known.fields)
+    checked.complete(given, known.fields)
+    values = {
+        name: _value_from_plain(given[name], kind, name) for name, kind in known.fields.items()
+    }
+    return known.encode(values)
 
 
 def _record_bytes(plain: Plain) -> bytes:
@@ -238,23 +229,24 @@ def _value_to_plain(value: Any) -> Any:
         return bytes(value).hex()
     if isinstance(value, (list, tuple, array)):
         return [_value_to_plain(element) for element in value]
-    assert not is_dataclass(value)
     return value
 
 
-def _value_from_plain(value: Any, declared: str, where: str) -> Any:
-    """By the declared type of the payload's field: words, bytes, pairs of bytes, numbers."""
-    if declared.startswith("bytes"):
+def _value_from_plain(value: Any, kind: Any, where: str) -> Any:
+    """By what the field of the body is declared as: words, rows, strings, bytes, a number."""
+    if isinstance(kind, Words):
+        words = checked.as_list(value, where)
+        return array("Q", [number(word, f"{where}[{at}]", 64) for at, word in enumerate(words)])
+    if isinstance(kind, (Rows, Strings)):
+        rows = checked.as_list(value, where)
+        return [_row_from_plain(row, kind, f"{where}[{at}]") for at, row in enumerate(rows)]
+    if is_bytes(kind):
         return unhex(value, where)
-    if declared == "int":
-        return number(value, where, 64)
-    entries = checked.as_list(value, where)
-    if declared.startswith("array"):
-        return array("Q", [number(word, f"{where}[{at}]", 64) for at, word in enumerate(entries)])
-    count = declared.count(",") + 1
-    rows = [checked.as_list(row, f"{where}[{at}]", count) for at, row in enumerate(entries)]
-    if "bytes" in declared:
-        return [tuple(unhex(part, f"{where}[{at}]") for part in row) for at, row in enumerate(rows)]
-    return [
-        tuple(number(part, f"{where}[{at}]", 64) for part in row) for at, row in enumerate(rows)
-    ]
+    return number(value, where, 64)
+
+
+def _row_from_plain(value: Any, kind: Rows | Strings, where: str) -> tuple[Any, ...]:
+    if isinstance(kind, Strings):
+        return tuple(unhex(part, where) for part in checked.as_list(value, where, 2))
+    parts = checked.as_list(value, where, len(kind.row.names))
+    return tuple(number(part, where, 64) for part in parts)

@@ -17,7 +17,8 @@ from hvmctx.abi.fields import Field, Layout
 from hvmctx.abi.registry import record_types
 from hvmctx.image import handlers
 from hvmctx.json_form.context import FORMAT, LONGEST_LIST
-from hvmctx.json_form.image import CONTEXT_RECORD, FORMATS, HEADERS, payload_types
+from hvmctx.json_form.image import CONTEXT_RECORD, FORMATS
+from hvmctx.stream.body import BodyType, Rows, Strings, Words, is_bytes
 from hvmctx.stream.reader import LIBXC, LIBXL
 
 PATH = Path(__file__).parent.parent / "data" / "hvmctx.schema.json"
@@ -85,19 +86,17 @@ def _record(known: RecordType) -> dict[str, Any]:
     }
 
 
-def _payload(declared: dict[str, str]) -> dict[str, Any]:
-    """By the declared types that `image_plain` reads it by."""
-
-    def of(kind: str) -> dict[str, Any]:
-        if kind == "int":
-            return _integer(64, False)
-        if kind.startswith("bytes"):
-            return _HEX
-        if kind.startswith("array"):
+def _payload(body: BodyType) -> dict[str, Any]:
+    def of(kind: Any) -> dict[str, Any]:
+        if isinstance(kind, Words):
             return _list(_integer(64, False))
-        return _list(_list(_HEX if "bytes" in kind else _integer(64, False), kind.count(",") + 1))
+        if isinstance(kind, Rows):
+            return _list(_list(_integer(64, False), len(kind.row.names)))
+        if isinstance(kind, Strings):
+            return _list(_list(_HEX, 2))
+        return _HEX if is_bytes(kind) else _integer(64, False)
 
-    return _object({name: of(kind) for name, kind in declared.items()}, list(declared))
+    return _object({name: of(kind) for name, kind in body.fields.items()}, list(body.fields))
 
 
 def _payloads(layer: str, names: dict[int, str]) -> list[dict[str, Any]]:
@@ -107,14 +106,14 @@ def _payloads(layer: str, names: dict[int, str]) -> list[dict[str, Any]]:
         payload: Any = False
         if (layer, number) == CONTEXT_RECORD:
             payload = {"$ref": "#/$defs/context"}
-        elif handlers.model_of(layer, number) is not None:
-            payload = _payload(payload_types((layer, number)))
+        elif (body := handlers.body_type(layer, number)) is not None:
+            payload = _payload(body)
         members = {"name": {"const": name}, "payload": payload}
         cases.append(_case("type", [number], {"properties": members}))
     return cases
 
 
-def _header(layer: str, name: str, layout: streams.HeaderLayout) -> dict[str, Any]:
+def _header(layer: str, name: str, layout: streams.Flat) -> dict[str, Any]:
     members = {
         "layer": {"const": layer},
         "header": {"const": name},
@@ -139,13 +138,12 @@ def _stream_record() -> dict[str, Any]:
         "body": _HEX,
         "padding": _HEX,
     }
-    layers = {LIBXL: streams.LIBXL_RECORDS, LIBXC: streams.LIBXC_RECORDS}
     return {
         **_object(members, ["layer", "type"]),
         "not": {"required": ["payload", "body"]},
         "allOf": [
             _case("layer", [layer], {"allOf": _payloads(layer, names)})
-            for layer, names in layers.items()
+            for layer, names in streams.RECORDS.items()
         ],
     }
 
@@ -210,7 +208,9 @@ def schema() -> dict[str, Any]:
             },
             "item": {
                 "if": {"required": ["header"]},
-                "then": {"oneOf": [_header(*key, layout) for key, layout in HEADERS.items()]},
+                "then": {
+                    "oneOf": [_header(*key, layout) for key, layout in streams.HEADERS.items()]
+                },
                 "else": _stream_record(),
             },
             "record": _context_record(types),

@@ -1,1 +1,1 @@
-"""Floor 5: contexts and images as text, tables and JSON."""
+"""What people read: contexts in the text of xen-hvmctx, images in words, tables, pages."""

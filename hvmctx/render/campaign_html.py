@@ -1,5 +1,5 @@
-"""A campaign's summary as a page of its own: figures, rules not reached, and a line of the
-rules reached over time. No script, nothing loaded from elsewhere."""
+"""What `hvmctx fuzz campaign --html` writes: a campaign's figures, the rules it did not reach,
+and a graph of the rules reached over time. No script, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from html import escape
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+__all__ = ["page"]
 
 _WIDTH, _HEIGHT = 720, 240
 _STYLE = (
@@ -18,7 +20,7 @@ _STYLE = (
 
 
 def page(summary: dict[str, Any]) -> str:
-    """HTML of `Summary.as_dict()`."""
+    """The page, in HTML, from `Summary.as_dict()` of a campaign."""
     rows = "".join(
         f"<tr><td>{escape(label)}</td><td>{escape(str(summary[name]))}</td></tr>"
         for label, name in (

@@ -1,14 +1,16 @@
-"""printf as C does it, where Python's `%` differs: `%#x` of zero has no prefix.
+"""C's printf, for the one case in which Python's `%` differs: `%#x` of zero has no prefix.
 
-Everything else that Xen's tools use (`%016x`, `%.2i`, `%-2i`, `%#18.8x`, `%u`, `%s`)
-Python formats alike.
+Python does all else that Xen's tools use as C does: `%016x`, `%.2i`, `%-2i`, `%#18.8x`, `%u`,
+`%s`.
 """
 
 from __future__ import annotations
 
+__all__ = ["CFormat"]
+
 
 class CFormat:
-    """One compiled format. Call it with the arguments, a tuple of ints and strings."""
+    """A compiled format. Call it with its arguments, a tuple of ints and strings."""
 
     __slots__ = ("_pieces", "_text")
 
@@ -27,8 +29,8 @@ class CFormat:
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:
-    """One pair for each conversion, with the text before it: for a non-zero value, and for
-    zero. Last the text behind the last conversion."""
+    """A pair for each conversion, with the text before it: for a non-zero value, and for zero.
+    The last is the text after the last conversion."""
     pieces = []
     start = at = 0
     while (at := text.find("%", at)) >= 0:

@@ -181,20 +181,11 @@ def _pv_vcpu(vcpu: PvVcpuBasic, guest_width: int) -> Plain:
 
 def _tsc(image: Image) -> Plain | None:
     tsc = image.tsc_info
-    if tsc is None:
-        return None
-    return {
-        "mode": tsc.mode,
-        "khz": tsc.khz,
-        "nsec": tsc.nsec,
-        "incarnation": tsc.incarnation,
-    }
+    return None if tsc is None else tsc.told()
 
 
 def _params(image: Image) -> Plain:
-    return {
-        streams.HVM_PARAMS.get(index, str(index)): value for index, value in image.params.items()
-    }
+    return {streams.param_name(index): value for index, value in image.params.items()}
 
 
 def _device_models(image: Image) -> list[Plain]:
@@ -268,7 +259,7 @@ def _context(image: Image) -> Plain | None:
     return {
         "size": context.size,
         "vcpus": len({record.instance for record in context.records(x86.CPU)}),
-        "vcpu_ids": list(context.vcpus),
+        "vcpu_ids": context.vcpus.ids,
         "header": header[0].fields() if header else None,
         "records": counts,
         "tail": len(context.tail),

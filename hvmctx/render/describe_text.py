@@ -1,4 +1,4 @@
-"""The description of an image in words."""
+"""What `hvmctx info` prints: the description of an image in words and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
-    Plain = dict[str, Any]
+    Facts = dict[str, Any]
+    """What `describe` returns, or a part of it."""
+
+__all__ = ["print_description"]
 
 _MIB = 1 << 20
 
@@ -23,12 +26,12 @@ _HEADER_WORDS = {
 }
 
 
-def _in_words(layer: Plain) -> str:
+def _in_words(layer: Facts) -> str:
     fields = dict(layer["fields"])
     if layer["layer"] == XL:
         flags = fields["mandatory_flags"]
         json = flags & streams.XL_FLAG_JSON_CONFIG
-        length = max(0, fields["optional_data_len"] - 4)  # behind its own length
+        length = max(0, fields["optional_data_len"] - 4)  # after its own length
         fields["config"] = f"{'JSON' if json else 'text'} configuration of {length} bytes"
         fields["stream"] = "stream v2" if flags & streams.XL_FLAG_STREAM_V2 else "legacy stream"
     elif layer["header"] == "domain header":
@@ -36,29 +39,29 @@ def _in_words(layer: Plain) -> str:
     return _HEADER_WORDS[layer["layer"], layer["header"]].format(**fields)
 
 
-def print_description(plain: Plain, file: TextIO) -> None:
-    """In words, with a table of the records, and one of every record where there is an
-    index."""
-    size = "" if plain["size"] is None else f", {plain['size']} bytes"
-    packed = f", compressed with {plain['compression']}" if plain["compression"] else ""
-    ended = "" if plain["complete"] else ", not complete"
-    file.write(f"{printable(plain['input'])}: {plain['format']}{size}{packed}{ended}\n")
-    for layer in plain["layers"]:
+def print_description(facts: Facts, file: TextIO) -> None:
+    """Print what `describe` says: in words, with a table of the kinds of record, and one of
+    every record if there is an index."""
+    size = "" if facts["size"] is None else f", {facts['size']} bytes"
+    packed = f", compressed with {facts['compression']}" if facts["compression"] else ""
+    ended = "" if facts["complete"] else ", not complete"
+    file.write(f"{printable(facts['input'])}: {facts['format']}{size}{packed}{ended}\n")
+    for layer in facts["layers"]:
         file.write(f"  {layer['offset']:#010x}  {_in_words(layer)}\n")
-    for name, value in _facts(plain):
+    for name, value in _summary(facts):
         file.write(f"{name + ':':<13} {printable(value)}\n")
-    if plain["records"]:
+    if facts["records"]:
         file.write("\n")
-        _kinds(plain["records"]).print(file)
-    if "index" in plain:
+        _kinds(facts["records"]).print(file)
+    if "index" in facts:
         file.write("\n")
-        _index(plain["index"]).print(file)
+        _index(facts["index"]).print(file)
     for kind in ("notes", "problems"):
-        for text in plain[kind]:
+        for text in facts[kind]:
             file.write(f"{kind[:-1]}: {printable(text)}\n")
 
 
-def _kinds(records: list[Plain]) -> Table:
+def _kinds(records: list[Facts]) -> Table:
     table = Table("layer", "type", "record", "count", "bytes", "first at")
     for row in records:
         name = row["name"] + (" (optional)" if row["optional"] else "")
@@ -69,7 +72,7 @@ def _kinds(records: list[Plain]) -> Table:
     return table
 
 
-def _index(items: list[Plain]) -> Table:
+def _index(items: list[Facts]) -> Table:
     table = Table("offset", "layer", "type", "record", "bytes")
     for item in items:
         if "header" in item:
@@ -86,31 +89,32 @@ def _size(count: int) -> str:
     return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count // 1024} KiB"
 
 
-def _facts(plain: Plain) -> list[tuple[str, str]]:
-    facts = [
-        ("guest", _guest(plain["guest"], plain["config"])),
-        ("memory", _memory(plain["memory"], plain["config"])),
-        *_pv(plain["pv"]),
-        ("tsc", _tsc(plain["tsc"])),
+def _summary(facts: Facts) -> list[tuple[str, str]]:
+    """Name and words of each line between the layers and the tables."""
+    lines = [
+        ("guest", _guest(facts["guest"], facts["config"])),
+        ("memory", _memory(facts["memory"], facts["config"])),
+        *_pv(facts["pv"]),
+        ("tsc", _tsc(facts["tsc"])),
         (
             "params",
-            ", ".join(f"{name}={value:#x}" for name, value in (plain["params"] or {}).items()),
+            ", ".join(f"{name}={value:#x}" for name, value in (facts["params"] or {}).items()),
         ),
-        ("policies", _policies(plain["policies"])),
-        *(("device model", _model_in_words(model)) for model in plain["device_models"] or ()),
-        ("xenstore", ", ".join(f"{key}={value}" for key, value in plain["xenstore"] or ())),
-        ("HVM context", _context(plain)),
-        ("checkpoints", str(plain["checkpoints"] or "")),
-        ("verify", "pages are sent again, to be compared" if plain["verifies"] else ""),
+        ("policies", _policies(facts["policies"])),
+        *(("device model", _model_in_words(model)) for model in facts["device_models"] or ()),
+        ("xenstore", ", ".join(f"{key}={value}" for key, value in facts["xenstore"] or ())),
+        ("HVM context", _context(facts)),
+        ("checkpoints", str(facts["checkpoints"] or "")),
+        ("verify", "pages are sent again, to be compared" if facts["verifies"] else ""),
         *(
             ("decoded", f"{item['name']} at {item['offset']:#x}: {item['payload']}")
-            for item in plain["decoded"] or ()
+            for item in facts["decoded"] or ()
         ),
     ]
-    return [(name, value) for name, value in facts if value]
+    return [(name, value) for name, value in lines if value]
 
 
-def _guest(guest: Plain | None, config: Plain | None) -> str:
+def _guest(guest: Facts | None, config: Facts | None) -> str:
     if guest is None and config is None:
         return ""
     config = config or {}
@@ -128,7 +132,7 @@ def _guest(guest: Plain | None, config: Plain | None) -> str:
     return text
 
 
-def _memory(memory: Plain | None, config: Plain | None) -> str:
+def _memory(memory: Facts | None, config: Facts | None) -> str:
     target, most = ((config or {}).get(name) for name in ("target_memkb", "max_memkb"))
     told = ""
     if target is not None and most is not None:
@@ -143,7 +147,7 @@ def _memory(memory: Plain | None, config: Plain | None) -> str:
     return f"{text}; {told}" if told else text
 
 
-def _pv(pv: Plain | None) -> list[tuple[str, str]]:
+def _pv(pv: Facts | None) -> list[tuple[str, str]]:
     if pv is None:
         return []
     text = "{guest_width}-byte words, {pt_levels} page table levels".format(**pv)
@@ -161,12 +165,12 @@ def _pv(pv: Plain | None) -> list[tuple[str, str]]:
     return [("PV", f"{text}, {len(vcpus)} vcpus"), *vcpus]
 
 
-def _tsc(tsc: Plain | None) -> str:
+def _tsc(tsc: Facts | None) -> str:
     words = "mode {mode}, {khz} kHz, {nsec} ns, incarnation {incarnation}"
     return "" if tsc is None else words.format(**tsc)
 
 
-def _policies(policies: Plain | None) -> str:
+def _policies(policies: Facts | None) -> str:
     return ", ".join(
         f"{count} {words}"
         for name, words in (("cpuid", "CPUID leaves"), ("msr", "MSRs"))
@@ -174,8 +178,8 @@ def _policies(policies: Plain | None) -> str:
     )
 
 
-def _context(plain: Plain) -> str:
-    context, guest = plain["context"], plain["guest"]
+def _context(facts: Facts) -> str:
+    context, guest = facts["context"], facts["guest"]
     if context is None:
         pv = guest is not None and guest["type"] == streams.GUEST_TYPES[streams.GUEST_X86_PV]
         return "none: a PV guest has none" if pv else ""
@@ -187,7 +191,7 @@ def _context(plain: Plain) -> str:
     return f"{context['size']} bytes{tail}, {vcpus}: {records}"
 
 
-def _model_in_words(model: Plain) -> str:
+def _model_in_words(model: Facts) -> str:
     text = f"{model['emulator']}, {model['size']} bytes"
     qemu = model["qemu"]
     if qemu is None:

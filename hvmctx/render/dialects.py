@@ -1,13 +1,13 @@
-"""The lines of Xen's own xen-hvmctx, as data: which text each record prints, and since
-which release.
+"""The dialects of Xen's own xen-hvmctx, as data: the lines that each release's tool prints for
+each record.
 
-A line is a C format and the fields it prints, as paths of `abi.fields`. Three more forms
-of argument: `=3` is the number 3, `path?on:off` is one of two words, and within `each`
-`#` stands for the index.
+A line is a C format and the fields that it prints, as paths of `abi.fields`. There are three
+other kinds of argument: `=3` is the number 3, `path?on:off` is one of two words, and within
+`each` `#` stands for the index.
 
 Source: tools/misc/xen-hvmctx.c, 4.0 to c447b730, checked against the tool compiled from
 4.1, 4.5, 4.7, 4.12, 4.17, 4.22 and the newest tree. The lines of the releases between
-4.1 and 4.12 that no compiled tool stood for follow the change log of that file.
+4.1 and 4.12 of which no tool was compiled follow the change log of that file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     Line = tuple[str, str]
     Lines = tuple[Line, ...]
 
+__all__ = [
+    "EXTRA_LINES", "FPU_AREAS", "FPU_CONDITIONAL_SINCE", "FPU_LINES", "LINES", "REST_LINES",
+    "SPEAKER", "XMM_LEFT_JUSTIFIED", "XMM_ZERO_FILLED", "each", "fpu_lines",
+]  # fmt: skip
+
 SPEAKER = "speaker_data_on?on:off"
 
 
@@ -32,7 +37,7 @@ def each(indices: Iterable[int], *lines: Line) -> Lines:
 
 
 def _segments(order: str, text: str, system: str) -> Lines:
-    """`order` names label and fields of each line: the tool prints ds under `es`."""
+    """`order` has label and fields of each line: since 4.12 the tool prints ds as `es`."""
     return tuple(
         (
             (text if len(label) == 2 and label != "tr" else system).replace("LABEL", f"{label:>4}"),
@@ -134,11 +139,11 @@ def fpu_lines(xmm: str, residue: int = 416) -> Lines:
     wide = tuple(
         (xmm, f"={i} {word(at + 8, 8)} {word(at, 8)}") for i, at in enumerate(range(160, 416, 16))
     )
-    rest = tuple(
+    unlabelled = tuple(
         ("               (0x%016x%016x)", f"{word(at + 8, 8)} {word(at, 8)}")
         for at in range(residue, residue + 96, 16)
     )
-    return (*head, *mm, *wide, *rest)
+    return (*head, *mm, *wide, *unlabelled)
 
 
 XMM_ZERO_FILLED = "          xmm%2.2i 0x%016x%016x"
@@ -294,20 +299,20 @@ LINES: dict[str, dict[str, Lines]] = {
     },
     "TSC_ADJUST": {"4.3": (("    TSC_ADJUST: tsc_adjust %x", "tsc_adjust"),)},
 }
-"""Record -> first release -> lines. A type without an entry, or before its first release,
-is one that the tool of that release does not understand."""
+"""Record -> first release -> lines. The tool of a release does not understand a type that has
+no entry, or none so early."""
 
 FPU_LINES: dict[str, Lines] = {
     "4.0": fpu_lines(XMM_ZERO_FILLED, 400),  # xmm[] was declared one too short
     "4.2": fpu_lines(XMM_ZERO_FILLED),
     NEWEST: fpu_lines(XMM_LEFT_JUSTIFIED),
 }
-"""Behind the lines of a CPU record: always up to 4.11, since 4.12 only where the record's
+"""Printed after the lines of a CPU record: always up to 4.11, since 4.12 only if the record's
 flags say that the FPU state is initialised."""
 FPU_CONDITIONAL_SINCE = "4.12"
 FPU_AREAS = {"CPU": "fpu_regs", "CPU_XSAVE": "save_area.fpu_sse.x"}
-"""The byte array `#` of each record that has an FXSAVE image. The tool knows the first only;
-with --all the lines stand behind EXTRA_LINES, without regard to flags."""
+"""The byte array `#` of each record that has an FXSAVE image. The tool knows only the first;
+with --all the lines follow EXTRA_LINES, whatever the flags say."""
 
 EXTRA_LINES: dict[str, Lines] = {
     "PIT": each([2], *_PIT_CHANNEL),
@@ -319,12 +324,12 @@ EXTRA_LINES: dict[str, Lines] = {
     ),
     "CPU_MSR": (("    CPU_MSR: count %u", "count"),),
 }
-"""With --all: in the tool's style, what it has no lines for. Every other bit that no line
-tells is added behind these by name, so nothing needs listing here to be seen."""
+"""With --all: in the tool's style, what it has no lines for. Whatever no line shows is added
+after these by name, so that nothing is lost for not being listed here."""
 
 REST_LINES: dict[str, Line] = {
     "CPU_MSR": ("          msr %#10.8x val %#18.16x", "index val"),
 }
-"""With --all: one line for each element of a record's variable part. What it does not tell
-of the element is added to the line where it is not zero."""
+"""With --all: one line for each element of a record's variable part. What the line does not
+show of the element is added to it if it is not zero."""
 # fmt: on

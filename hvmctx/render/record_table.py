@@ -1,4 +1,4 @@
-"""The records of a context as a table."""
+"""What `hvmctx dump --format table` prints: where each record is and how long."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
     Wanted = Callable[[Record], bool] | None
 
+__all__ = ["as_table"]
+
 
 def as_table(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:
-    """A line for each record: where it is, what it is, and how long; for one that is cut
-    off also how much of it there is."""
+    """A line for each record: offset in the context, type, instance, length; of a record that
+    is cut off also how many bytes there are."""
     rows = [(record, "") for record in context.entries]
     cut = context.cut_descriptor
     if cut is not None:

@@ -1,9 +1,9 @@
 """A context in the very text that Xen's xen-hvmctx prints, in the dialect of any release.
 
-Differences from that tool, all on purpose: each record is read by its descriptor's length
-(the tool reads the size it was compiled with and goes astray), a length that would wrap
-the tool's 32-bit cursor ends the dump instead of repeating it for ever, and damage that
-the tool passes over in silence is reported by the caller (`HvmContext.damage`).
+It differs from that tool on purpose in three things. A record has the length that its
+descriptor says (the tool reads the size that it was compiled with, and loses its way). A
+length that would wrap the tool's 32-bit cursor ends the dump instead of repeating it for
+ever. Damage that the tool ignores is reported by the caller (`HvmContext.damage`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from hvmctx.render.cformat import CFormat
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     from hvmctx.abi.declare import RecordType
     from hvmctx.abi.vmport import VmportProfile
@@ -29,15 +28,18 @@ if TYPE_CHECKING:
     Getter = Callable[[bytes], "int | str"]
 
 
+__all__ = ["TextDialect", "hello"]
+
+
 def hello(domid: int) -> str:
     """The tool's first line."""
     return f"HVM save record for domain {domid}\n"
 
 
 class TextDialect:
-    """What xen-hvmctx of one release prints. `show_all` adds the records and fields that
-    the tool leaves out; `vmport` is the profile to print VMPORT records with, which no
-    release's tool knows."""
+    """What xen-hvmctx of one release prints. `show_all` adds the records and fields that the
+    tool omits; `vmport` is the profile for printing VMPORT records, which no release's tool
+    knows."""
 
     def __init__(
         self,
@@ -50,13 +52,13 @@ class TextDialect:
         self.show_all = show_all
         self.vmport = vmport
         self._compiled: dict[str, list[Callable[[bytes], str]]] = {}
-        self._fpu: list[_Line] | None = None
+        self._fpu: list[Callable[[bytes], str]] | None = None
 
     def dump(
         self, context: HvmContext, *, domid: int = 0, wanted: Callable[[Record], bool] | None = None
     ) -> Iterator[str]:
-        """The text of all entries that are `wanted`, in pieces of whole lines. Of a record
-        that is cut off the Entry line is given, as the tool does."""
+        """The text of all entries that are `wanted`, in pieces of whole lines. A record that is
+        cut off has its Entry line only, as with the tool."""
         yield hello(domid)
         for number, record in enumerate(context.entries):
             if wanted is None or wanted(record):
@@ -106,14 +108,14 @@ class TextDialect:
 
     def _compile(self, known: RecordType) -> list[Callable[[bytes], str]]:
         shown = _pick(dialects.LINES.get(known.name, {}), self.release) or ()
-        lines: list[Callable[[bytes], str]] = _lines_of(shown, known.layout)
+        lines = _lines_of(shown, known.layout)
         if known is x86.CPU:
             lines.append(self._fpu_block)
         return lines
 
     def _compile_all(self, known: RecordType) -> list[Callable[[bytes], str]]:
-        """The tool's lines, or the first that any release had; behind them whatever these
-        leave of the record."""
+        """The tool's lines, or the first that any release had, and after them what these do not
+        show of the record."""
         by_release = dialects.LINES.get(known.name, {})
         shown = _pick(by_release, self.release) or next(iter(by_release.values()), ())
         shown += dialects.EXTRA_LINES.get(known.name, ())
@@ -130,7 +132,7 @@ class TextDialect:
         area = dialects.FPU_AREAS.get(known.name)
         if area is None:
             return ()
-        lines: Lines = _pick(dialects.FPU_LINES, self.release)
+        lines = _pick(dialects.FPU_LINES, self.release) or ()
         return tuple((text, args.replace("#", area)) for text, args in lines)
 
     def _fpu_block(self, body: bytes) -> str:
@@ -153,8 +155,8 @@ def _entry_line(number: int, record: Record) -> str:
     )
 
 
-def _pick(by_release: dict[str, Any], release: Release) -> Any:
-    """The entry of the youngest release that is not younger than `release`."""
+def _pick(by_release: dict[str, Lines], release: Release) -> Lines | None:
+    """The lines of the newest release that is not newer than `release`."""
     found = None
     for since, entry in by_release.items():
         if release.since(since):
@@ -175,12 +177,12 @@ class _Line:
         return self._format(tuple([get(body) for get in self._getters]))
 
 
-def _lines_of(shown: Lines, layout: Layout) -> list[Any]:
+def _lines_of(shown: Lines, layout: Layout) -> list[Callable[[bytes], str]]:
     return [_Line(text, args, layout) for text, args in shown]
 
 
 class _Named:
-    """A line of a field's path and value, left out for a value that is one of `silent`."""
+    """A line with a field's path and value; none if the value is one of `silent`."""
 
     __slots__ = ("silent", "slot")
 
@@ -203,8 +205,8 @@ class _Named:
 
 _DECIMAL, _HEX = CFormat("%i"), CFormat("%#x")
 _NOTHING, _WORDS = (0,), (0, 1)
-"""Values that a line need not say: of a field that should be zero; and of one that another
-line has in words, `off` or `on`, which is as much as it says of any other value."""
+"""Values that need no line: of a field that should be zero; and of one that another line has
+in words, where 0 is `off` and 1 is `on`, but so is every other value."""
 
 
 def _getter(arg: str, layout: Layout) -> Getter:
@@ -220,9 +222,9 @@ def _getter(arg: str, layout: Layout) -> Getter:
 
 
 def _unshown(layout: Layout, shown: Lines) -> list[_Named]:
-    """Lines for every bit of a structure that the lines `shown` do not tell. Fields that no
-    line shows are always printed, but for reserved ones; what is left of an array of which
-    parts are shown, only where it is not zero."""
+    """Lines for every bit of a structure that the lines `shown` leave out. A field that no
+    line shows is always printed unless it is reserved; what the lines leave of an array is
+    printed only where it is not zero."""
     told = in_words = 0
     for arg in " ".join([args for _, args in shown]).split():
         path, choice, _ = arg.partition("?")
@@ -255,8 +257,8 @@ def _bits(slot: Slot) -> int:
 
 
 def _windows(slot: Slot, bits: int) -> Iterator[str]:
-    """Paths of all bytes of an array of which there are `bits`, in as few aligned words as
-    these make."""
+    """Paths of those bytes of an array that `bits` covers, in as few aligned words as
+    possible."""
     at = 0
     while at < slot.size:
         for size in (8, 4, 2, 1):
@@ -268,7 +270,7 @@ def _windows(slot: Slot, bits: int) -> Iterator[str]:
 
 
 def _rest_lines(known: RecordType, record: Record) -> list[str]:
-    """What lies beyond the declared structure: elements of the variable part, and bytes."""
+    """What follows the declared structure: elements of the variable part, and bytes."""
     rest = record.rest
     if not rest:
         return []
@@ -288,10 +290,10 @@ def _rest_lines(known: RecordType, record: Record) -> list[str]:
 
 
 def _read_otherwise(record: Record, read: bytes) -> list[str]:
-    """Bytes of the body that a loader does not look at, as it reads other values there: the
-    flags of a CPU record that is not as long as its structure."""
+    """Bytes of the body in whose place a loader reads other values: the flags of a CPU record
+    that is shorter than its structure."""
     body = bytes(record.body)[: len(read)]
-    if body == read[: len(body)] or len(body) == CPU_COMPAT_SIZE:  # of which all is read, moved
+    if body == read[: len(body)] or len(body) == CPU_COMPAT_SIZE:  # all of it is read, but moved
         return []
     at = [offset for offset, byte in enumerate(body) if byte != read[offset]]
     part = slice(at[0], at[-1] + 1)

@@ -146,7 +146,9 @@ def words_missing(seen: Seen) -> bool:
 
 def all_words(seen: Seen) -> bytes:
     """The page words, nothing where they are not all there, or too many to be read."""
-    return b"" if seen.length <= streams.PAGE_HEAD_SIZE or words_missing(seen) else seen.words()
+    return (
+        b"" if seen.length <= streams.PAGE_DATA_HEAD.size or words_missing(seen) else seen.words()
+    )
 
 
 def _bad_type(seen: Seen) -> Answer:
@@ -179,7 +181,7 @@ def _beyond_x86(seen: Seen) -> Answer:
 
 def _pages_length(seen: Seen) -> Answer:
     words, count = all_words(seen), seen.record.count
-    if seen.length <= streams.PAGE_HEAD_SIZE or len(words) < 8 * count:
+    if seen.length <= streams.PAGE_DATA_HEAD.size or len(words) < 8 * count:
         return False
     expected = length_of(count, words[7::8])
     return seen.length != expected and [f"{seen.length} bytes, expected {expected}"]

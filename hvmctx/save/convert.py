@@ -85,7 +85,7 @@ def _xl_header(source: Source, out: BinaryIO) -> None:
     if fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2:
         raise _no_legacy("an xl file with a stream of Xen 4.6 or newer")
     fields["mandatory_flags"] |= streams.XL_FLAG_STREAM_V2
-    out.write(streams.XL_MAGIC + streams.XL_HEADER.serialise(fields))
+    out.write(streams.XL_MAGIC + streams.XL_HEADER.encode(fields))
     copied = source.copy(header.length, out)
     if copied < header.length:
         raise TruncatedError(
@@ -155,12 +155,12 @@ class _Conversion:
 
     def _extended_info(self, item: legacy.ExtendedInfo) -> None:
         info = PvInfo(item.width, 4 if item.width == 8 else 3)
-        self._record(streams.LIBXC_X86_PV_INFO, info.serialise())
+        self._record(streams.LIBXC_X86_PV_INFO, info.to_bytes())
         self._record(streams.LIBXC_STATIC_DATA_END)
 
     def _frames(self, item: legacy.Frames) -> None:
         frames = PvP2mFrames(0, self._reader.p2m_size - 1 & 0xFFFFFFFF, item.pfns)
-        self._record(streams.LIBXC_X86_PV_P2M_FRAMES, frames.serialise())
+        self._record(streams.LIBXC_X86_PV_P2M_FRAMES, frames.to_bytes())
 
     def _batch(self, item: legacy.Batch) -> None:
         done = self._done
@@ -169,14 +169,13 @@ class _Conversion:
         done.absent += item.count - len(item.words)
         if not item.words:
             return
-        body = PageData(item.words).serialise()  # the pages are not joined to it, for speed
+        body = PageData(item.words).to_bytes()  # the pages are not joined to it, for speed
         head, _ = self._writer.record_around(streams.LIBXC_PAGE_DATA, len(body) + len(item.pages))
         self._out.write(head + body)
         self._out.write(item.pages)
 
-    def _tsc(self, item: legacy.Tsc) -> None:
-        info = TscInfo(item.mode, item.khz, item.nsec, item.incarnation)
-        self._record(streams.LIBXC_X86_TSC_INFO, info.serialise())
+    def _tsc(self, item: TscInfo) -> None:
+        self._record(streams.LIBXC_X86_TSC_INFO, item.to_bytes())
 
     def _param(self, item: legacy.Param) -> None:
         self._params.append((item.index, item.value))
@@ -186,25 +185,25 @@ class _Conversion:
 
     def _hvm_tail(self, item: legacy.HvmTail) -> None:
         if self._params:
-            self._record(streams.LIBXC_HVM_PARAMS, HvmParams(self._params).serialise())
+            self._record(streams.LIBXC_HVM_PARAMS, HvmParams(self._params).to_bytes())
         tail = [
             (streams.HVM_PARAM_IOREQ_PFN, item.ioreq),
             (streams.HVM_PARAM_BUFIOREQ_PFN, item.bufioreq),
             (streams.HVM_PARAM_STORE_PFN, item.store),
         ]
-        self._record(streams.LIBXC_HVM_PARAMS, HvmParams(tail).serialise())
+        self._record(streams.LIBXC_HVM_PARAMS, HvmParams(tail).to_bytes())
         self._record(streams.LIBXC_HVM_CONTEXT, item.context)
         self._record(streams.LIBXC_END)
         if self._form == LIBXL and self._pairs:
             data = EmulatorXenstoreData(_UNKNOWN_EMULATOR, 0, self._pairs)
-            self._record(streams.LIBXL_EMULATOR_XENSTORE_DATA, data.serialise())
+            self._record(streams.LIBXL_EMULATOR_XENSTORE_DATA, data.to_bytes())
 
     def _device_model_state(self, item: legacy.DeviceModel) -> None:
         if not self._device_model:
             return
         if self._form == LIBXL:
             context = EmulatorContext(_UNKNOWN_EMULATOR, 0, item.data)
-            self._record(streams.LIBXL_EMULATOR_CONTEXT, context.serialise())
+            self._record(streams.LIBXL_EMULATOR_CONTEXT, context.to_bytes())
             return
         self._out.write(item.signature)
         if item.signature != legacy.SIGNATURES[2]:
@@ -213,13 +212,13 @@ class _Conversion:
 
     def _vcpu_state(self, item: legacy.VcpuState) -> None:
         basic = PvVcpu(item.vcpu, item.basic)
-        self._record(streams.LIBXC_X86_PV_VCPU_BASIC, basic.serialise())
+        self._record(streams.LIBXC_X86_PV_VCPU_BASIC, basic.to_bytes())
         for number, state in (
             (streams.LIBXC_X86_PV_VCPU_EXTENDED, item.extended),
             (streams.LIBXC_X86_PV_VCPU_XSAVE, item.xsave),
         ):
             if state:
-                self._record(number, PvVcpu(item.vcpu, state).serialise())
+                self._record(number, PvVcpu(item.vcpu, state).to_bytes())
 
     def _shared_page(self, item: legacy.SharedPage) -> None:
         self._record(streams.LIBXC_SHARED_INFO, item.data)
@@ -230,7 +229,7 @@ _WRITERS: dict[type[legacy.Item], Callable[[_Conversion, Any], None]] = {
     legacy.ExtendedInfo: _Conversion._extended_info,
     legacy.Frames: _Conversion._frames,
     legacy.Batch: _Conversion._batch,
-    legacy.Tsc: _Conversion._tsc,
+    TscInfo: _Conversion._tsc,
     legacy.Param: _Conversion._param,
     legacy.Toolstack: _Conversion._toolstack,
     legacy.VcpuState: _Conversion._vcpu_state,

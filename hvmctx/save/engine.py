@@ -179,7 +179,7 @@ class _Batches:
         count = len(words) // 8
         length = pages_start(count) + size
         head, _ = self._writer.record_around(streams.LIBXC_PAGE_DATA, length)
-        self._sink.write(head + count.to_bytes(4, "little") + bytes(4), words, *buffers)
+        self._sink.write(head + streams.PAGE_DATA_HEAD.pack(count, 0), words, *buffers)
         self.sent += count
 
 
@@ -363,14 +363,14 @@ class _Save:
         sink, writer = self._sink, self._writer
         tsc = self._source.tsc_info()
         if tsc is not None:
-            sink.write(writer.record(streams.LIBXC_X86_TSC_INFO, tsc.serialise()))
+            sink.write(writer.record(streams.LIBXC_X86_TSC_INFO, tsc.to_bytes()))
         context = self._source.hvm_context()
         if not context:
             raise SaveError("the guest has no HVM context")
         sink.write(writer.record(streams.LIBXC_HVM_CONTEXT, context))
         params = [(index, value) for index, value in self._source.hvm_params() if value]
         if params:
-            body = HvmParams(params).serialise()
+            body = HvmParams(params).to_bytes()
             sink.write(writer.record(streams.LIBXC_HVM_PARAMS, body))
 
 

@@ -24,7 +24,9 @@ from contextlib import suppress
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.save.engine import SaveError
-from hvmctx.stream.libxl import EmulatorXenstoreData
+from hvmctx.stream.grammar import AFTER_LIBXC
+from hvmctx.stream.libxl import EmulatorContext, EmulatorXenstoreData
+from hvmctx.stream.reader import XL
 from hvmctx.stream.writer import StreamWriter
 
 TYPE_CHECKING = False
@@ -122,12 +124,9 @@ class LibxlSave:
             raise SaveError(f"no device model has the id {self._emulator.emulator_id}")
         self.state = self.stage = START
         self._stream_runs = self._in_flight = True
-        head = self.writer.xl_header(self._optional_data) if self._has_xl_header else b""
+        wrapped = self.writer.state.layer == XL
+        head = self.writer.xl_header(self._optional_data) if wrapped else b""
         return head + self.writer.libxl_header() + self.writer.record(streams.LIBXL_LIBXC_CONTEXT)
-
-    @property
-    def _has_xl_header(self) -> bool:
-        return self.writer.expecting == "xl header"
 
     def helper_started(self) -> None:
         """The libxc part is being written from now on."""
@@ -143,7 +142,7 @@ class LibxlSave:
         if error is not None:
             self.failed(error)
         elif self.state == HELPER:
-            if self.writer.expecting != "libxl record":
+            if self.writer.state is not AFTER_LIBXC:
                 self.failed(SaveError("the helper stopped without an END record"))
             else:
                 self.state = self.stage = RECORDS
@@ -219,11 +218,11 @@ class LibxlSave:
         if self._hvm and self._pairs:
             self.stage = "EMULATOR_XENSTORE_DATA"
             number = self._emulator.emulator_id if self._emulator else KNOWN_EMULATORS[-1]
-            body = EmulatorXenstoreData(number, 0, self._pairs).serialise()
+            body = EmulatorXenstoreData(number, 0, self._pairs).to_bytes()
             yield [writer.record(streams.LIBXL_EMULATOR_XENSTORE_DATA, body)]
         if self._hvm and self._emulator is not None:
             self.stage = "EMULATOR_CONTEXT"
-            head = self._emulator.emulator_id.to_bytes(4, "little") + bytes(4)
+            head = EmulatorContext(self._emulator.emulator_id, 0, b"").to_bytes()
             data = self._emulator.read()
             around = writer.record_around(streams.LIBXL_EMULATOR_CONTEXT, len(head) + len(data))
             yield [around[0] + head, data, around[1]]

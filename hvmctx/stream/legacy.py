@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, LengthError, TruncatedError, UnsupportedError
+from hvmctx.stream.libxc import TscInfo
 from hvmctx.stream.pages import words_of
 from hvmctx.stream.reader import LEGACY
 
@@ -85,17 +86,6 @@ class Batch:
 
 
 @dataclass
-class Tsc:
-    """TSC info, in the order of the chunk: mode as in X86_TSC_INFO, the time elapsed in ns,
-    the frequency in kHz, how often the guest was restored."""
-
-    mode: int
-    nsec: int
-    khz: int
-    incarnation: int
-
-
-@dataclass
 class Param:
     """An HVM parameter."""
 
@@ -153,7 +143,7 @@ class SharedPage:
 
 
 Item = (
-    ExtendedInfo | Frames | Batch | Tsc | Param | Toolstack | VcpuState | SharedPage | HvmTail
+    ExtendedInfo | Frames | Batch | TscInfo | Param | Toolstack | VcpuState | SharedPage | HvmTail
     | DeviceModel
 )  # fmt: skip
 
@@ -264,7 +254,8 @@ class LegacyReader:
             elif number == -2:
                 self._vcpu_info()
             elif number == -7:
-                yield Tsc(*self._unpack("<IQII"))
+                mode, elapsed, frequency, times = self._unpack("<IQII")
+                yield TscInfo(mode, frequency, elapsed, times)
             elif number == -18:
                 (size,) = self._unpack("<I")
                 if size:

@@ -1,191 +1,116 @@
-"""The bodies of libxc records (streams version 2 and 3), each with `parse` and
-`serialise` side by side. Little-endian throughout.
+"""The bodies of libxc records (streams version 2 and 3), each declared once: see `stream.body`.
 
 Source: docs/specs/libxc-migration-stream.pandoc and tools/libs/guest/xg_sr_*, 4.6 to
-c447b730. Parsing takes apart; it refuses only what cannot be taken apart: a body too
-short for its fixed part, or a count that its length contradicts.
+c447b730.
 """
 
 from __future__ import annotations
 
-import struct
-from array import array
-from ctypes import sizeof
+from ctypes import c_uint8, sizeof
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Annotated
 
 from hvmctx.abi import streams
-from hvmctx.errors import LengthError, TruncatedError, UnsupportedError
-from hvmctx.stream.pages import bytes_of, length_of, pages_start, words_of
+from hvmctx.abi.bodies import cpuid_leaf, hvm_param, policy_msr, vcpu_msr, vcpu_xsave
+from hvmctx.abi.streams import LIBXC
+from hvmctx.errors import LengthError, UnsupportedError
+from hvmctx.stream.body import Body, Bytes, Rows, WordArray, Words, u8, u32, u64
+from hvmctx.stream.pages import length_of, pages_start, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LAYER = "libxc"
-MOST_ROWS = 1 << 16
-"""Of a list of parameters, leaves or MSRs: Xen's have some hundreds at most."""
-_Vcpu = TypeVar("_Vcpu", bound="PvVcpu")
-
-
-def _need(body: bytes | memoryview, size: int, record: str) -> None:
-    if len(body) < size:
-        raise TruncatedError(
-            "too short", layer=LAYER, offset=0, record=record,
-            found=f"{len(body)} bytes", expected=f"{size} at least",
-        )  # fmt: skip
-
-
-def _multiple(body: bytes | memoryview, size: int, record: str, start: int = 0) -> None:
-    if (len(body) - start) % size:
-        raise LengthError(
-            "not a whole number of entries", layer=LAYER, offset=0, record=record,
-            found=f"{len(body)} bytes",
-            expected=f"{f'{start} + ' if start else ''}a multiple of {size}",
-        )  # fmt: skip
-
-
-def _few(body: bytes | memoryview, size: int, record: str) -> None:
-    """For bodies that become Python objects, row by row."""
-    if len(body) > MOST_ROWS * size:
-        raise LengthError(
-            "more entries than any Xen writes", layer=LAYER, offset=0, record=record,
-            found=f"{len(body) // size}", expected=f"{MOST_ROWS} at most",
-        )  # fmt: skip
+__all__ = [
+    "CpuidPolicy", "DirtyPfnList", "HvmParams", "MsrPolicy", "PageData", "PvInfo", "PvP2mFrames",
+    "PvVcpu", "PvVcpuBasic", "PvVcpuExtended", "PvVcpuMsrs", "PvVcpuXsave", "SharedInfo",
+    "TscInfo",
+]  # fmt: skip
 
 
 @dataclass
-class PageData:
+class PageData(Body, layer=LIBXC, number=streams.LIBXC_PAGE_DATA, head=streams.PAGE_DATA_HEAD):
     """PAGE_DATA: one word a page (type << 60 | pfn), and behind the words 4096 bytes for
     each word whose type carries data."""
 
-    words: array[int]
-    pages: bytes | memoryview = b""
-    reserved: int = 0
+    words: Annotated[WordArray, Words(count="count")]
+    pages: Annotated[bytes | memoryview, Bytes()] = b""
+    reserved: u32 = 0
 
     @classmethod
-    def parse(cls, body: bytes | memoryview) -> PageData:
+    def from_bytes(cls, body: bytes | memoryview) -> PageData:
         """Raises TruncatedError or LengthError where count and length contradict; types
         are not judged."""
         count, reserved = cls.parse_head(body)
-        start = pages_start(count)
+        start, size = pages_start(count), streams.PAGE_DATA_HEAD.size
         if start > len(body):
             raise LengthError(
-                "the count says more words than there are", layer=LAYER, offset=0,
+                "the count says more words than there are", layer=LIBXC, offset=0,
                 record="PAGE_DATA", found=f"count {count} in {len(body)} bytes",
-                expected=f"{(len(body) - streams.PAGE_HEAD_SIZE) // 8} at most",
+                expected=f"{(len(body) - size) // Words.element} at most",
             )  # fmt: skip
-        words = words_of(body[streams.PAGE_HEAD_SIZE : start])
-        expected = length_of(count, bytes(body[streams.PAGE_HEAD_SIZE + 7 : start : 8]))
+        expected = length_of(count, bytes(body[size + 7 : start : Words.element]))
         if len(body) != expected:
             raise LengthError(
-                "the page data do not match the words", layer=LAYER, offset=start,
+                "the page data do not match the words", layer=LIBXC, offset=start,
                 record="PAGE_DATA", found=f"{len(body)} bytes of body", expected=str(expected),
             )  # fmt: skip
-        return cls(words, body[start:], reserved)
+        return cls(words_of(body[size:start]), body[start:], reserved)
 
-    @staticmethod
-    def parse_head(body: bytes | memoryview) -> tuple[int, int]:
+    @classmethod
+    def parse_head(cls, body: bytes | memoryview) -> tuple[int, int]:
         """(count, reserved) of the first eight bytes."""
-        _need(body, streams.PAGE_HEAD_SIZE, "PAGE_DATA")
-        count, reserved = struct.unpack_from("<II", body)
+        cls.TYPE.need(body, streams.PAGE_DATA_HEAD.size)
+        count, reserved = streams.PAGE_DATA_HEAD.unpack_from(body)
         return count, reserved
 
-    def serialise(self) -> bytes:
-        return b"".join(
-            (
-                streams.pack(
-                    "PAGE_DATA", "<II", len(self.words), self.reserved, names="count reserved"
-                ),
-                bytes_of(self.words),
-                self.pages,
-            )
-        )
-
 
 @dataclass
-class PvInfo:
+class PvInfo(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_INFO):
     """X86_PV_INFO: guest_width in bytes (4, 8), pt_levels (3, 4)."""
 
-    guest_width: int
-    pt_levels: int
-    reserved: bytes = bytes(6)
-
-    @classmethod
-    def parse(cls, body: bytes | memoryview) -> PvInfo:
-        _need(body, 8, "X86_PV_INFO")
-        return cls(body[0], body[1], bytes(body[2:]))
-
-    def serialise(self) -> bytes:
-        levels = self.guest_width, self.pt_levels
-        return streams.pack("X86_PV_INFO", "<BB", *levels, names="guest_width pt_levels") + (
-            self.reserved
-        )
+    guest_width: u8
+    pt_levels: u8
+    reserved: Annotated[bytes | memoryview, Bytes(least=6)] = bytes(6)
 
 
 @dataclass
-class PvP2mFrames:
+class PvP2mFrames(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_P2M_FRAMES):
     """X86_PV_P2M_FRAMES: the frames that hold the p2m for pfns start to end, inclusive."""
 
-    start_pfn: int
-    end_pfn: int
-    frames: array[int]
-
-    @classmethod
-    def parse(cls, body: bytes | memoryview) -> PvP2mFrames:
-        _need(body, 8, "X86_PV_P2M_FRAMES")
-        _multiple(body, 8, "X86_PV_P2M_FRAMES")
-        start_pfn, end_pfn = struct.unpack_from("<II", body)
-        return cls(start_pfn, end_pfn, words_of(body[8:]))
-
-    def serialise(self) -> bytes:
-        pfns = self.start_pfn, self.end_pfn
-        head = streams.pack("X86_PV_P2M_FRAMES", "<II", *pfns, names="start_pfn end_pfn")
-        return head + bytes_of(self.frames)
-
-
-def _as_struct(kind: Any, data: bytes | memoryview, record: str) -> Any:
-    _need(data, sizeof(kind), record)
-    return kind.from_buffer_copy(data)
+    start_pfn: u32
+    end_pfn: u32
+    frames: Annotated[WordArray, Words()]
 
 
 def _of_width(kinds: dict[int, Any], guest_width: int, record: str) -> Any:
     if guest_width not in kinds:
         raise UnsupportedError(
-            "no width that a guest has", layer=LAYER, offset=0, record=record,
+            "no width that a guest has", layer=LIBXC, offset=0, record=record,
             found=f"{guest_width} bytes", expected="4 or 8",
         )  # fmt: skip
     return kinds[guest_width]
 
 
 @dataclass
-class PvVcpu:
-    """What the records of a PV vcpu have in common: u32 vcpu, u32 reserved, then `state`."""
+class PvVcpu(Body, layer=LIBXC, name="X86_PV_VCPU"):
+    """What the records of a PV vcpu have in common: its number, then its state, which is not
+    looked at."""
 
-    vcpu: int
-    state: bytes | memoryview = field(repr=False)
-    reserved: int = 0
+    vcpu: u32
+    state: Annotated[bytes | memoryview, Bytes()] = field(repr=False)
+    reserved: u32 = 0
 
-    RECORD: ClassVar[str] = "X86_PV_VCPU"
-
-    @classmethod
-    def parse(cls: type[_Vcpu], body: bytes | memoryview) -> _Vcpu:
-        """Raises TruncatedError below 8 bytes; the state is not looked at."""
-        _need(body, 8, cls.RECORD)
-        vcpu, reserved = struct.unpack_from("<II", body)
-        return cls(vcpu, body[8:], reserved)
-
-    def serialise(self) -> bytes:
-        """The body. Raises FieldError for a number of more than 32 bits."""
-        head = streams.pack(self.RECORD, "<II", self.vcpu, self.reserved, names="vcpu reserved")
-        return head + self.state
+    def state_as(self, kind: Any) -> Any:
+        """The state as a ctypes structure: a copy. Raises TruncatedError for one that is too
+        short."""
+        self.TYPE.need(self.state, sizeof(kind))
+        return kind.from_buffer_copy(self.state)
 
 
 @dataclass
-class PvVcpuBasic(PvVcpu):
+class PvVcpuBasic(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_BASIC):
     """X86_PV_VCPU_BASIC: registers and tables."""
-
-    RECORD: ClassVar[str] = "X86_PV_VCPU_BASIC"
 
     def context(self, guest_width: int) -> Any:
         """The state as `abi.pv.VCPU_CONTEXTS` has it, for a guest with words of 4 or 8
@@ -193,201 +118,104 @@ class PvVcpuBasic(PvVcpu):
         short, UnsupportedError for another width."""
         from hvmctx.abi import pv
 
-        kind = _of_width(pv.VCPU_CONTEXTS, guest_width, self.RECORD)
-        return _as_struct(kind, self.state, self.RECORD)
+        return self.state_as(_of_width(pv.VCPU_CONTEXTS, guest_width, self.TYPE.name))
 
 
 @dataclass
-class PvVcpuExtended(PvVcpu):
+class PvVcpuExtended(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_EXTENDED):
     """X86_PV_VCPU_EXTENDED: callbacks of 32-bit system calls, machine check banks."""
-
-    RECORD: ClassVar[str] = "X86_PV_VCPU_EXTENDED"
 
     def context(self) -> Any:
         """The state as `abi.pv.xen_domctl_ext_vcpucontext`: a copy. Raises TruncatedError."""
         from hvmctx.abi.pv import xen_domctl_ext_vcpucontext
 
-        return _as_struct(xen_domctl_ext_vcpucontext, self.state, self.RECORD)
+        return self.state_as(xen_domctl_ext_vcpucontext)
 
 
 @dataclass
-class PvVcpuXsave(PvVcpu):
+class PvVcpuXsave(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_XSAVE):
     """X86_PV_VCPU_XSAVE: u64 xcr0, u64 xcr0_accum, and an xsave image, uncompressed (none,
     or 576 bytes and more)."""
-
-    RECORD: ClassVar[str] = "X86_PV_VCPU_XSAVE"
 
     @property
     def xcr0(self) -> int:
         """Raises TruncatedError, as the other two."""
-        return self._parts()[0]
+        mask: int = self.state_as(vcpu_xsave).xcr0
+        return mask
 
     @property
     def xcr0_accum(self) -> int:
-        return self._parts()[1]
+        mask: int = self.state_as(vcpu_xsave).xcr0_accum
+        return mask
 
     @property
     def area(self) -> bytes | memoryview:
-        return self._parts()[2]
-
-    def _parts(self) -> tuple[int, int, bytes | memoryview]:
-        _need(self.state, 16, self.RECORD)
-        return *struct.unpack_from("<QQ", self.state), self.state[16:]
+        self.TYPE.need(self.state, sizeof(vcpu_xsave))
+        return self.state[sizeof(vcpu_xsave) :]
 
 
 @dataclass
-class PvVcpuMsrs:
-    """X86_PV_VCPU_MSRS: (index, reserved, value) triples."""
+class PvVcpuMsrs(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_MSRS):
+    """X86_PV_VCPU_MSRS: rows of `vcpu_msr`."""
 
-    vcpu: int
-    msrs: list[tuple[int, int, int]]
-    reserved: int = 0
-
-    @classmethod
-    def parse(cls, body: bytes | memoryview) -> PvVcpuMsrs:
-        _need(body, 8, "X86_PV_VCPU_MSRS")
-        _multiple(body, 16, "X86_PV_VCPU_MSRS", 8)
-        _few(body, 16, "X86_PV_VCPU_MSRS")
-        vcpu, reserved = struct.unpack_from("<II", body)
-        return cls(vcpu, list(struct.iter_unpack("<IIQ", body[8:])), reserved)
-
-    def serialise(self) -> bytes:
-        numbers = self.vcpu, self.reserved
-        head = streams.pack("X86_PV_VCPU_MSRS", "<II", *numbers, names="vcpu reserved")
-        return head + streams.pack_rows(
-            "X86_PV_VCPU_MSRS", "<IIQ", self.msrs, "msrs index reserved value"
-        )
+    vcpu: u32
+    msrs: Annotated[list[tuple[int, int, int]], Rows(vcpu_msr)]
+    reserved: u32 = 0
 
 
 @dataclass
-class SharedInfo:
+class SharedInfo(Body, layer=LIBXC, number=streams.LIBXC_SHARED_INFO):
     """SHARED_INFO: the guest's shared page as it was."""
 
-    page: bytes | memoryview = field(repr=False)
-
-    @classmethod
-    def parse(cls, body: bytes | memoryview) -> SharedInfo:
-        if len(body) != streams.PAGE_SIZE:
-            raise LengthError(
-                "not one page", layer=LAYER, offset=0, record="SHARED_INFO",
-                found=f"{len(body)} bytes", expected=str(streams.PAGE_SIZE),
-            )  # fmt: skip
-        return cls(body)
-
-    def serialise(self) -> bytes:
-        return bytes(self.page)
+    page: Annotated[bytes | memoryview, c_uint8 * streams.PAGE_SIZE] = field(repr=False)
 
     def head(self, guest_width: int) -> Any:
         """What Xen and the guest agree on, as `abi.pv.SHARED_INFOS` has it: a copy. Raises
         UnsupportedError for a width that is neither 4 nor 8."""
         from hvmctx.abi import pv
 
-        kind = _of_width(pv.SHARED_INFOS, guest_width, "SHARED_INFO")
-        return _as_struct(kind, self.page, "SHARED_INFO")
+        kind = _of_width(pv.SHARED_INFOS, guest_width, self.TYPE.name)
+        return kind.from_buffer_copy(self.page)
 
 
 @dataclass
-class TscInfo:
+class TscInfo(Body, layer=LIBXC, number=streams.LIBXC_X86_TSC_INFO):
     """X86_TSC_INFO: mode (0 default, 1 always emulate, 2 never emulate), frequency in
     kHz, elapsed time in ns, and how often the guest was restored."""
 
-    mode: int
-    khz: int
-    nsec: int
-    incarnation: int
-    reserved: int = 0
-
-    FORMAT: ClassVar[struct.Struct] = struct.Struct("<IIQII")
-
-    @classmethod
-    def parse(cls, body: bytes | memoryview) -> TscInfo:
-        if len(body) != cls.FORMAT.size:
-            raise LengthError(
-                "wrong length", layer=LAYER, offset=0, record="X86_TSC_INFO",
-                found=f"{len(body)} bytes", expected=str(cls.FORMAT.size),
-            )  # fmt: skip
-        return cls(*cls.FORMAT.unpack(body))
-
-    def serialise(self) -> bytes:
-        return streams.pack(
-            "X86_TSC_INFO", "<IIQII",
-            self.mode, self.khz, self.nsec, self.incarnation, self.reserved,
-            names="mode khz nsec incarnation reserved",
-        )  # fmt: skip
+    mode: u32
+    khz: u32
+    nsec: u64
+    incarnation: u32
+    reserved: u32 = 0
 
 
 @dataclass
-class HvmParams:
-    """HVM_PARAMS: (index, value) pairs, in stream order; names in `abi.streams`."""
+class HvmParams(Body, layer=LIBXC, number=streams.LIBXC_HVM_PARAMS):
+    """HVM_PARAMS: rows of `hvm_param`, in stream order."""
 
-    params: list[tuple[int, int]]
-    reserved: int = 0
-
-    @classmethod
-    def parse(cls, body: bytes | memoryview) -> HvmParams:
-        _need(body, 8, "HVM_PARAMS")
-        count, reserved = struct.unpack_from("<II", body)
-        if len(body) != 8 + 16 * count:
-            raise LengthError(
-                "length and count contradict", layer=LAYER, offset=0, record="HVM_PARAMS",
-                found=f"count {count} in {len(body)} bytes", expected=f"8 + 16 * {count}",
-            )  # fmt: skip
-        _few(body, 16, "HVM_PARAMS")
-        return cls(list(struct.iter_unpack("<QQ", body[8:])), reserved)
-
-    def serialise(self) -> bytes:
-        numbers = len(self.params), self.reserved
-        head = streams.pack("HVM_PARAMS", "<II", *numbers, names="count reserved")
-        return head + streams.pack_rows("HVM_PARAMS", "<QQ", self.params, "params index value")
+    params: Annotated[list[tuple[int, int]], Rows(hvm_param, count="count")]
+    reserved: u32 = 0
 
 
 @dataclass
-class DirtyPfnList:
+class DirtyPfnList(Body, layer=LIBXC, number=streams.LIBXC_CHECKPOINT_DIRTY_PFN_LIST):
     """CHECKPOINT_DIRTY_PFN_LIST, from a secondary back to its primary. 4.18 and later
     write eight more bytes before the pfns than the length counts (a leaked pointer), so
     such a list starts with a pfn 0 that is none, and lacks its last."""
 
-    pfns: array[int]
-
-    @classmethod
-    def parse(cls, body: bytes | memoryview) -> DirtyPfnList:
-        _multiple(body, 8, "CHECKPOINT_DIRTY_PFN_LIST")
-        return cls(words_of(body))
-
-    def serialise(self) -> bytes:
-        return bytes_of(self.pfns)
+    pfns: Annotated[WordArray, Words()]
 
 
 @dataclass
-class CpuidPolicy:
-    """X86_CPUID_POLICY (4.14+): (leaf, subleaf, eax, ebx, ecx, edx) rows. A subleaf of
-    all ones means that the leaf has none."""
+class CpuidPolicy(Body, layer=LIBXC, number=streams.LIBXC_X86_CPUID_POLICY):
+    """X86_CPUID_POLICY (4.14+): rows of `cpuid_leaf`."""
 
-    leaves: list[tuple[int, int, int, int, int, int]]
-
-    @classmethod
-    def parse(cls, body: bytes | memoryview) -> CpuidPolicy:
-        _multiple(body, 24, "X86_CPUID_POLICY")
-        _few(body, 24, "X86_CPUID_POLICY")
-        return cls(list(struct.iter_unpack("<6I", body)))
-
-    def serialise(self) -> bytes:
-        return streams.pack_rows(
-            "X86_CPUID_POLICY", "<IIIIII", self.leaves, "leaves leaf subleaf eax ebx ecx edx"
-        )
+    leaves: Annotated[list[tuple[int, int, int, int, int, int]], Rows(cpuid_leaf)]
 
 
 @dataclass
-class MsrPolicy:
-    """X86_MSR_POLICY (4.14+): (index, flags, value) rows."""
+class MsrPolicy(Body, layer=LIBXC, number=streams.LIBXC_X86_MSR_POLICY):
+    """X86_MSR_POLICY (4.14+): rows of `policy_msr`."""
 
-    msrs: list[tuple[int, int, int]]
-
-    @classmethod
-    def parse(cls, body: bytes | memoryview) -> MsrPolicy:
-        _multiple(body, 16, "X86_MSR_POLICY")
-        _few(body, 16, "X86_MSR_POLICY")
-        return cls(list(struct.iter_unpack("<IIQ", body)))
-
-    def serialise(self) -> bytes:
-        return streams.pack_rows("X86_MSR_POLICY", "<IIQ", self.msrs, "msrs index flags value")
+    msrs: Annotated[list[tuple[int, int, int]], Rows(policy_msr)]

@@ -37,7 +37,7 @@ def data_pages(types: bytes) -> int:
 
 def pages_start(count: int) -> int:
     """Where the pages start in the body of a PAGE_DATA record of that many words."""
-    return streams.PAGE_HEAD_SIZE + 8 * count
+    return streams.PAGE_DATA_HEAD.size + 8 * count
 
 
 def length_of(count: int, tops: bytes) -> int:

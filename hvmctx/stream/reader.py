@@ -3,31 +3,22 @@
 A `StreamReader` says how many bytes it needs next (`need`) and where they are (`offset`),
 takes exactly those, and answers with what they are. The body of a record it never sees:
 the caller reads or skips it, and hands the bytes at the new `offset`. One machine so
-serves files by offset, pipes, and buffers.
-
-An xl file holds a libxl stream, that a libxc stream, and behind the libxc END the libxl
-records go on. In a checkpointed libxl stream libxl records also stand between a libxc
-CHECKPOINT and the next libxc record; CHECKPOINT_END ends them (tools/libs/light, 4.6+).
+serves files by offset, pipes, and buffers. What may follow what is the table of `grammar`.
 """
 
 from __future__ import annotations
 
 from hvmctx.abi import streams
+from hvmctx.abi.streams import CONTEXT, LEGACY, LIBXC, LIBXL, XL, record_name
 from hvmctx.errors import FormatError, UnsupportedError
+from hvmctx.stream.grammar import FIRST, LEGACY_HEADER, STATES, State
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = [
+    "CONTEXT", "LEGACY", "LIBXC", "LIBXL", "XL", "Header", "StreamReader", "StreamRecord",
+    "record_name", "xl_item",
+]  # fmt: skip
 
-XL, LIBXL, LIBXC, CONTEXT, LEGACY = "xl", "libxl", "libxc", "context", "legacy"
-
-_RECORD_NAMES = {LIBXL: streams.LIBXL_RECORDS, LIBXC: streams.LIBXC_RECORDS}
 _PADDING = streams.RECORD_ALIGN - 1
-
-
-def record_name(layer: str, number: int) -> str:
-    """The name of a record type, or its number in hex."""
-    return _RECORD_NAMES[layer].get(number) or f"type {number:#x}"
 
 
 class Header:
@@ -78,7 +69,7 @@ class StreamRecord:
     @property
     def known(self) -> bool:
         """Whether the layer's specification has this type."""
-        return self.type in _RECORD_NAMES[self.layer]
+        return self.type in streams.RECORDS[self.layer]
 
     @property
     def optional(self) -> bool:
@@ -118,27 +109,33 @@ class StreamReader:
 
     def __init__(self, layer: str, offset: int = 0) -> None:
         self.offset = offset
-        self.need = 0
-        self.layer = layer
-        self.expecting = ""
-        self._wrapped = layer != LIBXC
-        self._in_libxc = False
-        self._parse: Callable[[bytes], Header | StreamRecord]
-        self._expect(_FIRST[layer])
+        self._enter(STATES[FIRST[layer]])
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self.need = state.need
+        if state.need:  # what was last needed stays told at the end
+            self.layer = state.layer
+            self.expecting = "record header" if state.other else str(state.rows[0].item)
 
     def feed(self, data: bytes) -> Header | StreamRecord:
         """Take the `need` bytes at `offset`. Raises FormatError (nothing is consumed then)
         for a header that cannot be one of this format."""
-        item = self._parse(data)
+        state = self.state
+        item: Header | StreamRecord
+        if state.other is None:
+            name, fields = getattr(self, _CHECKS[state.layer, self.expecting])(data)
+            item = Header(self.layer, self.expecting, self.offset, data, fields)
+            following = state.by_item[name].following
+        else:
+            number, length = streams.RECORD_HEADER.unpack(data)
+            row = state.record(number, length) or state.other
+            item = StreamRecord(row.layer, number, length, self.offset)
+            following = row.following
+        if following != state.name:
+            self._enter(STATES[following])
         self.offset = item.end
         return item
-
-    def _expect(self, state: str) -> None:
-        if state == "end":
-            self.need = 0
-            return
-        self.layer, self.expecting, self.need = _STATES[state]
-        self._parse = getattr(self, f"_{state}")
 
     def _wrong(
         self, problem: str, found: str, expected: str, kind: type[FormatError] = FormatError
@@ -148,12 +145,10 @@ class StreamReader:
             found=found, expected=expected,
         )  # fmt: skip
 
-    def _header(self, raw: bytes, fields: dict[str, int]) -> Header:
-        return Header(self.layer, self.expecting, self.offset, raw, fields)
-
-    def _xl_header(self, data: bytes) -> Header:
+    def _xl_header(self, data: bytes) -> tuple[str, dict[str, int]]:
+        """Which header of the grammar it is, and its fields; so the others."""
         size = len(streams.XL_MAGIC)
-        magic, fields = bytes(data[:size]), streams.XL_HEADER.parse(data[size:])
+        magic, fields = bytes(data[:size]), streams.XL_HEADER.decode(data[size:])
         if magic != streams.XL_MAGIC:
             raise self._wrong("wrong magic", repr(magic), repr(streams.XL_MAGIC))
         if fields["byteorder"] == _XL_SWAPPED:
@@ -167,14 +162,10 @@ class StreamReader:
                 "unknown mandatory flags", f"{fields['mandatory_flags']:#x}",
                 f"none but {known:#x}", UnsupportedError,
             )  # fmt: skip
-        header = self._header(data, fields)
-        self._expect(
-            "libxl_header" if fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2 else "end"
-        )
-        return header
+        return xl_item(fields["mandatory_flags"]), fields
 
-    def _libxl_header(self, data: bytes) -> Header:
-        fields = streams.LIBXL_HEADER.parse(data)
+    def _libxl_header(self, data: bytes) -> tuple[str, dict[str, int]]:
+        fields = streams.LIBXL_HEADER.decode(data)
         if fields["ident"] != streams.LIBXL_IDENT:
             raise self._wrong(
                 "wrong ident", f"{fields['ident']:#018x}", f"{streams.LIBXL_IDENT:#x}"
@@ -185,12 +176,10 @@ class StreamReader:
                 UnsupportedError,
             )  # fmt: skip
         self._refuse_big_endian(fields["options"], streams.LIBXL_OPTION_BIG_ENDIAN)
-        header = self._header(data, fields)
-        self._expect("libxl_record")
-        return header
+        return "header", fields
 
-    def _image_header(self, data: bytes) -> Header:
-        fields = streams.IMAGE_HEADER.parse(data)
+    def _image_header(self, data: bytes) -> tuple[str, dict[str, int]]:
+        fields = streams.IMAGE_HEADER.decode(data)
         if fields["marker"] != streams.LIBXC_MARKER:
             raise self._wrong(
                 "wrong marker", f"{fields['marker']:#018x}", f"{streams.LIBXC_MARKER:#x}"
@@ -203,9 +192,7 @@ class StreamReader:
                 " or ".join(map(str, streams.LIBXC_VERSIONS)), UnsupportedError,
             )  # fmt: skip
         self._refuse_big_endian(fields["options"], streams.LIBXC_OPTION_BIG_ENDIAN)
-        header = self._header(data, fields)
-        self._expect("domain_header")
-        return header
+        return "image header", fields
 
     def _refuse_big_endian(self, options: int, flag: int) -> None:
         if options & flag:
@@ -214,54 +201,19 @@ class StreamReader:
                 "a little-endian stream", UnsupportedError,
             )  # fmt: skip
 
-    def _domain_header(self, data: bytes) -> Header:
-        header = self._header(data, streams.DOMAIN_HEADER.parse(data))
-        self._in_libxc = True
-        self._expect("libxc_record")
-        return header
+    def _domain_header(self, data: bytes) -> tuple[str, dict[str, int]]:
+        return "domain header", streams.DOMAIN_HEADER.decode(data)
 
-    def _libxl_record(self, data: bytes) -> StreamRecord:
-        number, length = streams.RECORD_HEADER.unpack(data)
-        record = StreamRecord(LIBXL, number, length, self.offset)
-        if record.type == streams.LIBXL_END:
-            self._expect("end")
-        elif record.type == streams.LIBXL_LIBXC_CONTEXT:
-            self._expect("image_header")
-        elif record.type == streams.LIBXL_CHECKPOINT_END and self._in_libxc:
-            self._expect("next_checkpoint")
-        return record
 
-    def _next_checkpoint(self, data: bytes) -> StreamRecord:
-        """Between checkpoints a COLO primary says in libxl's words that a new one begins
-        (libxl_colo_save.c); all else is libxc's. That number is also X86_PV_VCPU_EXTENDED's,
-        whose body has a head of 8 bytes."""
-        if streams.RECORD_HEADER.unpack(data) == (streams.LIBXL_CHECKPOINT_STATE, 4):
-            return self._libxl_record(data)
-        return self._libxc_record(data)
-
-    def _libxc_record(self, data: bytes) -> StreamRecord:
-        number, length = streams.RECORD_HEADER.unpack(data)
-        record = StreamRecord(LIBXC, number, length, self.offset)
-        if record.type == streams.LIBXC_END:
-            self._in_libxc = False
-            self._expect("libxl_record" if self._wrapped else "end")
-        elif record.type == streams.LIBXC_CHECKPOINT and self._wrapped:
-            self._expect("libxl_record")
-        else:
-            self._expect("libxc_record")
-        return record
+def xl_item(mandatory_flags: int) -> str:
+    """Which of the two xl headers of the grammar one with these flags is."""
+    return "header" if mandatory_flags & streams.XL_FLAG_STREAM_V2 else LEGACY_HEADER
 
 
 _XL_SWAPPED = int.from_bytes(streams.XL_BYTEORDER.to_bytes(4, "little"), "big")
-_FIRST = {XL: "xl_header", LIBXL: "libxl_header", LIBXC: "image_header"}
-
-_STATES = {
-    "xl_header": (XL, "header", len(streams.XL_MAGIC) + streams.XL_HEADER.size),
-    "libxl_header": (LIBXL, "header", streams.LIBXL_HEADER.size),
-    "image_header": (LIBXC, "image header", streams.IMAGE_HEADER.size),
-    "domain_header": (LIBXC, "domain header", streams.DOMAIN_HEADER.size),
-    "libxl_record": (LIBXL, "record header", streams.RECORD_HEADER.size),
-    "libxc_record": (LIBXC, "record header", streams.RECORD_HEADER.size),
-    "next_checkpoint": (LIBXC, "record header", streams.RECORD_HEADER.size),
+_CHECKS = {
+    (XL, "header"): "_xl_header",
+    (LIBXL, "header"): "_libxl_header",
+    (LIBXC, "image header"): "_image_header",
+    (LIBXC, "domain header"): "_domain_header",
 }
-"""State -> layer, what it expects in words, bytes of it."""

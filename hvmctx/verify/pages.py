@@ -145,7 +145,9 @@ def _holds(image: Image, record: IndexedRecord) -> bool:
     """Whether the record is as long as its words say."""
     if record.count < 1 or record.words_size != 8 * record.count:
         return False
-    if record.words_size > LARGEST_KEPT - streams.PAGE_HEAD_SIZE:  # which the tables have told of
+    if (
+        record.words_size > LARGEST_KEPT - streams.PAGE_DATA_HEAD.size
+    ):  # which the tables have told of
         return False
     return record.length == length_of(record.count, image.words(record)[7::8])
 

@@ -13,7 +13,7 @@ from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
 from hvmctx.image.index import LARGEST_KEPT, Note
 from hvmctx.restore.rules import WHOLE, Rule, Seen
-from hvmctx.stream.libxc import MOST_ROWS
+from hvmctx.stream.body import MOST_ROWS
 from hvmctx.stream.qemu import MAGIC
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
 from hvmctx.verify.checks import CheckTable, field_not_in

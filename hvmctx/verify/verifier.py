@@ -45,7 +45,7 @@ def _has(at: int, size: int = 4) -> Predicate:
 
 def _words_missing(seen: Seen) -> Answer:
     """Where there are any: fewer bytes are `page-data-short` here."""
-    return seen.length > streams.PAGE_HEAD_SIZE and words_missing(seen)
+    return seen.length > streams.PAGE_DATA_HEAD.size and words_missing(seen)
 
 
 def _reserved_bits(seen: Seen) -> Answer:

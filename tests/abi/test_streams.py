@@ -24,28 +24,36 @@ def test_sizes(name: str) -> None:
 @given(st.sampled_from(list(HEADERS)), st.binary(min_size=24, max_size=24))
 def test_headers_round_trip(name: str, data: bytes) -> None:
     layout, size = HEADERS[name]
-    assert layout.serialise(layout.parse(data[:size])) == data[:size]
+    assert layout.encode(layout.decode(data[:size])) == data[:size]
 
 
 def test_what_does_not_fit_is_named() -> None:
     fields = dict.fromkeys(streams.DOMAIN_HEADER.names, 0)
     with pytest.raises(FieldError, match="this: xen_minor is a 32-bit field: 0x100000000 does not"):
-        streams.DOMAIN_HEADER.serialise({**fields, "xen_minor": 1 << 32})
+        streams.DOMAIN_HEADER.encode({**fields, "xen_minor": 1 << 32})
     with pytest.raises(FieldError, match="this: reserved is missing"):
-        streams.DOMAIN_HEADER.serialise({k: 0 for k in fields if k != "reserved"})
-    with pytest.raises(FieldError, match="X: b is a 16-bit field: -0x1 does not fit"):
-        streams.pack("X", "<IH", 0, -1, names="a b")
-    with pytest.raises(FieldError, match=r"X: value 0 is .*: 0x7f{21}\.\.\. does not"):
-        streams.pack("X", "<B", (1 << 9999) - 1)
+        streams.DOMAIN_HEADER.encode({k: 0 for k in fields if k != "reserved"})
+    head = streams.Flat(streams.page_data_head)
+    with pytest.raises(FieldError, match="X: reserved is a 32-bit field: -0x1 does not fit"):
+        head.encode({"count": 0, "reserved": -1}, "X: ")
+    with pytest.raises(FieldError, match=r"count is .*: 0x7f+\.\.\. does not"):
+        head.encode_values(((1 << 9999) - 1, 0))
+    with pytest.raises(FieldError, match="X: found 1 values, expected 2"):
+        head.encode_values((1,), "X: ")
 
 
-def test_rows() -> None:
-    rows = [(1, 2), (3, 4)]
-    assert streams.pack_rows("X", "<BB", rows, "rows a b") == b"\1\2\3\4"
-    with pytest.raises(FieldError, match=r"X: rows\[1\]: b is a 8-bit field: 0x100 does not fit"):
-        streams.pack_rows("X", "<BB", [(1, 2), (3, 256)], "rows a b")
-    with pytest.raises(FieldError, match=r"X: rows\[0\]: found 1 values, expected 2"):
-        streams.pack_rows("X", "<BB", [(1,)], "rows a b")
+def test_headers_are_big_endian_where_the_streams_are() -> None:
+    assert streams.LIBXL_HEADER.decode(bytes(15) + b"\1")["options"] == 1
+    assert streams.DOMAIN_HEADER.decode(b"\1" + bytes(15))["type"] == 1
+    for layout in streams.HEADERS.values():
+        assert layout.names == tuple(name for name, *_ in layout.structure._fields_)
+
+
+def test_parameters_by_name_and_by_number() -> None:
+    for index in range(64):
+        assert streams.param_index(streams.param_name(index)) == index
+    assert streams.param_index("store_pfn") == streams.HVM_PARAM_STORE_PFN
+    assert streams.param_index("STORE") is streams.param_index("0x1") is None
 
 
 def test_magics() -> None:

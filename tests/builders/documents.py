@@ -1,13 +1,23 @@
-"""The blocks and lines of the repository's documents that are run by the suite."""
+"""The blocks and lines of the repository's documents that are run by the suite, and the files that
+they speak of."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.builders.samples import ROOT
+from hvmctx.cli import main
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import to_record
+from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
+from tests.builders.streams import hvm, record
+from tests.builders.vmport import busy_state
 
 DOCUMENTS = sorted(
     [
@@ -17,15 +27,19 @@ DOCUMENTS = sorted(
         ROOT / "fuzz" / "README.md",
     ]
 )
+PROGRAMS = ("hvmctx ", "python ", "python3 ", ".venv/bin/python ", "make ", "pip ")
 
 
 class Block(NamedTuple):
-    """A fenced or indented block of code: `language` is empty without a fence."""
+    """A fenced or indented block of code: `language` is empty without a fence. `section` is the
+    heading that it stands under, `said` the paragraph before it."""
 
     document: Path
     line: int
     language: str
     code: str
+    section: str
+    said: str
 
     @property
     def place(self) -> str:
@@ -34,12 +48,19 @@ class Block(NamedTuple):
 
 def blocks(document: Path) -> Iterator[Block]:
     """Those of a document, in order; `line` counts from 1 and is that of the first line of code."""
-    fence, start, code, before = None, 0, list[str](), ""
+    section, paragraphs, code = "", [""], list[str]()
+    fence, start, before = None, 0, ""
+
+    def block(language: str) -> Block:
+        made = Block(document, start, language, "\n".join(code) + "\n", section, paragraphs[-1])
+        code.clear()
+        return made
+
     for number, line in enumerate([*document.read_text().splitlines(), ""], 1):
         if fence is not None:
-            if line.strip() == "```":
-                yield Block(document, start, fence, "\n".join(code) + "\n")
-                fence, code = None, []
+            if line == "```":
+                yield block(fence)
+                fence = None
             else:
                 code.append(line)
         elif opened := re.fullmatch(r"```(\w*)", line):
@@ -47,14 +68,20 @@ def blocks(document: Path) -> Iterator[Block]:
         elif line.startswith("    ") and (code or not before):
             start = start if code else number
             code.append(line[4:])
-        elif code:
-            yield Block(document, start, "", "\n".join(code) + "\n")
-            code = []
+        else:
+            if code:
+                yield block("")
+            if line.startswith("#"):
+                section = line.lstrip("# ")
+            elif line:
+                paragraphs += [] if before else [""]
+                paragraphs[-1] += f" {line}"
         before = line
 
 
 def command_lines(block: Block) -> Iterator[Block]:
-    """The lines of a shell block, each a block, continued ones joined; none for other languages."""
+    """The lines of a shell block that start one of the programs, each a block, continued ones
+    joined."""
     if block.language not in ("", "sh", "console"):
         return
     number, whole = block.line, ""
@@ -63,10 +90,75 @@ def command_lines(block: Block) -> Iterator[Block]:
             number = block.line + offset
         whole += line.removesuffix("\\")
         if not line.endswith("\\"):
-            yield block._replace(line=number, code=whole.strip())
+            if whole.startswith(PROGRAMS):
+                yield block._replace(line=number, code=whole.strip())
             whole = ""
 
 
+def _is_recipe(block: Block) -> bool:
+    """Whether `tests/test_contributing.py` tries it."""
+    return block.document.name == "CONTRIBUTING.md" and block.section.startswith("Add ")
+
+
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
-LINES = [line for block in BLOCKS for line in command_lines(block)]
+RECIPES = [block for block in BLOCKS if _is_recipe(block)]
+PYTHON = [block for block in BLOCKS if block.language == "python" and not _is_recipe(block)]
+LINES = [line for block in BLOCKS if not _is_recipe(block) for line in command_lines(block)]
+
+
+Maker = Callable[[Path], object]
+
+
+def _of(sample: Path) -> Maker:
+    return lambda path: shutil.copy(sample, path)
+
+
+def _with(data: bytes) -> Maker:
+    return lambda path: path.write_bytes(data)
+
+
+def _core(path: Path) -> None:
+    _of(DATA / "qemu" / "core-head.bin")(path)
+    os.truncate(path, 0x648 + 0x4040000)  # its memory is a hole
+
+
+FILES: dict[str, Maker] = {
+    "guest.save": _of(EXAMPLE),
+    "hvm1.save": _of(EXAMPLE),
+    "new.save": _of(EXAMPLE),
+    "guest.xc": _of(DATA / "streams" / "13-one-page.xc"),
+    "old.save": _of(DATA / "streams" / "legacy_hvm_w64_xl.in.bin"),
+    "context.bin": _with(context_bytes()),
+    "example.bin": _with(
+        HvmContext(
+            [
+                *HvmContext.from_bytes(context_bytes()).entries[:-1],
+                Record(22, 0, bytes(range(16))),
+                Record(0, 0),
+            ]
+        ).to_bytes()
+    ),
+    "example.xc": _with(hvm(record(0x13, bytes(range(8))))),
+    "vmport.bin": _with(HvmContext([to_record(busy_state()), Record(0, 0)]).to_bytes()),
+    "ram.raw": _with(b"m" * 4096 * 5),
+    "qemu.state": _of(DATA / "qemu" / "pc-stopped.xendev"),
+    "qemu.core": _core,
+    "config.json": _with(b'{"c_info": {"name": "guest"}}'),
+    "crash-1234": _with(context_bytes()),
+}
+"""What a document's lines may name, if it is not made by the line itself; JSON files are made by
+to-json."""
+JSON = {"guest.json": "guest.save", "edited.json": "context.bin"}
+
+
+def make_files(words: list[str], folder: Path) -> None:
+    """What a line names, and the folders of what it writes."""
+    outputs = {after for word, after in pairwise(words) if word in ("-o", "--html")}
+    for word in {*words} - outputs:
+        if word in FILES:
+            FILES[word](folder / word)
+        elif word in JSON:
+            FILES[JSON[word]](folder / "source")
+            assert main(["to-json", str(folder / "source"), "-o", str(folder / word)]) == 0
+    for word in outputs:
+        (folder / word).parent.mkdir(exist_ok=True)

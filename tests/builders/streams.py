@@ -25,24 +25,24 @@ def libxc_head(
     marker: int = streams.LIBXC_MARKER,
     page_shift: int = 12,
 ) -> bytes:
-    image = streams.IMAGE_HEADER.serialise(
+    image = streams.IMAGE_HEADER.encode(
         dict(marker=marker, id=streams.LIBXC_ID, version=version, options=options,
              reserved1=0, reserved2=0)
     )  # fmt: skip
-    return image + streams.DOMAIN_HEADER.serialise(
+    return image + streams.DOMAIN_HEADER.encode(
         dict(type=guest, page_shift=page_shift, reserved=0, xen_major=4, xen_minor=17)
     )
 
 
 def libxl_head(version: int = 2, options: int = 0, ident: int = streams.LIBXL_IDENT) -> bytes:
-    return streams.LIBXL_HEADER.serialise(dict(ident=ident, version=version, options=options))
+    return streams.LIBXL_HEADER.encode(dict(ident=ident, version=version, options=options))
 
 
 def xl_head(data: bytes = b"", flags: int = 3, byteorder: int = streams.XL_BYTEORDER) -> bytes:
     fields = dict(
         byteorder=byteorder, mandatory_flags=flags, optional_flags=0, optional_data_len=len(data)
     )
-    return streams.XL_MAGIC + streams.XL_HEADER.serialise(fields) + data
+    return streams.XL_MAGIC + streams.XL_HEADER.encode(fields) + data
 
 
 def word(pfn: int, page_type: int = 0) -> int:

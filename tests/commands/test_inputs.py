@@ -73,7 +73,7 @@ def test_digits_are_a_domid() -> None:
 def test_the_target_of_an_input() -> None:
     assert target_of(given()) == (str(EXAMPLE), None)
     assert target_of(given(layer="xl")) == (str(EXAMPLE), "xl")
-    with pytest.raises(UsageError, match="--layer does not go with DOMID"):
+    with pytest.raises(UsageError, match="--layer does not go with a DOMID"):
         target_of(given(input="7", layer="xl"))
     with open_input(given()) as image:
         assert image.format == "xl"
@@ -118,8 +118,8 @@ def test_files_are_read_whole_or_refused(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"vcpus": 0}, "--vcpus 0 is not a number of vcpus"),
-        ({"vcpus": 0x10001}, "--vcpus 65537 is not"),
+        ({"vcpus": 0}, "--vcpus 0: expected 1 to 65536"),
+        ({"vcpus": 0x10001}, "--vcpus 65537: expected 1 to"),
         ({"input": None}, "verify: no INPUT"),
         ({"explain": "nope"}, "no rule is called 'nope'"),
     ],

@@ -36,7 +36,7 @@ def test_loading_takes_inputs_only(tmp_path: Path) -> None:
     corpus = Corpus(str(tmp_path))
     kept = corpus.add(b"input")
     corpus.add_finding(b"bad", "why")
-    corpus.tell(0, {"executions": 1})
+    corpus.report(0, {"executions": 1})
     (tmp_path / "theirs").mkdir()
     gone = corpus.add(b"gone")
     names = []
@@ -55,12 +55,12 @@ def test_reports_of_any_text(tmp_path: Path) -> None:
 
 def test_what_jobs_tell(tmp_path: Path) -> None:
     corpus = Corpus(str(tmp_path))
-    assert list(corpus.told(3)) == []
-    corpus.tell(0, {"executions": 1})
-    corpus.tell(2, {"executions": 2})
-    corpus.tell(0, {"executions": 3})
-    assert list(corpus.told(3)) == [{"executions": 3}, {"executions": 2}]
-    assert list(corpus.told(2)) == [{"executions": 3}]
+    assert list(corpus.reports(3)) == []
+    corpus.report(0, {"executions": 1})
+    corpus.report(2, {"executions": 2})
+    corpus.report(0, {"executions": 3})
+    assert list(corpus.reports(3)) == [{"executions": 3}, {"executions": 2}]
+    assert list(corpus.reports(2)) == [{"executions": 3}]
     (tmp_path / "job-1.json").write_text("{cut off")
-    assert len(list(corpus.told(3))) == 2
+    assert len(list(corpus.reports(3))) == 2
     assert corpus.names() == set()

@@ -120,14 +120,13 @@ def test_a_handler_that_fails_is_a_format_error(plain_registry: None) -> None:
 
 
 @pytest.mark.parametrize("key", [key for key in ALL if handlers.model_of(*key) is not None])
-def test_every_model_serialises_what_it_parses(key: tuple[str, int]) -> None:
-    model = handlers.model_of(*key)
+def test_every_model_gives_back_what_it_reads(key: tuple[str, int]) -> None:
     for size in (4096, 24, 8):  # a page, a TSC, a count of nothing
         body = bytes(size)
         with suppress(LengthError):
-            parsed = model.parse(body)
+            parsed = handlers.parse(StreamRecord(*key, size, 0), body)
             break
-    assert (parsed.to_bytes() if model is HvmContext else parsed.serialise()) == body
+    assert parsed.to_bytes() == body
 
 
 def test_a_registered_handler_has_no_say_in_what_hvmctx_reads_itself(plain_registry: None) -> None:

@@ -30,7 +30,7 @@ bodies = st.sampled_from([k for k in record_types() if k.size]).flatmap(
 
 
 def there_and_back(data: bytes) -> bytes:
-    plain = context_to_plain(HvmContext.parse(data))
+    plain = context_to_plain(HvmContext.from_bytes(data, damaged=True))
     assert context_from_plain(json.loads(json.dumps(widened(plain)))).to_bytes() == data
     return context_from_plain(json.loads(json.dumps(plain))).to_bytes()
 
@@ -63,7 +63,7 @@ def test_cpu_records_of_all_releases(length: int) -> None:
 
 
 def test_form() -> None:
-    plain = context_to_plain(HvmContext.parse(context_bytes()))
+    plain = context_to_plain(HvmContext.from_bytes(context_bytes()))
     first, cpu = plain["records"][:2]
     assert first == {
         "name": "HEADER", "typecode": 1, "instance": 0, "length": 24, "offset": 0,
@@ -108,7 +108,7 @@ def test_typecode_or_name() -> None:
 
 def test_what_may_be_left_out() -> None:
     """What is only told, what is null, reserved fields, and those beyond a given length."""
-    (whole,) = (r for r in HvmContext.parse(context_bytes()).entries if r.name == "CPU")
+    (whole,) = (r for r in HvmContext.from_bytes(context_bytes()).entries if r.name == "CPU")
     plain = record_to_plain(whole)
     for key in ("name", "length", "offset"):
         assert record_from_plain({**plain, key: None}).to_bytes() == whole.to_bytes()
@@ -156,7 +156,7 @@ def test_what_may_be_left_out() -> None:
     ],
 )
 def test_a_spoilt_record_says_where(change: Callable[[Any], None], reason: str) -> None:
-    plain = context_to_plain(HvmContext.parse(context_bytes()))
+    plain = context_to_plain(HvmContext.from_bytes(context_bytes()))
     change(plain["records"][1])
     with pytest.raises(
         FieldError, match=rf"^records\[1\] (CPU|type 2)(/[^:]*)?: .*{reason}"
@@ -211,7 +211,7 @@ def test_what_is_no_record(plain: Any, reason: str) -> None:
 
 
 def test_signed_fields() -> None:
-    (rtc,) = (r for r in HvmContext.parse(context_bytes()).entries if r.name == "RTC")
+    (rtc,) = (r for r in HvmContext.from_bytes(context_bytes()).entries if r.name == "RTC")
     plain = record_to_plain(rtc)
     plain["fields"]["rtc_offset"] = "-0x1"
     assert record_from_plain(plain).struct.rtc_offset == -1

@@ -36,7 +36,7 @@ def test_any_context(data: bytes) -> None:
 
 
 def test_models() -> None:
-    model = ContextModel.of(HvmContext.parse(context_bytes()))
+    model = ContextModel.of(HvmContext.from_bytes(context_bytes()))
     assert model.records[1].name == "CPU" and model.records[1].fields is not None
     model.records[1].fields["rip"] = 0x1234
     assert model.to_context().vcpus[0].cpu.rip == 0x1234
@@ -124,7 +124,7 @@ def test_values_of_another_type_or_place(path: str, value: Any, reason: str) -> 
 
 def test_what_may_be_left_out() -> None:
     data = Document.from_text(json.dumps(small())).to_bytes()
-    assert data == HvmContext.parse(data).to_bytes() and len(data) == 16 + 9
+    assert data == HvmContext.from_bytes(data).to_bytes() and len(data) == 16 + 9
     plain = small()
     plain.pop("hvmctx")
     del plain["context"]["records"][0]["instance"]

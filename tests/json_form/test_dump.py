@@ -20,7 +20,7 @@ SCHEMA = schema.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 LINE = jsonschema.Draft202012Validator({"$ref": "#/$defs/line", "$defs": SCHEMA["$defs"]})
 
-CONTEXT = HvmContext.parse(context_bytes())
+CONTEXT = HvmContext.from_bytes(context_bytes())
 
 
 def test_json() -> None:
@@ -69,7 +69,7 @@ def only_pic(record: Record) -> bool:
 def test_ndjson_ends_with_what_is_no_record(
     data: bytes, wanted: Callable[[Record], bool] | None, ending: dict[str, str | None] | None
 ) -> None:
-    context = HvmContext.parse(data)
+    context = HvmContext.from_bytes(data, damaged=True)
     lines = [json.loads(line) for line in as_ndjson(context, wanted)]
     for line in lines:
         LINE.validate(line)

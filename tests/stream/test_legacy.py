@@ -26,9 +26,9 @@ def kinds(make: Callable[[random.Random, int], bytes], width: int, *, pv: bool) 
 
 @pytest.mark.parametrize("width", [4, 8])
 def test_kinds_of_items(width: int) -> None:
-    of_hvm = {"Batch", "Tsc", "Param", "Toolstack", "HvmTail", "DeviceModel"}
+    of_hvm = {"Batch", "TscInfo", "Param", "Toolstack", "HvmTail", "DeviceModel"}
     assert kinds(legacy_hvm, width, pv=False) == of_hvm
-    of_pv = {"ExtendedInfo", "Frames", "Batch", "Tsc", "VcpuState", "SharedPage"}
+    of_pv = {"ExtendedInfo", "Frames", "Batch", "TscInfo", "VcpuState", "SharedPage"}
     assert kinds(legacy_pv, width, pv=True) == of_pv
 
 

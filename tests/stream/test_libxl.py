@@ -16,11 +16,11 @@ KINDS: list[Any] = [libxl.EmulatorContext, libxl.EmulatorXenstoreData, libxl.Che
 @given(st.sampled_from(KINDS), st.binary(max_size=60))
 def test_any_body_round_trips_or_is_refused(kind: Any, body: bytes) -> None:
     try:
-        payload = kind.parse(body)
+        payload = kind.from_bytes(body)
     except FormatError as error:
         assert error.layer == "libxl" and 0 <= error.offset <= len(body)
         return
-    assert payload.serialise() == body
+    assert payload.to_bytes() == body
 
 
 @given(
@@ -30,11 +30,11 @@ def test_any_body_round_trips_or_is_refused(kind: Any, body: bytes) -> None:
 )
 def test_xenstore_pairs_round_trip(pairs: list[tuple[bytes, bytes]]) -> None:
     data = libxl.EmulatorXenstoreData(2, 0, pairs)
-    assert libxl.EmulatorXenstoreData.parse(data.serialise()) == data
+    assert libxl.EmulatorXenstoreData.from_bytes(data.to_bytes()) == data
 
 
 def test_emulator() -> None:
-    context = libxl.EmulatorContext.parse(struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3\0")
+    context = libxl.EmulatorContext.from_bytes(struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3\0")
     assert (context.emulator, context.index) == ("qemu-upstream", 0)
     state = context.device_model()
     assert state is not None and state.version == 3
@@ -47,21 +47,21 @@ def test_emulator() -> None:
 )
 def test_xenstore_data_that_cannot_be(text: bytes, reason: str) -> None:
     with pytest.raises(FormatError, match=reason):
-        libxl.EmulatorXenstoreData.parse(bytes(8) + text)
+        libxl.EmulatorXenstoreData.from_bytes(bytes(8) + text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_short(kind: Any) -> None:
     with pytest.raises(TruncatedError, match="too short"):
-        kind.parse(b"abc")
+        kind.from_bytes(b"abc")
 
 
 def test_checkpoint_state() -> None:
-    assert libxl.CheckpointState.parse(bytes(8)).state == "NEW"
+    assert libxl.CheckpointState.from_bytes(bytes(8)).state == "NEW"
     assert libxl.CheckpointState(9).state == "state 9"
 
 
 def test_more_keys_than_any_guest_has() -> None:
     with pytest.raises(FormatError, match="more keys than any guest has"):
-        libxl.EmulatorXenstoreData.parse(bytes(8) + b"k\0v\0" * 65537)
-    assert len(libxl.EmulatorXenstoreData.parse(bytes(8) + b"k\0v\0" * 65536).pairs) == 65536
+        libxl.EmulatorXenstoreData.from_bytes(bytes(8) + b"k\0v\0" * 65537)
+    assert len(libxl.EmulatorXenstoreData.from_bytes(bytes(8) + b"k\0v\0" * 65536).pairs) == 65536
