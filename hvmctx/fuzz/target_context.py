@@ -32,7 +32,7 @@ LEAVES = [
     (0x80000001, _NONE, 0, 0, 0x1F3, 0x2FD3FBFF),
     (0x80000008, _NONE, 0x3028, 0, 0, 0),
 ]
-"""A policy of an AMD guest without PCID, VMX, PKU and such, of 40 address bits."""
+"""The CPU policy of an AMD guest of 40 address bits, without PCID, VMX or PKU."""
 _AMD_GUEST = Guest(vcpus=2, leaves=LEAVES)
 _ANY_GUEST = Guest(vcpus=2)
 LOADS: dict[str, tuple[Release, Guest, Machine]] = {
@@ -45,7 +45,7 @@ LOADS: dict[str, tuple[Release, Guest, Machine]] = {
     "newest-no-apic": (Release("newest"), Guest(vcpus=2, devices=()), Machine()),
     "4.5-vmport": (Release("4.5"), Guest(), Machine(vmport=PROFILES["XEN_4_5_V6"])),
 }
-"""Releases, policies and devices that between them can reach every rule of a load."""
+"""Releases, policies and devices with which, together, every rule of a load can be reached."""
 
 
 def _as_ctypes_reads(record: Record) -> bool:
@@ -60,8 +60,8 @@ def _as_ctypes_reads(record: Record) -> bool:
 
 
 def _run(data: bytes) -> set[str]:
-    """Bit-exact round trip, fields as ctypes reads them, text in every style, the same verdict
-    whatever holds the bytes, findings within the input."""
+    """The round trip is exact, fields are what ctypes reads, every dialect prints, the verdict
+    is the same for any kind of buffer, findings are within the input."""
     context = HvmContext.from_bytes(data, damaged=True)
     assert context.to_bytes() == data
     assert (context.damage is None) == context.has_end
