@@ -64,7 +64,7 @@ class Guest:
         emulated device but its LAPICs. All of it is read once, here.
 
         Raises FormatError for a policy, parameters or a configuration that are none."""
-        policy = image.cpuid_policy
+        leaves = image.policy.leaves
         config = image.config
         built = config.get("b_info", {}) if isinstance(config, dict) else {}
         created = config.get("c_info", {}) if isinstance(config, dict) else {}
@@ -73,7 +73,7 @@ class Guest:
         return cls(
             vcpus=vcpus or (configured if isinstance(configured, int) else None) or MOST_VCPUS,
             devices=PVH_DEVICES if pvh else DEVICES,
-            leaves=policy.leaves if policy else (),
+            leaves=leaves,
             nested=bool(image.params.get(streams.HVM_PARAM_NESTEDHVM)),
         )
 

@@ -122,7 +122,7 @@ def test_a_pv_guest_has_no_context() -> None:
 def test_the_guest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Policy, parameters and configuration, however many releases are asked."""
     reads = Counter[str]()
-    for name in ("cpuid_policy", "params", "config"):
+    for name in ("policy", "params", "config"):
         read = vars(Image)[name].fget
 
         def counted(image: Image, name: str = name, read: Any = read) -> Any:
@@ -133,4 +133,4 @@ def test_the_guest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [Release(name) for name in RELEASES if Release(name).since("4.14")]
     assert len(asked) >= 9
     assert verify(EXAMPLE, releases=asked) == []
-    assert reads == {"cpuid_policy": 1, "params": 1, "config": 1}
+    assert reads == {"policy": 1, "params": 1, "config": 1}
