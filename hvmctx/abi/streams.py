@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 XL, LIBXL, LIBXC, CONTEXT, LEGACY = "xl", "libxl", "libxc", "context", "legacy"
 """Layers, by the names that everybody uses."""
+LAYERS = (XL, LIBXL, LIBXC, CONTEXT, LEGACY)
+"""What an input may start with."""
 
 
 class Flat:
