@@ -21,11 +21,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.metadata import EntryPoint
-    from typing import Any
+    from typing import Any, TypeVar
 
-    from hvmctx.stream.body import BodyType
+    from hvmctx.stream.body import Body, BodyType
 
     Handler = Callable[[Any], Any]
+    AnyBody = TypeVar("AnyBody", bound=Body)
 
 ENTRY_POINT_GROUP = "hvmctx.handlers"
 
@@ -119,6 +120,12 @@ def parse(record: StreamRecord, body: bytes | memoryview) -> Any:
     """The body of `record`, of a type that has a model, as that: `to_bytes` gives it back,
     and no registered handler has a say. Errors as `decode`."""
     return _call(_reader(model_of(record.layer, record.type)), record, body)
+
+
+def parse_as(kind: type[AnyBody], record: StreamRecord, body: bytes | memoryview) -> AnyBody:
+    """The same for a type whose bodies are known to be of `kind`."""
+    parsed: AnyBody = _call(kind.from_bytes, record, body)
+    return parsed
 
 
 def _reader(model: Any) -> Handler:
