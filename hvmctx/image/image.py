@@ -23,7 +23,6 @@ from hvmctx.stream.reader import (
     CONTEXT,
     LEGACY,
     LIBXC,
-    LIBXL,
     XL,
 )
 
