@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from hvmctx.buffers import Buffer
 
+__all__ = ["MISSING", "CoreSource", "cpu_record", "cpu_states", "packed_attributes", "with_cpus"]
+
 _PAGE = streams.PAGE_SIZE
 _LONG_CODE = 1 << 21
 _AT_LEAST = QEMUCPUState.kernel_gs_base.offset

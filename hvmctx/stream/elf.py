@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from hvmctx.files.source import Source
 
+__all__ = [
+    "LAYER", "MAGIC", "Core", "Note", "Segment", "head_size", "serialise_head",
+    "serialise_notes",
+]  # fmt: skip
+
 LAYER = "elf"
 MAGIC = b"\x7fELF"
 _IDENT = MAGIC + b"\2\1\1" + bytes(9)

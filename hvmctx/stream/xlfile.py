@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+__all__ = ["config_text", "parse_config", "serialise_config"]
+
 _LENGTH = struct.Struct("<I")
 
 
