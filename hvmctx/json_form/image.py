@@ -103,7 +103,7 @@ def _config(data: bytes) -> str | None:
         config = text.decode("utf-8").removesuffix("\0")
     except (HvmctxError, UnicodeDecodeError):
         return None
-    return config if xlfile.serialise_config(config.encode()) == data else None
+    return config if xlfile.config_to_bytes(config.encode()) == data else None
 
 
 def _header_bytes(plain: Plain) -> bytes:
@@ -133,7 +133,7 @@ def _header_data(given: Plain) -> bytes:
         raise FieldError("data together with config")
     config = checked.as_text(given["config"], "config")
     try:
-        return xlfile.serialise_config(config.encode())
+        return xlfile.config_to_bytes(config.encode())
     except UnicodeEncodeError as error:
         raise FieldError(f"config: not text: {error.reason}") from None
 

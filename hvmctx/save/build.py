@@ -13,7 +13,7 @@ from hvmctx.files.sink import Sink
 from hvmctx.save.engine import Saved, save
 from hvmctx.save.guests import StillGuest
 from hvmctx.save.libxl import DeviceModelData, DeviceModelFile, LibxlSave, write
-from hvmctx.stream.xlfile import serialise_config
+from hvmctx.stream.xlfile import config_to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def build(
     def helper(sink: Sink, writer: StreamWriter) -> None:
         saved.append(save(source, sink, writer=writer, version=version))
 
-    data = serialise_config(config) if layer == "xl" else b""
+    data = config_to_bytes(config) if layer == "xl" else b""
     libxl = LibxlSave(xenstore=xenstore, emulator=emulator, layer=layer, optional_data=data)
     write(libxl, sink, helper)
     return saved[0]

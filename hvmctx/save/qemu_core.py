@@ -114,7 +114,7 @@ class CoreSource(StillGuest):
         with open_source(path) as source:
             if not source.seekable:
                 raise InputError(f"{path}: a core must be a plain file")
-            self.core = Core.parse(source)
+            self.core = Core.read(source)
         segments = sorted(self.core.segments, key=lambda segment: segment.address)
         for segment in segments:
             if segment.address % _PAGE or segment.size % _PAGE:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["config_text", "parse_config", "serialise_config"]
+__all__ = ["config_from_bytes", "config_text", "config_to_bytes"]
 
 _LENGTH = struct.Struct("<I")
 
@@ -42,7 +42,7 @@ def config_text(data: bytes | memoryview, offset: int = 0) -> bytes:
     return bytes(data[_LENGTH.size : _LENGTH.size + length])
 
 
-def parse_config(text: bytes, header: Header) -> Any:
+def config_from_bytes(text: bytes, header: Header) -> Any:
     """The configuration as the object that its JSON is, or as text where the header says
     that it is text. Raises FormatError for JSON that is none."""
     plain = text.rstrip(b"\0")
@@ -57,7 +57,7 @@ def parse_config(text: bytes, header: Header) -> Any:
         ) from None  # fmt: skip
 
 
-def serialise_config(text: bytes) -> bytes:
+def config_to_bytes(text: bytes) -> bytes:
     """The optional data for a configuration: its length and itself, a NUL added for xl
     when there is none."""
     if text and not text.endswith(b"\0"):
