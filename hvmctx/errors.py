@@ -23,8 +23,12 @@ class InputError(HvmctxError):
     """The input cannot be opened or read, or an output cannot be written."""
 
 
-class MissingRecordError(HvmctxError, AttributeError):
-    """The context or image has no such record. Also an AttributeError, so `hasattr` works."""
+class MissingRecordError(HvmctxError, AttributeError, KeyError):
+    """The context or image has no such record or vcpu. Also an AttributeError, so that
+    `hasattr` works, and a KeyError, as `context["CPU", 9]` may raise it."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # a KeyError's would be in quotes
 
 
 class FieldError(HvmctxError, ValueError):

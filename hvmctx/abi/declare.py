@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from ctypes import LittleEndianStructure, Union, sizeof
 
-from hvmctx.abi.fields import Layout
+from hvmctx.abi.fields import Field, Layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ctypes
     from collections.abc import Callable
     from typing import Any
+
+__all__ = [
+    "DOMAIN",
+    "MARKER",
+    "VCPU",
+    "VMPORT_TYPECODE",
+    "RecordType",
+    "SaveStructure",
+    "SaveUnion",
+    "declare",
+    "declared",
+]
 
 MARKER = "marker"
 """Instance is meaningless: HEADER opens a context, END closes it."""
@@ -24,8 +35,9 @@ VCPU = "vcpu"
 """Instance is the vcpu id."""
 
 
-class _FieldsOnly:
-    """Refuses names that are no fields: plain ctypes takes `cpu.rpi = 1` and forgets it."""
+class _Fields:
+    """Refuses names that are no fields (plain ctypes takes `cpu.rpi = 1` and forgets it),
+    and shows those that are in one line."""
 
     __slots__ = ()
 
@@ -34,12 +46,32 @@ class _FieldsOnly:
             raise AttributeError(f"{type(self).__name__} has no field {name!r}")
         super().__setattr__(name, value)
 
+    def __repr__(self) -> str:
+        text = type(self).__name__
+        for field in Layout.of(type(self)).fields:
+            if not field.alternate and not field.is_reserved:
+                if len(text) > _LONGEST_SHOWN:
+                    return f"<{text} ...>"
+                text += f" {field.name}={_brief(field, getattr(self, field.name))}"
+        return f"<{text}>"
 
-class SaveStructure(_FieldsOnly, LittleEndianStructure):
+
+_LONGEST_SHOWN = 100
+
+
+def _brief(field: Field, value: Any) -> str:
+    if field.is_bytes:
+        return bytes(value).hex() if field.size <= 16 else f"({field.size} bytes)"
+    if field.count is not None:
+        return f"({field.count})"
+    return f"{value:#x}" if field.code else repr(value)
+
+
+class SaveStructure(_Fields, LittleEndianStructure):
     """Base of all that a save record consists of. Little-endian."""
 
 
-class SaveUnion(_FieldsOnly, Union):
+class SaveUnion(_Fields, Union):
     """As `SaveStructure`."""
 
 
@@ -56,7 +88,7 @@ class RecordType:
         self,
         name: str,
         typecode: int,
-        struct: type[ctypes.Structure],
+        struct: type[SaveStructure],
         scope: str,
         rest: tuple[str, Any] | None = None,
     ) -> None:
@@ -66,7 +98,7 @@ class RecordType:
         self.scope = scope
         self.rest = rest
         self.size = sizeof(struct)
-        self._sized: dict[int, type[ctypes.Structure]] = {}
+        self._sized: dict[int, type[SaveStructure]] = {}
         self._decode: Callable[[Any], dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
@@ -82,7 +114,7 @@ class RecordType:
             self._decode = self.layout.plan.decode
         return self._decode(body)
 
-    def struct_for(self, length: int) -> type[ctypes.Structure]:
+    def struct_for(self, length: int) -> type[SaveStructure]:
         """The structure for a body of `length` bytes: with as many whole elements of
         `rest` as it has room for."""
         if self.rest is None:
@@ -114,7 +146,7 @@ declared: dict[int, RecordType] = {}
 def declare(
     name: str,
     typecode: int,
-    struct: type[ctypes.Structure],
+    struct: type[SaveStructure],
     scope: str,
     rest: tuple[str, Any] | None = None,
 ) -> RecordType:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from hvmctx.abi import x86  # noqa: F401 - declares Xen's own
-from hvmctx.abi.declare import VMPORT_TYPECODE, RecordType, declared
+from hvmctx.abi.declare import DOMAIN, VMPORT_TYPECODE, RecordType, declared
 from hvmctx.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = ["by_name", "by_typecode", "record_types", "typecode_of", "typecodes_of"]
 
 
 def _vmport() -> RecordType:
@@ -28,7 +30,8 @@ def by_typecode(typecode: int) -> RecordType | None:
 
 def typecodes_of(scope: str) -> frozenset[int]:
     """The typecodes of all records whose instance means the same."""
-    return frozenset(known.typecode for known in record_types() if known.scope == scope)
+    codes = frozenset(code for code, known in declared.items() if known.scope == scope)
+    return codes | {VMPORT_TYPECODE} if scope == DOMAIN else codes
 
 
 def by_name(name: str) -> RecordType:

@@ -160,9 +160,9 @@ def _set_context(
     from hvmctx.save.reset import reset_context
 
     if args.context:
-        context = HvmContext.parse(_context_of(args.context))
+        context = HvmContext.from_bytes(_context_of(args.context), damaged=True)
     elif base is not None:
-        context = HvmContext.parse(guest.context)
+        context = HvmContext.from_bytes(guest.context, damaged=True)
     else:
         vcpus = len(cpus) or args.vcpus
         if not vcpus or not 0 < vcpus <= 128:

@@ -11,26 +11,30 @@ from hvmctx.abi import x86
 from hvmctx.abi.declare import VCPU, RecordType
 from hvmctx.abi.registry import by_name, by_typecode, typecode_of, typecodes_of
 from hvmctx.buffers import flat
-from hvmctx.context.record import DESCRIPTOR_SIZE, Record, pack_descriptor
-from hvmctx.errors import FormatError, MissingRecordError, TruncatedError
+from hvmctx.context.record import DESCRIPTOR_SIZE, Record, pack_descriptor, take_apart
+from hvmctx.errors import FormatError, MissingRecordError, TruncatedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from hvmctx.abi.x86 import DomainRecords, VcpuRecords
     from hvmctx.context.record import AnyType
+else:  # what is declared is looked up, so that a record type that is added is there as well
+    DomainRecords = VcpuRecords = object
 
-    _Found = tuple[int, int, int, int]
-    """typecode, instance, offset of the descriptor, end of the body"""
+__all__ = ["HvmContext", "Vcpu", "Vcpus"]
 
-_unpack_descriptor = x86.DESCRIPTOR.unpack_from
+_MOST_SHOWN = 8
+"""Vcpus in a message."""
 
 
-class Vcpu:
+class Vcpu(VcpuRecords):
     """The records of one vcpu, as attributes: `cpu`, `lapic`, `lapic_regs`, `mtrr`,
     `cpu_xsave`, `viridian_vcpu`, `vmce_vcpu`, `tsc_adjust`, `cpu_msr`. Each is the
-    record's structure; where a type repeats, the last, as Xen loads it."""
+    record's structure; where a type repeats, the last, as Xen loads it. Raises
+    MissingRecordError for a record that the context does not have."""
 
     __slots__ = ("_context", "id")
 
@@ -41,30 +45,74 @@ class Vcpu:
     def __repr__(self) -> str:
         return f"<vcpu {self.id}>"
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        known = _type_named(name)
-        if known.scope != VCPU:
-            raise AttributeError(f"{name} is the domain's: ctx.{name}")
-        return self._context.record(known, self.id).struct
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *_attributes(self.records())]
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            known = _type_named(name)
+            if known.scope != VCPU:
+                raise AttributeError(f"{name} is the domain's: ctx.{name}")
+            return self._context.record(known, self.id).struct
 
     def records(self) -> list[Record]:
         """All records of this vcpu, in the context's order."""
-        codes = typecodes_of(VCPU)
-        return [r for r in self._context.entries if r.instance == self.id and r.typecode in codes]
+        return [record for record in _of_vcpus(self._context.entries) if record.instance == self.id]
 
 
-class HvmContext:
-    """A save context.
+class Vcpus:
+    """The vcpus of a context: every id that a per-vcpu record names, by rising id. Iterating
+    gives `Vcpu`s; `vcpus[3]` is the one of id 3, `3 in vcpus` says whether there is one.
+    Looks at the context anew each time."""
 
-    `entries` is the list of its records, END included, and may be changed freely.
-    `tail` is what follows: bytes after END, or, when the context is damaged, everything
-    from the first byte that could not be read as a whole record. `damage` is then the
-    error that says so (also for a missing END), else None.
+    __slots__ = ("_context",)
+
+    def __init__(self, context: HvmContext) -> None:
+        self._context = context
+
+    @property
+    def ids(self) -> list[int]:
+        return sorted({record.instance for record in _of_vcpus(self._context.entries)})
+
+    def __iter__(self) -> Iterator[Vcpu]:
+        return (Vcpu(self._context, number) for number in self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, number: object) -> bool:
+        return any(record.instance == number for record in _of_vcpus(self._context.entries))
+
+    def __getitem__(self, number: int) -> Vcpu:
+        """By id. Raises MissingRecordError, which is a KeyError."""
+        if number not in self:
+            raise MissingRecordError(f"the context has no vcpu {number!r}; it has {self._shown()}")
+        return Vcpu(self._context, number)
+
+    def __repr__(self) -> str:
+        return f"<vcpus {self._shown()}>"
+
+    def _shown(self) -> str:
+        ids = self.ids
+        shown = ", ".join(map(str, ids[:_MOST_SHOWN])) or "none"
+        return shown if len(ids) <= _MOST_SHOWN else f"{shown} and {len(ids) - _MOST_SHOWN} more"
+
+
+class HvmContext(DomainRecords):
+    """A save context: iterating gives its `Record`s, END included.
+
+    `context["CPU", 0]` is the record of that type and instance, `context["RTC"]` that of
+    instance 0, `context[3]` the fourth. The structures of domain-wide records are attributes
+    (`context.rtc.cmos_index`), those of a vcpu are its own (`context.vcpus[0].cpu.rip`).
+
+    `entries` is the list of records, and may be changed freely. `tail` is what follows:
+    bytes after END, or, when the context is damaged, everything from the first byte that
+    could not be read as a whole record. `damage` is then the error that says so (also for a
+    missing END), else None.
     """
 
-    __slots__ = ("_entries", "_found", "_made", "_view", "cut_descriptor", "damage", "tail")
+    __slots__ = ("cut_descriptor", "damage", "entries", "tail")
 
     def __init__(
         self,
@@ -72,83 +120,73 @@ class HvmContext:
         tail: bytes | memoryview = b"",
         damage: FormatError | None = None,
     ) -> None:
-        self._entries = list(entries)
-        self._found: list[_Found] | None = None
-        self._view = memoryview(b"")
-        self._made: dict[_Found, Record] = {}
+        self.entries = list(entries)
         self.tail = tail
         self.damage = damage
         self.cut_descriptor: Record | None = None
         """The whole descriptor of a record whose body is not all there, with that part."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return HvmContext.parse, (self.to_bytes(),)
+        return _again, (self.to_bytes(),)
 
     def __repr__(self) -> str:
-        return f"<HvmContext of {len(self.entries)} records>"
+        damaged = "" if self.damage is None else ", damaged"
+        return f"<HvmContext: {len(self)} records, vcpus {self.vcpus._shown()}{damaged}>"
 
-    @property
-    def entries(self) -> list[Record]:
-        """All records, END included. Change the list, or what is in it, freely."""
-        if self._found is not None:
-            made = self._made
-            self._entries = [made.get(found) or self._make(found) for found in self._found]
-            self._found = None
-        return self._entries
+    def __dir__(self) -> list[str]:
+        names = _attributes(self.entries) - _attributes(_of_vcpus(self.entries))
+        return [*object.__dir__(self), *names]
 
-    @entries.setter
-    def entries(self, entries: Iterable[Record]) -> None:
-        self._entries = list(entries)
-        self._found = None
+    def __len__(self) -> int:
+        return len(self.entries)
 
-    def _make(self, found: _Found) -> Record:
-        typecode, instance, offset, end = found
-        body = self._view[offset + DESCRIPTOR_SIZE : end]
-        if typecode == 0:
-            length = _unpack_descriptor(self._view, offset)[2]
-            if length != len(body):
-                return Record(0, instance, body, offset=offset, length=length)
-        return Record.parsed(typecode, instance, body, offset)
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.entries)
 
-    @classmethod
-    def parse(cls, buffer: bytes | bytearray | memoryview) -> HvmContext:
-        """Take a context apart, without copying. Never raises: see `damage`. END is one
-        whatever its length says, since Xen stops there and does not look at it."""
-        view = memoryview(flat(memoryview(buffer)))
-        context = cls()
-        context._view = view
-        # Records are made of these when they are asked for: most callers want a few.
-        found: list[_Found] = []
-        context._found = found
-        offset, size = 0, len(view)
-        last_descriptor = size - DESCRIPTOR_SIZE
-        while offset <= last_descriptor:
-            typecode, instance, length = _unpack_descriptor(view, offset)
-            end = offset + DESCRIPTOR_SIZE + length
-            if end > size:
-                if typecode:
-                    body = view[offset + DESCRIPTOR_SIZE :]
-                    context.cut_descriptor = Record(
-                        typecode, instance, body, offset=offset, length=length
-                    )
-                    break
-                end = size
-            found.append((typecode, instance, offset, end))
-            offset = end
-            if typecode == 0:
-                context.tail = view[offset:]
-                return context
-        context.tail = view[offset:]
-        context.damage = _damage(context, len(found), offset, size)
-        return context
+    def __contains__(self, what: object) -> bool:
+        """Whether the context has a record of that type, or of that (type, instance)."""
+        if isinstance(what, Record):
+            return any(record is what for record in self.entries)
+        record_type, instance = what if isinstance(what, tuple) else (what, None)
+        return bool(self.records(record_type, instance))
+
+    def __getitem__(self, what: int | AnyType | tuple[AnyType, int]) -> Record:
+        """By (type, instance), by type alone (instance 0), or by its place in `entries`;
+        the last where it repeats. Raises MissingRecordError, which is a KeyError; UsageError
+        for what is no type."""
+        if isinstance(what, tuple):
+            return self.record(*what)
+        if not isinstance(what, int):
+            return self.record(what)
+        try:
+            return self.entries[what]
+        except IndexError:
+            raise MissingRecordError(
+                f"the context has no record {what}, of {len(self)} counted from 0"
+            ) from None
 
     @classmethod
-    def from_bytes(cls, buffer: bytes | bytearray | memoryview) -> HvmContext:
+    def from_bytes(
+        cls, buffer: bytes | bytearray | memoryview, *, damaged: bool = False
+    ) -> HvmContext:
         """Take a context apart, without copying. A missing END and bytes after it are
-        kept. Raises TruncatedError when a descriptor or a body is not all there."""
-        context = cls.parse(buffer)
-        if context.damage is not None and len(context.tail):
-            raise context.damage
+        kept. Raises TruncatedError when a descriptor or a body is not all there; if
+        `damaged`, what there is of it is kept as well: then it never raises, `damage`
+        says what is wrong, and `to_bytes` gives the same bytes again."""
+        view = memoryview(flat(memoryview(buffer)))
+        entries, offset = take_apart(view)
+        context = cls((), view[offset:])
+        context.entries = entries
+        if not context.has_end:
+            if len(view) - offset >= DESCRIPTOR_SIZE:
+                typecode, instance, length = x86.DESCRIPTOR.unpack_from(view, offset)
+                body = view[offset + DESCRIPTOR_SIZE :]
+                context.cut_descriptor = Record(
+                    typecode, instance, body, offset=offset, length=length
+                )
+            context.damage = _damage(context, len(entries), offset, len(view))
+            if len(context.tail) and not damaged:
+                raise context.damage
         return context
 
     def copy(self) -> HvmContext:
@@ -160,26 +198,9 @@ class HvmContext:
         context.cut_descriptor = self.cut_descriptor
         return context
 
-    def decode(self) -> list[dict[str, Any] | None]:
-        """`Record.fields` of every record in order, in one go; None for END and for types
-        that are not declared."""
-        if self._found is None or self._made:
-            return [r.fields() if _has_fields(r.type) else None for r in self.entries]
-        view = self._view
-        decoded: list[dict[str, Any] | None] = []
-        for found in self._found:
-            known = by_typecode(found[0])
-            if known is None or not known.size:
-                decoded.append(None)
-            elif found[3] - found[2] - DESCRIPTOR_SIZE == known.size:
-                decoded.append(known.decode(view[found[2] + DESCRIPTOR_SIZE : found[3]]))
-            else:
-                decoded.append(self._make(found).fields())
-        return decoded
-
     def to_bytes(self) -> bytes:
-        """The bytes of all records, and `tail`. The inverse of `parse` for any input."""
-        pieces: list[Any] = []
+        """The bytes of all records, and `tail`. The inverse of `from_bytes` for any input."""
+        pieces: list[bytes | bytearray | memoryview] = []
         for record in self.entries:
             pieces.append(pack_descriptor(record.typecode, record.instance, record.length))
             pieces.append(record.body)
@@ -202,26 +223,12 @@ class HvmContext:
         """The record of that type and instance, the last where it repeats. Raises
         MissingRecordError, UsageError for what is no type."""
         typecode = typecode_of(record_type)
-        found = self._last(typecode, instance)
-        if found is None:
-            known = by_typecode(typecode)
-            name = known.name if known else f"type {typecode}"
-            raise MissingRecordError(f"the context has no {name}/{instance} record")
-        return found
-
-    def _last(self, typecode: int, instance: int) -> Record | None:
-        if self._found is None:
-            found = self.records(typecode, instance)
-            return found[-1] if found else None
-        for place in reversed(self._found):
-            record = self._made.get(place) if self._made else None
-            if record is not None:  # which may have become another since
-                if record.typecode == typecode and record.instance == instance:
-                    return record
-            elif place[0] == typecode and place[1] == instance:
-                record = self._made[place] = self._make(place)
+        for record in reversed(self.entries):
+            if record.typecode == typecode and record.instance == instance:
                 return record
-        return None
+        known = by_typecode(typecode)
+        name = known.name if known else f"type {typecode}"
+        raise MissingRecordError(f"the context has no {name}/{instance} record")
 
     def add(self, record: Record) -> None:
         """Put a record where Xen would write it: behind those of lower typecodes and of its
@@ -236,24 +243,19 @@ class HvmContext:
             at -= 1
         entries.insert(at, record)
 
-    def __getattr__(self, name: str) -> Any:
-        """`header`, `ioapic`, `rtc` ...: the structure of instance 0 of that type."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        record_type = _type_named(name)
-        if record_type.scope == VCPU:
-            raise AttributeError(f"{name} is a vcpu's: ctx.vcpus[n].{name}")
-        return self.record(record_type).struct
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """`header`, `ioapic`, `rtc` ...: the structure of instance 0 of that type."""
+            record_type = _type_named(name)
+            if record_type.scope == VCPU:
+                raise AttributeError(f"{name} is a vcpu's: ctx.vcpus[n].{name}")
+            return self.record(record_type).struct
 
     @property
-    def vcpus(self) -> dict[int, Vcpu]:
-        """vcpu id -> its records, for every id that a per-vcpu record names."""
-        codes = typecodes_of(VCPU)
-        if self._found is not None and not self._made:
-            numbers = {instance for code, instance, _, _ in self._found if code in codes}
-        else:
-            numbers = {record.instance for record in self.entries if record.typecode in codes}
-        return {number: Vcpu(self, number) for number in sorted(numbers)}
+    def vcpus(self) -> Vcpus:
+        """Every vcpu that has a record, see `Vcpus`."""
+        return Vcpus(self)
 
     @property
     def has_end(self) -> bool:
@@ -265,16 +267,26 @@ class HvmContext:
         return sum(DESCRIPTOR_SIZE + len(record.body) for record in self.entries)
 
 
-def _has_fields(known: RecordType | None) -> bool:
-    return known is not None and known.size > 0
+def _of_vcpus(entries: list[Record]) -> Iterator[Record]:
+    codes = typecodes_of(VCPU)
+    return (record for record in entries if record.typecode in codes)
+
+
+def _attributes(records: Iterable[Record]) -> set[str]:
+    """What their structures are called."""
+    return {record.name.lower() for record in records if record.type is not None}
+
+
+def _again(data: bytes) -> HvmContext:
+    return HvmContext.from_bytes(data, damaged=True)
 
 
 def _type_named(name: str) -> RecordType:
-    if name != name.lower():
+    if name.startswith("_") or name != name.lower():
         raise AttributeError(name)
     try:
         return by_name(name)
-    except Exception:
+    except UsageError:
         raise AttributeError(f"no record type or attribute {name!r}") from None
 
 

@@ -77,7 +77,7 @@ class Editor:
         if self._context is None:
             self._context = self._image.context.copy()
         elif not isinstance(self._context, HvmContext):
-            self._context = HvmContext.parse(self._context)
+            self._context = HvmContext.from_bytes(self._context, damaged=True)
         return self._context
 
     def get(self, path: str) -> int | bytes:

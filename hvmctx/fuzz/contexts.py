@@ -148,7 +148,7 @@ def any_record(rng: random.Random, known: RecordType) -> Record:
 
 def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     """The context with one or two edits, and what they are in words."""
-    context = HvmContext.parse(data)
+    context = HvmContext.from_bytes(data, damaged=True)
     context.entries = [
         Record(r.typecode, r.instance, bytes(r.body), length=r.length) for r in context.entries
     ]

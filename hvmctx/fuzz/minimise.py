@@ -90,7 +90,7 @@ def _by_zeroes(data: bytes, budget: _Budget) -> bytes:
 
 def simpler_contexts(data: bytes) -> Iterator[bytes]:
     """The context without one of its records; with the body of one empty, or all zeros."""
-    context = HvmContext.parse(data)
+    context = HvmContext.from_bytes(data, damaged=True)
     entries = context.entries
     for at in range(len(entries)):
         yield _joined([*entries[:at], *entries[at + 1 :]], context.tail)

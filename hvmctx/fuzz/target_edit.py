@@ -21,7 +21,7 @@ __all__ = ["EDIT"]
 
 
 def _run(data: bytes) -> set[str]:
-    """PATH=VALUE, a NUL, and a context: what is set is what is got, nothing else changes."""
+    """PATH=VALUE, a NUL, and a context: get returns what was set, and nothing else changes."""
     from hvmctx.edit.editor import edit
 
     setting, _, context = data.partition(b"\0")
@@ -38,11 +38,11 @@ def _run(data: bytes) -> set[str]:
         after = editor.get(path)
         made = editor.context.to_bytes()
         editor.set(path, f"{after:#x}" if isinstance(after, int) else after.hex())
-        assert editor.get(path) == after, "what was set is what is got, and can be set again"
+        assert editor.get(path) == after, "get returns what was set, and it can be set again"
         assert editor.context.to_bytes() == made
     with suppress(ValueError):
         assert isinstance(after, bytes) or after == int(value, 0)
-    changed = HvmContext.parse(made)
+    changed = HvmContext.from_bytes(made, damaged=True)
     assert changed.to_bytes() == made
     if not path.upper().startswith("VMPORT"):
         assert len(made) == len(context)
@@ -54,7 +54,7 @@ def _run(data: bytes) -> set[str]:
 
 
 def _slot_size(path: str) -> int:
-    """Bytes of the place that a path names; elements of a variable part have 16 at most."""
+    """The size in bytes of what a path names, at most 16 in a variable part."""
     from hvmctx.abi.registry import by_name
 
     head, _, name = path.partition(".")

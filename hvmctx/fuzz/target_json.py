@@ -21,7 +21,7 @@ __all__ = ["JSON"]
 
 
 def _run(data: bytes) -> set[str]:
-    """Any text becomes bytes or an HvmctxError; those bytes become the same again."""
+    """Any text makes bytes or an HvmctxError; the JSON of these bytes makes them again."""
     from hvmctx.json_form.document import Document
 
     try:
@@ -46,12 +46,12 @@ def _seeds(rng: random.Random) -> list[bytes]:
     image += writer.record(streams.LIBXC_HVM_PARAMS, bytes(8)) + writer.record(streams.LIBXC_END)
     inputs = ((small, "context"), (image, "libxc"))
     documents = [Document.of_input(data, layer).to_text() for data, layer in inputs]
-    documents.append('{"hvmctx": 1, "image": {"format": "libxc", "items": [], "tail": "ffff"}}')
+    documents.append('{"hvmctx": 2, "image": {"format": "libxc", "items": [], "tail": "ffff"}}')
     return [text.encode() for text in documents]
 
 
 def _mutate(data: bytes, rng: random.Random) -> bytes:
-    """A value, a name, or a byte of the text."""
+    """Change a value, a key, or bytes of the text."""
     try:
         plain = json.loads(data)
     except (ValueError, RecursionError):
@@ -68,7 +68,7 @@ _ODD: tuple[Any, ...] = (
 
 
 def _edit_plain(plain: Any, rng: random.Random) -> None:
-    """Walk down to some value and put an odd one there."""
+    """Walk down to some value and put an unusual one there."""
     at = plain
     while isinstance(at, (dict, list)) and at:
         key = rng.choice(list(at) if isinstance(at, dict) else range(len(at)))

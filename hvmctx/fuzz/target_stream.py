@@ -27,11 +27,11 @@ __all__ = ["STREAM"]
 
 _RELEASE = Release("newest")
 _SEEKABLE_ONLY = ("verify-mismatch", "verify-unchecked")
-"""Findings that take a second look at the pages, which a pipe does not allow."""
+"""Findings that need a second look at the pages, which a pipe does not allow."""
 
 
 class _Pipe(io.RawIOBase):
-    """Bytes that can be read once, a little at a time."""
+    """Bytes that can be read only once, a little at a time."""
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
@@ -47,9 +47,9 @@ class _Pipe(io.RawIOBase):
 
 
 def _run(data: bytes) -> set[str]:
-    """Every view says something or raises an HvmctxError, a pipe as much as a file; the fast
-    way through page data judges as the rules do; strip keeps every record."""
-    if is_compressed(data):  # something else then, and the compression's own affair
+    """Every view has findings or raises an HvmctxError, the same for a pipe as for a file; the
+    fast path for page data judges as the rules do; strip keeps every record."""
+    if is_compressed(data):  # another format, then
         return set()
     reached = set()
     for view in VIEWS:
@@ -80,7 +80,7 @@ def _run(data: bytes) -> set[str]:
 
 
 class _Slowly(StreamJudge):
-    """The readers rule by rule, whatever the page data."""
+    """The readers without the fast path for page data."""
 
     def _plain_pages(self, image: Index, record: IndexedRecord) -> bool:
         return False
@@ -115,7 +115,7 @@ def _seeds(rng: random.Random) -> list[bytes]:
 
 
 def _pv_stream() -> bytes:
-    """A PV guest's stream, every record once."""
+    """The stream of a PV guest, with every record once."""
     writer = StreamWriter("libxc")
     out = [writer.image_header(), writer.domain_header(streams.GUEST_X86_PV, (4, 17))]
     vcpu = bytes(8)

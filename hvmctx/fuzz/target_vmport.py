@@ -19,8 +19,8 @@ _PROFILE = PROFILES["XEN_4_5_V6"]
 
 
 def _run(data: bytes, profile: VmportProfile = _PROFILE) -> set[str]:
-    """The loader and its judge agree; what it restores safely, nothing is wrong with; the
-    fixed loader never leaves its memory; a record read and written again is itself."""
+    """The loader and its findings agree: nothing is wrong with what it restores safely. The
+    fixed loader never overruns its memory. A record read and written again is the same."""
     outcome = loader.restore(data, profile)
     found = loader.findings_of(data, profile)
     errors = [finding.rule for finding in found if finding.severity == ERROR]
@@ -38,7 +38,7 @@ def _run(data: bytes, profile: VmportProfile = _PROFILE) -> set[str]:
         reached = {"restored"}
         assert not errors
         assert isinstance(fixed, loader.Restored) and fixed.state == outcome.state
-        if not found:  # what the writer makes of it is the same again
+        if not found:  # the writer writes the same state
             body = outcome.state.to_bytes(profile)
             again = loader.restore(descriptor(body) + body, profile)
             assert isinstance(again, loader.Restored) and again.state == outcome.state

@@ -14,6 +14,7 @@ always gives a model.
 from __future__ import annotations
 
 import importlib
+from functools import partial
 
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, HvmctxError, UsageError
@@ -71,7 +72,7 @@ def _reader_of(layer: str, number: int) -> Callable[[Any], Model] | None:
     if (layer, number) == _CONTEXT:
         from hvmctx.context.hvm_context import HvmContext
 
-        return HvmContext.parse
+        return partial(HvmContext.from_bytes, damaged=True)
     body = body_type(layer, number)
     return None if body is None else body.model.from_bytes
 

@@ -84,16 +84,16 @@ class Image(Index):
         from hvmctx.context.hvm_context import HvmContext
 
         if self.format == CONTEXT:
-            return HvmContext.parse(self._whole_input())
+            return HvmContext.from_bytes(self._whole_input(), damaged=True)
         record = self.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
         if record is None:
             raise MissingRecordError(self._why_no_context())
         if record.end > self.end and self.stopped is not None:
             # the input ends within the context: what there is of it can still be read
-            context = HvmContext.parse(self._what_there_is(record))
+            context = HvmContext.from_bytes(self._what_there_is(record), damaged=True)
             context.damage = self.stopped
             return context
-        context = HvmContext.parse(self.body(record))
+        context = HvmContext.from_bytes(self.body(record), damaged=True)
         if context.damage is not None:
             self.problems.append(context.damage.moved(record.body_offset))
         return context

@@ -261,7 +261,7 @@ def _context(image: Image) -> Plain | None:
     return {
         "size": context.size,
         "vcpus": len({record.instance for record in context.records(x86.CPU)}),
-        "vcpu_ids": list(context.vcpus),
+        "vcpu_ids": context.vcpus.ids,
         "header": header[0].fields() if header else None,
         "records": counts,
         "tail": len(context.tail),

@@ -186,7 +186,7 @@ def _context(facts: Facts) -> str:
     records = ", ".join(
         name if count == 1 else f"{count} {name}" for name, count in context["records"].items()
     )
-    tail = f", {context['tail']} bytes behind" if context["tail"] else ""
+    tail = f", {context['tail']} bytes after its records" if context["tail"] else ""
     vcpus = f"{context['vcpus']} of {len(context['vcpu_ids'])} vcpus online"
     return f"{context['size']} bytes{tail}, {vcpus}: {records}"
 

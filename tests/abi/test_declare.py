@@ -2,7 +2,11 @@ from __future__ import annotations
 
 from ctypes import sizeof
 
+import pytest
+
 from hvmctx.abi import x86
+from hvmctx.abi.declare import RecordType
+from hvmctx.abi.registry import record_types
 
 
 def test_struct_for() -> None:
@@ -22,3 +26,24 @@ def test_sized_structures_do_not_pile_up() -> None:
     for count in range(200):
         x86.CPU_XSAVE.struct_for(600 + count)
     assert len(x86.CPU_XSAVE._sized) <= 65
+
+
+def test_structures_show_their_fields_in_one_line() -> None:
+    rtc = x86.hvm_hw_rtc(cmos_index=0x1B, rtc_offset=-3)
+    assert repr(rtc) == (
+        "<hvm_hw_rtc cmos_data=0000000000000000000000000000 cmos_index=0x1b rtc_offset=-0x3>"
+    )
+    assert repr(x86.vioapic_redir_entry(bits=0x10000)) == "<vioapic_redir_entry bits=0x10000>"
+    assert repr(x86.hvm_hw_vioapic()) == (
+        "<hvm_hw_vioapic base_address=0x0 ioregsel=0x0 id=0x0 redirtbl=(48)>"
+    )
+    assert repr(x86.hvm_hw_cpu()).startswith("<hvm_hw_cpu fpu_regs=(512 bytes) rax=0x0 rbx=0x0 ")
+    assert {"rip", "pending_valid", "fpu_regs"} <= set(dir(x86.hvm_hw_cpu()))
+
+
+@pytest.mark.parametrize("known", list(record_types()), ids=lambda known: known.name)
+def test_whatever_a_structure_holds_is_shown_safely(known: RecordType) -> None:
+    for length in (0, 1, 3000):
+        struct_type = known.struct_for(length)
+        shown = repr(struct_type.from_buffer_copy(b"\xff\x1b\n" * sizeof(struct_type)))
+        assert shown.isprintable() and shown.isascii() and len(shown) < 300

@@ -25,7 +25,7 @@ def test_names_as_values() -> None:
     assert value_of("NMI", "IOAPIC.redirtbl[3].fields.delivery_mode") == 4
     assert value_of("TCLO", "VMPORT.chans[5].proto_num") == 0x4F4C4354
     assert value_of("0x1f", "CPU/0.rip") == 0x1F
-    with pytest.raises(FieldError, match="'FOO' is not a number, nor one of LSB, MSB, WORD"):
+    with pytest.raises(FieldError, match="'FOO' is not a number or one of LSB, MSB, WORD"):
         value_of("FOO", "PIT.channels[0].rw_mode")
     with pytest.raises(FieldError, match=r"'FOO' is not a number$"):
         value_of("FOO", "CPU.rip")

@@ -76,7 +76,7 @@ def test_profiles_that_cannot_be(text: str) -> None:
 
 def test_unknown_profile(tmp_path: Path) -> None:
     for name in ("XEN_9", str(tmp_path)):
-        with pytest.raises(UsageError, match="neither XEN_4_5_V6 nor a file"):
+        with pytest.raises(UsageError, match="expected XEN_4_5_V6 or a file"):
             profile_of(name)
 
 

@@ -137,7 +137,7 @@ def test_what_is_to_be_judged(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("tsc-length: ")
 
 
-def test_problems_are_said_behind_what_was_printed(tmp_path: Path) -> None:
+def test_problems_are_printed_after_the_output(tmp_path: Path) -> None:
     """Also where both go to one place: stdout is flushed first."""
     cut = tmp_path / "cut"
     cut.write_bytes(EXAMPLE.read_bytes()[:-9])

@@ -14,7 +14,7 @@ def test_a_plan(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_policies_differ(capfd: pytest.CaptureFixture[str]) -> None:
-    """With 50 pages left the one goes on, the other stops behind them."""
+    """With 50 pages left one goes on, the other sends these and stops."""
     passes = []
     for policy in ("4.10", "2014"):
         how = ["--hot", "200KiB@1000000000", "--bandwidth", "1Gbit", "--policy", policy]

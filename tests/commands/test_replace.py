@@ -53,7 +53,10 @@ def test_one_record_of_several(run: Run, tmp_path: Path) -> None:
     context, payload, out = DATA / "images" / "hvm1.hvmctx.bin", tmp_path / "in", tmp_path / "out"
     payload.write_bytes(b"12345678")
     assert run("replace", context, payload, "-o", out, "--what", "record:PIC/1") == (0, ("", ""))
-    before, after = HvmContext.parse(context.read_bytes()), HvmContext.parse(out.read_bytes())
+    before, after = (
+        HvmContext.from_bytes(context.read_bytes()),
+        HvmContext.from_bytes(out.read_bytes()),
+    )
     assert [bytes(r.body) for r in after.records("PIC")] == [
         bytes(before.records("PIC")[0].body), b"12345678",
     ]  # fmt: skip
@@ -83,4 +86,4 @@ def test_a_payload_from_standard_input(tmp_path: Path) -> None:
         "record:TSC_ADJUST", stdin=b"\7" + bytes(7),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
-    assert HvmContext.parse(done.stdout).vcpus[0].tsc_adjust.tsc_adjust == 7
+    assert HvmContext.from_bytes(done.stdout).vcpus[0].tsc_adjust.tsc_adjust == 7

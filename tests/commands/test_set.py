@@ -93,18 +93,18 @@ def test_the_context_is_taken_apart_and_put_together_once(
 ) -> None:
     """However many settings there are."""
     done: list[str] = []
-    parse, to_bytes = HvmContext.parse.__func__, HvmContext.to_bytes  # type: ignore[attr-defined]
+    parse, to_bytes = HvmContext.from_bytes.__func__, HvmContext.to_bytes  # type: ignore[attr-defined]
 
-    def counted_parse(kind: type[HvmContext], data: bytes) -> HvmContext:
+    def counted_parse(kind: type[HvmContext], /, data: bytes, **how: bool) -> HvmContext:
         done.append("parse")
-        parsed: HvmContext = parse(kind, data)
+        parsed: HvmContext = parse(kind, data, **how)
         return parsed
 
     def counted_to_bytes(context: HvmContext) -> bytes:
         done.append("to_bytes")
         return to_bytes(context)
 
-    monkeypatch.setattr(HvmContext, "parse", classmethod(counted_parse))
+    monkeypatch.setattr(HvmContext, "from_bytes", classmethod(counted_parse))
     monkeypatch.setattr(HvmContext, "to_bytes", counted_to_bytes)
     for number, settings in enumerate((["CPU/0.rax=1"], [f"CPU/0.r{n}={n}" for n in range(8, 16)])):
         done.clear()

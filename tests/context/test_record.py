@@ -15,7 +15,13 @@ from hvmctx.abi import x86
 from hvmctx.abi.declare import RecordType
 from hvmctx.abi.registry import record_types
 from hvmctx.context.record import Record, pack_descriptor
-from hvmctx.errors import FieldError, UnknownRecordError, UsageError
+from hvmctx.errors import (
+    FieldError,
+    LengthError,
+    TruncatedError,
+    UnknownRecordError,
+    UsageError,
+)
 
 TYPES = [known for known in record_types() if known.size]
 lengths = st.sampled_from(TYPES).flatmap(
@@ -114,7 +120,7 @@ def test_unknown_type() -> None:
     for read in (lambda: record.struct, record.fields, record.as_read, lambda: record.rest):
         with pytest.raises(UnknownRecordError, match="type 999/3"):
             read()
-    assert repr(record) == "<type 999/3, 3 bytes>"
+    assert repr(record) == "<Record type 999/3, 3 bytes>"
 
 
 def test_length_may_lie_on_purpose() -> None:
@@ -197,3 +203,17 @@ def test_copies(remade: Callable[[Record], Record]) -> None:
     assert (again.to_bytes(), again.offset, again.length) == (record.to_bytes(), 40, 9)
     again.struct.rax = 1
     assert record.struct.rax == 77
+
+
+def test_from_bytes_is_the_inverse_of_to_bytes() -> None:
+    for record in (Record(x86.PIC, 1, numbered(8)), Record(999, 3, b"abc"), Record(0, 0)):
+        again = Record.from_bytes(record.to_bytes())
+        assert again.to_bytes() == record.to_bytes()
+        assert (again.typecode, again.instance) == (record.typecode, record.instance)
+    whole = Record(x86.PIC, 1, numbered(8)).to_bytes()
+    assert repr(Record.from_bytes(whole)) == "<Record PIC/1 at 0x0, 8 bytes>"
+    for end in range(len(whole)):
+        with pytest.raises(TruncatedError, match=f"found {end} bytes, expected a descriptor"):
+            Record.from_bytes(whole[:end])
+    with pytest.raises(LengthError, match="found 17 bytes"):
+        Record.from_bytes(whole + b"x")

@@ -22,12 +22,16 @@ from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
 from tests.builders.streams import libxc_head, page_data, record, word
 
 
+def _taken(data: bytes | bytearray) -> HvmContext:
+    return HvmContext.from_bytes(data, damaged=True)
+
+
 def lines(one: bytes, *changes: Callable[[HvmContext], object]) -> list[str]:
-    context = HvmContext.parse(one)
+    context = HvmContext.from_bytes(one)
     for change in changes:
         change(context)
-    other = HvmContext.parse(context.to_bytes())
-    return [str(difference) for difference in diff_contexts(HvmContext.parse(one), other)]
+    other = HvmContext.from_bytes(context.to_bytes())
+    return [str(difference) for difference in diff_contexts(HvmContext.from_bytes(one), other)]
 
 
 def test_fields() -> None:
@@ -76,7 +80,7 @@ def test_vmport() -> None:
     state.guestinfo_jumbo = Slots({b"new": b"j"})
     state.channels[1].recv[0] = Buffer(b"abc")
     other = HvmContext([to_record(state), Record(0, 0)])
-    found = [str(d) for d in diff_contexts(HvmContext.parse(base), other)]
+    found = [str(d) for d in diff_contexts(HvmContext.from_bytes(base), other)]
     assert 'VMPORT/0.guestinfo["a"]: "1" -> "2"' in found
     assert 'VMPORT/0.guestinfo["gone"]: only in the first: "x"' in found
     assert 'VMPORT/0.guestinfo_jumbo["new"]: only in the second: "j"' in found
@@ -86,7 +90,7 @@ def test_vmport() -> None:
 @given(st.binary(max_size=200) | any_contexts, st.binary(max_size=200) | any_contexts)
 def test_any_contexts(one: bytes, other: bytes) -> None:
     """Nothing differs exactly where the bytes are the same."""
-    found = list(diff_contexts(HvmContext.parse(one), HvmContext.parse(other)))
+    found = list(diff_contexts(_taken(one), _taken(other)))
     assert (found == []) == (one == other)
     assert not [d for d in found if d.before is None and d.after is None]
 
@@ -107,10 +111,10 @@ def test_any_change_is_a_difference(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(0, 3))):
         other[data.draw(st.integers(0, len(other) - 1))] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
-        changed = HvmContext.parse(bytes(other))
+        changed = _taken(other)
         changed.entries = data.draw(st.permutations(changed.entries))
         other = bytearray(changed.to_bytes())
-    found = list(diff_contexts(HvmContext.parse(bytes(one)), HvmContext.parse(bytes(other))))
+    found = list(diff_contexts(_taken(one), _taken(other)))
     assert (found == []) == (one == other)
 
 

@@ -90,12 +90,12 @@ def test_every_truncation_of_a_packed_context(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "behind"), [*((name, True) for name in PACKERS), ("gzip", False), ("xz", False)]
+    ("name", "more"), [*((name, True) for name in PACKERS), ("gzip", False), ("xz", False)]
 )
-def test_an_image_that_is_all_there_in_damaged_data(name: str, behind: bool) -> None:
-    """With something else behind it, or without the checksum's last byte."""
+def test_an_image_that_is_all_there_in_damaged_data(name: str, more: bool) -> None:
+    """With something else after it, or without the last byte of the checksum."""
     packed = PACKERS[name](EXAMPLE.read_bytes())
-    with open_image(packed + b"\xff" * 99 if behind else packed[:-1]) as image:
+    with open_image(packed + b"\xff" * 99 if more else packed[:-1]) as image:
         assert image.complete and [problem.layer for problem in image.problems] == [name]
         assert image.context.damage is None
         with open_image(EXAMPLE) as plain:

@@ -149,7 +149,7 @@ def test_disk_full(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", WRITING)
 def test_killed_while_writing(name: str, tmp_path: Path) -> None:
-    """What stays behind has another name."""
+    """What is left has another name."""
     assert limited(name, "SIG_DFL", tmp_path).returncode == -signal.SIGXFSZ
     assert not (tmp_path / "out" / "file").exists()
 
@@ -188,7 +188,7 @@ def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_nothing_stays_behind_a_kill(number: signal.Signals, tmp_path: Path) -> None:
+def test_nothing_is_left_by_a_kill(number: signal.Signals, tmp_path: Path) -> None:
     script = (
         "import sys, time\nfrom hvmctx.files.output import replacing\n"
         "with replacing(sys.argv[1]) as out:\n    print('ready', flush=True)\n    time.sleep(60)\n"

@@ -16,6 +16,7 @@ from hvmctx.abi.releases import Release
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.context import hvm_context
 from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, _write
 from hvmctx.fuzz import target_context
 from hvmctx.fuzz.differential import vmport_verdict
@@ -70,7 +71,7 @@ def test_reached_is_known() -> None:
 # Planted defects ---------------------------------------------------------------------------
 
 _check, _to_bytes = restore_vmport.check, HvmContext.to_bytes
-_decode, _put, _load = HvmContext.decode, fields.Slot.put, restore_context.load
+_fields, _put, _load = Record.fields, fields.Slot.put, restore_context.load
 _feed = StreamReader.feed
 _buffers = vars(VmportProfile)["buffers"].func
 
@@ -123,7 +124,7 @@ def _without_tail(self: Any) -> bytes:
 
 
 def _one_less(self: Any) -> Any:
-    return _decode(self)[:-1]
+    return dict(list(_fields(self).items())[:-1])
 
 
 def _next_byte_too(self: Any, body: bytearray, value: Any) -> None:
@@ -166,7 +167,7 @@ MUTANTS: dict[str, tuple[str, Any, str, Any]] = {
     "to_bytes: what it came from is lost": ("vmport", VmportState, "to_bytes", _without_origin),
     "context: damage is not told": ("context", hvm_context, "_damage", _no_damage),
     "context: the tail is lost": ("context", HvmContext, "to_bytes", _without_tail),
-    "context: decode is one short": ("context", HvmContext, "decode", _one_less),
+    "context: fields are one short": ("context", Record, "fields", _one_less),
     "restore: an offset with a sign": ("context", target_context, "load", _negative_offset),
     "edit: the next byte changes": ("edit", fields.Slot, "put", _next_byte_too),
     "stream: every batch is plain": ("stream", pages, "is_plain", _always_plain),

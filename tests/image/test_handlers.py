@@ -14,7 +14,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, LengthError, UsageError
 from hvmctx.image import handlers
 from hvmctx.image.image import open_image
-from hvmctx.json_form.image import image_to_plain
+from hvmctx.json_form.document import dumps_json
 from hvmctx.stream import libxc
 from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
 from tests.builders.samples import EXAMPLE, context_bytes
@@ -139,10 +139,10 @@ def test_a_damaged_context_is_a_model_too() -> None:
 def test_a_registered_handler_has_no_say_in_what_hvmctx_reads_itself(plain_registry: None) -> None:
     data = EXAMPLE.read_bytes()
     with open_image(data) as image:
-        before = image.params, image.tsc_info, image.emulators, image_to_plain(image)
+        before = image.params, image.tsc_info, image.emulators, dumps_json(image)
     for layer, number in ALL:
         handlers.register(layer, number, lambda body: "whatever")
     with open_image(data) as image:
-        after = image.params, image.tsc_info, image.emulators, image_to_plain(image)
+        after = image.params, image.tsc_info, image.emulators, dumps_json(image)
         assert {image.decode(record) for record in image.records} == {"whatever"}
     assert before == after

@@ -39,7 +39,7 @@ class Counting(io.BytesIO):
 
 def checkpointed(number: int) -> bytes:
     """What one checkpoint sends: a page, a context whose rip is its number, a parameter."""
-    context = HvmContext.parse(context_bytes())
+    context = HvmContext.from_bytes(context_bytes())
     context.vcpus[0].cpu.rip = number
     return (
         page_data(word(1), fill=number) + record(9, context.to_bytes())

@@ -34,7 +34,7 @@ def test_the_line_over_time() -> None:
     assert "<h2>Not reached</h2><p>none</p>" in text
 
 
-def test_a_step_behind_the_end_is_at_the_end() -> None:
+def test_a_step_after_the_end_is_at_the_end() -> None:
     """The timeline is rounded, and so may end later than the campaign."""
     summary = Summary("t", 1, seconds=1.04, known=frozenset("a"))
     summary.reached, summary.timeline = {"a"}, [(1.2, 1)]

@@ -76,7 +76,7 @@ def text_of(data: bytes | Path | Pipe, **how: Any) -> list[str]:
 
 
 def line(data: bytes | Path | Pipe, name: str) -> str:
-    """What stands behind that name, nothing where there is no such line."""
+    """What follows that name; empty if there is no such line."""
     found = [text for text in text_of(data) if text.startswith(f"{name}:")]
     return found[0][14:] if found else ""
 

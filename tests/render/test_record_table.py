@@ -6,8 +6,8 @@ from hvmctx.render.record_table import as_table
 from hvmctx.render.text import TextDialect
 from tests.builders.samples import context_bytes
 
-CONTEXT = HvmContext.parse(context_bytes())
-CUT = HvmContext.parse(context_bytes()[:2000])
+CONTEXT = HvmContext.from_bytes(context_bytes())
+CUT = HvmContext.from_bytes(context_bytes()[:2000], damaged=True)
 
 
 def only_pic(record: Record) -> bool:

@@ -45,7 +45,7 @@ def test_they_load_into_every_release(qemus_own: Path) -> None:
         release = Release(name)
         context = with_cpus(reset_context(2, release), [*cpus])
         assert load(context.to_bytes(), Host(name, vcpus=2)).accepted
-        assert findings_of(HvmContext.parse(context.to_bytes())) == []
+        assert findings_of(HvmContext.from_bytes(context.to_bytes())) == []
 
 
 def test_packed_attributes() -> None:
@@ -73,7 +73,7 @@ def test_efer_follows_from_the_paging_mode() -> None:
 
 
 def test_with_cpus_of_a_context_of_another_length() -> None:
-    context = HvmContext.parse(context_bytes())
+    context = HvmContext.from_bytes(context_bytes())
     context.records(x86.CPU)[0].body = bytes(context.records(x86.CPU)[0].body)[:1024]
     made = with_cpus(context, [cpu_record(long_mode(), 0)])
     assert [r.length for r in made.records(x86.CPU)] == [1024]

@@ -15,7 +15,7 @@ def test_every_release_takes_it(release: str) -> None:
     for vcpus in (1, 3, 128):
         context = reset_context(vcpus, Release(release)).to_bytes()
         assert load(context, Host(release, vcpus=vcpus)).accepted
-        assert findings_of(HvmContext.parse(context)) == []
+        assert findings_of(HvmContext.from_bytes(context)) == []
 
 
 def test_the_newest_by_default() -> None:

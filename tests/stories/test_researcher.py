@@ -49,4 +49,4 @@ def test_hostile_files_with_what_is_to_be_expected(hvmctx: Shell, folder: Path) 
     small = minimise(data, lambda d: load(d, host).rule == rule, simpler_contexts, tries=3000)
     assert load(small, host).rule == rule
     assert len(small) < len(data) / 2
-    assert len(HvmContext.parse(small).entries) < len(HvmContext.parse(data).entries)
+    assert len(HvmContext.from_bytes(small).entries) < len(HvmContext.from_bytes(data).entries)

@@ -95,7 +95,7 @@ def test_one_finding_for_all_releases_of_a_reason() -> None:
 
 
 def test_what_changed_between_releases() -> None:
-    context = HvmContext.parse(context_bytes())
+    context = HvmContext.from_bytes(context_bytes())
     (cpu,) = context.records(x86.CPU)
     body = bytearray(cpu.body)
     x86.CPU.layout.locate("dr7").put(body, 1 << 32)

@@ -178,7 +178,7 @@ def test_damage_is_told_in_every_view() -> None:
 def test_vmport() -> None:
     state = VmportState.empty()
     state.guestinfo = Slots({b"%d" % n: b"" for n in range(60)})
-    context = HvmContext.parse(context_bytes())
+    context = HvmContext.from_bytes(context_bytes(), damaged=True)
     context.entries.insert(-1, to_record(state))
     data = context.to_bytes()
     releases = [Release("newest")]
@@ -194,7 +194,7 @@ def test_vmport_of_another_profile() -> None:
     profile = VmportProfile("four", MAX_CHANS=4)
     state = VmportState.empty(profile)
     state.channels[3].proto_num = 5
-    context = HvmContext.parse(context_bytes())
+    context = HvmContext.from_bytes(context_bytes())
     context.entries.insert(-1, to_record(state, profile))
     data, releases = context.to_bytes(), [Release("newest")]
     found = verify(data, "strict", releases=releases, vmport=profile)
@@ -230,7 +230,7 @@ def test_offsets_lie_within_the_input() -> None:
     state = VmportState.empty()
     state.channels[0].send = Buffer(b"", 0, 0xFFFF)
     state.channels[1].send = Buffer(b"", 0, 9)
-    context = HvmContext.parse(context_bytes())
+    context = HvmContext.from_bytes(context_bytes())
     context.entries.insert(-1, to_record(state))
     data = context.to_bytes()
     found = verify(data, "strict")
