@@ -24,17 +24,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.metadata import EntryPoint
-    from typing import Any, TypeAlias
+    from typing import Any, TypeAlias, TypeVar
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.stream.body import Body, BodyType
 
     Handler: TypeAlias = Callable[[Any], Any]
     Model: TypeAlias = Body | HvmContext
+    AnyBody = TypeVar("AnyBody", bound=Body)
 
 __all__ = [
     "ENTRY_POINT_GROUP", "announced", "body_type", "decode", "find", "model_of", "parse",
-    "register",
+    "parse_as", "register",
 ]  # fmt: skip
 
 ENTRY_POINT_GROUP = "hvmctx.handlers"
@@ -142,6 +143,12 @@ def parse(record: StreamRecord, body: bytes | memoryview) -> Any:
     reader = _reader_of(record.layer, record.type)
     assert reader is not None, f"{record.name} has no model"
     return _call(reader, record, body)
+
+
+def parse_as(kind: type[AnyBody], record: StreamRecord, body: bytes | memoryview) -> AnyBody:
+    """The same for a type whose bodies are known to be of `kind`."""
+    parsed: AnyBody = _call(kind.from_bytes, record, body)
+    return parsed
 
 
 def _call(handler: Handler, record: StreamRecord, body: bytes | memoryview) -> Any:

@@ -94,7 +94,7 @@ class Host:
         whose configuration says that it is pvh has no emulated device but its LAPICs.
 
         Raises FormatError for a policy, parameters or a configuration that are none."""
-        policy = image.cpuid_policy
+        leaves = image.policy.leaves
         config = image.config
         built = config.get("b_info", {}) if isinstance(config, dict) else {}
         created = config.get("c_info", {}) if isinstance(config, dict) else {}
@@ -104,7 +104,7 @@ class Host:
             release,
             vcpus=vcpus or (configured if isinstance(configured, int) else None) or 128,
             devices=PVH_DEVICES if pvh else DEVICES,
-            leaves=policy.leaves if policy else (),
+            leaves=leaves,
             nested=bool(image.params.get(streams.HVM_PARAM_NESTEDHVM)),
             vmport=vmport,
         )

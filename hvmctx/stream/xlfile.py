@@ -15,7 +15,10 @@ from hvmctx.stream.reader import XL, Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TypeAlias
+
+    Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+    """What a configuration may hold."""
 
 __all__ = ["config_from_bytes", "config_text", "config_to_bytes"]
 
@@ -42,14 +45,15 @@ def config_text(data: bytes | memoryview, offset: int = 0) -> bytes:
     return bytes(data[_LENGTH.size : _LENGTH.size + length])
 
 
-def config_from_bytes(text: bytes, header: Header) -> Any:
+def config_from_bytes(text: bytes, header: Header) -> Json:
     """The configuration as the object that its JSON is, or as text where the header says
     that it is text. Raises FormatError for JSON that is none."""
     plain = text.rstrip(b"\0")
     if not header.fields["mandatory_flags"] & XL_FLAG_JSON_CONFIG:
         return plain.decode("utf-8", "replace")
     try:
-        return json.loads(plain)
+        config: Json = json.loads(plain)
+        return config
     except (ValueError, RecursionError) as error:
         raise FormatError(
             "the configuration is not JSON", layer=XL, offset=header.body_offset + _LENGTH.size,

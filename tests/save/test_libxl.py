@@ -19,6 +19,7 @@ from hvmctx.image.image import open_image
 from hvmctx.save.engine import SaveError, save
 from hvmctx.save.libxl import DeviceModelFile, LibxlSave, write, write_async
 from hvmctx.save.simulated import Script, SimulatedGuest
+from hvmctx.stream.libxl import EmulatorXenstoreData
 from hvmctx.stream.writer import StreamWriter
 from hvmctx.stream.xlfile import config_to_bytes
 from tests.builders.samples import context_bytes
@@ -66,7 +67,8 @@ def test_a_whole_stream(model: Path) -> None:
         (emulator,) = image.emulators
         assert (emulator.emulator_id, emulator.index) == (2, 0)
         assert bytes(emulator.payload) == b"QEVM\0\0\0\3rest"
-        assert image.decode(image.records_of("libxl", 2)[0]).pairs == PAIRS
+        (keys,) = image.bodies(EmulatorXenstoreData)
+        assert keys.pairs == PAIRS
     assert told.calls == [None] and made.state == "complete"
 
 
