@@ -216,7 +216,7 @@ class Image(Index):
             return None
         from hvmctx.stream import xlfile
 
-        return xlfile.parse_config(text, header)
+        return xlfile.config_from_bytes(text, header)
 
     @property
     def config_text(self) -> bytes:
