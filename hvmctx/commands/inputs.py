@@ -7,6 +7,7 @@ import os
 import sys
 
 from hvmctx.abi.fields import decimal
+from hvmctx.abi.streams import LAYERS
 from hvmctx.errors import InputError, UsageError
 from hvmctx.image.image import Image, open_image
 
@@ -31,7 +32,6 @@ MOST_VCPUS = 0x10000
 """An instance has 16 bits."""
 LARGEST_FILE = 1 << 30
 """Of a payload, a configuration, or a JSON document."""
-LAYERS = ("xl", "libxl", "libxc", "context", "legacy")
 
 
 def add_input(parser: ArgumentParser, name: str = "input") -> None:
