@@ -140,7 +140,7 @@ class HeaderModel(Model):
         if self.data is not None:
             raise FieldError("found both data and config, expected one of them")
         try:
-            return xlfile.serialise_config(self.config.encode())
+            return xlfile.config_to_bytes(self.config.encode())
         except UnicodeEncodeError as error:
             raise FieldError(f"config: not text: {error.reason}") from None
 
@@ -152,7 +152,7 @@ def _config(data: bytes) -> str | None:
         config = text.decode("utf-8").removesuffix("\0")
     except (HvmctxError, UnicodeDecodeError):
         return None
-    return config if xlfile.serialise_config(config.encode()) == data else None
+    return config if xlfile.config_to_bytes(config.encode()) == data else None
 
 
 @modelled("stream_record")
