@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from hvmctx.image.image import open_image as open_image
     from hvmctx.json_form.document import dumps_json as dumps_json
     from hvmctx.json_form.document import loads_json as loads_json
-    from hvmctx.restore.image import judge_image as judge_image
+    from hvmctx.restore.guest import Guest as Guest
+    from hvmctx.restore.image import would_restore as would_restore
+    from hvmctx.restore.machine import Machine as Machine
     from hvmctx.restore.rules import Rule as Rule
     from hvmctx.restore.verdict import Verdict as Verdict
     from hvmctx.verify.views import verify as verify
@@ -45,10 +47,12 @@ _WHERE = {
     "FieldError": "errors",
     "Finding": "findings",
     "FormatError": "errors",
+    "Guest": "restore.guest",
     "HvmContext": "context.hvm_context",
     "HvmctxError": "errors",
     "Image": "image.image",
     "InputError": "errors",
+    "Machine": "restore.machine",
     "MissingPageError": "errors",
     "MissingRecordError": "errors",
     "Record": "context.record",
@@ -61,10 +65,10 @@ _WHERE = {
     "diff": "edit.diff",
     "dumps_json": "json_form.document",
     "edit": "edit.editor",
-    "judge_image": "restore.image",
     "loads_json": "json_form.document",
     "open_image": "image.image",
     "verify": "verify.views",
+    "would_restore": "restore.image",
 }
 """The same, for run time: name -> its module here."""
 
@@ -73,10 +77,12 @@ __all__ = [
     "FieldError",
     "Finding",
     "FormatError",
+    "Guest",
     "HvmContext",
     "HvmctxError",
     "Image",
     "InputError",
+    "Machine",
     "MissingPageError",
     "MissingRecordError",
     "Record",
@@ -89,10 +95,10 @@ __all__ = [
     "diff",
     "dumps_json",
     "edit",
-    "judge_image",
     "loads_json",
     "open_image",
     "verify",
+    "would_restore",
 ]
 
 if not TYPE_CHECKING:

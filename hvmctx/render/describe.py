@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Plain = dict[str, Any]
 
+__all__ = ["MOST_DECODED", "describe"]
+
 MOST_DECODED = 100
 """Records shown as other packages' handlers decode them."""
 _LONGEST = 500

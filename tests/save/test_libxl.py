@@ -21,7 +21,7 @@ from hvmctx.save.libxl import DeviceModelFile, LibxlSave, write, write_async
 from hvmctx.save.simulated import Script, SimulatedGuest
 from hvmctx.stream.libxl import EmulatorXenstoreData
 from hvmctx.stream.writer import StreamWriter
-from hvmctx.stream.xlfile import serialise_config
+from hvmctx.stream.xlfile import config_to_bytes
 from tests.builders.samples import context_bytes
 
 GUEST = SimulatedGuest(3, Script({}), context=context_bytes())
@@ -76,7 +76,7 @@ def test_what_is_not_for_every_guest(model: Path) -> None:
     made = LibxlSave(hvm=False, xenstore=PAIRS, emulator=DeviceModelFile(str(model)))
     with open_image(written(made)) as image:
         assert [r.name for r in image.records if r.layer == "libxl"] == ["LIBXC_CONTEXT", "END"]
-    with open_image(written(LibxlSave(layer="xl", optional_data=serialise_config(b"{}")))) as image:
+    with open_image(written(LibxlSave(layer="xl", optional_data=config_to_bytes(b"{}")))) as image:
         assert image.format == "xl" and image.config == {}
 
 

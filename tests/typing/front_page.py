@@ -11,10 +11,12 @@ from hvmctx import (
     FieldError,
     Finding,
     FormatError,
+    Guest,
     HvmContext,
     HvmctxError,
     Image,
     InputError,
+    Machine,
     MissingPageError,
     MissingRecordError,
     Record,
@@ -27,10 +29,10 @@ from hvmctx import (
     diff,
     dumps_json,
     edit,
-    judge_image,
     loads_json,
     open_image,
     verify,
+    would_restore,
 )
 
 if TYPE_CHECKING:
@@ -66,8 +68,9 @@ def main(path: str) -> None:
         assert_type(HvmContext.from_bytes(context.to_bytes()), HvmContext)
         assert_type(Record.from_bytes(context["CPU", 0].to_bytes()).instance, int)
         assert_type(VmportState.from_bytes(b"").to_bytes(), bytes)
-        assert_type(verify(path, releases=[Release("4.17")]), list[Finding])
-        assert_type(judge_image(image, Release("4.17")), Verdict)
+        assert_type(verify(image, releases=[Release("4.17")]), list[Finding])
+        assert_type(would_restore(image, Release("4.17"), Machine()), Verdict)
+        assert_type(Guest.of_image(image).vcpus, int)
         editor = assert_type(edit(image), Editor)
         editor.set("CPU/0.rax", 0x1234)
         assert_type(str(next(diff(image, editor.context))), str)
