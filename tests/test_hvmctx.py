@@ -81,7 +81,10 @@ def test_rooms_of_the_name_of_a_function_can_be_called(first: str) -> None:
 
 
 def test_importing_it_imports_nothing() -> None:
-    script = "import sys; before = set(sys.modules); import hvmctx; print(sorted(set(sys.modules) - before))"
+    script = (
+        "import sys; before = set(sys.modules); import hvmctx; "
+        "print(sorted(set(sys.modules) - before))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
