@@ -68,5 +68,5 @@ def test_what_does_not_go_with_the_record() -> None:
     fields, _ = VmportBody().write(Record(21, 0, b""), busy_state().to_bytes())
     with pytest.raises(FieldError, match="rest in a record that has none"):
         VmportBody().read(fields, b"x", None)
-    with pytest.raises(FieldError, match="length 5 does not go with"):
+    with pytest.raises(FieldError, match="length 5 does not match"):
         VmportBody().read(fields, b"", 5)
