@@ -31,6 +31,14 @@ class MissingRecordError(HvmctxError, AttributeError, KeyError):
         return Exception.__str__(self)  # a KeyError's would be in quotes
 
 
+class MissingPageError(HvmctxError, LookupError):
+    """A restore leaves the guest no memory there. `pfn` is the first page that is not."""
+
+    def __init__(self, message: str, *, pfn: int) -> None:
+        self.pfn = pfn
+        super().__init__(message)
+
+
 class FieldError(HvmctxError, ValueError):
     """A value does not fit its field. The message names the field and its width."""
 

@@ -15,6 +15,13 @@ from ctypes import c_uint64 as u64
 
 from hvmctx.abi.declare import SaveStructure
 
+__all__ = [
+    "EVENT_CHANNELS", "SHARED_INFOS", "VCPU_CONTEXTS", "cpu_user_regs_x86_32",
+    "cpu_user_regs_x86_64", "shared_info_x86_32", "shared_info_x86_64", "trap_info_x86_32",
+    "trap_info_x86_64", "vcpu_guest_context_x86_32", "vcpu_guest_context_x86_64",
+    "xen_domctl_ext_vcpucontext",
+]  # fmt: skip
+
 
 class trap_info_x86_64(SaveStructure):
     """An entry of the guest's trap table. `flags`: DPL, and bit 2 clears events."""
@@ -196,7 +203,13 @@ class shared_info_x86_32(SaveStructure):
     ]
 
 
-VCPU_CONTEXTS = {8: vcpu_guest_context_x86_64, 4: vcpu_guest_context_x86_32}
+VCPU_CONTEXTS: dict[int, type[vcpu_guest_context_x86_64 | vcpu_guest_context_x86_32]] = {
+    8: vcpu_guest_context_x86_64,
+    4: vcpu_guest_context_x86_32,
+}
 """By the bytes of the guest's word, as X86_PV_INFO says it."""
-SHARED_INFOS = {8: shared_info_x86_64, 4: shared_info_x86_32}
+SHARED_INFOS: dict[int, type[shared_info_x86_64 | shared_info_x86_32]] = {
+    8: shared_info_x86_64,
+    4: shared_info_x86_32,
+}
 EVENT_CHANNELS = {8: 4096, 4: 1024}

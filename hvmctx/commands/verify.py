@@ -44,11 +44,6 @@ def run(args: Namespace) -> int:
         return 0
     from hvmctx.verify.views import verify
 
-    profile = None
-    if args.vmport_profile is not None:
-        from hvmctx.abi import vmport
-
-        profile = vmport.used()
     releases = None
     if args.release is not None:
         from hvmctx.abi.releases import Release
@@ -57,7 +52,7 @@ def run(args: Namespace) -> int:
     target, layer = inputs.target_of(args)
     findings = verify(
         target, args.view, releases=releases, layer=layer, vcpus=args.vcpus,
-        checkpointed=args.checkpointed, vmport=profile,
+        checkpointed=args.checkpointed, vmport=inputs.patched_xen(args),
     )  # fmt: skip
     if args.format == "json":
         import json

@@ -304,18 +304,18 @@ def _tsc(image: Image) -> dict[str, str]:
 
 
 def _cpuid(image: Image) -> dict[str, str]:
-    policy = image.cpuid_policy
+    leaves = image.policy.leaves
     return {
         f"X86_CPUID_POLICY[{leaf:#x}/{subleaf:#x}]": " ".join(f"{value:08x}" for value in registers)
-        for leaf, subleaf, *registers in (policy.leaves if policy else ())
+        for leaf, subleaf, *registers in leaves
     }
 
 
 def _msrs(image: Image) -> dict[str, str]:
-    policy = image.msr_policy
+    msrs = image.policy.msrs
     return {
         f"X86_MSR_POLICY[{index:#x}]": f"{value:#x}, flags {flags:#x}"
-        for index, flags, value in (policy.msrs if policy else ())
+        for index, flags, value in msrs
     }
 
 

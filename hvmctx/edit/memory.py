@@ -11,7 +11,7 @@ import struct
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.files.copying import copy_range
-from hvmctx.stream.elf import Note, Segment, head_size, serialise_head, serialise_notes
+from hvmctx.stream.elf import Note, Segment, head_size, head_to_bytes, notes_to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _copy(image: Image, run: Run, out: BinaryIO) -> int:
 
 
 def _elf(image: Image, out: BinaryIO, runs: list[Run]) -> int:
-    notes = serialise_notes(_notes(image))
+    notes = notes_to_bytes(_notes(image))
     stretches = list(_stretches(runs))
     at = head_size(len(stretches), notes)
     at = -(-at // _PAGE) * _PAGE
@@ -85,7 +85,7 @@ def _elf(image: Image, out: BinaryIO, runs: list[Run]) -> int:
         held = size if stretch[0].offset is not None else 0
         segments.append(Segment(stretch[0].pfn * _PAGE, at, held, size))
         at += held
-    out.write(serialise_head(segments, notes))
+    out.write(head_to_bytes(segments, notes))
     for stretch, segment in zip(stretches, segments):
         out.seek(segment.offset)
         pages += sum(_copy(image, run, out) for run in stretch)

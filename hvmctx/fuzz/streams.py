@@ -4,6 +4,7 @@ break it at a border."""
 from __future__ import annotations
 
 import struct
+from array import array
 
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
@@ -11,7 +12,7 @@ from hvmctx.fuzz.contexts import mutate_context, valid_context
 from hvmctx.fuzz.values import LENGTHS, around
 from hvmctx.image.image import Image, open_image
 from hvmctx.image.index import IndexedRecord
-from hvmctx.stream.libxc import HvmParams, TscInfo
+from hvmctx.stream.libxc import CpuidPolicy, HvmParams, MsrPolicy, PageData, TscInfo
 from hvmctx.stream.reader import LIBXC, Header
 from hvmctx.stream.writer import StreamWriter
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
     from typing import Any
+
+__all__ = ["batch", "mutate_stream", "valid_stream"]
 
 _PAGE = bytes(streams.PAGE_SIZE)
 _HVM = streams.GUEST_X86_HVM
@@ -37,7 +40,7 @@ def valid_stream(rng: random.Random, version: int = 3) -> bytes:
         if rng.random() < 0.5:
             out.append(writer.record(streams.LIBXC_X86_CPUID_POLICY, _CPUID))
         if rng.random() < 0.5:
-            out.append(writer.record(streams.LIBXC_X86_MSR_POLICY, bytes(16)))
+            out.append(writer.record(streams.LIBXC_X86_MSR_POLICY, _MSR))
         out.append(writer.record(streams.LIBXC_STATIC_DATA_END))
     pfn = 0
     for _ in range(rng.randrange(1, 4)):
@@ -53,7 +56,9 @@ def valid_stream(rng: random.Random, version: int = 3) -> bytes:
     return b"".join(out)
 
 
-_CPUID = struct.pack("<6I", 0, 0xFFFFFFFF, 1, 0x68747541, 0x444D4163, 0x69746E65)
+_CPUID = CpuidPolicy([(0, 0xFFFFFFFF, 1, 0x68747541, 0x444D4163, 0x69746E65)]).to_bytes()
+
+_MSR = MsrPolicy([(0, 0, 0)]).to_bytes()
 
 
 def batch(rng: random.Random, pfn: int, count: int) -> bytes:
@@ -61,7 +66,7 @@ def batch(rng: random.Random, pfn: int, count: int) -> bytes:
     kinds = [rng.choice(_KINDS) for _ in range(count)]
     words = [kind << streams.PAGE_TYPE_SHIFT | pfn + at for at, kind in enumerate(kinds)]
     pages = sum(kind in streams.PAGE_TYPES_WITH_DATA for kind in kinds)
-    return struct.pack(f"<II{count}Q", count, 0, *words) + pages * _PAGE
+    return PageData(array("Q", words), pages * _PAGE).to_bytes()
 
 
 class _Pieces:

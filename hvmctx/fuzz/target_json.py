@@ -46,7 +46,7 @@ def _seeds(rng: random.Random) -> list[bytes]:
     image += writer.record(streams.LIBXC_HVM_PARAMS, bytes(8)) + writer.record(streams.LIBXC_END)
     inputs = ((small, "context"), (image, "libxc"))
     documents = [Document.of_input(data, layer).to_text() for data, layer in inputs]
-    documents.append('{"hvmctx": 1, "image": {"format": "libxc", "items": [], "tail": "ffff"}}')
+    documents.append('{"hvmctx": 2, "image": {"format": "libxc", "items": [], "tail": "ffff"}}')
     return [text.encode() for text in documents]
 
 

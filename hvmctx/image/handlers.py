@@ -1,17 +1,20 @@
 """Where a record type meets its decoder.
 
-Record types of Xen's own have a model each: a class with `from_bytes` and
-`to_bytes`. A handler is a callable that takes a record's body (bytes or a view) and
-returns what it means, or raises a FormatError whose offset counts from the start of the
-body. `register` adds one, for a type that has no model or in the model's place; other
-packages add theirs through the entry point group `hvmctx.handlers`: the entry point's name
-is `layer:type`, such as `libxc:0x20`. `Image.payload` and `info` ask the handlers; what
-hvmctx itself works with is the models.
+Record types of Xen's own have a model each: the class that declares the body (`stream.body`),
+and `HvmContext`. A handler is a callable that takes a record's body (bytes or a view) and
+returns what it means, or raises a FormatError whose offset counts from the start of the body.
+`register` adds one, for a type that has no model or in the model's place; other packages add
+theirs through the entry point group `hvmctx.handlers`: the entry point's name is `layer:type`,
+such as `libxc:0x20`.
+
+`decode` asks whoever registered first; `parse` is for what hvmctx itself works with, and
+always gives a model.
 """
 
 from __future__ import annotations
 
 import importlib
+from functools import partial
 
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, HvmctxError, UsageError
@@ -21,24 +24,43 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.metadata import EntryPoint
-    from typing import Any
+    from typing import Any, TypeAlias, TypeVar
 
-    from hvmctx.stream.body import BodyType
+    from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.stream.body import Body, BodyType
 
-    Handler = Callable[[Any], Any]
+    Handler: TypeAlias = Callable[[Any], Any]
+    Model: TypeAlias = Body | HvmContext
+    AnyBody = TypeVar("AnyBody", bound=Body)
+
+__all__ = [
+    "ENTRY_POINT_GROUP", "announced", "body_type", "decode", "find", "model_of", "parse",
+    "parse_as", "register",
+]  # fmt: skip
 
 ENTRY_POINT_GROUP = "hvmctx.handlers"
 
 _DECLARED = {LIBXC: "hvmctx.stream.libxc", LIBXL: "hvmctx.stream.libxl"}
 """The modules that declare bodies. Named, not imported: a dump imports none of them."""
+_CONTEXT = (LIBXC, streams.LIBXC_HVM_CONTEXT)
 _handlers: dict[tuple[str, int], Handler] = {}
 _announced: dict[tuple[str, int], EntryPoint] | None = None
 """Entry points by what they are for; None until somebody asks."""
 
 
-def model_of(layer: str, number: int) -> Any:
+def body_type(layer: str, number: int) -> BodyType | None:
+    """The declaration of the bodies of a record type; None where there is none, and for the
+    HVM context, which consists of records of its own."""
+    if layer in _DECLARED:
+        importlib.import_module(_DECLARED[layer])
+    from hvmctx.stream.body import BODIES
+
+    return BODIES.get((layer, number))
+
+
+def model_of(layer: str, number: int) -> type[Model] | None:
     """The class that models the bodies of a record type, None where there is none."""
-    if (layer, number) == (LIBXC, streams.LIBXC_HVM_CONTEXT):
+    if (layer, number) == _CONTEXT:
         from hvmctx.context.hvm_context import HvmContext
 
         return HvmContext
@@ -46,13 +68,14 @@ def model_of(layer: str, number: int) -> Any:
     return None if body is None else body.model
 
 
-def body_type(layer: str, number: int) -> BodyType | None:
-    """The declaration of the bodies of a record type; None where there is none, and for the
-    HVM context, which consists of records of its own."""
-    importlib.import_module(_DECLARED[layer])
-    from hvmctx.stream.body import BODIES
+def _reader_of(layer: str, number: int) -> Callable[[Any], Model] | None:
+    """What makes a model of a body. A damaged context is one, too."""
+    if (layer, number) == _CONTEXT:
+        from hvmctx.context.hvm_context import HvmContext
 
-    return BODIES.get((layer, number))
+        return partial(HvmContext.from_bytes, damaged=True)
+    body = body_type(layer, number)
+    return None if body is None else body.model.from_bytes
 
 
 def register(layer: str, number: int, handler: Handler) -> None:
@@ -68,8 +91,7 @@ def find(layer: str, number: int) -> Handler | None:
     if key not in _handlers:
         entry = announced().get(key)
         if entry is None:
-            model = model_of(layer, number)
-            return None if model is None else _reader(model)
+            return _reader_of(layer, number)
         register(layer, number, _load(entry))
     return _handlers[key]
 
@@ -118,16 +140,15 @@ def decode(record: StreamRecord, body: bytes | memoryview) -> Any:
 def parse(record: StreamRecord, body: bytes | memoryview) -> Any:
     """The body of `record`, of a type that has a model, as that: `to_bytes` gives it back,
     and no registered handler has a say. Errors as `decode`."""
-    return _call(_reader(model_of(record.layer, record.type)), record, body)
+    reader = _reader_of(record.layer, record.type)
+    assert reader is not None, f"{record.name} has no model"
+    return _call(reader, record, body)
 
 
-def _reader(model: Any) -> Handler:
-    """What makes a model of a body. A context is taken as it is: it says itself what of it
-    is damaged."""
-    if model.__name__ == "HvmContext":
-        return lambda body: model.from_bytes(body, damaged=True)
-    reader: Handler = getattr(model, "from_bytes", None) or model.parse
-    return reader
+def parse_as(kind: type[AnyBody], record: StreamRecord, body: bytes | memoryview) -> AnyBody:
+    """The same for a type whose bodies are known to be of `kind`."""
+    parsed: AnyBody = _call(kind.from_bytes, record, body)
+    return parsed
 
 
 def _call(handler: Handler, record: StreamRecord, body: bytes | memoryview) -> Any:

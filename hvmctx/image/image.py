@@ -23,24 +23,68 @@ from hvmctx.stream.reader import (
     CONTEXT,
     LEGACY,
     LIBXC,
-    LIBXL,
     XL,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TypeVar
 
     from hvmctx.abi.releases import Release
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.files.opening import Target
     from hvmctx.files.source import Source
-    from hvmctx.image.memory_map import MemoryMap
+    from hvmctx.image.memory_map import Memory, MemoryMap
+    from hvmctx.stream.body import Body
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
     from hvmctx.stream.libxl import EmulatorContext
+    from hvmctx.stream.xlfile import Json
 
+    AnyBody = TypeVar("AnyBody", bound=Body)
+
+__all__ = ["LARGEST_CONTEXT", "Image", "Policy", "open_image"]
+
+_LONGEST_NAME = 60
+"""Of an input, in a repr."""
 LARGEST_CONTEXT = 64 << 20
 """A bare context is read whole; one of 4096 vcpus with all records would fit."""
+
+
+class Policy:
+    """What a guest sees of a CPU, from Xen 4.14 on: the records CPUID_POLICY and MSR_POLICY.
+    Raises FormatError, when it is asked for, where one of them cannot be taken apart."""
+
+    __slots__ = ("_image",)
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+
+    def __repr__(self) -> str:
+        return f"<policy: {len(self.leaves)} CPUID leaves, {len(self.msrs)} MSRs>"
+
+    @property
+    def cpuid(self) -> CpuidPolicy | None:
+        """The CPUID record; None where the stream has none."""
+        from hvmctx.stream.libxc import CpuidPolicy
+
+        return self._image.last_body(CpuidPolicy)
+
+    @property
+    def msr(self) -> MsrPolicy | None:
+        """The MSR record; None where the stream has none."""
+        from hvmctx.stream.libxc import MsrPolicy
+
+        return self._image.last_body(MsrPolicy)
+
+    @property
+    def leaves(self) -> list[tuple[int, int, int, int, int, int]]:
+        """Rows of leaf, subleaf (0xffffffff for a leaf without), eax, ebx, ecx, edx."""
+        return self.cpuid.leaves if self.cpuid else []
+
+    @property
+    def msrs(self) -> list[tuple[int, int, int]]:
+        """Rows of index, flags (0), value."""
+        return self.msr.msrs if self.msr else []
 
 
 class Image(Index):
@@ -52,6 +96,16 @@ class Image(Index):
     def __init__(self, source: Source, layer: str) -> None:
         super().__init__(source, layer)
         self._context: HvmContext | None = None
+        self._memory: Memory | None = None
+
+    def __repr__(self) -> str:
+        layers = dict.fromkeys((self.format, *(header.layer for header in self.headers)))
+        words = [", ".join(layers), f"{len(self.records)} records"]
+        if self.xen_version is not None:
+            words.append("of Xen {}.{}".format(*self.xen_version))
+        if not self.complete:
+            words.append("incomplete")
+        return f"<Image {self.source.name[-_LONGEST_NAME:]!a}: {', '.join(words)}>"
 
     def __enter__(self) -> Image:
         return self
@@ -59,18 +113,29 @@ class Image(Index):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def decode(self, record: IndexedRecord) -> Any:
+    def decode(self, record: IndexedRecord) -> object:
         """What the body of a record means, to whoever registered a handler for its type
         first: see `image.handlers`."""
         from hvmctx.image import handlers
 
         return handlers.decode(record, self.body(record))
 
-    def parse(self, record: IndexedRecord) -> Any:
-        """The body of a record of a type that `image.handlers` has a model of, as that."""
+    def parse(self, record: IndexedRecord, kind: type[AnyBody]) -> AnyBody:
+        """The body of a record as what it is declared as: a class of `stream.libxc` or
+        `stream.libxl`. Raises FormatError for one that cannot be taken apart."""
         from hvmctx.image import handlers
 
-        return handlers.parse(record, self.body(record))
+        return handlers.parse_as(kind, record, self.body(record))
+
+    def bodies(self, kind: type[AnyBody]) -> list[AnyBody]:
+        """All bodies of one kind that a restore acts on, in order."""
+        records = self.effective_records(kind.TYPE.layer, kind.TYPE.number)
+        return [self.parse(record, kind) for record in records]
+
+    def last_body(self, kind: type[AnyBody]) -> AnyBody | None:
+        """The last of them; None where there is none."""
+        record = self.last(kind.TYPE.layer, kind.TYPE.number)
+        return None if record is None else self.parse(record, kind)
 
     @property
     def context(self) -> HvmContext:
@@ -143,7 +208,7 @@ class Image(Index):
         return Release.of_version(*(self.xen_version or (0, 0)))
 
     @property
-    def config(self) -> Any:
+    def config(self) -> Json:
         """The guest's configuration out of an xl file: what its JSON is, or text. None
         when the image has none. Raises FormatError."""
         header, text = self.header(XL), self.config_text
@@ -151,7 +216,7 @@ class Image(Index):
             return None
         from hvmctx.stream import xlfile
 
-        return xlfile.parse_config(text, header)
+        return xlfile.config_from_bytes(text, header)
 
     @property
     def config_text(self) -> bytes:
@@ -175,44 +240,29 @@ class Image(Index):
     @property
     def params(self) -> dict[int, int]:
         """HVM parameters, index -> value, later records over earlier ones."""
-        params: dict[int, int] = {}
-        for record in self.effective_records(LIBXC, streams.LIBXC_HVM_PARAMS):
-            params.update(self.parse(record).params)
-        return params
+        from hvmctx.stream.libxc import HvmParams
+
+        return dict(pair for body in self.bodies(HvmParams) for pair in body.params)
 
     @property
     def tsc_info(self) -> TscInfo | None:
         """How the guest's TSC is to be kept; None where the stream has no such
         record. Raises FormatError for one that cannot be taken apart."""
-        found: TscInfo | None = self._last_model(streams.LIBXC_X86_TSC_INFO)
-        return found
+        from hvmctx.stream.libxc import TscInfo
+
+        return self.last_body(TscInfo)
 
     @property
-    def cpuid_policy(self) -> CpuidPolicy | None:
-        """The CPUID leaves that the guest sees (4.14+); None where the stream has no such
-        record. Raises FormatError for one that cannot be taken apart."""
-        found: CpuidPolicy | None = self._last_model(streams.LIBXC_X86_CPUID_POLICY)
-        return found
-
-    @property
-    def msr_policy(self) -> MsrPolicy | None:
-        """The MSRs that it sees (4.14+); None where the stream has no such
-        record. Raises FormatError for one that cannot be taken apart."""
-        found: MsrPolicy | None = self._last_model(streams.LIBXC_X86_MSR_POLICY)
-        return found
-
-    def _last_model(self, number: int) -> Any:
-        """The last record of a libxc type, None where there is none."""
-        record = self.last(LIBXC, number)
-        return None if record is None else self.parse(record)
+    def policy(self) -> Policy:
+        """What the guest sees of its CPU: `.leaves` and `.msrs`."""
+        return Policy(self)
 
     @property
     def emulators(self) -> list[EmulatorContext]:
         """The device models' saved state, in order."""
-        return [
-            self.parse(record)
-            for record in self.effective_records(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
-        ]
+        from hvmctx.stream.libxl import EmulatorContext
+
+        return self.bodies(EmulatorContext)
 
     @property
     def memory_map(self) -> MemoryMap:
@@ -223,12 +273,13 @@ class Image(Index):
         return MemoryMap.of_image(self)
 
     @property
-    def memory(self) -> MemoryMap:
-        """The memory that a restore leaves the guest with; the pages of xenstore, console and
-        the device model's rings, which it blanks, as they were sent."""
-        from hvmctx.image.memory_map import MemoryMap
+    def memory(self) -> Memory:
+        """The memory that a restore leaves the guest with: a map, and `memory.read`."""
+        from hvmctx.image.memory_map import Memory
 
-        return MemoryMap.restored(self)
+        if self._memory is None:
+            self._memory = Memory(self, lambda: self.params)
+        return self._memory
 
 
 def open_image(
@@ -261,7 +312,7 @@ def open_image(
                     "nothing that Xen saves", layer="input", offset=0, found=head[:16].hex(" "),
                     expected="an xl file, a libxl or libxc stream, a legacy stream, or a context",
                 )  # fmt: skip
-        elif layer not in (XL, LIBXL, LIBXC, CONTEXT, LEGACY):
+        elif layer not in streams.LAYERS:
             raise UsageError(f"no layer is called {layer!r}")
         image = Image(source, layer)
         if layer == LEGACY:

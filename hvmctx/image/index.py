@@ -15,6 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.stream.pages import WordCounts
 
+__all__ = [
+    "LARGEST_CONFIG", "LARGEST_HEAD", "LARGEST_KEPT", "Index", "IndexedRecord", "Note",
+    "cut_off",
+]  # fmt: skip
+
 LARGEST_KEPT = streams.LARGEST_RECORD
 """Bodies beyond this are not read: the most that a libxc reader takes (4.10+)."""
 LARGEST_CONFIG = 16 << 20

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from hvmctx.stream.pages import WordCounts
 
+__all__ = ["MOST_KEPT", "Indexer", "Watcher", "legacy_problem", "walk"]
+
 
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
     """Every header and record of a stream, in order. While one is being looked at, its

@@ -15,18 +15,27 @@ from bisect import bisect_right
 from itertools import islice, pairwise
 
 from hvmctx.abi import streams
-from hvmctx.errors import LengthError
+from hvmctx.errors import LengthError, MissingPageError, TruncatedError, UsageError
 from hvmctx.files.source import CHUNK
 from hvmctx.stream.pages import page_size_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from hvmctx.files.source import Source
     from hvmctx.image.index import Index, IndexedRecord
 
+__all__ = [
+    "MOST_RUNS",
+    "Memory",
+    "MemoryMap",
+    "Run",
+    "differing_pages",
+    "runs_of",
+    "runs_of_record",
+]
 
 MOST_RUNS = 1 << 21
 """Runs in a map, some 150 bytes each: of a guest of 8 TiB in batches of 1024 pages. What is
@@ -102,6 +111,9 @@ class MemoryMap:
             _extend(sent, runs_of_record(index, record), record)
         return cls(_last_wins(sent))
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self)} pfns in {len(self.runs)} runs>"
+
     def __len__(self) -> int:
         """How many pfns are mentioned, absent ones included."""
         return sum(run.count for run in self.runs)
@@ -133,6 +145,84 @@ class MemoryMap:
         for run in self.runs:
             counts[run.type] = counts.get(run.type, 0) + run.count
         return dict(sorted(counts.items()))
+
+
+class Memory(MemoryMap):
+    """What a restore leaves the guest with: `MemoryMap.restored`, with the contents of its
+    pages. Those of xenstore, the console and the device model's rings are told as they were
+    sent in the map; `read` gives them as the restore does, blank."""
+
+    def __init__(self, index: Index, params: Callable[[], dict[int, int]]) -> None:
+        super().__init__(MemoryMap.restored(index).runs)
+        self._source = index.source
+        self._params = params
+
+    def read(self, gpa: int, size: int) -> bytes:
+        """`size` bytes from the guest-physical address `gpa` on. Pages that a restore makes
+        and gets no contents for are zeros.
+
+        Raises MissingPageError where it makes no page, UsageError for numbers below zero,
+        FormatError for parameters that are none, TruncatedError where the input ends before
+        a page does, InputError where it cannot be read twice. Nothing is allocated before all
+        of the pages are known to be there."""
+        if gpa < 0 or size < 0:
+            raise UsageError(f"memory: {size} bytes at {gpa}: expected no negative number")
+        if not size:
+            return b""
+        end = gpa + size
+        runs = self._all_of(gpa >> streams.PAGE_SHIFT, -(-end >> streams.PAGE_SHIFT))
+        data = bytearray(size)
+        for run in runs:
+            start = run.pfn << streams.PAGE_SHIFT
+            first, last = max(gpa, start), min(end, run.end << streams.PAGE_SHIFT)
+            if run.offset is not None:
+                data[first - gpa : last - gpa] = self._contents(run, first - start, last - first)
+        params = self._params()
+        for pfn in {params[number] for number in _CLEARED if number in params}:
+            start = pfn << streams.PAGE_SHIFT
+            first, last = max(gpa, start), min(end, start + streams.PAGE_SIZE)
+            if first < last:
+                data[first - gpa : last - gpa] = bytes(last - first)
+        return bytes(data)
+
+    def _all_of(self, first: int, end: int) -> list[Run]:
+        """The runs of exactly these pfns. Raises MissingPageError."""
+        runs = list(self.between(first, end))
+        for run in runs:
+            if run.pfn != first:
+                break
+            if run.type not in streams.PAGE_TYPES_WITH_MEMORY:
+                raise MissingPageError(
+                    f"no memory at pfn {first:#x}: its page is of type "
+                    f"{streams.PAGE_TYPES.get(run.type, f'{run.type:#x}')}",
+                    pfn=first,
+                )
+            first = run.end
+        if first < end:
+            raise MissingPageError(
+                f"no memory at pfn {first:#x}: the image does not mention it", pfn=first
+            )
+        return runs
+
+    def _contents(self, run: Run, start: int, size: int) -> bytes | memoryview:
+        offset = (run.offset or 0) + start
+        data = self._source.read_at(offset, size)
+        if len(data) < size:
+            raise TruncatedError(
+                "the input ends within a page", layer=LIBXC, offset=offset,
+                record="PAGE_DATA", found=f"{len(data)} bytes", expected=str(size),
+            )  # fmt: skip
+        return data
+
+
+_CLEARED = (
+    streams.HVM_PARAM_STORE_PFN,
+    streams.HVM_PARAM_IOREQ_PFN,
+    streams.HVM_PARAM_BUFIOREQ_PFN,
+    streams.HVM_PARAM_CONSOLE_PFN,
+)
+"""The pages that a restore clears when it gets the parameters. Source: handle_hvm_params in
+tools/libs/guest/xg_sr_restore_x86_hvm.c, 4.6 to c447b730."""
 
 
 def runs_of_record(index: Index, record: IndexedRecord) -> Iterator[Run]:

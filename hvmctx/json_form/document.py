@@ -1,188 +1,88 @@
-"""The JSON form as dataclasses-json models: what `to-json` writes and `from-json` reads.
+"""The JSON document: what `to-json` writes and `from-json` reads.
 
-    document = Document.of_input("guest.save")
-    text = document.to_json()
-    Document.from_text(text).to_bytes()     # the very bytes of guest.save
+    text = dumps_json("guest.save")
+    loads_json(text)                # the very bytes of guest.save
 
-The shapes are those of `render.plain` and `render.image_plain`, which also judge what is in
-fields and payloads; a JSON Schema of them is shipped as `hvmctx/data/hvmctx.schema.json`.
-dataclasses-json coerces values to the declared types (1.9 to 1, an object to a list of its
-keys), so they are checked before it sees them.
+`Document` is its model, for programs that change what is in it; `docs/json.md` describes the
+form, and a JSON Schema of it is shipped as `hvmctx/data/hvmctx.schema.json`.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import types
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
+from hvmctx.abi import checked
+from hvmctx.abi.forms import Count
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, FormatError, InputError
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import BufferSource
 from hvmctx.image.image import Image, open_image
-from hvmctx.json_form import checked
-from hvmctx.json_form.context import FORMAT, context_from_plain, context_to_plain, widened
-from hvmctx.json_form.image import image_from_plain, image_to_plain
+from hvmctx.json_form.context import FORMAT, OLDEST
+from hvmctx.json_form.image import ImageModel
+from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
-try:
-    from dataclasses_json import DataClassJsonMixin
-    from dataclasses_json import config as _json
-except ImportError:
-    raise InputError(
-        "to-json and from-json need dataclasses-json (pip install dataclasses-json); "
-        "dump --format json does without"
-    ) from None
+__all__ = ["LARGEST_INPUT", "ContextModel", "Document", "ImageModel", "dumps_json", "loads_json"]
 
 LARGEST_INPUT = 1 << 30
 """JSON holds everything, page contents too, so what is larger must be stripped first."""
-_M = TypeVar("_M", bound="_Model")
+_WIDE = 1 << 32
 
 
-def _optional() -> Any:
-    """A member that is left out of the JSON where it is None."""
-    return field(default=None, metadata=_json(exclude=lambda value: value is None))
+def dumps_json(target: Any, *, layer: str | None = None, hex_wide: bool = False) -> str:
+    """The JSON form of an image or a context: lossless, indented by one space.
+
+    `target` is an `Image`, an `HvmContext`, or anything that `open_image` opens, which `layer`
+    is for. `hex_wide` writes numbers of 2^32 and more as `0x` strings, for readers that keep
+    numbers as doubles. What is damaged is kept as bytes. Raises InputError for what cannot be
+    read or is larger than 1 GiB, FormatError for a legacy stream and for what is nothing of
+    Xen's.
+
+    >>> text = dumps_json(HvmContext([Record("TSC_ADJUST", 0, bytes(8)), Record("END", 0)]))
+    >>> loads_json(text) == bytes([19, 0, 0, 0, 8]) + bytes(19)
+    True
+    """
+    if isinstance(target, HvmContext):
+        document = Document(context=ContextModel.of(target))
+    elif isinstance(target, Image):
+        document = Document.of_image(target)
+    else:
+        document = Document.of_input(target, layer)
+    return document.to_text(hex_wide=hex_wide)
 
 
-class _Model(DataClassJsonMixin):
-    """Base of the models: their values are of the declared types, or a FieldError says where
-    not."""
+def loads_json(text: str | bytes) -> bytes:
+    """The bytes of the context or image that a JSON text describes: the inverse of
+    `dumps_json`, for edited text too. Raises FieldError, which says where, what was found, and
+    what was expected.
 
-    @classmethod
-    def from_dict(cls: type[_M], kvs: Any, *, infer_missing: bool = False) -> _M:
-        _check(cls, kvs, "")
-        return super().from_dict(kvs, infer_missing=infer_missing)
-
-    def _plain(self) -> dict[str, Any]:
-        """Its members other than None; not a copy, as `to_dict` makes one."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+    >>> loads_json('{"context": {"records": [{"typecode": 99, "body": "ff"}]}}')
+    b'c\\x00\\x00\\x00\\x01\\x00\\x00\\x00\\xff'
+    """
+    return Document.from_text(text).to_bytes()
 
 
-@cache
-def _members(model: Any) -> tuple[dict[str, Any], list[str]]:
-    """The declared types of a model's members, and the names of those that it must have."""
-    kinds = get_type_hints(model)
-    members = fields(model)
-    needed = [member.name for member in members if member.default is MISSING]
-    return {member.name: kinds[member.name] for member in members}, needed
+class _Version(Count):
+    """Of the form: the one that is read."""
+
+    __slots__ = ()
+
+    def schema(self) -> checked.Plain:
+        return {"const": FORMAT}
 
 
-_NAMES = {int: "a number", str: "a string", dict: "an object", list: "a list"}
+@modelled("document")
+@dataclass(kw_only=True)
+class Document(Model):
+    """What a JSON file holds: a context or an image. `hvmctx` is the version of the form."""
 
-
-def _check(declared: Any, value: Any, where: str) -> None:
-    """Refuse a value that is not of the declared type, all the way down to the first `Any`."""
-    if isinstance(declared, types.UnionType):
-        declared, _ = get_args(declared)  # T | None
-        if value is None:
-            return
-    if is_dataclass(declared):
-        model: Any = declared
-        with checked.within(where):
-            plain = checked.as_object(value)
-            kinds, needed = _members(model)
-            checked.members(plain, kinds)
-            checked.complete(plain, needed)
-            for name, entry in plain.items():
-                _check(kinds[name], entry, name)
-        return
-    kind = get_origin(declared) or declared
-    if type(value) is not kind:  # a bool is no int
-        raise checked.wrong(value, where, _NAMES[kind])
-    if kind is list:
-        (element,) = get_args(declared)
-        for at, entry in enumerate(value):
-            _check(element, entry, checked.label(f"{where}[{at}]", entry))
-
-
-@dataclass
-class RecordModel(_Model):
-    """One record of a context: `fields` and `rest` in hex, or `body` in hex. `name` can stand
-    for `typecode`."""
-
-    typecode: int | None = _optional()
-    instance: int = 0
-    name: str | None = _optional()
-    length: int | None = _optional()
-    offset: int | None = _optional()
-    fields: dict[str, Any] | None = _optional()
-    rest: str | None = _optional()
-    body: str | None = _optional()
-
-
-@dataclass
-class ContextModel(_Model):
-    """A whole context."""
-
-    records: list[RecordModel]
-    tail: str = ""
-    damage: str | None = None
-
-    @classmethod
-    def of(cls, context: HvmContext) -> ContextModel:
-        plain = context_to_plain(context)  # needs none of from_dict's checks, which take long
-        records = [RecordModel(**entry) for entry in plain["records"]]
-        return cls(records, plain["tail"], plain["damage"])
-
-    def to_context(self) -> HvmContext:
-        """Raises FieldError for a value that does not fit."""
-        return context_from_plain(self._plain())
-
-    def _plain(self) -> dict[str, Any]:
-        return {**super()._plain(), "records": [record._plain() for record in self.records]}
-
-
-@dataclass
-class ItemModel(_Model):
-    """A header (`header`, `fields`, `config` or `data`) or a record (`type`, `payload` or
-    `body`, `padding`) of an image."""
-
-    layer: str
-    header: str | None = _optional()
-    type: int | None = _optional()
-    name: str | None = _optional()
-    offset: int | None = _optional()
-    length: int | None = _optional()
-    fields: dict[str, Any] | None = _optional()
-    config: str | None = _optional()
-    data: str | None = _optional()
-    payload: dict[str, Any] | None = _optional()
-    body: str | None = _optional()
-    padding: str | None = _optional()
-
-
-@dataclass
-class ImageModel(_Model):
-    """A whole image: everything of it, in file order."""
-
-    format: str
-    items: list[ItemModel]
-    tail: str = ""
-
-    @classmethod
-    def of(cls, image: Image) -> ImageModel:
-        plain = image_to_plain(image)
-        return cls(plain["format"], [ItemModel(**entry) for entry in plain["items"]], plain["tail"])
-
-    def to_bytes(self) -> bytes:
-        """Raises FieldError for a value that does not fit."""
-        return image_from_plain(self._plain())
-
-    def _plain(self) -> dict[str, Any]:
-        return {**super()._plain(), "items": [item._plain() for item in self.items]}
-
-
-@dataclass
-class Document(_Model):
-    """What a JSON file holds: a context or an image."""
-
-    hvmctx: int = FORMAT
-    context: ContextModel | None = _optional()
-    image: ImageModel | None = _optional()
+    hvmctx: int = member(_Version(32), FORMAT)
+    context: ContextModel | None = optional(ContextModel.FORM)
+    image: ImageModel | None = optional(ImageModel.FORM)
 
     @classmethod
     def of_input(
@@ -198,25 +98,33 @@ class Document(_Model):
                 source.copy(LARGEST_INPUT + 1, whole)
                 source.raise_trouble()
                 source = BufferSource(whole.getbuffer())
-            if source.whole_size() > LARGEST_INPUT:
-                raise InputError(
-                    f"{opened.name}: more than {LARGEST_INPUT >> 20} MiB, too much for JSON; "
-                    "strip it first"
-                )
             image = open_image(source, layer=layer)
-            if image.format == LEGACY:
-                image.raise_stopped()
-            if problems is not None:
-                problems += image.problems
-            if image.format == CONTEXT:
-                return cls(context=ContextModel.of(image.context))
-            return cls(image=ImageModel.of(image))
+            return cls.of_image(image, problems, opened.name)
+
+    @classmethod
+    def of_image(
+        cls, image: Image, problems: list[FormatError] | None = None, name: str = ""
+    ) -> Document:
+        """The same of an open image that is seekable; messages call it `name`."""
+        if image.source.whole_size() > LARGEST_INPUT:
+            raise InputError(
+                f"{name or image.source.name}: more than {LARGEST_INPUT >> 20} MiB, too much for "
+                "JSON; strip it first"
+            )
+        if image.format == LEGACY:
+            image.raise_stopped()
+        if problems is not None:
+            problems += image.problems
+        if image.format == CONTEXT:
+            return cls(context=ContextModel.of(image.context))
+        return cls(image=ImageModel.of(image))
 
     @classmethod
     def from_dict(cls, kvs: Any, *, infer_missing: bool = False) -> Document:
         form = checked.as_object(kvs, "the document").get("hvmctx", FORMAT)
         if type(form) is int:  # before anything of it that may be unknown here
             _check_form(form)
+            kvs = {**kvs, "hvmctx": FORMAT}
         return super().from_dict(kvs, infer_missing=infer_missing)
 
     def to_bytes(self) -> bytes:
@@ -235,7 +143,7 @@ class Document(_Model):
         strings. Raises FieldError for values nested deeper than any form."""
         try:
             plain: Any = self.to_dict(encode_json=False)
-            return json.dumps(widened(plain) if hex_wide else plain, indent=1) + "\n"
+            return json.dumps(_widened(plain) if hex_wide else plain, indent=1) + "\n"
         except RecursionError:
             raise FieldError("values are nested too deep") from None
 
@@ -285,5 +193,20 @@ def _place_of(wanted: Any, plain: Any) -> str:
 
 
 def _check_form(found: int) -> None:
-    if found != FORMAT:
-        raise FieldError(f"hvmctx: found form {checked.shown(found)}, expected {FORMAT}")
+    if not OLDEST <= found <= FORMAT:
+        newer = "; a newer hvmctx reads it" if found > FORMAT else ""
+        raise FieldError(
+            f"hvmctx: found form {checked.shown(found)}, expected {OLDEST} to {FORMAT}{newer}"
+        )
+
+
+def _widened(value: Any) -> Any:
+    """The same plain form with every number of 2^32 and more as a `0x` string, which the
+    way back reads too: JSON readers that keep numbers as doubles lose nothing."""
+    if isinstance(value, bool) or not isinstance(value, (int, list, dict)):
+        return value
+    if isinstance(value, int):
+        return f"{value:#x}" if abs(value) >= _WIDE else value
+    if isinstance(value, list):
+        return [_widened(element) for element in value]
+    return {name: _widened(element) for name, element in value.items()}

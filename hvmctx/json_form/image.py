@@ -1,99 +1,148 @@
-"""Whole images as plain dictionaries, lists, numbers and strings, and back without loss.
+"""The dataclasses-json models of a whole image, without loss.
 
 An image is the list of its headers and records, in file order, and the bytes that follow
 the last of them. A record's body is taken apart where that can be undone exactly, and hex
 where not; page contents are hex too, so strip an image first that has many.
 
-The way back is as strict as that of `render.plain`. After an edit `length`, `name`, `padding`
-and, in an xl header, `optional_data_len` may be left out; `offset` is only told.
+After an edit `length`, `name`, `padding` and, in an xl header, `optional_data_len` may be left
+out; `offset` is only told.
 """
 
 from __future__ import annotations
 
-from array import array
+from ctypes import sizeof
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-from hvmctx.abi import streams
+from hvmctx.abi import checked, streams
+from hvmctx.abi.checked import Disagreement, within
+from hvmctx.abi.fields import Layout
+from hvmctx.abi.forms import (
+    Count,
+    Form,
+    Hex,
+    Listed,
+    Members,
+    Number,
+    Object,
+    OneOf,
+    Row,
+    Text,
+    Words,
+)
+from hvmctx.abi.streams import LIBXC, LIBXL, XL, record_name
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
 from hvmctx.image.index import IndexedRecord
-from hvmctx.json_form import checked
-from hvmctx.json_form.checked import number, unhex, within
-from hvmctx.json_form.context import context_from_plain, context_to_plain
-from hvmctx.stream import xlfile
-from hvmctx.stream.body import Rows, Strings, Words, is_bytes
-from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header, record_name
+from hvmctx.json_form.context import context_to_plain
+from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
+from hvmctx.stream import body, xlfile
+from hvmctx.stream.reader import Header
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from hvmctx.json_form.checked import Plain
+__all__ = [
+    "CONTEXT_RECORD",
+    "FORMATS",
+    "HeaderModel",
+    "ImageModel",
+    "StreamRecordModel",
+    "header_form",
+    "payload_form",
+]
 
 FORMATS = (XL, LIBXL, LIBXC)
-IMAGE_KEYS = ("format", "items", "tail")
-HEADER_KEYS = ("layer", "header", "offset", "fields", "config", "data")
-RECORD_KEYS = ("layer", "type", "name", "offset", "length", "payload", "body", "padding")
 CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)
+_DATA_LENGTH = "optional_data_len"
 
 
-def image_to_plain(image: Image) -> Plain:
-    """`format`, `items` (headers and records), `tail` (hex). Raises InputError for one that
-    is not seekable."""
-    whole = [record for record in image.records if record.end <= image.end]
-    items: list[Any] = sorted([*image.headers, *whole], key=lambda item: item.offset)
-    items = [item for item in items if item.end <= image.end]
-    source = image.source
-    size = source.whole_size()
-    return {
-        "format": image.format,
-        "items": [
-            _header_to_plain(image, item)
-            if isinstance(item, Header)
-            else _record_to_plain(image, item)
-            for item in items
-        ],
-        "tail": bytes(source.read_at(image.end, size - image.end)).hex(),
-    }
+def header_form(header: streams.Flat) -> Members:
+    """The form of a header's `fields`. Reserved ones may be left out, and the length of what
+    follows the header."""
+    fields = Layout.of(header.structure).fields
+    needed = [field.name for field in fields if not field.is_reserved]
+    members: dict[str, Form] = {field.name: Number(field.width) for field in fields}
+    return Members(members, [name for name in needed if name != _DATA_LENGTH], [_DATA_LENGTH])
 
 
-def image_from_plain(plain: Plain) -> bytes:
-    """The inverse. Raises FieldError for what is no such form."""
-    given = checked.members(plain, IMAGE_KEYS)
-    checked.complete(given, ["items"])
-    items = checked.as_list(given["items"], "items")
-    pieces = []
-    for at, item in enumerate(items):
-        with within(checked.label(f"items[{at}]", item)):
-            is_header = checked.as_object(item).get("header") is not None
-            pieces.append(_header_bytes(item) if is_header else _record_bytes(item))
-    pieces.append(unhex(plain.get("tail", ""), "tail"))
-    _check_format(given, items)
-    return b"".join(pieces)
+@lru_cache(maxsize=64)
+def payload_form(layer: str, number: int) -> Form | None:
+    """The form of a record's `payload`, None for a type whose body is never taken apart."""
+    if (layer, number) == CONTEXT_RECORD:
+        return ContextModel.FORM
+    known = handlers.body_type(layer, number)
+    if known is None:
+        return None
+    members = {name: _part_form(part) for name, part in known.fields.items()}
+    return Members(members, members)
 
 
-def _check_format(given: Plain, items: list[Plain]) -> None:
-    """The format is where the image starts."""
-    expected = (items[0]["layer"],) if items else FORMATS
-    if given.get("format", expected[0]) not in expected:
-        raise checked.wrong(given["format"], "format", " or ".join(expected))
+def _part_form(part: Any) -> Form:
+    """Of a field of a body's head, or of what follows the head."""
+    if isinstance(part, body.Words):
+        return Words()
+    if isinstance(part, body.Rows):
+        return Listed(Row(part.row.structure))
+    if isinstance(part, body.Strings):
+        return Listed(Listed(Hex(), 2))
+    if isinstance(part, body.Rest):
+        return Hex()
+    return Hex(sizeof(part)) if body.is_bytes(part) else Number(8 * sizeof(part))
 
 
-def _header_to_plain(image: Image, header: Header) -> Plain:
-    plain: Plain = {
-        "layer": header.layer,
-        "header": header.name,
-        "offset": header.offset,
-        "fields": dict(header.fields),
-    }
-    if header.length:
-        data = bytes(image.source.read_at(header.body_offset, header.length))
-        config = _config(data)
-        if config is None:
-            plain["data"] = data.hex()
-        else:
-            plain["config"] = config
-    return plain
+@modelled("header")
+@dataclass(kw_only=True)
+class HeaderModel(Model):
+    """A header of an image: its `fields`, and the data that follow an xl header, as the text
+    of a `config` where that gives the same bytes back."""
+
+    layer: str = member(Text())
+    header: str = member(Text())
+    offset: int | None = optional(Count(64))
+    fields: dict[str, Any] = member(Object())
+    config: str | None = optional(Text())
+    data: bytes | None = optional(Hex())
+
+    @classmethod
+    def of(cls, image: Image, header: Header) -> HeaderModel:
+        made = cls(
+            layer=header.layer,
+            header=header.name,
+            offset=header.offset,
+            fields=dict(header.fields),
+        )
+        if header.length:
+            data = bytes(image.source.read_at(header.body_offset, header.length))
+            made.config = _config(data)
+            made.data = data if made.config is None else None
+        return made
+
+    def to_bytes(self) -> bytes:
+        """Raises FieldError for what does not fit."""
+        header = streams.HEADERS.get((self.layer, self.header))
+        if header is None:
+            named = checked.shown(self.header)
+            raise FieldError(f"no header {named} in layer {checked.shown(self.layer)}")
+        values = header_form(header).read(self.fields, "")
+        data = self._data()
+        if _DATA_LENGTH in header.names:
+            checked.agrees(_DATA_LENGTH, values.get(_DATA_LENGTH), len(data), "config or data")
+            values[_DATA_LENGTH] = len(data)
+        elif self.config is not None or self.data is not None:
+            raise FieldError(f"the {self.layer} {self.header} has no config or data")
+        magic = streams.XL_MAGIC if self.layer == XL else b""
+        return magic + header.encode({**dict.fromkeys(header.names, 0), **values}) + data
+
+    def _data(self) -> bytes:
+        if self.config is None:
+            return self.data or b""
+        if self.data is not None:
+            raise FieldError("data together with config")
+        try:
+            return xlfile.config_to_bytes(self.config.encode())
+        except UnicodeEncodeError as error:
+            raise FieldError(f"config: not text: {error.reason}") from None
 
 
 def _config(data: bytes) -> str | None:
@@ -103,150 +152,145 @@ def _config(data: bytes) -> str | None:
         config = text.decode("utf-8").removesuffix("\0")
     except (HvmctxError, UnicodeDecodeError):
         return None
-    return config if xlfile.serialise_config(config.encode()) == data else None
+    return config if xlfile.config_to_bytes(config.encode()) == data else None
 
 
-def _header_bytes(plain: Plain) -> bytes:
-    given = checked.members(plain, HEADER_KEYS)
-    checked.complete(given, ["layer", "fields"])
-    layer, name = (checked.as_text(given[key], key) for key in ("layer", "header"))
-    layout = streams.HEADERS.get((layer, name))
-    if layout is None:
-        raise FieldError(f"no header {checked.shown(name)} in layer {checked.shown(layer)}")
-    data = _header_data(given)
-    values = checked.members(given["fields"], layout.names)
-    if "optional_data_len" in layout.names:
-        checked.agrees(values, "optional_data_len", len(data), "config or data")
-        values["optional_data_len"] = len(data)
-    elif data:
-        raise FieldError(f"the {layer} {name} has no config or data")
-    checked.complete(values, layout.names)
-    values = {key: number(value, key, 64) for key, value in values.items()}
-    magic = streams.XL_MAGIC if layer == XL else b""
-    return magic + layout.encode(values) + data
+@modelled("stream_record")
+@dataclass(kw_only=True)
+class StreamRecordModel(Model):
+    """A record of an image: its `payload`, or the bytes of its `body`; `padding` where that is
+    not zero."""
+
+    layer: str = member(OneOf(LIBXL, LIBXC))
+    type: int = member(Count(32))
+    name: str | None = optional(Text())
+    offset: int | None = optional(Count(64))
+    length: int | None = optional(Count(32))
+    payload: dict[str, Any] | None = optional(Object())
+    body: bytes | None = optional(Hex())
+    padding: bytes | None = optional(Hex())
+
+    @classmethod
+    def of(cls, image: Image, record: IndexedRecord) -> StreamRecordModel:
+        body = bytes(image.body(record))
+        made = cls(
+            layer=record.layer,
+            type=record.type,
+            name=record.name,
+            offset=record.offset,
+            length=record.length,
+        )
+        made.payload = _payload(record, body)
+        if made.payload is None and body:
+            made.body = body
+        padding = bytes(image.source.read_at(record.body_end, record.padding))
+        if any(padding):
+            made.padding = padding
+        return made
+
+    def to_bytes(self) -> bytes:
+        """Raises FieldError for what does not fit."""
+        if self.name not in (None, record_name(self.layer, self.type), f"type {self.type:#x}"):
+            raise Disagreement(
+                f"name {checked.shown(self.name)} does not go with type {self.type:#x} of "
+                f"{self.layer}; leave it out"
+            )
+        body = self._body()
+        checked.agrees(
+            "length", self.length, len(body), "body" if self.payload is None else "payload"
+        )
+        room = -len(body) % streams.RECORD_ALIGN
+        padding = bytes(room) if self.padding is None else self.padding
+        if len(padding) != room:
+            raise Disagreement(
+                f"padding of {len(padding)} bytes where there is room for {room}; leave it out"
+            )
+        return streams.RECORD_HEADER.pack(self.type, len(body)) + body + padding
+
+    def _body(self) -> bytes:
+        form = payload_form(self.layer, self.type)
+        if self.payload is None:
+            if form is not None and self.body is None and self.length != 0:
+                raise FieldError("neither payload nor body")
+            return self.body or b""
+        if self.body is not None:
+            raise FieldError("payload together with body")
+        if form is None:
+            raise FieldError(f"records of type {self.type:#x} have a body, not a payload")
+        return _payload_bytes(self.layer, self.type, self.payload)
 
 
-def _header_data(given: Plain) -> bytes:
-    if "config" not in given:
-        return unhex(given.get("data", ""), "data")
-    if "data" in given:
-        raise FieldError("data together with config")
-    config = checked.as_text(given["config"], "config")
-    try:
-        return xlfile.serialise_config(config.encode())
-    except UnicodeEncodeError as error:
-        raise FieldError(f"config: not text: {error.reason}") from None
-
-
-def _record_to_plain(image: Image, record: IndexedRecord) -> Plain:
-    body = bytes(image.body(record))
-    plain: Plain = {
-        "layer": record.layer,
-        "type": record.type,
-        "name": record.name,
-        "offset": record.offset,
-        "length": record.length,
-    }
-    payload = _payload_to_plain(record, body)
-    if payload is not None:
-        plain["payload"] = payload
-    elif body:
-        plain["body"] = body.hex()
-    padding = bytes(image.source.read_at(record.body_end, record.padding))
-    if any(padding):
-        plain["padding"] = padding.hex()
-    return plain
-
-
-def _payload_to_plain(record: IndexedRecord, body: bytes) -> Any:
-    key = (record.layer, record.type)
-    if key == CONTEXT_RECORD:
-        return context_to_plain(handlers.parse(record, body))
-    known = handlers.body_type(*key)
-    if known is None:
+def _payload(record: IndexedRecord, body: bytes) -> dict[str, Any] | None:
+    """The payload of a record that gives `body` back, None where there is none."""
+    key = record.layer, record.type
+    form = payload_form(*key)
+    if form is None:
         return None
+    if key == CONTEXT_RECORD:
+        return context_to_plain(HvmContext.from_bytes(body, damaged=True))
     try:
-        payload = handlers.parse(record, body)
-        plain = {name: _value_to_plain(getattr(payload, name)) for name in known.fields}
-        return plain if _payload_bytes(key, plain) == body else None
+        plain: dict[str, Any] = form.write(vars(handlers.parse(record, body)))
+        return plain if _payload_bytes(*key, plain) == body else None
     except HvmctxError:
         return None
 
 
-def _payload_bytes(key: tuple[str, int], plain: Plain) -> bytes:
-    if key == CONTEXT_RECORD:
-        return context_from_plain(plain).to_bytes()
-    known = handlers.body_type(*key)
-    assert known is not None  # which the caller has seen to
-    given = checked.members(plain, known.fields)
-    checked.complete(given, known.fields)
-    values = {
-        name: _value_from_plain(given[name], kind, name) for name, kind in known.fields.items()
-    }
-    return known.encode(values)
+def _payload_bytes(layer: str, number: int, payload: dict[str, Any]) -> bytes:
+    if (layer, number) == CONTEXT_RECORD:
+        return ContextModel.from_dict(payload).to_context().to_bytes()
+    known, form = handlers.body_type(layer, number), payload_form(layer, number)
+    assert known is not None and form is not None
+    return known.encode(form.read(payload, ""))
 
 
-def _record_bytes(plain: Plain) -> bytes:
-    given = checked.members(plain, RECORD_KEYS)
-    checked.complete(given, ["layer", "type"])
-    layer = checked.as_text(given["layer"], "layer")
-    if layer not in (LIBXL, LIBXC):
-        raise checked.wrong(layer, "layer", f"{LIBXL} or {LIBXC}, which have records")
-    kind = checked.integer(given["type"], "type", 32)
-    name = record_name(layer, kind)
-    if given.get("name", name) not in (name, f"type {kind:#x}"):
-        raise FieldError(
-            f"name {checked.shown(given['name'])} does not go with type {kind:#x} of {layer}; "
-            "leave it out"
-        )
-    body = _body_bytes((layer, kind), given)
-    checked.agrees(given, "length", len(body), "payload" if "payload" in given else "body")
-    padding = bytes(-len(body) % streams.RECORD_ALIGN)
-    if "padding" in given:
-        room, padding = len(padding), unhex(given["padding"], "padding")
-        if len(padding) != room:
-            raise FieldError(
-                f"padding of {len(padding)} bytes where there is room for {room}; leave it out"
-            )
-    return streams.RECORD_HEADER.pack(kind, len(body)) + body + padding
+class ItemForm(Form):
+    """A header where there is one, else a record."""
+
+    def read(self, plain: Any, where: str) -> HeaderModel | StreamRecordModel:
+        is_header = isinstance(plain, dict) and plain.get("header") is not None
+        model = HeaderModel if is_header else StreamRecordModel
+        made: HeaderModel | StreamRecordModel = model.FORM.read(plain, where)
+        return made
+
+    def write(self, value: Any) -> Any:
+        return value.FORM.write(value)
+
+    def schema(self) -> checked.Plain:
+        """Everything else of them is the schema's own: `json_form.schema`."""
+        return {"$ref": "#/$defs/item"}
 
 
-def _body_bytes(key: tuple[str, int], given: Plain) -> bytes:
-    if "payload" not in given:
-        modelled = handlers.model_of(*key) is not None
-        if modelled and "body" not in given and given.get("length") != 0:
-            raise FieldError("neither payload nor body")
-        return unhex(given.get("body", ""), "body")
-    if "body" in given:
-        raise FieldError("payload together with body")
-    if handlers.model_of(*key) is None:
-        raise FieldError(f"records of type {key[1]:#x} have a body, not a payload")
-    return _payload_bytes(key, given["payload"])
+@modelled("image")
+@dataclass(kw_only=True)
+class ImageModel(Model):
+    """A whole image: everything of it, in file order. Its `format` is where it starts."""
 
+    format: str | None = optional(OneOf(*FORMATS))
+    items: list[HeaderModel | StreamRecordModel] = member(Listed(ItemForm()))
+    tail: bytes = member(Hex(), b"")
 
-def _value_to_plain(value: Any) -> Any:
-    if isinstance(value, (bytes, memoryview)):
-        return bytes(value).hex()
-    if isinstance(value, (list, tuple, array)):
-        return [_value_to_plain(element) for element in value]
-    return value
+    @classmethod
+    def of(cls, image: Image) -> ImageModel:
+        """Raises InputError for one that is not seekable."""
+        found: list[Any] = [*image.headers, *image.records]
+        whole = sorted((item for item in found if item.end <= image.end), key=lambda i: i.offset)
+        items = [
+            HeaderModel.of(image, item)
+            if isinstance(item, Header)
+            else StreamRecordModel.of(image, item)
+            for item in whole
+        ]
+        source = image.source
+        tail = bytes(source.read_at(image.end, source.whole_size() - image.end))
+        return cls(format=image.format, items=items, tail=tail)
 
-
-def _value_from_plain(value: Any, kind: Any, where: str) -> Any:
-    """By what the field of the body is declared as: words, rows, strings, bytes, a number."""
-    if isinstance(kind, Words):
-        words = checked.as_list(value, where)
-        return array("Q", [number(word, f"{where}[{at}]", 64) for at, word in enumerate(words)])
-    if isinstance(kind, (Rows, Strings)):
-        rows = checked.as_list(value, where)
-        return [_row_from_plain(row, kind, f"{where}[{at}]") for at, row in enumerate(rows)]
-    if is_bytes(kind):
-        return unhex(value, where)
-    return number(value, where, 64)
-
-
-def _row_from_plain(value: Any, kind: Rows | Strings, where: str) -> tuple[Any, ...]:
-    if isinstance(kind, Strings):
-        return tuple(unhex(part, where) for part in checked.as_list(value, where, 2))
-    parts = checked.as_list(value, where, len(kind.row.names))
-    return tuple(number(part, where, 64) for part in parts)
+    def to_bytes(self) -> bytes:
+        """Raises FieldError for what does not fit."""
+        pieces = []
+        for at, item in enumerate(self.items):
+            with within(checked.label(f"items[{at}]", vars(item))):
+                pieces.append(item.to_bytes())
+        expected = self.items[0].layer if self.items else self.format
+        if self.format not in (None, expected):
+            raise checked.wrong(self.format, "format", str(expected))
+        return b"".join((*pieces, self.tail))

@@ -1,5 +1,7 @@
-"""A JSON Schema of what to-json and dump --format json write, derived from the declared
-records, headers and payloads. A line of --format ndjson is one of its `$defs/line`.
+"""The JSON Schema of the document, derived from the models and the forms of their members: it
+accepts what from-json does, but for counts and names that do not go with what they stand
+beside (`checked.Disagreement`), which no schema can tell. A line of dump --format ndjson is one
+of its `$defs/line`.
 
 The shipped copy, `hvmctx/data/hvmctx.schema.json`, is made by `make generate`.
 """
@@ -7,216 +9,202 @@ The shipped copy, `hvmctx/data/hvmctx.schema.json`, is made by `make generate`.
 from __future__ import annotations
 
 import json
-from ctypes import sizeof
+import re
 from pathlib import Path
 from typing import Any
 
 from hvmctx.abi import streams
-from hvmctx.abi.declare import VMPORT_TYPECODE, RecordType
-from hvmctx.abi.fields import Field, Layout
+from hvmctx.abi.declare import RecordType
+from hvmctx.abi.forms import Number, nullable
 from hvmctx.abi.registry import record_types
-from hvmctx.image import handlers
-from hvmctx.json_form.context import FORMAT, LONGEST_LIST
-from hvmctx.json_form.image import CONTEXT_RECORD, FORMATS
-from hvmctx.stream.body import BodyType, Rows, Strings, Words, is_bytes
-from hvmctx.stream.reader import LIBXC, LIBXL
+from hvmctx.json_form.context import body_form
+from hvmctx.json_form.document import Document
+from hvmctx.json_form.image import (
+    FORMATS,
+    HeaderModel,
+    ImageModel,
+    StreamRecordModel,
+    header_form,
+    payload_form,
+)
+from hvmctx.json_form.models import OTHER_NAME, ContextModel, RecordModel
+
+__all__ = ["PATH", "schema", "text"]
 
 PATH = Path(__file__).parent.parent / "data" / "hvmctx.schema.json"
-_HEX = {"type": "string", "pattern": "^([0-9a-f]{2})*$"}
-_COUNT = {"type": "integer", "minimum": 0}
+_NULL: dict[str, Any] = {"type": "null"}
 
 
-def _hex_of(size: int) -> dict[str, Any]:
-    return {"type": "string", "pattern": f"^[0-9a-f]{{{2 * size}}}$"}
+def _has(*names: str) -> dict[str, Any]:
+    """These members are there, and not null."""
+    return {"required": list(names), "properties": {name: {"not": _NULL} for name in names}}
 
 
-def _integer(width: int, signed: bool) -> dict[str, Any]:
-    low = -(1 << width - 1) if signed else 0
-    number = {"type": "integer", "minimum": low, "maximum": low + (1 << width) - 1}
-    return {"anyOf": [number, {"type": "string", "pattern": "^-?0x[0-9a-f]+$"}]}
+def _lacks(*names: str) -> dict[str, Any]:
+    """None of these members is there, or each is null."""
+    return {"properties": dict.fromkeys(names, _NULL)}
 
 
-def _object(members: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    """With these members and no others."""
-    found = {"type": "object", "properties": members, "additionalProperties": False}
-    return {**found, "required": required} if required else found
+def _is(member: str, values: list[Any]) -> dict[str, Any]:
+    return {"required": [member], "properties": {member: {"enum": values}}}
 
 
-def _list(items: dict[str, Any], count: int | None = None) -> dict[str, Any]:
-    found = {"type": "array", "items": items}
-    return found if count is None else {**found, "minItems": count, "maxItems": count}
+def _any_case(name: str) -> str:
+    """A pattern of the name, in capitals and small letters."""
+    return "".join(f"[{c}{c.lower()}]" if c.isalpha() else c for c in name)
 
 
-def _case(member: str, values: list[Any], then: dict[str, Any]) -> dict[str, Any]:
-    """What holds where a member has one of these values."""
-    return {"if": {"properties": {member: {"enum": values}}, "required": [member]}, "then": then}
-
-
-def _value(field: Field, sized: bool) -> dict[str, Any]:
-    if field.is_bytes and field.size > LONGEST_LIST:
-        return _hex_of(field.size)
-    if field.code:
-        width = field.width if field.count is None else 8 * sizeof(field.element)
-        one = _integer(width, field.code.islower())
-    else:
-        one = _fields(Layout.of(field.element).fields, sized)
-    return one if field.count is None else _list(one, field.count if sized else None)
-
-
-def _fields(fields: tuple[Field, ...], sized: bool = True) -> dict[str, Any]:
-    told = [field for field in fields if not field.alternate]
-    members = {field.name: _value(field, sized) for field in told}
-    return _object(members, [field.name for field in told if not field.is_reserved])
-
-
-def _record(known: RecordType) -> dict[str, Any]:
-    """`sized`: arrays have their length. Those of VMPORT are the profile's."""
-    fields = _fields(known.layout.fields, sized=known.typecode != VMPORT_TYPECODE)
-    if known.rest is not None:
-        name, element = known.rest
-        layout = Layout.of(element) if sizeof(element) > 1 else None
-        fields["properties"][name] = _HEX if layout is None else _list(_fields(layout.fields))
-        fields["required"].append(name)
+def _type_is(known: RecordType) -> dict[str, Any]:
+    """That a record is of this type: by its typecode, or where there is none by its name."""
+    named = {"properties": {"name": {"type": "string", "pattern": f"^{_any_case(known.name)}$"}}}
     return {
+        "anyOf": [
+            _is("typecode", [known.typecode]),
+            {**named, "required": ["name"], "not": _has("typecode")},
+        ]
+    }
+
+
+def _record_of(known: RecordType) -> dict[str, Any]:
+    """What holds for records of one type."""
+    pattern = f"^({_any_case(known.name)}|type {known.typecode})$"
+    found: dict[str, Any] = {
         "description": " ".join((known.struct.__doc__ or known.name).split()),
-        "properties": {
-            "name": {"const": known.name},
-            "fields": fields if known.size else False,
-        },
+        "properties": {"name": {"type": ["string", "null"], "pattern": pattern}},
+    }
+    if not known.size:
+        return {**found, "allOf": [_lacks("fields", "rest")]}
+    fields = {"allOf": [_has("fields"), _lacks("body")]}
+    body = {"allOf": [_has("body"), _lacks("fields", "rest")]}
+    return {**found, "oneOf": [fields, body], "allOf": [body_form(known).schema()]}
+
+
+def _record() -> dict[str, Any]:
+    types = list(record_types())
+    typecodes = [known.typecode for known in types]
+    pattern = f"^{OTHER_NAME.pattern}$"
+    other = {"name": {"type": ["string", "null"], "pattern": pattern}}
+    return {
+        **RecordModel.FORM.definition(),
+        "anyOf": [_has("typecode"), *map(_type_is, types)],
+        "allOf": [
+            *({"if": _type_is(known), "then": _ref(known.name)} for known in types),
+            {
+                "if": {"allOf": [_has("typecode"), {"not": _is("typecode", typecodes)}]},
+                "then": {"allOf": [_has("body"), _lacks("fields", "rest"), {"properties": other}]},
+            },
+        ],
     }
 
 
-def _payload(body: BodyType) -> dict[str, Any]:
-    def of(kind: Any) -> dict[str, Any]:
-        if isinstance(kind, Words):
-            return _list(_integer(64, False))
-        if isinstance(kind, Rows):
-            return _list(_list(_integer(64, False), len(kind.row.names)))
-        if isinstance(kind, Strings):
-            return _list(_list(_HEX, 2))
-        return _HEX if is_bytes(kind) else _integer(64, False)
-
-    return _object({name: of(kind) for name, kind in body.fields.items()}, list(body.fields))
-
-
-def _payloads(layer: str, names: dict[int, str]) -> list[dict[str, Any]]:
-    """What holds for the record types of a layer: only some have a payload."""
-    cases = [{**_case("type", list(names), {}), "else": {"properties": {"payload": False}}}]
-    for number, name in names.items():
-        payload: Any = False
-        if (layer, number) == CONTEXT_RECORD:
-            payload = {"$ref": "#/$defs/context"}
-        elif (body := handlers.body_type(layer, number)) is not None:
-            payload = _payload(body)
-        members = {"name": {"const": name}, "payload": payload}
-        cases.append(_case("type", [number], {"properties": members}))
-    return cases
-
-
-def _header(layer: str, name: str, layout: streams.Flat) -> dict[str, Any]:
-    members = {
-        "layer": {"const": layer},
-        "header": {"const": name},
-        "offset": _COUNT,
-        "fields": _object({key: _integer(64, False) for key in layout.names}, list(layout.names)),
-    }
-    if "optional_data_len" not in layout.names:
-        return _object(members, ["layer", "header", "fields"])
-    with_data = {**members, "config": {"type": "string"}, "data": _HEX}
-    made = _object(with_data, ["layer", "header", "fields"])
-    return {**made, "not": {"required": ["config", "data"]}}
+def _header() -> dict[str, Any]:
+    cases = []
+    for (layer, name), layout in streams.HEADERS.items():
+        fields = header_form(layout).schema()
+        case: dict[str, Any] = {
+            "properties": {"layer": {"const": layer}, "header": {"const": name}, "fields": fields}
+        }
+        if "optional_data_len" in layout.names:
+            case["not"] = _has("config", "data")
+        else:
+            case["allOf"] = [_lacks("config", "data")]
+        cases.append(case)
+    return {**HeaderModel.FORM.definition(), "oneOf": cases}
 
 
 def _stream_record() -> dict[str, Any]:
-    members = {
-        "layer": {"enum": [LIBXL, LIBXC]},
-        "type": {"type": "integer", "minimum": 0, "maximum": 0xFFFFFFFF},
-        "name": {"type": "string"},
-        "offset": _COUNT,
-        "length": _COUNT,
-        "payload": {"type": "object"},
-        "body": _HEX,
-        "padding": _HEX,
-    }
+    cases = [
+        _stream_record_of(layer, number, name)
+        for layer, names in streams.RECORDS.items()
+        for number, name in names.items()
+    ]
+    others = [
+        {
+            "if": {"allOf": [_is("layer", [layer]), {"not": _is("type", list(names))}]},
+            "then": {
+                "properties": {
+                    "name": {"type": ["string", "null"], "pattern": "^type 0x[0-9a-f]+$"},
+                    "payload": _NULL,
+                }
+            },
+        }
+        for layer, names in streams.RECORDS.items()
+    ]
     return {
-        **_object(members, ["layer", "type"]),
-        "not": {"required": ["payload", "body"]},
-        "allOf": [
-            _case("layer", [layer], {"allOf": _payloads(layer, names)})
-            for layer, names in streams.RECORDS.items()
-        ],
+        **StreamRecordModel.FORM.definition(),
+        "not": _has("payload", "body"),
+        "allOf": [*cases, *others],
     }
 
 
-def _context_record(types: list[RecordType]) -> dict[str, Any]:
-    members = {
-        "name": {"type": "string"},
-        "typecode": {"type": "integer", "minimum": 0, "maximum": 0xFFFF},
-        "instance": {"type": "integer", "minimum": 0, "maximum": 0xFFFF},
-        "length": _COUNT,
-        "offset": _COUNT,
-        "fields": {"type": "object"},
-        "rest": _HEX,
-        "body": _HEX,
-    }
+def _stream_record_of(layer: str, number: int, name: str) -> dict[str, Any]:
+    """What holds for records of one type. One that says that it is empty has neither payload
+    nor body."""
+    members = {"name": {"enum": [name, f"type {number:#x}", None]}, "payload": _NULL}
+    then: dict[str, Any] = {"properties": members}
+    form = payload_form(layer, number)
+    if form is not None:
+        members["payload"] = nullable(form.schema())
+        then["anyOf"] = [_has("payload"), _has("body"), _is("length", [0])]
+    return {"if": {"allOf": [_is("layer", [layer]), _is("type", [number])]}, "then": then}
+
+
+def _image() -> dict[str, Any]:
+    starts = [
+        {
+            "if": _is("format", [layer]),
+            "then": {
+                "properties": {
+                    "items": {"prefixItems": [{"properties": {"layer": {"const": layer}}}]}
+                }
+            },
+        }
+        for layer in FORMATS
+    ]
+    return {**ImageModel.FORM.definition(), "allOf": starts}
+
+
+def _line() -> dict[str, Any]:
+    ending = ContextModel.FORM.definition()
+    properties = {name: ending["properties"][name] for name in ("tail", "damage")}
+    ending |= {"properties": properties, "required": list(properties)}
     return {
-        **_object(members, ["typecode", "instance"]),
-        "oneOf": [{"required": ["fields"]}, {"required": ["body"]}],
-        "dependentRequired": {"rest": ["fields"]},
-        "allOf": [
-            _case("typecode", [known.typecode], {"$ref": f"#/$defs/{known.name}"})
-            for known in types
-        ],
-        **_case("typecode", [known.typecode for known in types], {}),
-        "else": {"required": ["body"]},
+        "description": "A line of dump --format ndjson: a record; or last, where there is "
+        "something to tell, what the context has besides",
+        "oneOf": [_ref("record"), ending],
     }
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{name}"}
 
 
 def schema() -> dict[str, Any]:
     """The schema, as a plain object (JSON Schema 2020-12)."""
-    types = list(record_types())
-    ending = {"tail": _HEX, "damage": {"type": ["string", "null"]}}
-    return {
+    found: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "What hvmctx to-json and dump --format json write",
-        "type": "object",
-        "properties": {
-            "hvmctx": {"const": FORMAT},
-            "context": {"$ref": "#/$defs/context"},
-            "image": _object(
-                {
-                    "format": {"enum": list(FORMATS)},
-                    "items": _list({"$ref": "#/$defs/item"}),
-                    "tail": _HEX,
-                },
-                ["format", "items"],
-            ),
-        },
-        "oneOf": [{"required": ["context"]}, {"required": ["image"]}],
-        "additionalProperties": False,
+        "title": "The JSON form of hvmctx: what to-json and dump --format json write",
+        **Document.FORM.definition(),
+        "oneOf": [_has("context"), _has("image")],
         "$defs": {
-            "context": _object(
-                {"records": _list({"$ref": "#/$defs/record"}), **ending}, ["records"]
-            ),
-            "line": {
-                "description": "A line of dump --format ndjson: a record; or last, where there "
-                "is something to tell, what the context has besides",
-                "oneOf": [
-                    {"$ref": "#/$defs/record"},
-                    _object(ending, list(ending)),
-                ],
-            },
+            "context": ContextModel.FORM.definition(),
+            "image": _image(),
+            "line": _line(),
             "item": {
-                "if": {"required": ["header"]},
-                "then": {
-                    "oneOf": [_header(*key, layout) for key, layout in streams.HEADERS.items()]
-                },
+                "if": _has("header"),
+                "then": _header(),
                 "else": _stream_record(),
             },
-            "record": _context_record(types),
-            **{known.name: _record(known) for known in types},
+            "record": _record(),
+            **{known.name: _record_of(known) for known in record_types()},
         },
     }
+    numbers = sorted(set(re.findall(r"#/\$defs/([su])(\d+)\b", json.dumps(found))))
+    found["$defs"] |= {
+        f"{sign}{width}": Number(int(width), signed=sign == "s").definition()
+        for sign, width in numbers
+    }
+    return found
 
 
 def text() -> str:

@@ -9,7 +9,7 @@ from hvmctx.errors import HvmctxError, MissingRecordError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
 from hvmctx.image.index import IndexedRecord
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, Header
+from hvmctx.stream.reader import CONTEXT, LIBXC, Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hvmctx.stream.libxc import PvVcpuBasic
 
     Plain = dict[str, Any]
+
+__all__ = ["MOST_DECODED", "describe"]
 
 MOST_DECODED = 100
 """Records shown as other packages' handlers decode them."""
@@ -146,20 +148,20 @@ def _memory(image: Image) -> Plain | None:
 
 
 def _pv(image: Image) -> Plain | None:
-    record = image.last(LIBXC, streams.LIBXC_X86_PV_INFO)
-    if record is None:
+    from hvmctx.stream import libxc
+
+    info = image.last_body(libxc.PvInfo)
+    if info is None:
         return None
-    info = image.parse(record)
-    frames = image.last(LIBXC, streams.LIBXC_X86_PV_P2M_FRAMES)
-    shared = image.last(LIBXC, streams.LIBXC_SHARED_INFO)
-    p2m = None if frames is None else image.parse(frames)
+    p2m = image.last_body(libxc.PvP2mFrames)
+    shared = image.last_body(libxc.SharedInfo)
     return {
         "guest_width": info.guest_width,
         "pt_levels": info.pt_levels,
         "p2m": None if p2m is None else [p2m.start_pfn, p2m.end_pfn],
-        "max_pfn": None if shared is None else image.parse(shared).head(info.guest_width).max_pfn,
+        "max_pfn": None if shared is None else shared.head(info.guest_width).max_pfn,
         "vcpus": [
-            _pv_vcpu(image.parse(vcpu), info.guest_width)
+            _pv_vcpu(image.parse(vcpu, libxc.PvVcpuBasic), info.guest_width)
             for vcpu in image.effective_records(LIBXC, streams.LIBXC_X86_PV_VCPU_BASIC)
             if vcpu.length
         ],
@@ -211,7 +213,7 @@ def _device_models(image: Image) -> list[Plain]:
 
 def _policies(image: Image) -> Plain:
     """How many rows there are of each, None where there is no such record."""
-    cpuid, msrs = image.cpuid_policy, image.msr_policy
+    cpuid, msrs = image.policy.cpuid, image.policy.msr
     return {
         "cpuid": None if cpuid is None else len(cpuid.leaves),
         "msr": None if msrs is None else len(msrs.msrs),
@@ -220,10 +222,12 @@ def _policies(image: Image) -> Plain:
 
 def _xenstore(image: Image) -> list[list[str]]:
     """Pairs of keys and values for the device models, of all such records."""
+    from hvmctx.stream.libxl import EmulatorXenstoreData
+
     return [
         [part.decode("utf-8", "backslashreplace") for part in pair]
-        for record in image.effective_records(LIBXL, streams.LIBXL_EMULATOR_XENSTORE_DATA)
-        for pair in image.parse(record).pairs
+        for body in image.bodies(EmulatorXenstoreData)
+        for pair in body.pairs
     ]
 
 

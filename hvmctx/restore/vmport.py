@@ -18,6 +18,8 @@ from hvmctx.abi.vmport import ENTRY_HEAD, HEAD, JUMBO_ENTRY_HEAD, VmportProfile
 from hvmctx.abi.x86 import DESCRIPTOR
 from hvmctx.context.vmport import Parts, Slots, VmportState, as_text
 from hvmctx.findings import ERROR, WARNING, Finding
+from hvmctx.restore.rules import Rule
+from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,23 +58,26 @@ SITES = {
 """Every memory-unsafe step that the loader can take, in the order of its code: where, and
 which kind."""
 
-RULES = {
-    "vmport-allocated": "the domain's VMPORT state is not allocated (ENOMEM)",
-    "vmport-descriptor": "fewer than 8 bytes are left for the descriptor (E2BIG)",
-    "vmport-body": "the body is longer than what is left (EFBIG)",
-    "vmport-type": "the typecode is not 21, or the body longer than the largest (ESRCH)",
-    "vmport-save-version": "the version is not the profile's (EINVAL)",
-    **{f"vmport-{site.replace(' ', '-')}": f"{kind} at {site}" for site, kind in SITES.items()},
-    "vmport-capped": "a length beyond the buffer, whose terminator word hides it",
-    "vmport-index": "a buffer's index is beyond its length",
-    "vmport-size": "used_guestsize is not what the entries take",
-    "vmport-count": "a used count is not that of the entries",
-    "vmport-empty-key": "an entry with an empty key, of which the loader reads no more",
-    "vmport-duplicate": "a key that is there twice",
-    "vmport-protocol": "a protocol that is neither closed, RPCI nor TCLO",
-    "vmport-padding": "padding that is not zero",
-    "vmport-behind": "bytes behind the last entry",
-}
+# fmt: off
+RULES = {row[0]: Rule(CONTEXT, "VMPORT", row[0], None, row[3], errno=row[2], severity=row[1]) for row in (
+    ("vmport-allocated", ERROR, ENOMEM, "the domain's VMPORT state is not allocated (ENOMEM)"),
+    ("vmport-descriptor", ERROR, E2BIG, "fewer than 8 bytes are left for the descriptor (E2BIG)"),
+    ("vmport-body", ERROR, EFBIG, "the body is longer than what is left (EFBIG)"),
+    ("vmport-type", ERROR, ESRCH, "the typecode is not 21, or the body longer than the largest (ESRCH)"),
+    ("vmport-save-version", ERROR, EINVAL, "the version is not the profile's (EINVAL)"),
+    *((f"vmport-{site.replace(' ', '-')}", ERROR, None, f"{kind} at {site}") for site, kind in SITES.items()),
+    ("vmport-capped", WARNING, None, "a length beyond the buffer, whose terminator word hides it"),
+    ("vmport-index", WARNING, None, "a buffer's index is beyond its length"),
+    ("vmport-size", WARNING, None, "used_guestsize is not what the entries take"),
+    ("vmport-count", WARNING, None, "a used count is not that of the entries"),
+    ("vmport-empty-key", WARNING, None, "an entry with an empty key, of which the loader reads no more"),
+    ("vmport-duplicate", WARNING, None, "a key that is there twice"),
+    ("vmport-protocol", WARNING, None, "a protocol that is neither closed, RPCI nor TCLO"),
+    ("vmport-padding", WARNING, None, "padding that is not zero"),
+    ("vmport-behind", WARNING, None, "bytes behind the last entry"),
+)}
+"""Id -> rule. No predicates: the loader's model and `findings_of` say which apply."""
+# fmt: on
 
 
 class Refused:
@@ -380,7 +385,7 @@ def findings_of(
 
     body = check(_context(record), profile)
     if isinstance(body, Refused):
-        say(ERROR, body.rule, f"{RULES[body.rule]}", 0)
+        say(ERROR, body.rule, RULES[body.rule].words, 0)
         return findings
     start = DESCRIPTOR.size
     violated: list[Violation] = []

@@ -13,15 +13,17 @@ from hvmctx.files.sink import Sink
 from hvmctx.save.engine import Saved, save
 from hvmctx.save.guests import StillGuest
 from hvmctx.save.libxl import DeviceModelData, DeviceModelFile, LibxlSave, write
-from hvmctx.stream.xlfile import serialise_config
+from hvmctx.stream.xlfile import config_to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
 
     from hvmctx.buffers import Buffer
     from hvmctx.stream.writer import StreamWriter
+
+__all__ = ["DEFAULT_PARAMS", "LAYERS", "WithBlankPages", "build", "special_pages"]
 
 LAYERS = ("xl", "libxl", "libxc")
 DEFAULT_PARAMS = {
@@ -37,17 +39,19 @@ DEFAULT_PARAMS = {
 """Where libxc puts the special pages of an HVM guest (4.9 and later)."""
 
 
-class WithBlankPages:
+class WithBlankPages(StillGuest):
     """A guest with blank pages where some that it must have are absent: the special pages
     that the parameters name."""
 
     def __init__(self, guest: StillGuest, needed: Iterable[int]) -> None:
+        super().__init__(
+            context=guest.context, params=guest.params, tsc=guest.tsc,
+            cpuid_policy=guest.cpuid_policy, msr_policy=guest.msr_policy,
+            xen_version=guest.xen_version,
+        )  # fmt: skip
         self._guest = guest
         self._needed = frozenset(needed)
         self.p2m_size = max(guest.p2m_size, *(pfn + 1 for pfn in self._needed), 1)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._guest, name)
 
     def page_types(self, pfns: memoryview) -> bytes:
         """The guest's, and allocate-only for what is needed and absent."""
@@ -106,7 +110,7 @@ def build(
     needed = special_pages(guest.params) if blank_specials else set()
     if any(pfn >> streams.X86_PFN_BITS for pfn in needed):
         raise FieldError("a parameter names a page beyond the memory of any x86 guest")
-    source: Any = WithBlankPages(guest, needed)
+    source = WithBlankPages(guest, needed)
     sink = Sink(out)
     if layer == "libxc":
         return save(source, sink, version=version)
@@ -115,7 +119,7 @@ def build(
     def helper(sink: Sink, writer: StreamWriter) -> None:
         saved.append(save(source, sink, writer=writer, version=version))
 
-    data = serialise_config(config) if layer == "xl" else b""
+    data = config_to_bytes(config) if layer == "xl" else b""
     libxl = LibxlSave(xenstore=xenstore, emulator=emulator, layer=layer, optional_data=data)
     write(libxl, sink, helper)
     return saved[0]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from hvmctx.files.opening import Target
 
+__all__ = ["CONVERTED_BY", "Converted", "convert"]
+
 CONVERTED_BY = (0, 1)
 """The Xen version that says that a stream was converted: major 0, minor the converter's."""
 _UNKNOWN_EMULATOR = 0

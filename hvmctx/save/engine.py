@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError
@@ -19,57 +20,76 @@ from hvmctx.stream.writer import StreamWriter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Protocol
+    from typing import TypeAlias
 
     from hvmctx.buffers import Buffer
     from hvmctx.files.sink import Sink
-
-    Recorded = tuple[bytes, Iterable[Buffer]] | None
-    """Page words and pages of a record that was sent; None stands for VERIFY."""
     from hvmctx.stream.libxc import TscInfo
 
-    class GuestSource(Protocol):
-        """What a save asks of a guest. `save.guests.StillGuest` answers for one that does
-        not change."""
+    Recorded: TypeAlias = tuple[bytes, Iterable[Buffer]] | None
+    """Page words and pages of a record that was sent; None stands for VERIFY."""
 
-        p2m_size: int
-        """The highest pfn of the guest, plus one."""
-        xen_version: tuple[int, int]
+__all__ = [
+    "ABORT", "BATCH", "CONTINUE", "DEFERRED", "MAX_P2M_SIZE", "STOP", "GuestSource",
+    "Policy2014", "PrecopyStats", "SaveError", "Saved", "default_policy", "save", "set_ranges",
+]  # fmt: skip
 
-        def page_types(self, pfns: memoryview) -> bytes:
-            """A type for each of these pfns (u64s): 0 to 15 as in the stream, DEFERRED for
-            a page that cannot be had just now."""
 
-        def pages(self, pfns: memoryview, types: bytes) -> Iterable[Buffer]:
-            """The contents of those pages whose type has any, in order. A buffer may hold
-            several pages; it must last until the next call."""
+class GuestSource(Protocol):
+    """What a save asks of a guest. `save.guests.StillGuest` answers for one that does
+    not change."""
 
-        def all_pages(self) -> Iterable[tuple[int, int]]:
-            """What a pass over everything sends: (first pfn, behind the last), ascending.
-            The genuine save sends all pfns below p2m_size, absent ones as such."""
+    p2m_size: int
+    """The highest pfn of the guest, plus one."""
+    xen_version: tuple[int, int]
 
-        def log_dirty(self, on: bool) -> None:
-            """Start or stop to track what the guest writes."""
+    def page_types(self, pfns: memoryview) -> bytes:
+        """A type for each of these pfns (u64s): 0 to 15 as in the stream, DEFERRED for
+        a page that cannot be had just now."""
+        ...
 
-        def fetch_dirty(self, bitmap: bytearray) -> int:
-            """Put the pages written since the last call into the bitmap (bit pfn % 8 of
-            byte pfn / 8), forget them, and say how many they are."""
+    def pages(self, pfns: memoryview, types: bytes) -> Iterable[Buffer]:
+        """The contents of those pages whose type has any, in order. A buffer may hold
+        several pages; it must last until the next call."""
+        ...
 
-        def pause(self) -> bool:
-            """Suspend the guest. Whether it has stopped."""
+    def all_pages(self) -> Iterable[tuple[int, int]]:
+        """What a pass over everything sends: (first pfn, behind the last), ascending.
+        The genuine save sends all pfns below p2m_size, absent ones as such."""
+        ...
 
-        def resume(self) -> None:
-            """Let it run again, between two checkpoints."""
+    def log_dirty(self, on: bool) -> None:
+        """Start or stop to track what the guest writes."""
+        ...
 
-        def policies(self) -> tuple[bytes, bytes]:
-            """Bodies of X86_CPUID_POLICY and X86_MSR_POLICY; empty ones are left out."""
+    def fetch_dirty(self, bitmap: bytearray) -> int:
+        """Put the pages written since the last call into the bitmap (bit pfn % 8 of
+        byte pfn / 8), forget them, and say how many they are."""
+        ...
 
-        def tsc_info(self) -> TscInfo | None: ...
+    def pause(self) -> bool:
+        """Suspend the guest. Whether it has stopped."""
+        ...
 
-        def hvm_context(self) -> bytes: ...
+    def resume(self) -> None:
+        """Let it run again, between two checkpoints."""
+        ...
 
-        def hvm_params(self) -> list[tuple[int, int]]:
-            """(index, value), in the order to write them; zero values are left out."""
+    def policies(self) -> tuple[bytes, bytes]:
+        """Bodies of X86_CPUID_POLICY and X86_MSR_POLICY; empty ones are left out."""
+        ...
+
+    def tsc_info(self) -> TscInfo | None:
+        """The record X86_TSC_INFO; None for none."""
+        ...
+
+    def hvm_context(self) -> bytes:
+        """The HVM context, as the hypervisor gave it."""
+        ...
+
+    def hvm_params(self) -> list[tuple[int, int]]:
+        """(index, value), in the order to write them; zero values are left out."""
+        ...
 
 
 BATCH = 1024
@@ -411,9 +431,3 @@ def _behind_equal(data: bytes | bytearray, at: int) -> int:
             return at + len(piece) - len(piece.lstrip(unit))
         at += len(piece)
     return at
-
-
-__all__ = [
-    "ABORT", "BATCH", "CONTINUE", "DEFERRED", "STOP", "Policy2014", "PrecopyStats", "SaveError",
-    "Saved", "default_policy", "save", "set_ranges",
-]  # fmt: skip

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from hvmctx.buffers import Buffer
     from hvmctx.image.image import Image
 
+__all__ = [
+    "ImageSource", "MemoryFileSource", "Runs", "StillGuest", "data_stretches", "image_state",
+    "stretches",
+]  # fmt: skip
+
 _PAGE = streams.PAGE_SIZE
 _DATA = bytes(sorted(streams.PAGE_TYPES_WITH_DATA))
 assert DEFERRED not in _DATA
@@ -300,5 +305,5 @@ class ImageSource(StillGuest):
                 yield None
             elif record.count > 0:
                 words = image.words(record)
-                start = record.body_offset + 8 + len(words)
+                start = record.body_offset + streams.PAGE_DATA_HEAD.size + len(words)
                 yield words, [image.source.read_at(start, record.body_end - start)]

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from hvmctx.buffers import Buffer
     from hvmctx.files.sink import Sink
 
+__all__ = [
+    "COMPLETE", "HELPER", "IDLE", "KNOWN_EMULATORS", "RECORDS", "START", "STOPPING",
+    "DeviceModelData", "DeviceModelFile", "LibxlSave", "write", "write_async",
+]  # fmt: skip
+
 IDLE, START, HELPER, RECORDS, STOPPING, COMPLETE = (
     "idle", "stream start", "helper", "records", "stopping", "complete",
 )  # fmt: skip

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from hvmctx.buffers import Buffer
 
+__all__ = ["MISSING", "CoreSource", "cpu_record", "cpu_states", "packed_attributes", "with_cpus"]
+
 _PAGE = streams.PAGE_SIZE
 _LONG_CODE = 1 << 21
 _AT_LEAST = QEMUCPUState.kernel_gs_base.offset
@@ -112,7 +114,7 @@ class CoreSource(StillGuest):
         with open_source(path) as source:
             if not source.seekable:
                 raise InputError(f"{path}: a core must be a plain file")
-            self.core = Core.parse(source)
+            self.core = Core.read(source)
         segments = sorted(self.core.segments, key=lambda segment: segment.address)
         for segment in segments:
             if segment.address % _PAGE or segment.size % _PAGE:

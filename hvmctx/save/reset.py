@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+__all__ = ["reset_context"]
+
 _APIC_BASE = ApicBase.ADDRESS | ApicBase.EN
 _MASKED = 0x10000
 _SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")

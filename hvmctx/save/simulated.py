@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from hvmctx.abi import streams
 from hvmctx.errors import UsageError
@@ -19,14 +20,20 @@ from hvmctx.save.guests import StillGuest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, Protocol
+    from typing import Any
 
     from hvmctx.buffers import Buffer
 
-    class Workload(Protocol):
-        def dirtied(self, fetch: int, seconds: float) -> Iterable[tuple[int, int]]:
-            """Ranges (first pfn, behind the last) written in the `seconds` before the
-            `fetch`th time that is asked, from 1 on."""
+__all__ = ["HotSet", "Plan", "Rates", "Script", "SimulatedGuest", "Workload", "plan"]
+
+
+class Workload(Protocol):
+    """What a simulated guest writes."""
+
+    def dirtied(self, fetch: int, seconds: float) -> Iterable[tuple[int, int]]:
+        """Ranges (first pfn, behind the last) written in the `seconds` before the
+        `fetch`th time that is asked, from 1 on."""
+        ...
 
 
 class Script:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     Buffer: TypeAlias = bytes | memoryview
-    WordArray: TypeAlias = array[int]
+    WordArray: TypeAlias = "array[int]"
 else:
     WordArray = array  # which has no [int] before Python 3.12
 

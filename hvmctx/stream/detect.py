@@ -7,6 +7,8 @@ import struct
 from hvmctx.abi import streams, x86
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, LIBXL, XL
 
+__all__ = ["ENOUGH", "detect", "legacy_width"]
+
 ENOUGH = 64
 """As many bytes as `detect` looks at; fewer where the input is shorter."""
 

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from hvmctx.files.source import Source
 
+__all__ = [
+    "LAYER", "MAGIC", "Core", "Note", "Segment", "head_size", "head_to_bytes",
+    "notes_to_bytes",
+]  # fmt: skip
+
 LAYER = "elf"
 MAGIC = b"\x7fELF"
 _IDENT = MAGIC + b"\2\1\1" + bytes(9)
@@ -65,7 +70,7 @@ class Core:
         self.notes = notes
 
     @classmethod
-    def parse(cls, source: Source) -> Core:
+    def read(cls, source: Source) -> Core:
         """Of a seekable source; segments' contents are not read. Raises FormatError."""
         whole = source.whole_size()
         head = bytes(source.read_at(0, _HEADER.size))
@@ -154,7 +159,7 @@ def _notes(source: Source, offset: int, count: int) -> Iterator[Note]:
         at = end + 3 & ~3
 
 
-def serialise_notes(notes: Iterable[Note]) -> bytes:
+def notes_to_bytes(notes: Iterable[Note]) -> bytes:
     """Notes, one behind the other."""
     pieces = []
     for note in notes:
@@ -171,7 +176,7 @@ def head_size(segments: int, notes: bytes) -> int:
     return _HEADER.size + extended + table + len(notes)
 
 
-def serialise_head(segments: list[Segment], notes: bytes) -> bytes:
+def head_to_bytes(segments: list[Segment], notes: bytes) -> bytes:
     """Everything before the contents: header, program headers, notes. Segments' offsets
     are the caller's, from `head_size` on. Virtual addresses are physical ones: a debugger
     so reads guest-physical memory."""

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
     from hvmctx.files.source import Source
 
+__all__ = [
+    "CHUNKS", "MAX_BATCH", "MAX_VCPU_ID", "PARAM_CHUNKS", "SIGNATURES", "Batch", "DeviceModel",
+    "ExtendedInfo", "Frames", "HvmTail", "Item", "LegacyReader", "Param", "SharedPage",
+    "Toolstack", "VcpuState",
+]  # fmt: skip
+
 MAX_BATCH = 1024
 MAX_VCPU_ID = 4095
 _ABSENT = 0xF0000000

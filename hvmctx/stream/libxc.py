@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from ctypes import c_uint8, sizeof
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from hvmctx.abi import streams
 from hvmctx.abi.bodies import cpuid_leaf, hvm_param, policy_msr, vcpu_msr, vcpu_xsave
+from hvmctx.abi.declare import SaveStructure
 from hvmctx.abi.streams import LIBXC
 from hvmctx.errors import LengthError, UnsupportedError
 from hvmctx.stream.body import Body, Bytes, Rows, WordArray, Words, u8, u32, u64
@@ -19,13 +20,16 @@ from hvmctx.stream.pages import length_of, pages_start, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from hvmctx.abi import pv
 
 __all__ = [
     "CpuidPolicy", "DirtyPfnList", "HvmParams", "MsrPolicy", "PageData", "PvInfo", "PvP2mFrames",
     "PvVcpu", "PvVcpuBasic", "PvVcpuExtended", "PvVcpuMsrs", "PvVcpuXsave", "SharedInfo",
     "TscInfo",
 ]  # fmt: skip
+
+_Kind = TypeVar("_Kind", bound=SaveStructure)
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -83,7 +87,7 @@ class PvP2mFrames(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_P2M_FRAMES):
     frames: Annotated[WordArray, Words()]
 
 
-def _of_width(kinds: dict[int, Any], guest_width: int, record: str) -> Any:
+def _of_width(kinds: dict[int, _T], guest_width: int, record: str) -> _T:
     if guest_width not in kinds:
         raise UnsupportedError(
             "no width that a guest has", layer=LIBXC, offset=0, record=record,
@@ -101,7 +105,7 @@ class PvVcpu(Body, layer=LIBXC, name="X86_PV_VCPU"):
     state: Annotated[bytes | memoryview, Bytes()] = field(repr=False)
     reserved: u32 = 0
 
-    def state_as(self, kind: Any) -> Any:
+    def state_as(self, kind: type[_Kind]) -> _Kind:
         """The state as a ctypes structure: a copy. Raises TruncatedError for one that is too
         short."""
         self.TYPE.need(self.state, sizeof(kind))
@@ -112,7 +116,9 @@ class PvVcpu(Body, layer=LIBXC, name="X86_PV_VCPU"):
 class PvVcpuBasic(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_BASIC):
     """X86_PV_VCPU_BASIC: registers and tables."""
 
-    def context(self, guest_width: int) -> Any:
+    def context(
+        self, guest_width: int
+    ) -> pv.vcpu_guest_context_x86_64 | pv.vcpu_guest_context_x86_32:
         """The state as `abi.pv.VCPU_CONTEXTS` has it, for a guest with words of 4 or 8
         bytes (`PvInfo.guest_width`): a copy. Raises TruncatedError for a state that is too
         short, UnsupportedError for another width."""
@@ -125,7 +131,7 @@ class PvVcpuBasic(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_BASIC):
 class PvVcpuExtended(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_EXTENDED):
     """X86_PV_VCPU_EXTENDED: callbacks of 32-bit system calls, machine check banks."""
 
-    def context(self) -> Any:
+    def context(self) -> pv.xen_domctl_ext_vcpucontext:
         """The state as `abi.pv.xen_domctl_ext_vcpucontext`: a copy. Raises TruncatedError."""
         from hvmctx.abi.pv import xen_domctl_ext_vcpucontext
 
@@ -169,7 +175,7 @@ class SharedInfo(Body, layer=LIBXC, number=streams.LIBXC_SHARED_INFO):
 
     page: Annotated[bytes | memoryview, c_uint8 * streams.PAGE_SIZE] = field(repr=False)
 
-    def head(self, guest_width: int) -> Any:
+    def head(self, guest_width: int) -> pv.shared_info_x86_64 | pv.shared_info_x86_32:
         """What Xen and the guest agree on, as `abi.pv.SHARED_INFOS` has it: a copy. Raises
         UnsupportedError for a width that is neither 4 nor 8."""
         from hvmctx.abi import pv

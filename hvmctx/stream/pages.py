@@ -11,6 +11,11 @@ from array import array
 
 from hvmctx.abi import streams
 
+__all__ = [
+    "WordCounts", "bytes_of", "data_pages", "is_plain", "length_of", "page_size_of",
+    "pages_start", "words_of",
+]  # fmt: skip
+
 
 def words_of(data: bytes | memoryview) -> array[int]:
     """u64s out of little-endian bytes, in one call."""

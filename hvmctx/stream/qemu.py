@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+__all__ = ["MAGIC", "DeviceModelState", "Section", "recognise"]
+
 MAGIC = b"QEVM"
 _CONFIGURATION = 7
 _LARGEST_ID = 1 << 16

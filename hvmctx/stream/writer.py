@@ -48,7 +48,7 @@ class StreamWriter:
         return not self.state.rows
 
     def xl_header(self, optional_data: bytes = b"", flags: int | None = None) -> bytes:
-        """The xl file header and its optional data (`stream.xlfile.serialise_config`). The
+        """The xl file header and its optional data (`stream.xlfile.config_to_bytes`). The
         flags say stream v2 and, where there is a configuration, that it is JSON."""
         self._turn(XL, "header")
         if flags is None:

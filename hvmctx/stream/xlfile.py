@@ -15,7 +15,12 @@ from hvmctx.stream.reader import XL, Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TypeAlias
+
+    Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+    """What a configuration may hold."""
+
+__all__ = ["config_from_bytes", "config_text", "config_to_bytes"]
 
 _LENGTH = struct.Struct("<I")
 
@@ -40,14 +45,15 @@ def config_text(data: bytes | memoryview, offset: int = 0) -> bytes:
     return bytes(data[_LENGTH.size : _LENGTH.size + length])
 
 
-def parse_config(text: bytes, header: Header) -> Any:
+def config_from_bytes(text: bytes, header: Header) -> Json:
     """The configuration as the object that its JSON is, or as text where the header says
     that it is text. Raises FormatError for JSON that is none."""
     plain = text.rstrip(b"\0")
     if not header.fields["mandatory_flags"] & XL_FLAG_JSON_CONFIG:
         return plain.decode("utf-8", "replace")
     try:
-        return json.loads(plain)
+        config: Json = json.loads(plain)
+        return config
     except (ValueError, RecursionError) as error:
         raise FormatError(
             "the configuration is not JSON", layer=XL, offset=header.body_offset + _LENGTH.size,
@@ -55,7 +61,7 @@ def parse_config(text: bytes, header: Header) -> Any:
         ) from None  # fmt: skip
 
 
-def serialise_config(text: bytes) -> bytes:
+def config_to_bytes(text: bytes) -> bytes:
     """The optional data for a configuration: its length and itself, a NUL added for xl
     when there is none."""
     if text and not text.endswith(b"\0"):

@@ -27,3 +27,6 @@ def contradictions(file: BinaryIO, release: Release | None = None) -> list[Findi
     found = verify(file, STRICT, releases=[release] if release else None)
     file.seek(0, os.SEEK_END)
     return [f for f in found if f.severity == ERROR or f.rule in _CONTRADICTIONS]
+
+
+__all__ = ["contradictions"]

@@ -150,3 +150,6 @@ def _holds(image: Image, record: IndexedRecord) -> bool:
     ):  # which the tables have told of
         return False
     return record.length == length_of(record.count, image.words(record)[7::8])
+
+
+__all__ = ["MOST_RUNS", "PassedPages", "mismatches"]

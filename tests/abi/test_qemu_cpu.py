@@ -48,7 +48,7 @@ def test_every_byte_is_declared(struct: Any) -> None:
 
 def test_qemus_own_notes() -> None:
     head = (DATA / "qemu" / "core-head.bin").read_bytes()
-    notes = [n for n in Core.parse(BufferSource(head + bytes(0x4040000))).notes if n.owner == OWNER]
+    notes = [n for n in Core.read(BufferSource(head + bytes(0x4040000))).notes if n.owner == OWNER]
     assert [note.type for note in notes] == [TYPE, TYPE]
     first, second = (QEMUCPUState.from_buffer_copy(note.data) for note in notes)
     for state, note in zip((first, second), notes):

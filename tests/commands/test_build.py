@@ -73,7 +73,7 @@ def test_a_context(build: Run, memory: Path, tmp_path: Path, form: str) -> None:
     assert build("--memory", memory, "--context", context, "--policy", EXAMPLE)[0] == 0
     with open_image(tmp_path / "out") as image:
         assert image.context.vcpus[0].cpu.rip == 0xB7B9
-        assert image.cpuid_policy is not None
+        assert image.policy.cpuid is not None
 
 
 def test_parts_in_the_place_of_the_bases(build: Run, tmp_path: Path) -> None:

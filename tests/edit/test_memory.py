@@ -57,7 +57,7 @@ def test_elf(tmp_path: Path) -> None:
     path = extracted(tmp_path, "elf")
     with open_source(str(path)) as source:
         assert isinstance(source, FileSource)
-        core = Core.parse(source)
+        core = Core.read(source)
         pages = {}
         for segment in core.segments:
             for at in range(0, segment.size, PAGE):

@@ -14,10 +14,10 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, LengthError, UsageError
 from hvmctx.image import handlers
 from hvmctx.image.image import open_image
-from hvmctx.json_form.image import image_to_plain
+from hvmctx.json_form.document import dumps_json
 from hvmctx.stream import libxc
 from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
-from tests.builders.samples import EXAMPLE
+from tests.builders.samples import EXAMPLE, context_bytes
 
 ALL = [(LIBXC, n) for n in streams.LIBXC_RECORDS] + [(LIBXL, n) for n in streams.LIBXL_RECORDS]
 
@@ -129,13 +129,20 @@ def test_every_model_gives_back_what_it_reads(key: tuple[str, int]) -> None:
     assert parsed.to_bytes() == body
 
 
+def test_a_damaged_context_is_a_model_too() -> None:
+    body = context_bytes()[:1000]
+    context = handlers.parse(StreamRecord(LIBXC, streams.LIBXC_HVM_CONTEXT, 1000, 0), body)
+    assert context.damage is not None and context.to_bytes() == body
+    assert handlers.body_type("context", 2) is None and handlers.find("context", 2) is None
+
+
 def test_a_registered_handler_has_no_say_in_what_hvmctx_reads_itself(plain_registry: None) -> None:
     data = EXAMPLE.read_bytes()
     with open_image(data) as image:
-        before = image.params, image.tsc_info, image.emulators, image_to_plain(image)
+        before = image.params, image.tsc_info, image.emulators, dumps_json(image)
     for layer, number in ALL:
         handlers.register(layer, number, lambda body: "whatever")
     with open_image(data) as image:
-        after = image.params, image.tsc_info, image.emulators, image_to_plain(image)
+        after = image.params, image.tsc_info, image.emulators, dumps_json(image)
         assert {image.decode(record) for record in image.records} == {"whatever"}
     assert before == after

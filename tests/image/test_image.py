@@ -4,6 +4,7 @@ import hashlib
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from hvmctx.errors import (
     UsageError,
 )
 from hvmctx.image.image import open_image
+from hvmctx.stream.libxl import EmulatorXenstoreData
 from tests.builders.samples import DATA, EXAMPLE, IMAGES, STREAMS, context_bytes, load
 from tests.builders.streams import (
     CONTEXT,
@@ -54,8 +56,12 @@ def test_genuine_streams(path: Path, piped: bool) -> None:
                 ranges.append([run.pfn, run.end - 1])
         assert ranges == expected["expect_pfns"]
         assert image.tsc_info is not None and image.tsc_info.mode == 0
-        assert image.cpuid_policy is not None and image.msr_policy is not None
-        assert len(image.cpuid_policy.leaves) > 10
+        policy = image.policy
+        assert policy.cpuid is not None and policy.msr is not None
+        assert len(policy.leaves) > 10 and policy.msrs == policy.msr.msrs
+        assert (
+            repr(policy) == f"<policy: {len(policy.leaves)} CPUID leaves, {len(policy.msrs)} MSRs>"
+        )
 
 
 @pytest.mark.parametrize("path", [*IMAGES, EXAMPLE], ids=lambda path: path.stem)
@@ -66,7 +72,8 @@ def test_genuine_images(path: Path, piped: bool) -> None:
         assert [header.layer for header in image.headers] == ["xl", "libxl", "libxc", "libxc"]
         version = (4, 20) if "420" in path.stem else (4, 17)
         assert (image.guest_type, image.xen_version) == (2, version)
-        assert image.config["c_info"]["name"] == {"hvm2x420": "hvm2"}.get(path.stem, path.stem)
+        config: Any = image.config
+        assert config["c_info"]["name"] == {"hvm2x420": "hvm2"}.get(path.stem, path.stem)
         context = image.context
         assert context.damage is None and context.header.magic == x86.HVM_FILE_MAGIC
         assert len(image.emulators) == (0 if path.stem == "pvhx" else 1)
@@ -96,7 +103,7 @@ def test_wrapped_samples() -> None:
         assert image.complete and "byte order mark is 0x1234567" in str(image.notes[0])
     with open_image(DATA / "streams" / "with-xenstore.libxl") as image:
         (data,) = image.records_of("libxl", streams.LIBXL_EMULATOR_XENSTORE_DATA)
-        assert image.decode(data).pairs
+        assert image.parse(data, EmulatorXenstoreData).pairs
     with pytest.raises(MissingRecordError, match="PV guest"):
         _ = open_image(DATA / "streams" / "handbuilt" / "libxc_v3_pv_ok.bin").context
 
@@ -180,9 +187,9 @@ def test_flipped_bytes(data: st.DataObject) -> None:
     except HvmctxError:
         return
     for name in ("context", "config", "params", "tsc_info", "emulators", "memory_map",
-                 "page_words", "cpuid_policy", "msr_policy"):  # fmt: skip
+                 "page_words", "policy", "memory"):  # fmt: skip
         try:
-            getattr(image, name)
+            repr(getattr(image, name))
         except HvmctxError as error:
             assert str(error)
 
@@ -271,3 +278,26 @@ def test_release() -> None:
     converted = libxc_head()[:32] + bytes(4) + libxc_head()[36:]
     with open_image(converted + record(0)) as image:
         assert str(image.release) == "newest"
+
+
+def test_what_an_image_is_in_a_line() -> None:
+    with open_image(EXAMPLE) as image:
+        shown = "xl, libxl, libxc, 16 records, of Xen 4.17>"
+        assert repr(image).startswith("<Image '") and repr(image).endswith(f"hvm1.save': {shown}")
+    context = context_bytes()
+    with open_image(context) as image:
+        assert repr(image) == "<Image 'buffer': context, 0 records>"
+    with open_image(context[:-3]) as image:
+        assert repr(image) == "<Image 'buffer': context, 0 records, incomplete>"
+
+
+def test_a_hostile_name_is_shown_safely(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 200 + "\x1b[31m\u202e")
+    path.write_bytes(context_bytes())
+    with open_image(path) as image:
+        assert len(repr(image)) < 120 and repr(image).isprintable() and repr(image).isascii()
+
+
+def test_there_is_no_policy_in_a_context() -> None:
+    with open_image(context_bytes()) as image:
+        assert (image.policy.cpuid, image.policy.leaves, image.policy.msrs) == (None, [], [])

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import streams
-from hvmctx.errors import LengthError
+from hvmctx.errors import (
+    InputError,
+    LengthError,
+    MissingPageError,
+    TruncatedError,
+    UsageError,
+)
 from hvmctx.image.image import open_image
 from hvmctx.image.memory_map import MemoryMap, Run
-from tests.builders.streams import libxc_stream, page_data, record, word
+from tests.builders.streams import Pipe, libxc_stream, page_data, record, word
 
 TYPES = sorted(streams.PAGE_TYPES)
 words = st.builds(word, st.integers(0, 40), st.sampled_from(TYPES))
@@ -147,3 +155,64 @@ def test_scattered_words_take_time_in_proportion() -> None:
     batch = [word(n if n % 2 == 0 else 1, 0xF) for n in range(count - 1)] + [word(count - 1, 0xF)]
     with open_image(libxc_stream(page_data(*batch))) as image:
         assert len(image.memory_map) == count // 2 + 2  # pfn 1 and the last as well
+
+
+# Reading ------------------------------------------------------------------------------------
+
+
+def params(*pairs: tuple[int, int]) -> bytes:
+    return record(
+        streams.LIBXC_HVM_PARAMS,
+        struct.pack("<II", len(pairs), 0) + b"".join(struct.pack("<QQ", *pair) for pair in pairs),
+    )
+
+
+@given(batches, st.integers(0, 70 << 12), st.integers(0, 9000))
+def test_reading_agrees_with_the_map(sent: list[list[int]], gpa: int, size: int) -> None:
+    data = libxc_stream(*(page_data(*batch, fill=at) for at, batch in enumerate(sent)))
+    with open_image(data) as image:
+        memory = image.memory
+        pages: dict[int, bytes] = {}
+        for run in memory.populated():
+            for pfn in range(run.pfn, run.end):
+                _, at = memory.lookup(pfn) or (0, None)
+                pages[pfn] = bytes(4096) if at is None else data[at : at + 4096]
+        wanted = range(gpa >> 12, (gpa + size + 4095) >> 12) if size else range(0)
+        missing = [pfn for pfn in wanted if pfn not in pages]
+        if missing:
+            with pytest.raises(MissingPageError, match=f"at pfn {missing[0]:#x}: ") as told:
+                memory.read(gpa, size)
+            assert told.value.pfn == missing[0]
+        else:
+            whole = b"".join(pages[pfn] for pfn in wanted)
+            assert memory.read(gpa, size) == whole[gpa & 4095 :][:size]
+
+
+def test_reading() -> None:
+    data = libxc_stream(
+        page_data(word(4), word(5), fill=1),
+        page_data(word(6, streams.PAGE_XALLOC), word(7, streams.PAGE_XTAB)),
+        params((streams.HVM_PARAM_STORE_PFN, 5), (streams.HVM_PARAM_CONSOLE_PFN, 99)),
+    )
+    with open_image(data) as image:
+        memory = image.memory
+        assert memory is image.memory and repr(memory) == "<Memory: 4 pfns in 3 runs>"
+        assert memory.read(0x4FFE, 4) == b"\1\1\0\0"  # xenstore's page, which is cleared
+        assert memory.read(0x4FFF, 0x2001) == b"\1" + bytes(0x2000)
+        assert memory.read(0x6FFF, 1) == b"\0" and memory.read(0x9000, 0) == b""
+        for gpa, size, reason in (
+            (0x6FFF, 2, "no memory at pfn 0x7: its page is of type absent"),
+            (0x3FFF, 2, "no memory at pfn 0x3: the image does not mention it"),
+            (0, 1 << 70, "no memory at pfn 0x0: the image does not mention it"),
+        ):
+            with pytest.raises(MissingPageError, match=reason):
+                memory.read(gpa, size)
+        for numbers in ((-1, 5), (0x4000, -1)):
+            with pytest.raises(UsageError, match="expected no negative number"):
+                memory.read(*numbers)
+    with open_image(data[: data.index(b"\1" * 4096) + 6000]) as image:
+        assert image.memory.read(0x4000, 4096) == b"\1" * 4096
+        with pytest.raises(TruncatedError, match="the input ends within a page"):
+            image.memory.read(0x4000, 8192)
+    with open_image(Pipe(data), keep_words=True) as image, pytest.raises(InputError, match="twice"):
+        image.memory.read(0x4000, 1)

@@ -14,6 +14,7 @@ from hvmctx.errors import FieldError, FormatError
 from hvmctx.files.opening import is_compressed
 from hvmctx.image.image import open_image
 from hvmctx.json_form.document import ContextModel, Document, ImageModel
+from hvmctx.json_form.image import HeaderModel
 from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
 
@@ -36,13 +37,14 @@ def test_any_context(data: bytes) -> None:
 
 
 def test_models() -> None:
-    model = ContextModel.of(HvmContext.from_bytes(context_bytes()))
+    model = ContextModel.of(HvmContext.from_bytes(context_bytes(), damaged=True))
     assert model.records[1].name == "CPU" and model.records[1].fields is not None
     model.records[1].fields["rip"] = 0x1234
     assert model.to_context().vcpus[0].cpu.rip == 0x1234
     with open_image(EXAMPLE) as image:
         image_model = ImageModel.of(image)
-    assert image_model.items[0].config is not None
+    first = image_model.items[0]
+    assert isinstance(first, HeaderModel) and first.config is not None
     assert image_model.to_bytes() == EXAMPLE.read_bytes()
 
 
@@ -72,7 +74,7 @@ def test_text_that_is_no_document(text: str) -> None:
 def small() -> Any:
     """A context of one record, and one that is unknown."""
     record = {"typecode": 19, "instance": 0, "fields": {"tsc_adjust": 1}}
-    return {"hvmctx": 1, "context": {"records": [record, {"typecode": 99, "body": "00"}]}}
+    return {"hvmctx": 2, "context": {"records": [record, {"typecode": 99, "body": "00"}]}}
 
 
 def changed(path: str, value: Any) -> Any:
@@ -90,22 +92,30 @@ def changed(path: str, value: Any) -> Any:
         ("hvmctx", 1.5, "hvmctx: found 1.5, expected a number"),
         ("hvmctx", True, "hvmctx: found true, expected a number"),
         ("hvmctx", None, "hvmctx: found null, expected a number"),
-        ("hvmctx", 1 << 70, "hvmctx: found form 0x400000000000000000, expected 1"),
-        ("records", [], "'records' is none of hvmctx, context, image"),
+        ("hvmctx", 1 << 70, "hvmctx: found form 0x400000000000000000, expected 1 to 2; a newer"),
+        ("records", [], "unknown key 'records'; expected hvmctx, context, image"),
         ("context", [], "context: found a list of 0, expected an object"),
         ("context/records", "", "context: records: found '', expected a list"),
         ("context/records", {}, "context: records: found an object, expected a list"),
         ("context/records", None, "context: records: found null, expected a list"),
         ("context/tail", 12345678, "context: tail: found 12345678, expected a string"),
-        ("context/tial", "", "context: 'tial' is none of records, tail, damage"),
+        ("context/tial", "", "context: unknown key 'tial'; expected records, tail, damage"),
         ("context/damage", 1, "context: damage: found 1, expected a string"),
         ("context/records/0", 5, r"context: records\[0\]: found 5, expected an object"),
         ("context/records/0/instance", 1.9, r"context: records\[0\] type 19: instance: found 1.9"),
         ("context/records/0/instance", "0", r"context: records\[0\] type 19: instance: found '0'"),
         ("context/records/0/typecode", 1.5, r"records\[0\]: typecode: found 1.5, expected a num"),
         ("context/records/0/fields", "00", "fields: found '00', expected an object"),
-        ("context/records/0/feilds", {}, r"records\[0\] type 19/0: 'feilds' is none of typecode"),
-        ("context/records/0/fields/rip", 1, r"context: records\[0\] type 19/0: rip: no such field"),
+        (
+            "context/records/0/feilds",
+            {},
+            r"records\[0\] type 19/0: unknown key 'feilds'; expected name, t",
+        ),
+        (
+            "context/records/0/fields/rip",
+            1,
+            r"records\[0\] type 19/0: unknown key 'rip'; expected tsc_adjust",
+        ),
         ("context/records/0/fields", None, "context: .*neither fields nor body"),
         ("context/records/0/name", "HPET", "name 'HPET' does not go with typecode 19"),
         ("context/records/1/body", 12, r"context: records\[1\] type 99: body: found 12, expected"),
@@ -124,7 +134,7 @@ def test_values_of_another_type_or_place(path: str, value: Any, reason: str) -> 
 
 def test_what_may_be_left_out() -> None:
     data = Document.from_text(json.dumps(small())).to_bytes()
-    assert data == HvmContext.from_bytes(data).to_bytes() and len(data) == 16 + 9
+    assert data == HvmContext.from_bytes(data, damaged=True).to_bytes() and len(data) == 16 + 9
     plain = small()
     plain.pop("hvmctx")
     del plain["context"]["records"][0]["instance"]
@@ -138,7 +148,7 @@ def test_items() -> None:
     at = next(i for i, x in enumerate(plain["image"]["items"]) if x.get("name") == "HVM_CONTEXT")
     cpu = plain["image"]["items"][at]["payload"]["records"][1]
     cpu["feilds"] = cpu.pop("fields")
-    where = rf"^image: items\[{at}\] HVM_CONTEXT: records\[1\] CPU/0: 'feilds' is none of name"
+    where = rf"^image: items\[{at}\] HVM_CONTEXT: records\[1\] CPU/0: unknown key 'feilds'; expected name"
     with pytest.raises(FieldError, match=where):
         Document.from_text(json.dumps(plain)).to_bytes()
     plain["image"]["items"][at]["payload"] = []
@@ -201,8 +211,11 @@ def test_depth(opening: str, depth: int) -> None:
     ("plain", "reason"),
     [
         ({}, "neither or both"),
-        ({"hvmctx": 2, "context": {"records": []}}, "found form 2, expected 1"),
-        ({"hvmctx": 2, "of": "later"}, "found form 2, expected 1"),
+        (
+            {"hvmctx": 3, "context": {"records": []}},
+            "found form 3, expected 1 to 2; a newer hvmctx reads it",
+        ),
+        ({"hvmctx": 3, "of": "later"}, "found form 3, expected 1 to 2; a newer hvmctx reads it"),
         ({"context": {"records": []}, "image": {"format": "xl", "items": []}}, "neither or both"),
     ],
 )

@@ -11,7 +11,6 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.image.image import open_image
 from hvmctx.json_form import schema
-from hvmctx.json_form.context import context_from_plain
 from hvmctx.json_form.document import Document
 from hvmctx.json_form.dump import as_json, as_ndjson
 from tests.builders.samples import CONTEXTS, EXAMPLE, context_bytes
@@ -20,13 +19,13 @@ SCHEMA = schema.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 LINE = jsonschema.Draft202012Validator({"$ref": "#/$defs/line", "$defs": SCHEMA["$defs"]})
 
-CONTEXT = HvmContext.from_bytes(context_bytes())
+CONTEXT = HvmContext.from_bytes(context_bytes(), damaged=True)
 
 
 def test_json() -> None:
     plain = json.loads("".join(as_json(CONTEXT, None)))
     assert list(plain) == ["hvmctx", "context"]
-    assert context_from_plain(plain["context"]).to_bytes() == context_bytes()
+    assert Document.from_dict(plain).to_bytes() == context_bytes()
     some = json.loads("".join(as_json(CONTEXT, lambda record: record.typecode == 3)))
     assert [entry["instance"] for entry in some["context"]["records"]] == [0, 1]
 

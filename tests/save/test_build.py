@@ -66,7 +66,7 @@ def test_an_image_out_of_all_its_parts_is_itself() -> None:
         with open_image(data) as again:
             assert again.config == image.config and again.params == image.params
             assert again.context.to_bytes() == image.context.to_bytes()
-            assert again.cpuid_policy == image.cpuid_policy
+            assert again.policy.cpuid == image.policy.cpuid
             assert again.memory_map.counts()[0xE] == image.memory_map.counts()[0xE]
 
 

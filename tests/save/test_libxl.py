@@ -19,8 +19,9 @@ from hvmctx.image.image import open_image
 from hvmctx.save.engine import SaveError, save
 from hvmctx.save.libxl import DeviceModelFile, LibxlSave, write, write_async
 from hvmctx.save.simulated import Script, SimulatedGuest
+from hvmctx.stream.libxl import EmulatorXenstoreData
 from hvmctx.stream.writer import StreamWriter
-from hvmctx.stream.xlfile import serialise_config
+from hvmctx.stream.xlfile import config_to_bytes
 from tests.builders.samples import context_bytes
 
 GUEST = SimulatedGuest(3, Script({}), context=context_bytes())
@@ -66,7 +67,8 @@ def test_a_whole_stream(model: Path) -> None:
         (emulator,) = image.emulators
         assert (emulator.emulator_id, emulator.index) == (2, 0)
         assert bytes(emulator.payload) == b"QEVM\0\0\0\3rest"
-        assert image.decode(image.records_of("libxl", 2)[0]).pairs == PAIRS
+        (keys,) = image.bodies(EmulatorXenstoreData)
+        assert keys.pairs == PAIRS
     assert told.calls == [None] and made.state == "complete"
 
 
@@ -74,7 +76,7 @@ def test_what_is_not_for_every_guest(model: Path) -> None:
     made = LibxlSave(hvm=False, xenstore=PAIRS, emulator=DeviceModelFile(str(model)))
     with open_image(written(made)) as image:
         assert [r.name for r in image.records if r.layer == "libxl"] == ["LIBXC_CONTEXT", "END"]
-    with open_image(written(LibxlSave(layer="xl", optional_data=serialise_config(b"{}")))) as image:
+    with open_image(written(LibxlSave(layer="xl", optional_data=config_to_bytes(b"{}")))) as image:
         assert image.format == "xl" and image.config == {}
 
 

@@ -27,7 +27,7 @@ notes = st.lists(
 @given(st.lists(st.tuples(st.integers(0, 1 << 60), st.binary(max_size=20)), max_size=4), notes)
 def test_there_and_back(parts: list[tuple[int, bytes]], made: list[Note]) -> None:
     data = core_of([(address, len(held) + 5, held) for address, held in parts], made)
-    core = Core.parse(BufferSource(data))
+    core = Core.read(BufferSource(data))
     assert [(n.owner, n.type, n.data) for n in core.notes] == [
         (n.owner, n.type, n.data) for n in made
     ]
@@ -38,14 +38,14 @@ def test_there_and_back(parts: list[tuple[int, bytes]], made: list[Note]) -> Non
 
 def test_more_segments_than_the_header_can_say() -> None:
     data = core_of([(n << 12, 4096, b"") for n in range(0xFFFF)], [Note("x", 1, b"y")])
-    core = Core.parse(BufferSource(data))
+    core = Core.read(BufferSource(data))
     assert len(core.segments) == 0xFFFF and core.segments[-1].address == 0xFFFE << 12
 
 
 def test_qemus_own(tmp_path: Path) -> None:
     """Its headers stand in another order, and say 8 for the size of the ELF header."""
     head = (DATA / "qemu" / "core-head.bin").read_bytes()
-    core = Core.parse(BufferSource(head + bytes(0x4040000)))
+    core = Core.read(BufferSource(head + bytes(0x4040000)))
     assert [(s.address, s.size) for s in core.segments] == [(0, 64 << 20), (0xFFFC0000, 256 << 10)]
     assert [(n.owner, len(n.data)) for n in core.notes] == [
         ("CORE", 0x90), ("CORE", 0x90), ("QEMU", 440), ("QEMU", 440),
@@ -80,7 +80,7 @@ def patched(at: int, form: str, value: int) -> bytes:
 )
 def test_damaged(data: bytes, reason: str) -> None:
     with pytest.raises(FormatError, match=reason) as caught:
-        Core.parse(BufferSource(data))
+        Core.read(BufferSource(data))
     assert caught.value.layer == "elf"
 
 
@@ -88,7 +88,7 @@ def test_damaged(data: bytes, reason: str) -> None:
 def test_any_bytes(noise: bytes, keep: int) -> None:
     data = GOOD[:keep] + noise
     try:
-        core = Core.parse(BufferSource(data))
+        core = Core.read(BufferSource(data))
     except HvmctxError as error:
         assert str(error).startswith("elf: offset 0x")
         return
@@ -106,7 +106,7 @@ def test_notes_that_overlap_count_each_time(monkeypatch: pytest.MonkeyPatch) -> 
     struct.pack_into("<Q", moved, 8, offset)
     many = bytearray(data[:header]) + bytes(moved) * count + data[header + 56 :]
     struct.pack_into("<H", many, 56, count)
-    assert len(Core.parse(BufferSource(bytes(many))).notes) == count
+    assert len(Core.read(BufferSource(bytes(many))).notes) == count
     monkeypatch.setattr("hvmctx.stream.elf._LARGEST_NOTES", 8000)
     with pytest.raises(FormatError, match="longer than notes are"):
-        Core.parse(BufferSource(bytes(many)))
+        Core.read(BufferSource(bytes(many)))

@@ -14,7 +14,7 @@ from hvmctx.image.image import open_image
 from hvmctx.image.indexing import walk
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header, StreamReader
 from hvmctx.stream.writer import LARGEST_RECORD, StreamWriter
-from hvmctx.stream.xlfile import serialise_config
+from hvmctx.stream.xlfile import config_to_bytes
 from tests.builders.samples import DATA, EXAMPLE, IMAGES, STREAMS
 
 bodies = st.binary(max_size=20)
@@ -39,7 +39,7 @@ def test_what_is_written_is_read(
     writer = StreamWriter(layer)
     out = []
     if layer == XL:
-        out.append(writer.xl_header(serialise_config(config)))
+        out.append(writer.xl_header(config_to_bytes(config)))
     if layer != LIBXC:
         out += [writer.libxl_header(2), writer.record(streams.LIBXL_LIBXC_CONTEXT)]
     out += [writer.image_header(version), writer.domain_header(2, (4, 17))]
@@ -104,9 +104,9 @@ def test_a_checkpointed_stream() -> None:
 
 def test_the_genuine_writers_header() -> None:
     """Bit 1 always; bit 0 and a length only with a configuration; the NUL is counted."""
-    data = StreamWriter(XL).xl_header(serialise_config(b"{}"))
+    data = StreamWriter(XL).xl_header(config_to_bytes(b"{}"))
     assert data[36:] == b"\3\0\0\0" + bytes(4) + b"\7\0\0\0" + b"\3\0\0\0" + b"{}\0"
-    data = StreamWriter(XL).xl_header(serialise_config(b""))
+    data = StreamWriter(XL).xl_header(config_to_bytes(b""))
     assert data[36:] == b"\2\0\0\0" + bytes(4) + b"\4\0\0\0" + bytes(4)
 
 

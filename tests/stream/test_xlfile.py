@@ -18,11 +18,11 @@ def header(flags: int = 3) -> Header:
 
 @given(st.binary(max_size=50).map(lambda text: text + b"\0") | st.just(b""))
 def test_round_trip(text: bytes) -> None:
-    assert xlfile.config_text(xlfile.serialise_config(text)) == text
+    assert xlfile.config_text(xlfile.config_to_bytes(text)) == text
 
 
 def test_nul_is_added_and_more_is_ignored() -> None:
-    assert xlfile.serialise_config(b"{}") == b"\3\0\0\0{}\0"
+    assert xlfile.config_to_bytes(b"{}") == b"\3\0\0\0{}\0"
     assert xlfile.config_text(b"\2\0\0\0{}ignored") == b"{}"
     assert xlfile.config_text(b"") == b""
 
@@ -34,11 +34,11 @@ def test_cut_off(data: bytes) -> None:
 
 
 def test_json_and_text() -> None:
-    assert xlfile.parse_config(b'{"c_info": 1}\0', header()) == {"c_info": 1}
-    assert xlfile.parse_config(b"name = 'x'\0", header(flags=2)) == "name = 'x'"
+    assert xlfile.config_from_bytes(b'{"c_info": 1}\0', header()) == {"c_info": 1}
+    assert xlfile.config_from_bytes(b"name = 'x'\0", header(flags=2)) == "name = 'x'"
 
 
 @pytest.mark.parametrize("text", [b"{", b"\xff", b"[" * 100000])
 def test_json_that_is_none(text: bytes) -> None:
     with pytest.raises(FormatError, match=r"xl: offset 0x34: optional data: .*not JSON"):
-        xlfile.parse_config(text, header())
+        xlfile.config_from_bytes(text, header())

@@ -3,7 +3,8 @@ found, and what was expected; however large the value, the message is a line."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import re
+from contextlib import contextmanager, suppress
 
 from hvmctx.abi import fields
 from hvmctx.errors import FieldError
@@ -15,9 +16,37 @@ if TYPE_CHECKING:
 
     Plain = dict[str, Any]
 
+__all__ = [
+    "Disagreement",
+    "agrees",
+    "as_list",
+    "as_object",
+    "as_text",
+    "complete",
+    "integer",
+    "label",
+    "members",
+    "number",
+    "placed",
+    "shown",
+    "unhex",
+    "unknown",
+    "within",
+    "word",
+    "wrong",
+]
+
 _LONGEST = 40
 """Letters of a value in a message."""
+_LONGEST_CHOICE = 100
+"""Letters of the keys that a message offers."""
 _WORDS = {None: "null", True: "true", False: "false"}
+_NUMBER = re.compile("-?(0x[0-9a-fA-F]+|[0-9]+)")
+
+
+class Disagreement(FieldError):
+    """Values of the right form that do not fit each other, such as a length and its body: the
+    one thing that the JSON Schema cannot tell."""
 
 
 def shown(value: Any) -> str:
@@ -67,12 +96,15 @@ def as_text(value: Any, where: str) -> str:
     return value
 
 
-def unhex(value: Any, where: str) -> bytes:
-    """Bytes of a hex string."""
+def unhex(value: Any, where: str, size: int | None = None) -> bytes:
+    """Bytes of a hex string; `size` of them where that is given."""
     try:
-        return bytes.fromhex(value)
+        data = bytes.fromhex(value)
     except (ValueError, TypeError):
         raise wrong(value, where, "a string of hex digits") from None
+    if size is not None and len(data) != size:
+        raise FieldError(f"{where}: found {len(data)} bytes, expected {size}")
+    return data
 
 
 def integer(value: Any, where: str, width: int) -> int:
@@ -83,16 +115,28 @@ def integer(value: Any, where: str, width: int) -> int:
 
 
 def number(value: Any, where: str, width: int, *, signed: bool = False) -> int:
-    """An integer, or a string that `int(text, 0)` reads, of at most `width` bits."""
-    try:
-        result = int(value, 0) if isinstance(value, str) else value
-    except ValueError:
-        result = None
-    if not isinstance(result, int) or isinstance(result, bool):
+    """An integer, or a string of one in decimal or such as `0x1f`, of at most `width` bits."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        with suppress(ValueError):  # Python reads no decimal of thousands of digits
+            value = int(value, 16 if "x" in value else 10)
+    if not isinstance(value, int) or isinstance(value, bool):
         raise wrong(value, where, "a number")
-    if reason := fields.misfit(where, result, width, signed=signed, text=shown(result)):
+    if reason := fields.misfit(where, value, width, signed=signed, text=shown(value)):
         raise FieldError(reason)
-    return result
+    return value
+
+
+def unknown(key: object, known: Iterable[str], where: str = "") -> FieldError:
+    """The error for a key that an object of ours does not have. Of many keys, a message has
+    those that are most like it."""
+    names = list(known)
+    offered = ", ".join(names)
+    if len(offered) > _LONGEST_CHOICE:
+        from difflib import get_close_matches
+
+        close = get_close_matches(str(key)[:_LONGEST], names, cutoff=0.5) or names[:3]
+        offered = f"one of {len(names)} such as {', '.join(close)}"
+    return FieldError(f"{where}{': ' if where else ''}unknown key {shown(key)}; expected {offered}")
 
 
 def members(value: Any, known: Iterable[str]) -> Plain:
@@ -102,22 +146,22 @@ def members(value: Any, known: Iterable[str]) -> Plain:
     known = tuple(known)
     for key in plain:
         if key not in known:
-            raise FieldError(f"{shown(key)} is none of {', '.join(known)}")
+            raise unknown(key, known)
     return {key: entry for key, entry in plain.items() if entry is not None}
 
 
-def complete(plain: Plain, needed: Iterable[str]) -> None:
+def complete(plain: Plain, needed: Iterable[str], prefix: str = "") -> None:
     """Refuse an object that lacks any of the keys."""
     for key in needed:
         if key not in plain:
-            raise FieldError(f"{key} is missing")
+            raise FieldError(f"{prefix}{key} is missing")
 
 
-def agrees(plain: Plain, key: str, actual: int, what: str) -> None:
+def agrees(name: str, given: int | None, actual: int, what: str) -> None:
     """Refuse a count that is given and is not that of `what`."""
-    if key in plain and integer(plain[key], key, 32) != actual:
-        raise FieldError(
-            f"{key} {plain[key]} does not go with {actual} bytes of {what}; leave it out"
+    if given is not None and given != actual:
+        raise Disagreement(
+            f"{name} {given} does not go with {actual} bytes of {what}; leave it out"
         )
 
 
@@ -134,10 +178,15 @@ def label(where: str, plain: Any) -> str:
     return f"{where} {word(name) or f'type {shown(kind)}'}{number}"
 
 
+def placed(error: FieldError, where: str) -> FieldError:
+    """The error with `where` before its message."""
+    return type(error)(f"{where}: {error}") if where else error
+
+
 @contextmanager
 def within(where: str) -> Iterator[None]:
     """Put `where` before the message of a FieldError."""
     try:
         yield
     except FieldError as error:
-        raise FieldError(f"{where}: {error}" if where else str(error)) from None
+        raise placed(error, where) from None
