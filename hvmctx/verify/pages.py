@@ -1,5 +1,5 @@
-"""What became of each pfn while the page data of a stream went by, and page data that are
-there twice and differ."""
+"""What the page data of a stream do with each pfn, and page data that are sent twice and
+differ."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from hvmctx.image.index import IndexedRecord
 
 MOST_RUNS = 1 << 19
-"""Runs of consecutive pfns that are remembered, 16 bytes each. A guest's batches are a few
-runs each; a stream beyond this is not followed any further."""
+"""Runs of consecutive pfns that are kept, 16 bytes each. The batches of a guest are a few runs
+each; a stream with more runs is not followed any further."""
 _ABSENT = streams.PAGE_TYPES_WITHOUT_MEMORY
 
 
 class PassedPages:
-    """The runs of every batch, in the order sent."""
+    """The runs of every batch, in the order in which they were sent."""
 
     def __init__(self) -> None:
         self._pfns = array("Q")
@@ -42,8 +42,8 @@ class PassedPages:
         return bool(self._pfns)
 
     def add(self, words: bytes) -> list[int]:
-        """Take the words of one batch. The pfns that are in it twice, of each such stretch
-        the first."""
+        """Add the words of a batch. Returns the pfns that are in it twice, the first of each
+        run of such pfns."""
         room = MOST_RUNS - len(self._pfns)
         found = islice(runs_of(words_of(words), 0), room + 1)
         runs = [(run.pfn, run.count, run.type) for run in found]
@@ -58,16 +58,16 @@ class PassedPages:
             return []
         runs.sort()
         twice = []
-        behind = 0
+        reached = 0
         for pfn, count, _ in runs:
-            if pfn < behind:
+            if pfn < reached:
                 twice.append(pfn)
-            behind = max(behind, pfn + count)
+            reached = max(reached, pfn + count)
         return twice
 
     def findings(self) -> Iterator[tuple[str, int, int]]:
-        """(rule, how many pfns, the first of them) for what is odd about the whole. Also
-        makes `populated` answer."""
+        """(rule, how many pfns, the first of them) for each rule about all page data. `populated`
+        can be asked after this."""
         if self.scattered:
             yield "scattered", len(self._pfns), 0
             return
@@ -96,14 +96,14 @@ class PassedPages:
                 yield rule, sum(end - start for start, end in found), found[0][0]
 
     def populated(self, pfn: int) -> bool:
-        """Whether a restore has memory there in the end."""
+        """Whether the restored guest has memory there."""
         starts, ends = self._populated
         at = bisect_right(starts, pfn) - 1
         return at >= 0 and pfn < ends[at]
 
     def _stretches(self) -> Iterator[tuple[int, int, int, int, bool]]:
-        """(first pfn, pfn behind the last, type in the end, how often sent with contents,
-        whether ever) of all pfns mentioned, by ascending pfn."""
+        """(first pfn, pfn after the last, last type, how often sent with contents, whether
+        ever) for all pfns that are mentioned, in ascending order."""
         pfns, sizes = self._pfns, self._sizes
         order = sorted(range(len(pfns)), key=pfns.__getitem__)
         events = sorted({*pfns, *(pfn + (size >> 4) for pfn, size in zip(pfns, sizes))})
@@ -127,8 +127,8 @@ class PassedPages:
 
 
 def mismatches(image: Image, verify: int) -> Iterator[tuple[int, int]]:
-    """(pfn, file offset of its page) of pages sent behind the VERIFY record at that offset
-    which are not what was sent before. Reads the pages; the image must be seekable."""
+    """(pfn, file offset of its page) of pages after the VERIFY record at that offset that differ
+    from what was sent before. Reads the pages; the image must be seekable."""
     source = image.source
     records = [r for r in image.records_of(LIBXC, streams.LIBXC_PAGE_DATA) if _holds(image, r)]
     before = MemoryMap.of_records(image, (r for r in records if r.offset < verify))
@@ -145,10 +145,8 @@ def _holds(image: Image, record: IndexedRecord) -> bool:
     """Whether the record is as long as its words say."""
     if record.count < 1 or record.words_size != 8 * record.count:
         return False
-    if (
-        record.words_size > LARGEST_KEPT - streams.PAGE_DATA_HEAD.size
-    ):  # which the tables have told of
-        return False
+    if record.words_size > LARGEST_KEPT - streams.PAGE_DATA_HEAD.size:
+        return False  # the tables have a finding about it
     return record.length == length_of(record.count, image.words(record)[7::8])
 
 

@@ -1,9 +1,9 @@
-"""What is questionable about an HVM context, though Xen may load it: state that no CPU can
-hold, reserved bits, records that are missing, twice, or out of order.
+"""What is questionable about an HVM context even if Xen loads it: state that no CPU can have,
+reserved bits, and records that are missing, repeated, or out of order.
 
 Sources: the writer's order and records, xen/common/hvm/save.c, 4.0 to c447b730; Intel SDM
-vol. 3, 27.3.1 "Checks on the Guest State Area" and AMD APM vol. 2, 15.5.1, which both say
-what a CPU cannot enter a guest with.
+vol. 3, 27.3.1 "Checks on the Guest State Area" and AMD APM vol. 2, 15.5.1: with what state a
+CPU cannot enter a guest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _APIC_ID_AT = 0x20
 
 
 class _Segment:
-    """A segment register, attributes in the packed form of 12 bits."""
+    """A segment register, with its attributes packed into 12 bits."""
 
     def __init__(self, fields: Fields, name: str) -> None:
         self.name = name
@@ -247,7 +247,7 @@ def _redirections(seen: Seen) -> Iterator[str]:
 
 
 class _Kept(Seen):
-    """A record of a context, as the structure of the newest release reads it."""
+    """A record of a context, read with the structure of the newest release."""
 
     __slots__ = ("_record", "instance", "length", "name")
     layer = CONTEXT
@@ -265,36 +265,36 @@ class _Kept(Seen):
 
 # fmt: off
 RULES = tuple(Rule(CONTEXT, row[0], row[1], row[3], row[4], severity=row[2]) for row in (
-    ("CPU", "cpu-cr0-contradiction", ERROR, _cr0, "no CPU holds such control registers"),
-    ("CPU", "cpu-long-mode", ERROR, _long_mode, "EFER and control registers contradict"),
+    ("CPU", "cpu-cr0-contradiction", ERROR, _cr0, "no CPU can have such control registers"),
+    ("CPU", "cpu-long-mode", ERROR, _long_mode, "EFER and the control registers do not match"),
     ("CPU", "cpu-canonical", ERROR, _non_canonical, "not a canonical address"),
     ("CPU", "cpu-rip", ERROR, _rip_beyond, "rip is beyond 4 GiB outside of 64-bit code"),
     ("CPU", "cpu-rflags", ERROR, _rflags, "reserved bits of rflags are set"),
     ("CPU", "cpu-dr-high", WARNING, _debug, "the upper half is reserved"),
     ("CPU", "cpu-mxcsr", WARNING, _mxcsr, "reserved bits of MXCSR are set: restoring them faults"),
     ("CPU", "segment-bits", WARNING, _attribute_bits, "segment attributes have 12 bits"),
-    ("CPU", "segment-limit", ERROR, _limits, "limit and granularity contradict"),
+    ("CPU", "segment-limit", ERROR, _limits, "limit and granularity do not match"),
     ("CPU", "segment-cs", ERROR, _cs, "no CPU executes such a code segment"),
     ("CPU", "segment-data", ERROR, _data, "no CPU has such a data segment"),
     ("CPU", "segment-tr", ERROR, _tr, "not a busy task state segment"),
     ("CPU", "segment-ldtr", ERROR, _ldtr, "not a local descriptor table"),
-    ("CPU", "segment-v86", ERROR, _v86, "not as virtual-8086 mode has it"),
+    ("CPU", "segment-v86", ERROR, _v86, "not as in virtual-8086 mode"),
     ("CPU", "segment-privilege", WARNING, _privilege, "cs and ss have different privilege levels"),
-    ("LAPIC", "lapic-base-msr", WARNING, _apic_base, "reserved bits, or a base that no Xen gives"),
-    ("IOAPIC", "ioapic-base", WARNING, lambda s: s.fields["base_address"] != 0xFEC00000, "not the base address that every Xen gives"),
+    ("LAPIC", "lapic-base-msr", WARNING, _apic_base, "reserved bits, or a base address that Xen never gives"),
+    ("IOAPIC", "ioapic-base", WARNING, lambda s: s.fields["base_address"] != 0xFEC00000, "not the base address that Xen gives"),
     ("IOAPIC", "ioapic-reserved", WARNING, _redirections, "reserved bits of a redirection entry are set"),
-    ("MTRR", "mtrr-pat", WARNING, _pat, "no such memory type; Xen leaves the PAT out"),
-    ("MTRR", "mtrr-type", WARNING, _mtrr_types, "no such memory type; Xen leaves the MTRR out"),
+    ("MTRR", "mtrr-pat", WARNING, _pat, "an unknown memory type; Xen ignores the PAT"),
+    ("MTRR", "mtrr-type", WARNING, _mtrr_types, "an unknown memory type; Xen ignores the MTRR"),
 ))
 OF_WHOLE = {row[0]: Rule(CONTEXT, WHOLE, row[0], None, row[2], severity=row[1]) for row in (
     ("reserved-field", WARNING, "padding or a reserved field is not zero"),
     ("context-order", WARNING, "records are not in the order of the writer: by type, then by instance"),
-    ("context-duplicate", WARNING, "a record is there twice; Xen loads both, the last stays"),
+    ("context-duplicate", WARNING, "two records of one type and instance; Xen loads both, so the last one counts"),
     ("context-end-body", WARNING, "END has a body or an instance"),
     ("context-tail", WARNING, "bytes follow END"),
     ("context-no-cpu", WARNING, "no vcpu has a CPU record: none will run"),
-    ("context-incomplete", WARNING, "a record is missing that Xen always writes with those there"),
-    ("lapic-bsp", WARNING, "not vcpu 0 is the boot processor"),
+    ("context-incomplete", WARNING, "a record is missing that Xen always writes along with the others"),
+    ("lapic-bsp", WARNING, "the boot processor is not vcpu 0"),
     ("lapic-id", WARNING, "the LAPIC's id is not twice the number of the vcpu"),
     ("lapic-same-id", WARNING, "two LAPICs have the same id"),
     ("vcpu-offline", NOTE, "a vcpu is offline: it has a LAPIC, but no CPU record"),
@@ -306,17 +306,17 @@ _WITH_CPU = ("LAPIC", "LAPIC_REGS", "MTRR")
 _PLATFORM = tuple(known.name for known in record_types() if known.scope == DOMAIN and known.name
                   not in ("VIRIDIAN_DOMAIN", "VMPORT"))  # fmt: skip
 _PVH = ("PCI_IRQ", "ISA_IRQ", "PCI_LINK")
-"""What a guest without emulated devices has of them."""
+"""Those of a guest without emulated devices."""
 
 
 MOST_OF_A_RULE = 10_000
-"""Findings of one rule about one context."""
+"""Findings of one rule about one context; further ones are suppressed."""
 
 
 def findings_of(
     context: HvmContext, base_offset: int = 0, vmport: VmportProfile | None = None
 ) -> list[Finding]:
-    """All findings about a context whose first byte lies at `base_offset`; `vmport` is the
+    """All findings about a context whose first byte is at `base_offset`; `vmport` is the
     profile of its VMPORT records (default: the one in use). Never raises."""
     judging = _Judging(context, base_offset, vmport)
     judging.run()
@@ -336,7 +336,7 @@ class _Judging:
         if times > MOST_OF_A_RULE:
             return
         if times == MOST_OF_A_RULE:
-            text += "; more of these are not told"
+            text += "; further findings suppressed"
         offset = self._base + ((record.offset or 0) if record else self._context.size)
         name = f"{record.name}/{record.instance}" if record else ""
         self.findings.append(
@@ -382,9 +382,9 @@ class _Judging:
             if record.typecode in (x86.END.typecode, x86.HEADER.typecode):
                 continue
             if key in seen:
-                self._say(OF_WHOLE["context-duplicate"], "there was one before", record)
+                self._say(OF_WHOLE["context-duplicate"], "there has been one before", record)
             elif key < before:
-                self._say(OF_WHOLE["context-order"], "behind a record of a later place", record)
+                self._say(OF_WHOLE["context-order"], "after a record that belongs after it", record)
             seen.add(key)
             before = max(before, key)
 
@@ -407,7 +407,7 @@ class _Judging:
         for vcpu in cpus:
             for name in _WITH_CPU:
                 if (name, vcpu) not in there:
-                    text = f"CPU/{vcpu} is there, {name}/{vcpu} is not"
+                    text = f"CPU/{vcpu} is present, {name}/{vcpu} is not"
                     self._say(OF_WHOLE["context-incomplete"], text)
         for name, instance in sorted(there):
             if name == "LAPIC" and cpus and ("CPU", instance) not in there:
@@ -420,7 +420,7 @@ class _Judging:
             if cpus and name not in names:
                 self._say(OF_WHOLE["context-incomplete"], f"there is no {name} record")
         if ("PIC", 0) in there and ("PIC", 1) not in there:
-            self._say(OF_WHOLE["context-incomplete"], "PIC/0 is there, PIC/1 is not")
+            self._say(OF_WHOLE["context-incomplete"], "PIC/0 is present, PIC/1 is not")
 
     def _lapics(self) -> None:
         modes: dict[int, int] = {}
@@ -437,10 +437,10 @@ class _Judging:
             if not modes.get(vcpu, 0) & ApicBase.EXTD:
                 number >>= 24
             if ids.get(number, vcpu) != vcpu:
-                text = f"id {number}, as of vcpu {ids[number]}"
+                text = f"id {number}, the same as vcpu {ids[number]}"
                 self._say(OF_WHOLE["lapic-same-id"], text, record)
             elif number != 2 * vcpu:
-                text = f"id {number}, that of vcpu {vcpu} is {2 * vcpu}"
+                text = f"id {number}, expected {2 * vcpu} for vcpu {vcpu}"
                 self._say(OF_WHOLE["lapic-id"], text, record)
             ids.setdefault(number, vcpu)
 
@@ -449,7 +449,7 @@ _known_reserved: dict[Any, list[tuple[str, int, int, int]]] = {}
 
 
 def _reserved(struct: Any) -> list[tuple[str, int, int, int]]:
-    """(path, offset, bytes, mask of the bits) of what is padding or reserved by its name."""
+    """(path, offset, bytes, mask of the bits) of every field that is padding or reserved."""
     if struct not in _known_reserved:
         _known_reserved[struct] = [
             (leaf.name, leaf.offset, leaf.size, (1 << leaf.width) - 1 << leaf.shift)

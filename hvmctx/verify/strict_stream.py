@@ -1,4 +1,4 @@
-"""What is questionable about the streams of an image, though a restore may take it.
+"""What is questionable about the streams of an image even if a restore accepts it.
 
 Source: docs/specs/libxc-migration-stream.pandoc for order and multiplicity, and what the
 writers of 4.6 to c447b730 do.
@@ -45,17 +45,17 @@ _PHASES = {
     streams.LIBXC_X86_PV_VCPU_XSAVE: _STATE,
     streams.LIBXC_X86_PV_VCPU_MSRS: _STATE,
 }
-"""The parts of a stream, in their order. A checkpoint goes back to memory."""
+"""The parts of a stream, in order. After a checkpoint comes memory again."""
 _PHASE_NAMES = ("static data", "memory", "the guest's state")
 _ONCE = (
     "X86_PV_INFO", "X86_CPUID_POLICY", "X86_MSR_POLICY", "STATIC_DATA_END", "X86_TSC_INFO",
     "HVM_CONTEXT", "HVM_PARAMS", "SHARED_INFO", "VERIFY",
 )  # fmt: skip
-"""Records that stand once in a stream, or once in each checkpoint."""
+"""Records that occur once in a stream, or once in each checkpoint."""
 _MSR_FLAGS_AT, _MSR_ROW, _CPUID_ROW = 4, 16, 24
 
 _EXPECTED_PARAMS = (streams.HVM_PARAM_STORE_PFN, streams.HVM_PARAM_CONSOLE_PFN)
-"""xenstore and console, which a toolstack needs to connect to the guest again."""
+"""Of xenstore and the console, without which a toolstack cannot connect to the guest again."""
 
 
 def _again(seen: Seen) -> bool:
@@ -91,7 +91,7 @@ def _msr_flags(seen: Seen) -> Iterator[str]:
 
 
 def _params(seen: Seen) -> list[tuple[int, int]]:
-    """(index, value) of the record, as many as are there, the first MOST_ROWS of them."""
+    """(index, value) of each parameter in the record, up to MOST_ROWS."""
     body = seen.body()[8 : 8 + 16 * MOST_ROWS]
     return list(struct.iter_unpack("<QQ", body[: len(body) & ~15]))
 
@@ -137,14 +137,14 @@ def _warning(layer: str, record: str, identifier: str, predicate: Predicate, wor
 RULES = (
     _warning(LIBXL, "header", "libxl-options-high", field_not_in("options", 0xFFFF0000, 0), "reserved options are set"),
     _warning(XL, "header", "xl-optional-flags", field_not_in("optional_flags", 0xFFFFFFFF, 0), "flags that no xl writes"),
-    *(_warning(LIBXC, name, "duplicate", _again, "there was one before; a restore takes the last") for name in _ONCE),
+    *(_warning(LIBXC, name, "duplicate", _again, "there has been one before; a restore takes the last") for name in _ONCE),
     _warning(LIBXC, "X86_CPUID_POLICY", "policy-duplicate", _leaves_twice, "there twice"),
     _warning(LIBXC, "X86_MSR_POLICY", "policy-duplicate", _msrs_twice, "there twice"),
-    _warning(LIBXC, "X86_MSR_POLICY", "policy-flags", _msr_flags, "flags that no release has are set"),
+    _warning(LIBXC, "X86_MSR_POLICY", "policy-flags", _msr_flags, "flags are set that no release has"),
     _warning(LIBXC, "HVM_PARAMS", "param-duplicate", _params_twice, "set twice"),
     _warning(LIBXC, "HVM_PARAMS", "param-unknown", _params_unknown, "a parameter that no release has"),
     _warning(LIBXC, "HVM_PARAMS", "param-missing", _params_missing, "not set, so a toolstack cannot connect to the guest again"),
-    _warning(LIBXL, "EMULATOR_CONTEXT", "duplicate", lambda s: s.before(s.record.type) > s.before(streams.LIBXL_CHECKPOINT_END), "there was one before; a restore takes the last"),
+    _warning(LIBXL, "EMULATOR_CONTEXT", "duplicate", lambda s: s.before(s.record.type) > s.before(streams.LIBXL_CHECKPOINT_END), "there has been one before; a restore takes the last"),
     _warning(LIBXL, "EMULATOR_CONTEXT", "emulator-magic", _not_qemu, "the device model's file is not QEMU's: no QEVM"),
     *(_warning(LIBXL, name, "emulator-index", _emulator_index, "an index that no writer gives") for name in ("EMULATOR_CONTEXT", "EMULATOR_XENSTORE_DATA")),
     _warning(LIBXL, "CHECKPOINT_STATE", "checkpoint-state-length", _body_of_checkpoint, "the length is not 4"),
@@ -156,10 +156,10 @@ OF_WHOLE = {row[0]: Rule(LIBXC, WHOLE, row[0], None, row[2], severity=row[1]) fo
     ("page-gone", WARNING, "a pfn had contents and is absent later: a restore leaves the old contents there"),
     ("pages-missing", NOTE, "pfns below the highest are never mentioned"),
     ("param-page-missing", WARNING, "a parameter names a page that is never sent"),
-    ("verify-mismatch", WARNING, "page data behind VERIFY differ from those before"),
-    ("verify-unchecked", NOTE, "page data behind VERIFY cannot be compared in a pipe"),
-    ("missing-record", WARNING, "a record that every writer writes is not there"),
-    ("scattered", NOTE, "pfns are too scattered to be followed: what a pfn was before is not checked"),
+    ("verify-mismatch", WARNING, "page data after VERIFY differ from those before"),
+    ("verify-unchecked", NOTE, "page data after VERIFY cannot be compared in a pipe"),
+    ("missing-record", WARNING, "a record is missing that every writer writes"),
+    ("scattered", NOTE, "pfns are too scattered to keep track of: what became of each is not checked"),
     ("trailing", WARNING, "bytes follow the end of the stream"),
 )}
 """Id -> rule about the stream as a whole."""
@@ -168,7 +168,7 @@ _MOST_MISMATCHES = 16
 
 
 class StrictStream(CheckTable):
-    """The table, and the rules about the whole, over an image being opened."""
+    """The table and the rules about the whole, applied to an image being opened."""
 
     def __init__(self) -> None:
         super().__init__(RULES)
@@ -201,7 +201,7 @@ class StrictStream(CheckTable):
         if phase is None:
             return
         if phase < self._phase:
-            text = f"{_PHASE_NAMES[phase]} behind {_PHASE_NAMES[self._phase]}"
+            text = f"{_PHASE_NAMES[phase]} after {_PHASE_NAMES[self._phase]}"
             self.say(OF_WHOLE["order"], text, record)
         self._phase = max(phase, self._phase)
 
@@ -211,7 +211,7 @@ class StrictStream(CheckTable):
             self.say(OF_WHOLE["page-twice"], f"pfn {pfn:#x} is twice in one batch", record)
 
     def end(self, image: Image) -> None:
-        """The rules about the whole, once the input has gone by."""
+        """Apply the rules about the whole, after all of the input."""
         offset = image.end
         for note in image.notes:
             if note.kind == Note.BEHIND and note.layer != CONTEXT:
@@ -266,7 +266,7 @@ class StrictStream(CheckTable):
             self._whole("verify-unchecked", offset)
             return
         for pfn, where in islice(mismatches(image, offset), _MOST_MISMATCHES):
-            text = f"pfn {pfn:#x} behind VERIFY differs from what was sent before"
+            text = f"pfn {pfn:#x} after VERIFY differs from what was sent before"
             self._whole("verify-mismatch", where, text)
 
 
