@@ -1,4 +1,4 @@
-"""Contexts as plain dictionaries, lists, numbers and strings, without loss.
+"""Contexts as plain dictionaries, lists, numbers and strings: lossless.
 
 Integers are numbers; what is only bytes is a hex string. A record is told by its fields where
 they give its very body back, and by its body in hex where not, so nothing is lost of any

@@ -154,7 +154,7 @@ class Rule:
         details = iter(found)
         texts = [f"{self.words}: {one}" for one in islice(details, MOST_DETAILS)]
         if next(details, None) is not None:
-            texts.append(f"{self.words}: further findings in this record suppressed")
+            texts.append(f"{self.words}: further findings about this record suppressed")
         return texts
 
 

@@ -265,8 +265,8 @@ class _Kept(Seen):
 
 # fmt: off
 RULES = tuple(Rule(CONTEXT, row[0], row[1], row[3], row[4], severity=row[2]) for row in (
-    ("CPU", "cpu-cr0-contradiction", ERROR, _cr0, "no CPU can have such control registers"),
-    ("CPU", "cpu-long-mode", ERROR, _long_mode, "EFER and the control registers do not match"),
+    ("CPU", "cpu-cr0-contradiction", ERROR, _cr0, "no CPU holds such control registers"),
+    ("CPU", "cpu-long-mode", ERROR, _long_mode, "EFER does not match the control registers"),
     ("CPU", "cpu-canonical", ERROR, _non_canonical, "not a canonical address"),
     ("CPU", "cpu-rip", ERROR, _rip_beyond, "rip is beyond 4 GiB outside of 64-bit code"),
     ("CPU", "cpu-rflags", ERROR, _rflags, "reserved bits of rflags are set"),
@@ -278,18 +278,18 @@ RULES = tuple(Rule(CONTEXT, row[0], row[1], row[3], row[4], severity=row[2]) for
     ("CPU", "segment-data", ERROR, _data, "no CPU has such a data segment"),
     ("CPU", "segment-tr", ERROR, _tr, "not a busy task state segment"),
     ("CPU", "segment-ldtr", ERROR, _ldtr, "not a local descriptor table"),
-    ("CPU", "segment-v86", ERROR, _v86, "not as in virtual-8086 mode"),
+    ("CPU", "segment-v86", ERROR, _v86, "not a segment of virtual-8086 mode"),
     ("CPU", "segment-privilege", WARNING, _privilege, "cs and ss have different privilege levels"),
-    ("LAPIC", "lapic-base-msr", WARNING, _apic_base, "reserved bits, or a base address that Xen never gives"),
-    ("IOAPIC", "ioapic-base", WARNING, lambda s: s.fields["base_address"] != 0xFEC00000, "not the base address that Xen gives"),
+    ("LAPIC", "lapic-base-msr", WARNING, _apic_base, "reserved bits are set, or the base is not the one that Xen uses"),
+    ("IOAPIC", "ioapic-base", WARNING, lambda s: s.fields["base_address"] != 0xFEC00000, "not the base address that Xen uses"),
     ("IOAPIC", "ioapic-reserved", WARNING, _redirections, "reserved bits of a redirection entry are set"),
-    ("MTRR", "mtrr-pat", WARNING, _pat, "an unknown memory type; Xen ignores the PAT"),
-    ("MTRR", "mtrr-type", WARNING, _mtrr_types, "an unknown memory type; Xen ignores the MTRR"),
+    ("MTRR", "mtrr-pat", WARNING, _pat, "unknown memory type; Xen ignores the PAT"),
+    ("MTRR", "mtrr-type", WARNING, _mtrr_types, "unknown memory type; Xen ignores the MTRR"),
 ))
 OF_WHOLE = {row[0]: Rule(CONTEXT, WHOLE, row[0], None, row[2], severity=row[1]) for row in (
     ("reserved-field", WARNING, "padding or a reserved field is not zero"),
-    ("context-order", WARNING, "records are not in the order of the writer: by type, then by instance"),
-    ("context-duplicate", WARNING, "two records of one type and instance; Xen loads both, so the last one counts"),
+    ("context-order", WARNING, "records are not in the writer's order: by type, then by instance"),
+    ("context-duplicate", WARNING, "a record occurs twice: Xen loads both, and the last one stays"),
     ("context-end-body", WARNING, "END has a body or an instance"),
     ("context-tail", WARNING, "bytes follow END"),
     ("context-no-cpu", WARNING, "no vcpu has a CPU record: none will run"),
@@ -382,9 +382,9 @@ class _Judging:
             if record.typecode in (x86.END.typecode, x86.HEADER.typecode):
                 continue
             if key in seen:
-                self._say(OF_WHOLE["context-duplicate"], "there has been one before", record)
+                self._say(OF_WHOLE["context-duplicate"], "the context has an earlier one", record)
             elif key < before:
-                self._say(OF_WHOLE["context-order"], "after a record that belongs after it", record)
+                self._say(OF_WHOLE["context-order"], "after a record that Xen writes later", record)
             seen.add(key)
             before = max(before, key)
 

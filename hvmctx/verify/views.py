@@ -1,6 +1,6 @@
 """The three views of `verify`: what the genuine verifier says, what a restore refuses, and
-everything that is questionable. The input is read once, so that pipes will do; page contents
-are read only after a VERIFY record, and only by the strict view."""
+everything that is questionable. One pass over the input, pipes included; page contents are
+read only after a VERIFY record, and only by the strict view."""
 
 from __future__ import annotations
 
