@@ -312,7 +312,7 @@ RULES = (
     _row(LIBXC, "X86_TSC_INFO", "tsc-length", other_than(24), "the length is not 24"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-short", shorter(8), "too short for its count"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "the length does not match the count"),
-    _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor does not have"),
+    _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor lacks"),
     _row(LIBXC, "HVM_CONTEXT", "hvm-context-empty", shorter(1), "empty body"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s: s.pv_width != 0, "the stream has an earlier one"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-short", shorter(8), "shorter than 8 bytes"),
