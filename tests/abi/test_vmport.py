@@ -164,7 +164,8 @@ def test_declared_when_it_turns_up() -> None:
 def test_using() -> None:
     with vmport.using(PROFILES[1]):
         known = by_typecode(21)
-        assert known is PROFILES[1].record_type and known.size == PROFILES[1].fixed_size
+        assert known is not None and known is PROFILES[1].record_type
+        assert known.size == PROFILES[1].fixed_size
         assert vmport.used() is PROFILES[1]
         with vmport.using(XEN_4_5_V6):
             assert vmport.used() is XEN_4_5_V6
