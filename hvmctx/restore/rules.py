@@ -109,6 +109,11 @@ class Rule:
     hypervisor's answer (Linux's name; ENOTSUP is what Xen's source calls EOPNOTSUPP), None if
     it is not involved. `releases` are those that make the check, `severity` is that of its
     findings.
+
+    >>> from hvmctx.restore.context_rules import RULES
+    >>> rule = next(rule for rule in RULES if rule.id == "cpu-cr0")
+    >>> print(rule.record, rule.errno, rule.words, rule.releases, sep="; ")
+    CPU; EINVAL; cr0 has an unknown bit, or no ET, or PG without PE; every release
     """
 
     __slots__ = (

@@ -20,6 +20,13 @@ class Verdict:
     the record's descriptor, in bytes from the start of what was judged) say where. Refusals
     of the toolstack have no errno and no instance. `applied` lists in words what an accepted
     load changes.
+
+    >>> verdict = Verdict(REFUSE, errno="EINVAL", rule="cpu-cr4", record="CPU", instance=0)
+    >>> verdict.accepted, verdict
+    (False, <refuse, EINVAL [cpu-cr4]>)
+    >>> verdict.raise_for_refusal()
+    Traceback (most recent call last):
+    hvmctx.errors.RestoreRefused: refuse: EINVAL: context: offset 0x0: CPU/0:  [cpu-cr4]
     """
 
     __slots__ = (
