@@ -49,12 +49,12 @@ class Seen:
     instance: int
     length: int
     release: Release
-
+    # of a record of a context:
     guest: Guest
     machine: Machine
     size: int
     space: int
-
+    # of a stream:
     record: IndexedRecord
     kind: int | None
     expected: int | None

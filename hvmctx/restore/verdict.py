@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from hvmctx.errors import RestoreRefused
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
 
 
@@ -97,7 +93,7 @@ class Verdict:
         if not self.accepted:
             raise RestoreRefused(str(self), errno=self.errno, rule=self.rule)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | int | list[str] | None]:
         """For JSON."""
         return {name: getattr(self, name) for name in (
             "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
