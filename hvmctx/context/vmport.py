@@ -188,6 +188,11 @@ class VmportState:
     stands as long as the writer makes the same of the state as of what that body holds.
 
     Methods that take a profile use the one in use (`abi.vmport.used`) where it is None.
+
+    >>> state = VmportState.empty()
+    >>> state.guestinfo[b"guestinfo.ip"] = b"10.0.0.1"
+    >>> VmportState.from_bytes(state.to_bytes()).guestinfo[b"guestinfo.ip"]
+    b'10.0.0.1'
     """
 
     ping_time: int = 0

@@ -2,9 +2,8 @@
 of the loaders.
 
 Source: the load handlers of 4.5 and of c447b730, and what Xen 4.17 and 4.20 themselves
-answered when asked. Where the two of them and the source's history leave it open since
-when a check is made, the row says the youngest release that is known not to make it, plus
-one.
+answered. Where these and the history of the source leave it open when a check was added, the
+row has the release after the newest one that is known not to make it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _LAPIC_CHECKED = "4.20"
 
 _U32 = 0xFFFFFFFF
 
-# feature -> bits of cr4 that it allows, and the first release that lets it
+# feature -> bits of cr4 that it allows, and the first release in which it does
 _CR4_FEATURES = (
     ("VME", CR4.VME | CR4.PVI, OLDEST), ("TSC", CR4.TSD, OLDEST),
     ("DE", CR4.DE, OLDEST), ("PSE", CR4.PSE, OLDEST), ("PAE", CR4.PAE, OLDEST),
@@ -50,7 +49,7 @@ _KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
 _MSRS = ((0x48, "4.10"), (0x140, "4.10"), (0x6E1, "4.18"), (0xD90, "4.5"), (0xDA0, "4.13"),
          (0xC001011F, "4.17"), (0xC0011027, "4.5"), (0xC0011019, "4.5"), (0xC001101A, "4.5"),
          (0xC001101B, "4.5"))  # fmt: skip
-"""The MSRs that a CPU_MSR record may hold, and the first release that takes them."""
+"""The MSRs that a CPU_MSR record may hold, and the first release that accepts them."""
 
 
 def _no_vcpu(seen: Seen) -> Answer:
@@ -78,7 +77,7 @@ def _extends(seen: Seen) -> Answer:
 
 
 def _by_release(seen: Seen) -> Answer:
-    """Strict or zero-extending, as the release takes this type."""
+    """Checked strictly or extended with zeros, as the release does for this type."""
     return _extends(seen) if seen.release.zero_extends(seen.name) else _strict(seen)
 
 
@@ -98,12 +97,12 @@ def _without(device: str) -> Predicate:
 
 
 def _shows(name: str, wrong: Predicate) -> Predicate:
-    """The same, with the value of the field that it is about."""
+    """The same predicate, with the value of its field as a detail."""
     return lambda seen: wrong(seen) and [f"{name} is {seen.fields[name]:#x}"]
 
 
 def _beyond(name: str, width: int) -> Predicate:
-    """Bits above that width."""
+    """The field has bits above that width."""
     return _shows(name, lambda seen: bool(seen.fields[name] >> width))
 
 
@@ -204,7 +203,7 @@ def _pit_domain(seen: Seen) -> bool:
 
 
 def _pit_channels(seen: Seen) -> str | None:
-    """The errno of the first channel that is refused: all its ranges come before its gate."""
+    """The errno of the first channel that is refused: its ranges are checked before its gate."""
     for number, channel in enumerate(seen.fields["channels"]):
         if (
             channel["count"] > 0x10000
@@ -300,12 +299,12 @@ def _bad_msr_count(seen: Seen) -> bool:
 
 
 def takes_msr(release: Release, index: int) -> bool:
-    """Whether the release's list of MSRs has this one."""
+    """Whether this MSR is in the release's list."""
     return any(index == known and release.since(since) for known, since in _MSRS)
 
 
 def _first_msr_errno(seen: Seen) -> str | None:
-    """MSRs are taken one by one: the errno of the first that is refused."""
+    """The errno of the first MSR that is refused."""
     for index, _, value in _msrs(seen):
         if not takes_msr(seen.release, index):
             return "ENXIO"
@@ -345,7 +344,7 @@ def _always(seen: Seen) -> bool:
 
 
 def _rows(record: str, *rows: tuple[Any, ...]) -> tuple[Rule, ...]:
-    """(id, errno, predicate, words, since, until) -> rules; since and until may be left out."""
+    """Rules from (id, errno, predicate, words, since, until); the last two may be omitted."""
     prefix = record.lower().replace("_", "-")
     return tuple(
         Rule(
@@ -366,11 +365,11 @@ WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, re
     ("HEADER", "context-version", "EINVAL", lambda s: s.fields["version"] != x86.HVM_FILE_VERSION, "the header's version is not 1"),
     (WHOLE, "context-end", "ENODATA", _always, "the context ends without an END record"),
     (ANY, "context-type", "EINVAL", _always, "no handler loads records of this type"),
-    (ANY, "context-bounds", "ENODATA", _cut_off, "the record's length is beyond the end of the context", _CHECKED),
+    (ANY, "context-bounds", "ENODATA", _cut_off, "the record ends after the end of the context", _CHECKED),
 ))
-"""The walk's own rules, which stand whatever the handlers say: about the first record; about
-what is left where there is no room for another; about a record without a handler; and, in
-the first of two passes, about one whose handler has no check."""
+"""Rules that no handler makes: about the first record; about what is left when there is no
+room for another record; about a record without a handler; and, in the first of two passes,
+about a record whose handler has no check."""
 RULES = (
     *_rows("CPU",
         _VCPU,
@@ -470,8 +469,8 @@ RULES = (
         ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31"),
     ),
 )
-"""The checks of each record's loader, in order. Errnos as 4.17 and later give them; up to 4.16 every
-handler's refusal comes out as EPERM."""
+"""The checks of each record's loader, in order. The errnos are those of 4.17 and later; up to
+4.16 every refusal by a handler is EPERM."""
 # fmt: on
 
 CHECKED_SINCE = {

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     Row = tuple[int, int, int, int, int, int]
 
 MOST_VCPUS = 128
-"""Vcpus of an HVM guest whose configuration does not say how many it has: Xen's limit."""
+"""Xen's limit for an HVM guest, taken if its configuration does not give a number."""
 DEVICES = frozenset(("vpic", "vioapic", "vlapic", "vpit", "vrtc", "vhpet", "vpm"))
-"""Emulated devices that a domain may be created with; an HVM guest has all."""
+"""The emulated devices that a domain may be created with; an HVM guest has all."""
 PVH_DEVICES = frozenset(("vlapic",))
 
 _XSTATE_WITHOUT_POLICY = {
     2: (576, 256), 3: (960, 64), 4: (1024, 64), 5: (1088, 64), 6: (1152, 512),
     7: (1664, 1024), 9: (2688, 8),
 }  # fmt: skip
-"""Component of the uncompressed xsave image -> offset and bytes, of a usual host: for
-guests whose policy is not known."""
+"""Component of the uncompressed xsave image -> offset and bytes on a usual host, for guests
+whose policy is not known."""
 
 
 class Guest:
@@ -32,8 +32,13 @@ class Guest:
 
     `vcpus` is how many it has, `devices` the emulated ones, `nested` whether it may run
     guests of its own. `leaves` is its CPUID policy, rows of (leaf, subleaf, eax, ebx, ecx,
-    edx); without one it counts as having every feature, so that only what no guest may have
-    is refused. `vendor` is amd, intel, or None for a policy (or none) that names neither.
+    edx); without a policy the guest counts as having every feature, so that only what no
+    guest may have is refused. `vendor` is amd, intel, or None if the policy names neither.
+
+    >>> from hvmctx import open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     Guest.of_image(image)
+    <guest, 1 vcpus, 7 devices, 59 CPUID leaves>
     """
 
     __slots__ = ("devices", "leaves", "nested", "vcpus", "vendor")
@@ -59,11 +64,11 @@ class Guest:
 
     @classmethod
     def of_image(cls, image: Image, vcpus: int | None = None) -> Guest:
-        """The guest of an image: with its policy, its parameters, and as many vcpus as its
-        configuration says, or `vcpus`. One whose configuration says that it is pvh has no
-        emulated device but its LAPICs. All of it is read once, here.
+        """The guest of an image, with its policy, its parameters, and as many vcpus as its
+        configuration says, or `vcpus`. If the configuration says that it is pvh, its only
+        emulated devices are its LAPICs. All this is read once, here.
 
-        Raises FormatError for a policy, parameters or a configuration that are none."""
+        Raises FormatError for a policy, parameters or a configuration that are damaged."""
         leaves = image.policy.leaves
         config = image.config
         built = config.get("b_info", {}) if isinstance(config, dict) else {}
@@ -78,7 +83,7 @@ class Guest:
         )
 
     def register(self, leaf: int, subleaf: int | None, register: int) -> int:
-        """A register of the policy; 0 for a leaf that it does not have."""
+        """A register of the policy; 0 for a leaf that it lacks."""
         row = self.leaves.get((leaf, NO_SUBLEAF if subleaf is None else subleaf))
         return 0 if row is None else row[register]
 
@@ -91,7 +96,7 @@ class Guest:
 
     @property
     def maxphysaddr(self) -> int:
-        """Bits of a guest-physical address."""
+        """How many bits a guest-physical address has."""
         return self.register(0x80000008, None, EAX) & 0xFF or (36 if self.leaves else 52)
 
     @property
