@@ -84,6 +84,11 @@ class Release:
     means the tip of that branch, and comes behind its point releases.
 
     Raises UsageError for a name that is not in the table.
+
+    >>> Release("4.17") < Release("4.17.3") < Release("newest")
+    False
+    >>> Release("4.18.4").size_of("LAPIC"), Release("4.18.5").size_of("LAPIC")
+    (24, 32)
     """
 
     __slots__ = ("branch", "number", "point")

@@ -34,6 +34,11 @@ class Guest:
     guests of its own. `leaves` is its CPUID policy, rows of (leaf, subleaf, eax, ebx, ecx,
     edx); without a policy the guest counts as having every feature, so that only what no
     guest may have is refused. `vendor` is amd, intel, or None if the policy names neither.
+
+    >>> from hvmctx import open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     Guest.of_image(image)
+    <guest, 1 vcpus, 7 devices, 59 CPUID leaves>
     """
 
     __slots__ = ("devices", "leaves", "nested", "vcpus", "vendor")

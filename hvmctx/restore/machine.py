@@ -15,6 +15,9 @@ class Machine:
     `vendor` is amd or intel, or None for the one that the guest's CPU policy names. `xsave`
     says whether the CPU has XSAVE. `vmport` is the profile of a Xen with the VMPORT patch;
     without it type 21 has no handler, as in every release.
+
+    >>> Machine(vendor=INTEL, xsave=False)
+    <machine, intel, no XSAVE>
     """
 
     __slots__ = ("vendor", "vmport", "xsave")
