@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.releases import Release
 
 _DESCRIPTOR = x86.DESCRIPTOR
-ERRNO_SINCE = "4.17"
+ERRNO_SINCE = "4.16 4.15.1 4.14.3 4.13.4"
 """The first release that passes a handler's errno on."""
 TWO_PASSES_SINCE = "4.19"
 _HEADER_RULES = tuple(rule for rule in WALK if rule.record == "HEADER")

@@ -37,12 +37,12 @@ _CR4_FEATURES = (
     ("DE", CR4.DE, OLDEST), ("PSE", CR4.PSE, OLDEST), ("PAE", CR4.PAE, OLDEST),
     ("MCE", CR4.MCE, OLDEST), ("MCA", CR4.MCE, OLDEST), ("PGE", CR4.PGE, OLDEST),
     ("FXSR", CR4.OSFXSR, OLDEST), ("SSE", CR4.OSXMMEXCPT, OLDEST),
-    ("UMIP", CR4.UMIP, "4.12"), ("FSGSBASE", CR4.FSGSBASE, OLDEST),
+    ("UMIP", CR4.UMIP, "4.10"), ("FSGSBASE", CR4.FSGSBASE, OLDEST),
     ("PCID", CR4.PCIDE, OLDEST), ("XSAVE", CR4.OSXSAVE, OLDEST),
     ("SMEP", CR4.SMEP, OLDEST), ("SMAP", CR4.SMAP, OLDEST),
-    ("PKU", CR4.PKE, "4.7"), ("CET_SS", CR4.CET, "4.14"),
-    ("CET_IBT", CR4.CET, "4.14"), ("PKS", CR4.PKS, "4.18"),
-    ("LASS", CR4.LASS, "newest"),
+    ("PKU", CR4.PKE, "4.7"), ("CET_SS", CR4.CET, "4.16"),
+    ("CET_IBT", CR4.CET, "4.16"), ("PKS", CR4.PKS, "4.18"),
+    ("LASS", CR4.LASS, "4.22"),
 )  # fmt: skip
 _KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
 
@@ -123,7 +123,7 @@ def cr4_allowed(seen: Seen) -> int:
     for feature, lets, since in _CR4_FEATURES:
         if release.since(since) and guest.has(feature):
             allowed |= lets
-    if guest.has("VMX") and (guest.nested or not release.since("4.6")):
+    if guest.has("VMX") and (guest.nested or not release.since("4.15")):
         allowed |= CR4.VMXE
     return allowed
 
@@ -166,7 +166,7 @@ def _event(seen: Seen) -> tuple[bool, int, bool, int]:
 
 def _bad_event(seen: Seen) -> bool:
     valid, kind, _, reserved = _event(seen)
-    highest = 4 if _vendor(seen) == AMD and seen.release.since("4.17") else 6
+    highest = 4 if _vendor(seen) == AMD and seen.release.since("4.9") else 6
     return valid and (kind == 1 or kind > highest or reserved != 0)
 
 
@@ -384,7 +384,7 @@ RULES = (
         ("flags", "EINVAL", _beyond("flags", 1), "flags has an unknown bit", "4.7"),
         ("tsc-aux", "EINVAL", _beyond("msr_tsc_aux", 32), "msr_tsc_aux has bits above 31", "4.12"),
         ("event", "EINVAL", _shows("pending_event", _bad_event), "the pending event has a type that no CPU has, or reserved bits"),
-        ("error-code", "EINVAL", _shows("error_code", _bad_error_code), "the pending event's error code has bits above 15", "4.17"),
+        ("error-code", "EINVAL", _shows("error_code", _bad_error_code), "the pending event's error code has bits above 15", "4.9"),
     ),
     *_rows("PIC",
         ("device", "ENODEV", _without("vpic"), "the guest has no PIC", "4.12"),
