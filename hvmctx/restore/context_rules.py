@@ -18,9 +18,11 @@ from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from hvmctx.abi.releases import Release
+    from hvmctx.restore.policy import CpuPolicy
     from hvmctx.restore.rules import Answer, Predicate
 
 _SINGLE_PASS = "4.18"
@@ -29,7 +31,7 @@ _CHECKED = "4.19"
 """The first release that checks PIC, PIT and PCI_LINK before it loads anything."""
 _LAPIC_CHECKED = "4.20"
 
-_U32 = 0xFFFFFFFF
+_U32, _U64 = 0xFFFFFFFF, (1 << 64) - 1
 
 # feature -> bits of cr4 that it allows, and the first release that lets it
 _CR4_FEATURES = (
@@ -47,10 +49,18 @@ _CR4_FEATURES = (
 _KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
 
 
-_MSRS = ((0x48, "4.10"), (0x140, "4.10"), (0x6E1, "4.18"), (0xD90, "4.5"), (0xDA0, "4.13"),
-         (0xC001011F, "4.17"), (0xC0011027, "4.5"), (0xC0011019, "4.5"), (0xC001101A, "4.5"),
-         (0xC001101B, "4.5"))  # fmt: skip
-"""The MSRs that a CPU_MSR record may hold, and the first release that takes them."""
+_BY_POLICY = "4.12 4.11.2 4.10.3 4.9.4"
+"""Since when cr4 and EFER are checked against the guest's CPU policy, not the host's."""
+_XSAVE_HEAD = x86.hvm_hw_cpu_xsave.save_area.offset
+_XSAVE_CHECKED = "4.4 4.3.1 4.2.4"
+"""Since when the states of a CPU_XSAVE record are checked, and its length."""
+_ZEROES_TAKEN = "4.5 4.4.2 4.3.4"
+"""Since when zeros after the image for xcr0_accum are let through."""
+_FOREIGN_BY_POLICY = "4.12 4.11.1 4.10.2 4.9.3"
+"""Since when xcr0_accum is checked against the guest's policy; 4.8.5 checks it against the
+host's for a domain that is not running."""
+_STATES_BY_POLICY = "4.12 4.11.1 4.10.2 4.9.3 4.8.5"
+"""Since when XSAVE states and unknown bits of EFER are."""
 
 
 def _no_vcpu(seen: Seen) -> Answer:
@@ -116,14 +126,22 @@ def _bad_cr0(seen: Seen) -> bool:
     return bool(cr0 & ~CR0.KNOWN) or not cr0 & CR0.ET or (bool(cr0 & CR0.PG) and not cr0 & CR0.PE)
 
 
+def _policy(seen: Seen, since: str) -> CpuPolicy:
+    """What a check goes by: the guest's policy since a release, before that the host's, for
+    which the guest's stands where the machine has none."""
+    if seen.release.since(since) or not seen.machine.leaves:
+        return seen.guest
+    return seen.machine
+
+
 def cr4_allowed(seen: Seen) -> int:
     """The bits of cr4 that this guest may have set."""
-    guest, release = seen.guest, seen.release
+    policy, release = _policy(seen, _BY_POLICY), seen.release
     allowed = CR4.PCE
     for feature, lets, since in _CR4_FEATURES:
-        if release.since(since) and guest.has(feature):
+        if release.since(since) and policy.has(feature):
             allowed |= lets
-    if guest.has("VMX") and (guest.nested or not release.since("4.15")):
+    if policy.has("VMX") and (seen.guest.nested or not release.since("4.15")):
         allowed |= CR4.VMXE
     return allowed
 
@@ -132,25 +150,36 @@ def _bad_cr4(seen: Seen) -> bool:
     return bool(seen.fields["cr4"] & ~cr4_allowed(seen))
 
 
-def _bad_efer(seen: Seen) -> bool:
-    guest, efer, cr0 = seen.guest, seen.fields["msr_efer"], seen.fields["cr0"]
-    old = not seen.release.since("4.6")
+def _efer_known(seen: Seen) -> int:
+    """The bits of EFER that the release takes at all, whatever the CPU has."""
+    release = seen.release
     known = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE | EFER.FFXSE
-    if old:
+    if release.since("4.1") and not release.since("4.12"):
         known |= EFER.LMSLE
-    if not old or (guest.nested and guest.has("SVM")):
+    if release.since("4.6"):
         known |= EFER.SVME
-    if seen.release.since("4.18"):
+        if not release.since(_STATES_BY_POLICY):
+            return _U64
+    elif release.since("4.2") and seen.guest.nested and _policy(seen, _BY_POLICY).has("SVM"):
+        known |= EFER.SVME
+    if release.since("4.18"):
         known |= EFER.AIBRSE
+    return known
+
+
+def _bad_efer(seen: Seen) -> bool:
+    policy, efer, cr0 = _policy(seen, _BY_POLICY), seen.fields["msr_efer"], seen.fields["cr0"]
+    old = not seen.release.since("4.6")
     return bool(
-        efer & ~known
-        or (efer & EFER.SCE and not guest.has("SYSCALL"))
-        or (not old and efer & (EFER.LME | EFER.LMA) and not guest.has("LM"))
+        efer & ~_efer_known(seen)
+        or (efer & EFER.SCE and not policy.has("SYSCALL"))
+        or (not old and efer & (EFER.LME | EFER.LMA) and not policy.has("LM"))
         or (efer & EFER.LMA and (not efer & EFER.LME or (not old and not cr0 & CR0.PG)))
-        or (efer & EFER.NXE and not guest.has("NX"))
-        or (efer & EFER.SVME and not (guest.has("SVM") and guest.nested))
-        or (efer & EFER.FFXSE and not guest.has("FFXSR"))
-        or (efer & EFER.AIBRSE and not guest.has("AUTO_IBRS"))
+        or (efer & EFER.NXE and not policy.has("NX"))
+        or (efer & EFER.SVME and not (policy.has("SVM") and seen.guest.nested))
+        or (efer & EFER.LMSLE and not (seen.machine.lmsle or seen.release.since("4.12")))
+        or (efer & EFER.FFXSE and not policy.has("FFXSR"))
+        or (efer & EFER.AIBRSE and seen.release.since("4.18") and not policy.has("AUTO_IBRS"))
     )
 
 
@@ -240,30 +269,43 @@ def _states(seen: Seen) -> tuple[int, int, int, int]:
     return fields["xcr0"], fields["xcr0_accum"], header["xstate_bv"], header["xcomp_bv"]
 
 
-def _valid_xcr0(states: int) -> bool:
+def _valid_xcr0(states: int, release: Release) -> bool:
     if states & ~_KNOWN_STATES or not states & XCR0.X87:
         return False
     if states & XCR0.YMM and not states & XCR0.SSE:
         return False
+    if not release.since("4.5"):
+        return True
     if states & XCR0.AVX512 and (states & XCR0.AVX512 != XCR0.AVX512 or not states & XCR0.YMM):
         return False
-    if states & XCR0.TILE not in (0, XCR0.TILE):
+    if states & XCR0.TILE not in (0, XCR0.TILE) and release.since("4.19"):
         return False
     return bool(states & XCR0.BNDREGS) == bool(states & XCR0.BNDCSR)
 
 
 def _bad_states(seen: Seen) -> bool:
+    release = seen.release
     xcr0, accum, present, _ = _states(seen)
-    beyond = accum & ~seen.guest.xcr0_max if seen.release.since("4.17") else 0
+    if not release.since(_XSAVE_CHECKED):
+        return bool(seen.fields["xfeature_mask"] & ~_host(seen).xcr0_max)
+    beyond = 0
+    if release.since(_STATES_BY_POLICY):
+        beyond = accum & ~_policy(seen, _FOREIGN_BY_POLICY).xcr0_max
+    elif not release.since("4.5"):
+        beyond = accum & ~seen.fields["xfeature_mask"]
     return bool(
-        present & ~accum or xcr0 & ~accum or beyond or not _valid_xcr0(xcr0)
-        or not _valid_xcr0(accum)
+        present & ~accum or xcr0 & ~accum or beyond or not _valid_xcr0(xcr0, release)
+        or not _valid_xcr0(accum, release)
     )  # fmt: skip
+
+
+def _host(seen: Seen) -> CpuPolicy:
+    return seen.machine if seen.machine.leaves else seen.guest
 
 
 def _compacted(seen: Seen) -> bool:
     accum, compact = _states(seen)[1], _states(seen)[3]
-    return bool(accum & ~seen.guest.xcr0_max or compact)
+    return bool(accum & ~_host(seen).xcr0_max or (compact and seen.release.since("4.7")))
 
 
 def _reserved_xsave(seen: Seen) -> bool:
@@ -271,11 +313,19 @@ def _reserved_xsave(seen: Seen) -> bool:
 
 
 def _xsave_size(seen: Seen) -> int:
-    return 24 + seen.guest.xsave_size(_states(seen)[1])
+    return _XSAVE_HEAD + _host(seen).xsave_size(_states(seen)[1])
+
+
+def _xsave_long(seen: Seen) -> Answer:
+    """Beyond all states of the host, as the loaders before the zeros did not take it."""
+    largest = _XSAVE_HEAD + _host(seen).xsave_size(_host(seen).xcr0_max)
+    too_long = seen.length > largest and not seen.release.since(_ZEROES_TAKEN)
+    return too_long and _lengths(seen)
 
 
 def _xsave_excess(seen: Seen) -> bool:
-    return any(seen.body()[_xsave_size(seen) :])
+    excess = seen.body()[_xsave_size(seen) :]
+    return any(excess) if seen.release.since(_ZEROES_TAKEN) else bool(excess)
 
 
 def _xsave_short(seen: Seen) -> bool:
@@ -299,35 +349,115 @@ def _bad_msr_count(seen: Seen) -> bool:
     return seen.length != 8 + 16 * seen.number(0)
 
 
-def takes_msr(release: Release, index: int) -> bool:
-    """Whether the release's list of MSRs has this one."""
-    return any(index == known and release.since(since) for known, since in _MSRS)
+class _Msr:
+    """An MSR that a CPU_MSR record may hold: `since` when it is loaded, on AMD and on Intel
+    (None: never; as `Release.since` takes it), and what speaks against a value."""
+
+    __slots__ = ("refused", "since")
+
+    def __init__(
+        self, refused: Callable[[Seen, int], str | None], amd: str | None, intel: str | None
+    ) -> None:
+        self.refused = refused
+        self.since = {AMD: amd, INTEL: intel}
+
+
+def _needs(*features: str, mask: int = _U64) -> Callable[[Seen, int], str | None]:
+    """ENXIO without any of the features, or with a bit that is not in the mask."""
+
+    def refused(seen: Seen, value: int) -> str | None:
+        there = not features or any(seen.guest.has(feature) for feature in features)
+        return None if there and not value & ~mask else "ENXIO"
+
+    return refused
+
+
+def _spec_ctrl(seen: Seen, value: int) -> str | None:
+    """IBRS and STIBP go with the MSR; each other bit with a feature, in the releases that
+    know it."""
+    guest, release = _policy(seen, "4.9"), seen.release
+    if not (guest.has("IBRSB") or (release.since(_SPEC_CTRL_AMD) and guest.has("IBRS"))):
+        return "ENXIO"
+    allowed = 3
+    for bits, features, since in _SPEC_CTRL_BITS:
+        if release.since(since) and any(guest.has(feature) for feature in features):
+            allowed |= bits
+    return "ENXIO" if value & ~allowed else None
+
+
+_SPEC_CTRL_AMD = "4.17 4.16.1 4.15.3 4.14.5"
+_SPEC_CTRL_BITS = (
+    (1 << 2, ("SSBD",), "4.10.2 4.9.3 4.8.5"), (1 << 2, ("AMD_SSBD",), _SPEC_CTRL_AMD),
+    (1 << 7, ("INTEL_PSFD", "PSFD"), _SPEC_CTRL_AMD),
+    (3 << 3, ("IPRED_CTRL",), "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),
+    (3 << 5, ("RRSBA_CTRL",), "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),
+    (1 << 10, ("BHI_CTRL",), "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),
+)  # fmt: skip
+"""Bits of SPEC_CTRL, the features that allow them, and since when."""
+
+
+def _misc_features(seen: Seen, value: int) -> str | None:
+    """CPUID faulting, where the policy's PLATFORM_INFO offers it. Up to 4.9 any value."""
+    if not seen.release.since("4.10"):
+        return None
+    return "ENXIO" if value & ~int(seen.guest.offers(_PLATFORM_INFO, _CPUID_FAULTING)) else None
+
+
+def _bndcfgs(seen: Seen, value: int) -> str | None:
+    """Bits 2 to 11 are reserved, and what is above them is an address. Up to 4.12 a host
+    without MPX takes 0 (since 4.6.6 and 4.7). A value that enables MPX needs its states."""
+    release = seen.release
+    mpx = _policy(seen, "4.13").has("MPX")
+    if not release.since("4.13") and release.since("4.7 4.6.6") and not mpx:
+        return "ENXIO" if value else None
+    if not mpx:
+        return "ENXIO"
+    if not release.since("4.8 4.7.1 4.6.4 4.5.4"):
+        return None
+    canonical = value >> 47 in (0, (1 << 17) - 1)
+    return "ENXIO" if value & _BNDCFGS_RESERVED or not canonical else None
+
+
+def _xss(seen: Seen, value: int) -> str | None:
+    """Nothing but 0 since 4.13; before that anything, where there is XSAVES."""
+    if not _policy(seen, "4.13").has("XSAVES"):
+        return "ENXIO"
+    return "ENXIO" if value and seen.release.since("4.13") else None
+
+
+def _address_mask(seen: Seen, value: int) -> str | None:
+    if not _policy(seen, "4.12").has("DBEXT"):
+        return "ENXIO"
+    wide = "ENXIO" if seen.release.since("4.12") else "EDOM"
+    return wide if value >> 32 else None
+
+
+_PLATFORM_INFO, _CPUID_FAULTING = 0xCE, 31
+_BNDCFGS_RESERVED = 0xFFC
+_MASK = _Msr(_address_mask, "4.5", "4.12")
+_MSRS = {
+    0x48: _Msr(_spec_ctrl, "4.10.1", "4.10.1 4.9.2 4.8.4 4.7.5"),
+    0x140: _Msr(_misc_features, "4.10", "4.10 4.9.2 4.8.4"),
+    0x6E1: _Msr(_needs("PKS", mask=_U32), "4.18", "4.18"),
+    0xD90: _Msr(_bndcfgs, "4.13", "4.5"),
+    0xDA0: _Msr(_xss, "4.13", "4.7"),
+    0xC001011F: _Msr(_needs("VIRT_SSBD"), "4.17", "4.17"),
+    0xC0011019: _MASK, 0xC001101A: _MASK, 0xC001101B: _MASK, 0xC0011027: _MASK,
+}  # fmt: skip
+"""The MSRs that a CPU_MSR record may hold."""
 
 
 def _first_msr_errno(seen: Seen) -> str | None:
     """MSRs are taken one by one: the errno of the first that is refused."""
+    vendor = _vendor(seen)
     for index, _, value in _msrs(seen):
-        if not takes_msr(seen.release, index):
+        known = _MSRS.get(index)
+        since = None if known is None else known.since[vendor]
+        if known is None or since is None or not seen.release.since(since):
             return "ENXIO"
-        errno = _msr_refused(seen, index, value)
+        errno = known.refused(seen, value)
         if errno:
             return errno
-    return None
-
-
-def _msr_refused(seen: Seen, index: int, value: int) -> str | None:
-    if index in (0xC0011027, 0xC0011019, 0xC001101A, 0xC001101B):
-        if _vendor(seen) != AMD or not seen.guest.has("DBEXT"):
-            return "ENXIO"
-        return "EDOM" if value >> 32 else None
-    needs = {0x48: ("IBRSB", "IBRS"), 0x6E1: ("PKS",), 0xD90: ("MPX",), 0xDA0: ("XSAVES",),
-             0xC001011F: ("VIRT_SSBD",)}.get(index)  # fmt: skip
-    if needs is not None and not any(seen.guest.has(feature) for feature in needs):
-        return "ENXIO"
-    if index == 0xDA0 and value:
-        return "ENXIO"
-    if index == 0x140 and value & ~1:
-        return "ENXIO"
     return None
 
 
@@ -357,7 +487,7 @@ def _rows(record: str, *rows: tuple[Any, ...]) -> tuple[Rule, ...]:
 
 
 _VCPU = ("vcpu", "EINVAL", _no_vcpu, "the guest has no vcpu of that number")
-_LENGTH = ("length", "EINVAL", _by_release, "the length is not one that this release takes")
+_LENGTH = ("length", "EINVAL", _by_release, "this release does not accept this length")
 
 # fmt: off
 WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, releases=Window(*since)) for record, identifier, errno, predicate, words, *since in (
@@ -374,7 +504,7 @@ the first of two passes, about one whose handler has no check."""
 RULES = (
     *_rows("CPU",
         _VCPU,
-        ("length", "EINVAL", _cpu_length, "the length is not one that this release takes"),
+        ("length", "EINVAL", _cpu_length, "this release does not accept this length"),
         ("pad0", "EINVAL", _beyond("pad0", 0), "pad0 is not zero", "4.7"),
         ("cr0", "EINVAL", _shows("cr0", _bad_cr0), "cr0 has an unknown bit, or no ET, or PG without PE"),
         ("cr4", "EINVAL", _shows("cr4", _bad_cr4), "cr4 has a bit that the guest's CPU policy does not allow"),
@@ -383,56 +513,56 @@ RULES = (
         ("cr3", "EINVAL", _shows("cr3", lambda s: bool(s.fields["cr3"] >> s.guest.maxphysaddr)), "cr3 is beyond the guest's physical addresses", "4.14"),
         ("flags", "EINVAL", _beyond("flags", 1), "flags has an unknown bit", "4.7"),
         ("tsc-aux", "EINVAL", _beyond("msr_tsc_aux", 32), "msr_tsc_aux has bits above 31", "4.12"),
-        ("event", "EINVAL", _shows("pending_event", _bad_event), "the pending event has a type that no CPU has, or reserved bits"),
+        ("event", "EINVAL", _shows("pending_event", _bad_event), "the pending event has an invalid type, or reserved bits set"),
         ("error-code", "EINVAL", _shows("error_code", _bad_error_code), "the pending event's error code has bits above 15", "4.9"),
     ),
     *_rows("PIC",
-        ("device", "ENODEV", _without("vpic"), "the guest has no PIC", "4.12"),
-        ("instance", "ENOENT", _no_pic, "there are two PICs"),
-        ("length", "EINVAL", _strict, "the length is not that of the record", OLDEST, _SINGLE_PASS),
-        ("length", "ENODATA", _strict, "the length is not that of the record", _CHECKED),
+        ("device", "ENODEV", _without("vpic"), "the guest has no PIC", "4.7"),
+        ("instance", "ENOENT", _no_pic, "there are only two PICs"),
+        ("length", "EINVAL", _strict, "not the length of this record type", OLDEST, _SINGLE_PASS),
+        ("length", "ENODATA", _strict, "not the length of this record type", _CHECKED),
         ("int-output", "EDOM", _shows("int_output", lambda s: s.fields["int_output"] > 1), "int_output is neither 0 nor 1", _CHECKED),
-        ("state", "EINVAL", _bad_pic, "is_master does not go with the instance, int_output with init_state, or elcr with the pins", _CHECKED),
+        ("state", "EINVAL", _bad_pic, "a mismatch of is_master and the instance, of int_output and init_state, or of elcr and the pins", _CHECKED),
     ),
     *_rows("IOAPIC",
-        ("device", "ENODEV", _without("vioapic"), "the guest has no I/O APIC", "4.12"),
-        ("length", "ENODATA", _strict, "the length is not that of the record"),
+        ("device", "ENODEV", _without("vioapic"), "the guest has no I/O APIC", "4.7"),
+        ("length", "ENODATA", _strict, "not the length of this record type"),
     ),
     *_rows("LAPIC",
-        ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.12"),
+        ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.7"),
         _VCPU,
-        ("length", "EINVAL", _by_release, "the length is not one that this release takes", OLDEST, "4.19"),
-        ("length", "ENODATA", _by_release, "the length is not one that this release takes", _LAPIC_CHECKED),
-        ("base", "EINVAL", _shows("apic_base_msr", _bad_lapic_base), "apic_base_msr has EXTD without EN"),
+        ("length", "EINVAL", _by_release, "this release does not accept this length", OLDEST, "4.19"),
+        ("length", "ENODATA", _by_release, "this release does not accept this length", _LAPIC_CHECKED),
+        ("base", "EINVAL", _shows("apic_base_msr", _bad_lapic_base), "apic_base_msr has EXTD without EN", "4.5"),
     ),
     *_rows("LAPIC_REGS",
-        ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.12"),
+        ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.7"),
         _VCPU,
-        ("length", "EINVAL", _strict, "the length is not that of the record", OLDEST, "4.19"),
-        ("length", "ENODATA", _strict, "the length is not that of the record", _LAPIC_CHECKED),
+        ("length", "EINVAL", _strict, "not the length of this record type", OLDEST, "4.19"),
+        ("length", "ENODATA", _strict, "not the length of this record type", _LAPIC_CHECKED),
     ),
     *_rows("PCI_IRQ", _LENGTH),
     *_rows("ISA_IRQ", _LENGTH),
     *_rows("PCI_LINK",
-        ("length", "EINVAL", _strict, "the length is not that of the record", OLDEST, _SINGLE_PASS),
-        ("length", "ENODATA", _strict, "the length is not that of the record", _CHECKED),
+        ("length", "EINVAL", _strict, "not the length of this record type", OLDEST, _SINGLE_PASS),
+        ("length", "ENODATA", _strict, "not the length of this record type", _CHECKED),
         ("pad0", "EINVAL", _not_zero("pad0"), "pad0 is not zero", _CHECKED),
         ("route", "EINVAL", _bad_routes, "a link is routed to an IRQ above 15"),
     ),
     *_rows("PIT",
-        ("device", "ENODEV", _without("vpit"), "the guest has no PIT", "4.12"),
-        ("length", "ENODATA", _strict, "the length is not that of the record"),
+        ("device", "ENODEV", _without("vpit"), "the guest has no PIT", "4.7"),
+        ("length", "ENODATA", _strict, "not the length of this record type"),
         ("range", "EDOM", _pit_domain, "a field is beyond its range, or pad0 is not zero", _CHECKED),
         ("gate", "EINVAL", _pit_gate, "the gate of channel 0 or 1 is closed", _CHECKED),
     ),
     *_rows("RTC",
-        ("device", "ENODEV", _without("vrtc"), "the guest has no RTC", "4.12"), _LENGTH,
+        ("device", "ENODEV", _without("vrtc"), "the guest has no RTC", "4.7"), _LENGTH,
     ),
     *_rows("HPET",
-        ("device", "ENODEV", _without("vhpet"), "the guest has no HPET", "4.12"), _LENGTH,
+        ("device", "ENODEV", _without("vhpet"), "the guest has no HPET", "4.7"), _LENGTH,
     ),
     *_rows("PMTIMER",
-        ("device", "ENODEV", _without("vpm"), "the guest has no PM timer", "4.12"), _LENGTH,
+        ("device", "ENODEV", _without("vpm"), "the guest has no PM timer", "4.7"), _LENGTH,
     ),
     *_rows("MTRR",
         _VCPU, _LENGTH,
@@ -443,12 +573,13 @@ RULES = (
         _VCPU,
         ("host", "ENOTSUP", lambda s: not s.machine.xsave, "the host has no XSAVE"),
         ("cut", "ENODATA", _cut_off, "the context ends within the record"),
-        ("length", "EINVAL", _shorter(x86.CPU_XSAVE.size), "shorter than its fixed part and a legacy area"),
-        ("states", "EINVAL", _bad_states, "xcr0, xcr0_accum or xstate_bv contradict each other, the policy, or the architecture"),
-        ("compact", "ENOTSUP", _compacted, "states that the host does not have, or a compacted image"),
-        ("reserved", "EIO", _reserved_xsave, "reserved bytes of the xsave header are not zero", "4.17"),
-        ("excess", "ENOTSUP", _xsave_excess, "bytes behind the image for xcr0_accum are not zero"),
-        ("short", "EINVAL", _xsave_short, "shorter than the image for xcr0_accum", "4.17"),
+        ("length", "EINVAL", _shorter(x86.CPU_XSAVE.size), "shorter than the fixed part and the legacy area", _XSAVE_CHECKED),
+        ("long", "ENOTSUP", _xsave_long, "longer than the image for all states of the host", OLDEST, "4.4"),
+        ("states", "EINVAL", _bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture"),
+        ("compact", "ENOTSUP", _compacted, "states that the host does not have, or a compacted image", _XSAVE_CHECKED),
+        ("reserved", "EIO", _reserved_xsave, "reserved bytes of the xsave header are not zero", "4.7"),
+        ("excess", "ENOTSUP", _xsave_excess, "bytes after the image for xcr0_accum are not zero", _XSAVE_CHECKED),
+        ("short", "EINVAL", _xsave_short, "shorter than the image for xcr0_accum", "4.8 4.7.1"),
     ),
     *_rows("VIRIDIAN_VCPU",
         _VCPU, _LENGTH,
@@ -456,17 +587,17 @@ RULES = (
     ),
     *_rows("VMCE_VCPU",
         _VCPU,
-        ("length", "EPERM", _by_release, "the length is not one that this release takes"),
-        ("caps", "EINVAL", _shows("caps", _caps), "caps has a bit that the host's kind of CPU does not have"),
+        ("length", "EPERM", _by_release, "this release does not accept this length"),
+        ("caps", "EINVAL", _shows("caps", _caps), "caps has a bit that CPUs of the host's vendor do not have"),
     ),
     *_rows("TSC_ADJUST", _VCPU, _LENGTH),
     *_rows("CPU_MSR",
         _VCPU,
         ("cut", "ENODATA", _cut_off, "the context ends within the record"),
         ("length", "EINVAL", _shorter(24), "too short for a single MSR"),
-        ("count", "ENOTSUP", _bad_msr_count, "length and count contradict"),
+        ("count", "ENOTSUP", _bad_msr_count, "the length does not match the count"),
         ("reserved", "ENOTSUP", lambda s: any(m[1] for m in _msrs(s)), "an entry's reserved word is not zero"),
-        ("index", "ENXIO", lambda s: _first_msr_errno(s) == "ENXIO", "an MSR that is not in the list, or that the guest may not write so"),
+        ("index", "ENXIO", lambda s: _first_msr_errno(s) == "ENXIO", "an MSR that is not in the release's list, or a value that the guest may not write"),
         ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31"),
     ),
 )
@@ -484,4 +615,4 @@ CHECKED_SINCE = {
 """Records with a check handler, which runs over the whole context before anything is
 loaded, and since when."""
 
-__all__ = ["CHECKED_SINCE", "RULES", "WALK", "cr4_allowed", "takes_msr"]
+__all__ = ["CHECKED_SINCE", "RULES", "WALK", "cr4_allowed"]

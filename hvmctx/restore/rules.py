@@ -155,7 +155,7 @@ class Rule:
         details = iter(found)
         texts = [f"{self.words}: {one}" for one in islice(details, MOST_DETAILS)]
         if next(details, None) is not None:
-            texts.append(f"{self.words}: and more of these in the record")
+            texts.append(f"{self.words}: further findings about this record suppressed")
         return texts
 
 

@@ -55,12 +55,12 @@ _SHIFT_MASK = 31
 
 
 class Passing(Seen):
-    """A header or a record of a stream that is going by, and what its readers know so far.
+    """The header or record of a stream that is being read, and what its readers know so far.
 
     `kind` is the kind of guest (1 PV, 2 HVM) of the domain header, before it None or what
     the reader counts on; `expected` the kind of domain to build, if only that will do.
-    `version` is the libxc stream's. `counts` holds how many records of a (layer, type) have
-    gone by, where somebody counts them.
+    `version` is the libxc stream's. `counts` says how many records of a (layer, type) came
+    before, where somebody counts them.
     """
 
     __slots__ = (
@@ -285,53 +285,53 @@ _EMULATOR_RECORDS = ("EMULATOR_XENSTORE_DATA", "EMULATOR_CONTEXT")
 _FIRST_HEADERS = ((XL, "header"), (LIBXL, "header"), (LIBXC, "image header"))
 # fmt: off
 HEADER_RULES = (
-    *(Rule(layer, header, "stream-v2", _always, "streams version 2 are read since 4.6", releases=Window(until=_LAST_LEGACY)) for layer, header in _FIRST_HEADERS),
+    *(Rule(layer, header, "stream-v2", _always, "streams of version 2 are read since 4.6", releases=Window(until=_LAST_LEGACY)) for layer, header in _FIRST_HEADERS),
     _row(XL, "header", "xl-byteorder", lambda s: s.fields["byteorder"] != streams.XL_BYTEORDER, "the byte order mark is not that of this machine"),
     _row(LIBXC, "image header", "libxc-version", lambda s: s.fields["version"] > 2, "version 3 is read since 4.14", until=_LAST_V2),
-    _row(LIBXC, "domain header", "libxc-guest", _other_kind, "the stream's kind of guest is not that of the domain to build"),
-    _row(LIBXC, "domain header", "libxc-page-shift", lambda s: s.fields["page_shift"] & _SHIFT_MASK != streams.PAGE_SHIFT, "pages are not of 4 KiB"),
-    _row(LIBXC, WHOLE, "stream-damaged", None, "the stream ends, or is none any more"),
+    _row(LIBXC, "domain header", "libxc-guest", _other_kind, "the stream is of another kind of guest than the domain to build"),
+    _row(LIBXC, "domain header", "libxc-page-shift", lambda s: s.fields["page_shift"] & _SHIFT_MASK != streams.PAGE_SHIFT, "pages are not 4 KiB"),
+    _row(LIBXC, WHOLE, "stream-damaged", None, "the stream is cut off or damaged"),
 )
 """Rules about headers, and about the stream as a whole."""
 RULES = (
-    _row(LIBXC, ANY, "libxc-length", lambda s: s.length > s.longest, "the record is longer than a reader takes: 8 MiB up to 4.9, 128 MiB since"),
+    _row(LIBXC, ANY, "libxc-length", lambda s: s.length > s.longest, "the record is longer than a reader accepts: 8 MiB up to 4.9, 128 MiB since 4.10"),
     _row(LIBXC, ANY, "libxc-unknown", lambda s: not s.record.optional and not s.handles(s.record.type), "a mandatory record that this release does not know for this kind of guest"),
     _row(LIBXC, "PAGE_DATA", "page-data-static", _no_static_end, "page data before STATIC_DATA_END", STATIC_DATA_SINCE),
     _row(LIBXC, "PAGE_DATA", "page-data-short", shorter(8), "too short for its count"),
     _row(LIBXC, "PAGE_DATA", "page-data-count", lambda s: s.record.count < 1, "the count is 0"),
-    _row(LIBXC, "PAGE_DATA", "page-data-words", words_missing, "too short for the words that the count says"),
+    _row(LIBXC, "PAGE_DATA", "page-data-words", words_missing, "too short for as many words as the count says"),
     _row(LIBXC, "PAGE_DATA", "page-data-type", _bad_type, "a word has a type of 5 to 8"),
     _row(LIBXC, "PAGE_DATA", "page-data-pfn", _pfn_beyond, "a pfn is beyond the PV guest's p2m"),
-    _row(LIBXC, "PAGE_DATA", "page-data-length", _pages_length, "the length is not that of the words and their pages"),
-    _row(LIBXC, "PAGE_DATA", "page-data-huge", _beyond_x86, "a pfn is beyond the memory of any x86 guest, and the bitmap for it beyond any host's"),
-    _row(LIBXC, "CHECKPOINT", "checkpoint-optional", lambda s: s.queued_unknown, "an unknown optional record since the last checkpoint: replayed with it, that makes the CHECKPOINT itself one that is not handled"),
-    _row(LIBXC, "CHECKPOINT", "checkpoint", lambda s: not s.checkpointed, "a checkpoint in a restore that is not of a checkpointed stream"),
-    _row(LIBXC, "STATIC_DATA_END", "static-end-twice", lambda s: s.static_end, "the static data have ended before", STATIC_DATA_SINCE),
+    _row(LIBXC, "PAGE_DATA", "page-data-length", _pages_length, "the length does not match the words and their pages"),
+    _row(LIBXC, "PAGE_DATA", "page-data-huge", _beyond_x86, "a pfn is beyond the memory of any x86 guest: no host can allocate the bitmap for it"),
+    _row(LIBXC, "CHECKPOINT", "checkpoint-optional", lambda s: s.queued_unknown, "an unknown optional record since the last checkpoint: the reader, replaying it, then fails on the CHECKPOINT itself"),
+    _row(LIBXC, "CHECKPOINT", "checkpoint", lambda s: not s.checkpointed, "a checkpoint, where no checkpointed stream is expected"),
+    _row(LIBXC, "STATIC_DATA_END", "static-end-twice", lambda s: s.static_end, "the static data have already ended", STATIC_DATA_SINCE),
     _row(LIBXC, "X86_CPUID_POLICY", "cpuid-policy-length", _not_rows_of(24), "empty, or not whole rows of 24 bytes", STATIC_DATA_SINCE),
     _row(LIBXC, "X86_MSR_POLICY", "msr-policy-length", _not_rows_of(16), "empty, or not whole rows of 16 bytes", STATIC_DATA_SINCE),
     _row(LIBXC, "X86_TSC_INFO", "tsc-length", other_than(24), "the length is not 24"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-short", shorter(8), "too short for its count"),
-    _row(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "length and count contradict"),
+    _row(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "the length does not match the count"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor does not have"),
-    _row(LIBXC, "HVM_CONTEXT", "hvm-context-empty", shorter(1), "there is nothing in it"),
-    _row(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s: s.pv_width != 0, "there was one before"),
+    _row(LIBXC, "HVM_CONTEXT", "hvm-context-empty", shorter(1), "empty body"),
+    _row(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s: s.pv_width != 0, "the stream has an earlier one"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-short", shorter(8), "shorter than 8 bytes"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-width", _bad_width, "neither 4-byte words with 3 levels nor 8-byte words with 4"),
     _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-static", _no_static_end, "before STATIC_DATA_END", STATIC_DATA_SINCE),
     _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-order", _no_width, "before X86_PV_INFO"),
     _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-short", shorter(8), "shorter than 8 bytes"),
     _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-range", _bad_range, "the first pfn is beyond the last"),
-    _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-length", _bad_frames, "the length is not that of the range"),
+    _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-length", _bad_frames, "the length does not match the range"),
     *(_row(LIBXC, name, "pv-vcpu-short", shorter(8), "shorter than 8 bytes") for name in _VCPU_RECORDS),
-    *(_row(LIBXC, name, "pv-vcpu-size", _vcpu_size, "the state has a size that no vcpu's has") for name in _VCPU_RECORDS),
+    *(_row(LIBXC, name, "pv-vcpu-size", _vcpu_size, "no vcpu's state has this size") for name in _VCPU_RECORDS),
     _row(LIBXC, "SHARED_INFO", "shared-info-order", _no_width, "before X86_PV_INFO"),
-    _row(LIBXC, "SHARED_INFO", "shared-info-length", other_than(streams.PAGE_SIZE), "not one page"),
+    _row(LIBXC, "SHARED_INFO", "shared-info-length", other_than(streams.PAGE_SIZE), "the length is not one page"),
     _row(LIBXC, "END", "pv-no-vcpu", lambda s: s.kind == _PV and not s.vcpu0, "the PV guest has no state of vcpu 0"),
-    _row(LIBXL, ANY, "libxl-unknown", lambda s: not s.record.known, "libxl knows no such record, and ignores none"),
+    _row(LIBXL, ANY, "libxl-unknown", lambda s: not s.record.known, "libxl does not know this record, and ignores no record"),
     *(_row(LIBXL, name, "libxl-not-hvm", _not_hvm, "device model records are for HVM guests") for name in _EMULATOR_RECORDS),
     *(_row(LIBXL, name, "libxl-emulator-short", shorter(8), "too short for emulator id and index") for name in _EMULATOR_RECORDS),
-    _row(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore", _bad_xenstore, "keys and values that do not end or pair, or a key that is empty or absolute"),
-    *(_row(LIBXL, name, "libxl-checkpoint", lambda s: not s.checkpointed, "a checkpoint's record outside of one") for name in ("CHECKPOINT_END", "CHECKPOINT_STATE")),
+    _row(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore", _bad_xenstore, "keys or values that are not terminated or not paired, or a key that is empty or absolute"),
+    *(_row(LIBXL, name, "libxl-checkpoint", lambda s: not s.checkpointed, "a record of checkpoints, where no checkpointed stream is expected") for name in ("CHECKPOINT_END", "CHECKPOINT_STATE")),
 )
 """In the order in which they are made of a record."""
 # fmt: on
@@ -382,7 +382,7 @@ class StreamJudge(Watcher):
         if self.refusal is not None:
             return
         if not whole and (record.layer != LIBXC or record.length <= seen.longest):
-            return  # what the reader cannot get, the damage tells; libxl takes any length
+            return  # the damage says what the reader cannot get; libxl takes any length
         if record.count > 0 and whole and self._plain_pages(index, record):
             if not seen.static_end:
                 _note(seen, record)
@@ -402,8 +402,8 @@ class StreamJudge(Watcher):
 
     def end(self, image: Image) -> Verdict | None:
         """The refusal, that of a stream which ends early included; None if there is none.
-        A checkpointed one may end anywhere behind its first checkpoint: the guest goes on
-        from the last, and what came since has only been queued."""
+        A checkpointed one may end anywhere after its first checkpoint: the guest goes on
+        from the last one, and what came since has only been queued."""
         last = image.last_checkpoint(LIBXC) if self._seen.checkpointed else None
         if last is not None:
             told = self.refusal

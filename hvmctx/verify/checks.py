@@ -1,4 +1,4 @@
-"""A table of rules over a stream that is going by: `CheckTable`."""
+"""A table of rules applied to a stream as it is read: `CheckTable`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def field_not_in(name: str, mask: int, *values: int) -> Predicate:
-    """A header's field whose bits of the mask are none of the values."""
+    """A field of a header that, under the mask, has none of the values."""
 
     def found(seen: Seen) -> bool | list[str]:
         value = seen.fields[name]
@@ -27,7 +27,7 @@ def field_not_in(name: str, mask: int, *values: int) -> Predicate:
 
 
 class CheckTable(Watcher):
-    """Watches an image being opened, and judges everything by a table."""
+    """Watches an image being opened, and applies a table of rules to everything in it."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.findings: list[Finding] = []
@@ -49,7 +49,7 @@ class CheckTable(Watcher):
         seen.counts[key] = seen.counts.get(key, 0) + 1
 
     def plain(self, index: Index, record: IndexedRecord) -> bool:
-        """Whether a record is of the most common kind, of which no rule says anything."""
+        """Whether a record is of the most common kind, to which no rule applies."""
         small = record.length <= LARGEST_KEPT
         return record.count > 0 and small and index.plain_pages(record)
 

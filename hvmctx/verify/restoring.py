@@ -58,7 +58,7 @@ class Restoring(Watcher):
     def end(
         self, image: Image, *, vcpus: int | None = None, machine: Machine | None = None
     ) -> list[Finding]:
-        """The findings, once the input has gone by. What the guest is like is read once."""
+        """The findings, once all of the input has been read. The guest is read from it once."""
         guest_of = cache(partial(Guest.of_image, vcpus=vcpus))
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
         for release in self._releases or image.release.and_younger():
@@ -71,11 +71,11 @@ class Restoring(Watcher):
 
 
 def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
-    verb = "leaves its memory over" if verdict.verdict == VIOLATION else "refuses"
+    verb = "accesses memory out of bounds" if verdict.verdict == VIOLATION else "refuses it"
     return Finding(
         ERROR,
         verdict.rule,
-        f"{verdict.reason}; Xen {span(releases)} {verb} it",
+        f"{verdict.reason}; Xen {span(releases)} {verb}",
         layer=verdict.layer,
         offset=verdict.offset,
         record=verdict.where,

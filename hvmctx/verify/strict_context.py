@@ -266,35 +266,35 @@ class _Kept(Seen):
 # fmt: off
 RULES = tuple(Rule(CONTEXT, row[0], row[1], row[3], row[4], severity=row[2]) for row in (
     ("CPU", "cpu-cr0-contradiction", ERROR, _cr0, "no CPU holds such control registers"),
-    ("CPU", "cpu-long-mode", ERROR, _long_mode, "EFER and control registers contradict"),
+    ("CPU", "cpu-long-mode", ERROR, _long_mode, "EFER does not match the control registers"),
     ("CPU", "cpu-canonical", ERROR, _non_canonical, "not a canonical address"),
     ("CPU", "cpu-rip", ERROR, _rip_beyond, "rip is beyond 4 GiB outside of 64-bit code"),
     ("CPU", "cpu-rflags", ERROR, _rflags, "reserved bits of rflags are set"),
     ("CPU", "cpu-dr-high", WARNING, _debug, "the upper half is reserved"),
     ("CPU", "cpu-mxcsr", WARNING, _mxcsr, "reserved bits of MXCSR are set: restoring them faults"),
     ("CPU", "segment-bits", WARNING, _attribute_bits, "segment attributes have 12 bits"),
-    ("CPU", "segment-limit", ERROR, _limits, "limit and granularity contradict"),
+    ("CPU", "segment-limit", ERROR, _limits, "limit and granularity do not match"),
     ("CPU", "segment-cs", ERROR, _cs, "no CPU executes such a code segment"),
     ("CPU", "segment-data", ERROR, _data, "no CPU has such a data segment"),
     ("CPU", "segment-tr", ERROR, _tr, "not a busy task state segment"),
     ("CPU", "segment-ldtr", ERROR, _ldtr, "not a local descriptor table"),
-    ("CPU", "segment-v86", ERROR, _v86, "not as virtual-8086 mode has it"),
+    ("CPU", "segment-v86", ERROR, _v86, "not a segment of virtual-8086 mode"),
     ("CPU", "segment-privilege", WARNING, _privilege, "cs and ss have different privilege levels"),
-    ("LAPIC", "lapic-base-msr", WARNING, _apic_base, "reserved bits, or a base that no Xen gives"),
-    ("IOAPIC", "ioapic-base", WARNING, lambda s: s.fields["base_address"] != 0xFEC00000, "not the base address that every Xen gives"),
+    ("LAPIC", "lapic-base-msr", WARNING, _apic_base, "reserved bits are set, or the base is not the one that Xen uses"),
+    ("IOAPIC", "ioapic-base", WARNING, lambda s: s.fields["base_address"] != 0xFEC00000, "not the base address that Xen uses"),
     ("IOAPIC", "ioapic-reserved", WARNING, _redirections, "reserved bits of a redirection entry are set"),
-    ("MTRR", "mtrr-pat", WARNING, _pat, "no such memory type; Xen leaves the PAT out"),
-    ("MTRR", "mtrr-type", WARNING, _mtrr_types, "no such memory type; Xen leaves the MTRR out"),
+    ("MTRR", "mtrr-pat", WARNING, _pat, "unknown memory type; Xen ignores the PAT"),
+    ("MTRR", "mtrr-type", WARNING, _mtrr_types, "unknown memory type; Xen ignores the MTRR"),
 ))
 OF_WHOLE = {row[0]: Rule(CONTEXT, WHOLE, row[0], None, row[2], severity=row[1]) for row in (
     ("reserved-field", WARNING, "padding or a reserved field is not zero"),
-    ("context-order", WARNING, "records are not in the order of the writer: by type, then by instance"),
-    ("context-duplicate", WARNING, "a record is there twice; Xen loads both, the last stays"),
+    ("context-order", WARNING, "records are not in the writer's order: by type, then by instance"),
+    ("context-duplicate", WARNING, "a record occurs twice: Xen loads both, and the last one stays"),
     ("context-end-body", WARNING, "END has a body or an instance"),
     ("context-tail", WARNING, "bytes follow END"),
     ("context-no-cpu", WARNING, "no vcpu has a CPU record: none will run"),
-    ("context-incomplete", WARNING, "a record is missing that Xen always writes with those there"),
-    ("lapic-bsp", WARNING, "not vcpu 0 is the boot processor"),
+    ("context-incomplete", WARNING, "a record is missing that Xen always writes along with the others"),
+    ("lapic-bsp", WARNING, "the boot processor is not vcpu 0"),
     ("lapic-id", WARNING, "the LAPIC's id is not twice the number of the vcpu"),
     ("lapic-same-id", WARNING, "two LAPICs have the same id"),
     ("vcpu-offline", NOTE, "a vcpu is offline: it has a LAPIC, but no CPU record"),
@@ -336,7 +336,7 @@ class _Judging:
         if times > MOST_OF_A_RULE:
             return
         if times == MOST_OF_A_RULE:
-            text += "; more of these are not told"
+            text += "; further findings suppressed"
         offset = self._base + ((record.offset or 0) if record else self._context.size)
         name = f"{record.name}/{record.instance}" if record else ""
         self.findings.append(
@@ -382,9 +382,9 @@ class _Judging:
             if record.typecode in (x86.END.typecode, x86.HEADER.typecode):
                 continue
             if key in seen:
-                self._say(OF_WHOLE["context-duplicate"], "there was one before", record)
+                self._say(OF_WHOLE["context-duplicate"], "the context has an earlier one", record)
             elif key < before:
-                self._say(OF_WHOLE["context-order"], "behind a record of a later place", record)
+                self._say(OF_WHOLE["context-order"], "after a record that Xen writes later", record)
             seen.add(key)
             before = max(before, key)
 

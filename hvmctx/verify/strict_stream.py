@@ -136,30 +136,30 @@ def _warning(layer: str, record: str, identifier: str, predicate: Predicate, wor
 # fmt: off
 RULES = (
     _warning(LIBXL, "header", "libxl-options-high", field_not_in("options", 0xFFFF0000, 0), "reserved options are set"),
-    _warning(XL, "header", "xl-optional-flags", field_not_in("optional_flags", 0xFFFFFFFF, 0), "flags that no xl writes"),
-    *(_warning(LIBXC, name, "duplicate", _again, "there was one before; a restore takes the last") for name in _ONCE),
-    _warning(LIBXC, "X86_CPUID_POLICY", "policy-duplicate", _leaves_twice, "there twice"),
-    _warning(LIBXC, "X86_MSR_POLICY", "policy-duplicate", _msrs_twice, "there twice"),
+    _warning(XL, "header", "xl-optional-flags", field_not_in("optional_flags", 0xFFFFFFFF, 0), "flags that xl never writes"),
+    *(_warning(LIBXC, name, "duplicate", _again, "the stream has an earlier one; a restore takes the last") for name in _ONCE),
+    _warning(LIBXC, "X86_CPUID_POLICY", "policy-duplicate", _leaves_twice, "listed twice"),
+    _warning(LIBXC, "X86_MSR_POLICY", "policy-duplicate", _msrs_twice, "listed twice"),
     _warning(LIBXC, "X86_MSR_POLICY", "policy-flags", _msr_flags, "flags that no release has are set"),
     _warning(LIBXC, "HVM_PARAMS", "param-duplicate", _params_twice, "set twice"),
     _warning(LIBXC, "HVM_PARAMS", "param-unknown", _params_unknown, "a parameter that no release has"),
-    _warning(LIBXC, "HVM_PARAMS", "param-missing", _params_missing, "not set, so a toolstack cannot connect to the guest again"),
-    _warning(LIBXL, "EMULATOR_CONTEXT", "duplicate", lambda s: s.before(s.record.type) > s.before(streams.LIBXL_CHECKPOINT_END), "there was one before; a restore takes the last"),
-    _warning(LIBXL, "EMULATOR_CONTEXT", "emulator-magic", _not_qemu, "the device model's file is not QEMU's: no QEVM"),
-    *(_warning(LIBXL, name, "emulator-index", _emulator_index, "an index that no writer gives") for name in ("EMULATOR_CONTEXT", "EMULATOR_XENSTORE_DATA")),
+    _warning(LIBXC, "HVM_PARAMS", "param-missing", _params_missing, "not set: a toolstack cannot connect to the guest again"),
+    _warning(LIBXL, "EMULATOR_CONTEXT", "duplicate", lambda s: s.before(s.record.type) > s.before(streams.LIBXL_CHECKPOINT_END), "the stream has an earlier one; a restore takes the last"),
+    _warning(LIBXL, "EMULATOR_CONTEXT", "emulator-magic", _not_qemu, "the device model's file is not QEMU's: it does not start with QEVM"),
+    *(_warning(LIBXL, name, "emulator-index", _emulator_index, "the index is not 0") for name in ("EMULATOR_CONTEXT", "EMULATOR_XENSTORE_DATA")),
     _warning(LIBXL, "CHECKPOINT_STATE", "checkpoint-state-length", _body_of_checkpoint, "the length is not 4"),
 )
 OF_WHOLE = {row[0]: Rule(LIBXC, WHOLE, row[0], None, row[2], severity=row[1]) for row in (
     ("order", WARNING, "records are not in the order of the specification"),
-    ("page-twice", WARNING, "a pfn is twice in one batch"),
-    ("pages-resent", NOTE, "pfns are sent again, as in a live migration"),
+    ("page-twice", WARNING, "a pfn occurs twice in one batch"),
+    ("pages-resent", NOTE, "pfns are sent more than once, as in a live migration"),
     ("page-gone", WARNING, "a pfn had contents and is absent later: a restore leaves the old contents there"),
     ("pages-missing", NOTE, "pfns below the highest are never mentioned"),
     ("param-page-missing", WARNING, "a parameter names a page that is never sent"),
-    ("verify-mismatch", WARNING, "page data behind VERIFY differ from those before"),
-    ("verify-unchecked", NOTE, "page data behind VERIFY cannot be compared in a pipe"),
-    ("missing-record", WARNING, "a record that every writer writes is not there"),
-    ("scattered", NOTE, "pfns are too scattered to be followed: what a pfn was before is not checked"),
+    ("verify-mismatch", WARNING, "page data after VERIFY differ from those before it"),
+    ("verify-unchecked", NOTE, "page data after VERIFY cannot be compared in a pipe"),
+    ("missing-record", WARNING, "a record is missing that every writer writes"),
+    ("scattered", NOTE, "pfns are too scattered to be tracked: what was sent for a pfn before is not checked"),
     ("trailing", WARNING, "bytes follow the end of the stream"),
 )}
 """Id -> rule about the stream as a whole."""
@@ -201,17 +201,17 @@ class StrictStream(CheckTable):
         if phase is None:
             return
         if phase < self._phase:
-            text = f"{_PHASE_NAMES[phase]} behind {_PHASE_NAMES[self._phase]}"
+            text = f"{_PHASE_NAMES[phase]} after {_PHASE_NAMES[self._phase]}"
             self.say(OF_WHOLE["order"], text, record)
         self._phase = max(phase, self._phase)
 
     def _batch(self, index: Index, record: IndexedRecord) -> None:
         words = index.words(record) if record.length <= LARGEST_KEPT else b""
         for pfn in self._pages.add(words):
-            self.say(OF_WHOLE["page-twice"], f"pfn {pfn:#x} is twice in one batch", record)
+            self.say(OF_WHOLE["page-twice"], f"pfn {pfn:#x} occurs twice in one batch", record)
 
     def end(self, image: Image) -> None:
-        """The rules about the whole, once the input has gone by."""
+        """The rules about the whole, once all of the input has been read."""
         offset = image.end
         for note in image.notes:
             if note.kind == Note.BEHIND and note.layer != CONTEXT:
@@ -266,7 +266,7 @@ class StrictStream(CheckTable):
             self._whole("verify-unchecked", offset)
             return
         for pfn, where in islice(mismatches(image, offset), _MOST_MISMATCHES):
-            text = f"pfn {pfn:#x} behind VERIFY differs from what was sent before"
+            text = f"pfn {pfn:#x} after VERIFY differs from what was sent before it"
             self._whole("verify-mismatch", where, text)
 
 

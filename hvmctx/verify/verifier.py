@@ -1,9 +1,9 @@
 """What Xen's own verify-stream-v2 says of an image, as a table.
 
-Where it is in error itself this table is not (docs/differences.md): it does read pipes,
+Where it is wrong itself this table is not (docs/differences.md): it does read pipes,
 checkpointed streams and xenstore data, and does refuse a stream that says it is
-big-endian. It goes on behind an error, so that all of them are told. What a restore refuses
-likewise is `restore.stream`'s own row. Source:
+big-endian. It goes on after an error, so that all of them are reported. What a restore refuses as
+well is the row of `restore.stream`. Source:
 tools/python/xen/migration (libxc.py, libxl.py, xl.py), 4.6 to c447b730, and Debian's 4.17
 itself.
 """
@@ -44,7 +44,7 @@ def _has(at: int, size: int = 4) -> Predicate:
 
 
 def _words_missing(seen: Seen) -> Answer:
-    """Where there are any: fewer bytes are `page-data-short` here."""
+    """Fewer bytes are `page-data-short` here."""
     return seen.length > streams.PAGE_DATA_HEAD.size and words_missing(seen)
 
 
@@ -87,15 +87,15 @@ RULES = (
     Rule(LIBXC, "image header", "image-reserved", field_not_in("reserved2", 0xFFFFFFFF, 0), "a reserved field is not zero"),
     Rule(LIBXC, "domain header", "domain-type", field_not_in("type", 0xFFFFFFFF, 1, 2), "neither an x86 PV nor an x86 HVM guest"),
     Rule(LIBXC, "domain header", "domain-reserved", field_not_in("reserved", 0xFFFF, 0), "a reserved field is not zero"),
-    Rule(LIBXC, "domain header", "domain-page-shift", field_not_in("page_shift", 0xFFFF, streams.PAGE_SHIFT), "pages are not of 4 KiB"),
-    Rule(LIBXC, ANY, "record-type", lambda s: not s.record.known, "no type that there is, optional or not"),
-    *(Rule(LIBXC, name, "record-type", lambda s: True, "no stream holds a record of this type") for name in _NEVER),
+    Rule(LIBXC, "domain header", "domain-page-shift", field_not_in("page_shift", 0xFFFF, streams.PAGE_SHIFT), "pages are not 4 KiB"),
+    Rule(LIBXC, ANY, "record-type", lambda s: not s.record.known, "unknown type, optional or not"),
+    *(Rule(LIBXC, name, "record-type", lambda s: True, "no stream has a record of this type") for name in _NEVER),
     Rule(LIBXC, ANY, "record-padding", _padding, "padding is not zero"),
-    *(Rule(LIBXC, name, "record-empty", _not_empty, "a record that has no body has one") for name in _EMPTY),
+    *(Rule(LIBXC, name, "record-empty", _not_empty, "records of this type have no body") for name in _EMPTY),
     *(Rule(LIBXC, name, "record-version", lambda s: s.version < 3, "a record of version 3 in a stream of version 2") for name in _SINCE_V3),
-    Rule(LIBXC, "PAGE_DATA", "page-data-short", shorter(9), "no more than a count"),
+    Rule(LIBXC, "PAGE_DATA", "page-data-short", shorter(9), "nothing after the count"),
     Rule(LIBXC, "PAGE_DATA", "page-data-reserved", _has(4), "the reserved field is not zero"),
-    Rule(LIBXC, "PAGE_DATA", "page-data-words", _words_missing, "too short for the words that the count says"),
+    Rule(LIBXC, "PAGE_DATA", "page-data-words", _words_missing, "too short for as many words as the count says"),
     Rule(LIBXC, "PAGE_DATA", "page-data-reserved-bits", _reserved_bits, "bits 52 to 59 of a word are reserved"),
     *_restored("page-data-type"),
     *_restored("page-data-length"),
@@ -114,14 +114,14 @@ RULES = (
     *_restored("hvm-params-count"),
     *_restored("cpuid-policy-length"),
     *_restored("msr-policy-length"),
-    Rule(LIBXL, ANY, "record-type", lambda s: not s.record.known, "no type that there is"),
+    Rule(LIBXL, ANY, "record-type", lambda s: not s.record.known, "unknown type"),
     Rule(LIBXL, ANY, "record-padding", _padding, "padding is not zero"),
-    *(Rule(LIBXL, name, "record-empty", _not_empty, "a record that has no body has one") for name in ("END", "LIBXC_CONTEXT", "CHECKPOINT_END")),
+    *(Rule(LIBXL, name, "record-empty", _not_empty, "records of this type have no body") for name in ("END", "LIBXC_CONTEXT", "CHECKPOINT_END")),
     *_restored("libxl-emulator-short"),
     *(Rule(LIBXL, name, "libxl-emulator-id", _emulator_id, "no emulator has this id") for name in _EMULATOR),
-    Rule(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore-end", _xenstore_end, "the last string does not end"),
+    Rule(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore-end", _xenstore_end, "the last string is not terminated"),
     Rule(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore-pairs", _xenstore_odd, "a key without a value"),
-    Rule(LIBXL, "CHECKPOINT_STATE", "libxl-checkpoint-state", shorter(1), "there is nothing in it"),
+    Rule(LIBXL, "CHECKPOINT_STATE", "libxl-checkpoint-state", shorter(1), "empty body"),
 )
 # fmt: on
 

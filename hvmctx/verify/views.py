@@ -1,6 +1,6 @@
 """The three views of `verify`: what the genuine verifier says, what a restore refuses, and
 everything that is questionable. One pass over the input, pipes included; page contents are
-read only behind a VERIFY record, and only by the strict view."""
+read only after a VERIFY record, and only by the strict view."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def verify(
     wrong further in is a finding.
     """
     if view not in VIEWS:
-        raise UsageError(f"no view is called {view!r}: {', '.join(VIEWS)}")
+        raise UsageError(f"unknown view {view!r}; expected {', '.join(VIEWS)}")
     watchers: list[Watcher] = []
     verifier = restoring = strict = None
     if view != RESTORE:

@@ -65,7 +65,7 @@ def test_details_are_asked_for_one_by_one() -> None:
     rule = Rule("libxc", "END", "rule", predicate, "odd")
     assert rule.fires(Record(b"")) and asked == [0]
     texts = rule.texts(Record(b""))
-    assert texts[0] == "odd: 0" and texts[-1].startswith("odd: and more")
+    assert texts[0] == "odd: 0" and texts[-1].startswith("odd: further findings")
     assert len(texts) == MOST_DETAILS + 1 and asked[-1] == MOST_DETAILS
 
 

@@ -45,5 +45,5 @@ def test_where() -> None:
 
 
 def test_no_such_rule() -> None:
-    with pytest.raises(UsageError, match="no rule is called 'nope'"):
+    with pytest.raises(UsageError, match="unknown rule 'nope'"):
         explain("nope")

@@ -84,4 +84,4 @@ def test_findings_of_a_rule_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None
     context = HvmContext([Record(19, 0, bytes(8)) for _ in range(50)])
     found = findings_of(HvmContext.from_bytes(context.to_bytes()))
     twice = [finding.text for finding in found if finding.rule == "context-duplicate"]
-    assert len(twice) == 5 and twice[-1].endswith("; more of these are not told")
+    assert len(twice) == 5 and twice[-1].endswith("; further findings suppressed")
