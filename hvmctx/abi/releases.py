@@ -206,35 +206,38 @@ class Release:
 
 class Window:
     """The releases from `since` on (as `Release.since` takes it), up to and including the
-    branch `until`. `oldest` is the first in question, where a window starts that does not say
-    since when."""
+    branch `until`, or before what came with `gone` (likewise as `Release.since`). `oldest` is
+    the first in question, where a window starts that does not say since when."""
 
-    __slots__ = ("oldest", "since", "until")
+    __slots__ = ("gone", "oldest", "since", "until")
 
     def __init__(
-        self, since: str | None = None, until: str | None = None, *, oldest: str = OLDEST
+        self,
+        since: str | None = None,
+        until: str | None = None,
+        gone: str | None = None,
+        *,
+        oldest: str = OLDEST,
     ) -> None:
         self.since = since or oldest
         self.until = until
+        self.gone = gone if until is None else _NAMES[_ORDER[until] + 1]
         self.oldest = oldest
 
     def __contains__(self, release: Release) -> bool:
-        closed = self.behind
-        return release.since(self.since) and (closed is None or not release.since(closed))
+        return release.since(self.since) and (self.gone is None or not release.since(self.gone))
 
     def __str__(self) -> str:
         first, *backports = self.since.split()
         also = f" (also {', '.join(backports)} and later of their branches)" if backports else ""
-        if self.until is None:
+        if self.gone is None:
             return "every release" if first == self.oldest else f"{first} and later{also}"
+        last = f"up to {self.until}" if self.until else f"before {', '.join(self.gone.split())}"
+        if first == self.oldest:
+            return last
         return (
-            f"up to {self.until}" if first == self.oldest else f"{first} to {self.until}"
-        ) + also
-
-    @property
-    def behind(self) -> str | None:
-        """The first branch after it; None where it is open."""
-        return None if self.until is None else _NAMES[_ORDER[self.until] + 1]
+            f"{first} to {self.until}{also}" if self.until else f"{first} and later{also}, {last}"
+        )
 
 
 def emission_order(typecode: int, instance: int) -> tuple[bool, int, int]:

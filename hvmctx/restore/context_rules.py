@@ -2,9 +2,8 @@
 of the loaders.
 
 Source: the load handlers of 4.5 and of c447b730, and what Xen 4.17 and 4.20 themselves
-answered when asked. Where the two of them and the source's history leave it open since
-when a check is made, the row says the youngest release that is known not to make it, plus
-one.
+answered. Where these and the history of the source leave it open when a check was added, the
+row has the release after the newest one that is known not to make it.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from hvmctx.abi import x86
 from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
 from hvmctx.restore.machine import AMD, INTEL
+from hvmctx.restore.msrs import refused
 from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
 from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from hvmctx.abi.releases import Release
@@ -33,7 +32,7 @@ _LAPIC_CHECKED = "4.20"
 
 _U32, _U64 = 0xFFFFFFFF, (1 << 64) - 1
 
-# feature -> bits of cr4 that it allows, and the first release that lets it
+# feature -> bits of cr4 that it allows, and the first release in which it does
 _CR4_FEATURES = (
     ("VME", CR4.VME | CR4.PVI, OLDEST), ("TSC", CR4.TSD, OLDEST),
     ("DE", CR4.DE, OLDEST), ("PSE", CR4.PSE, OLDEST), ("PAE", CR4.PAE, OLDEST),
@@ -88,7 +87,7 @@ def _extends(seen: Seen) -> Answer:
 
 
 def _by_release(seen: Seen) -> Answer:
-    """Strict or zero-extending, as the release takes this type."""
+    """Checked strictly or extended with zeros, as the release does for this type."""
     return _extends(seen) if seen.release.zero_extends(seen.name) else _strict(seen)
 
 
@@ -108,12 +107,12 @@ def _without(device: str) -> Predicate:
 
 
 def _shows(name: str, wrong: Predicate) -> Predicate:
-    """The same, with the value of the field that it is about."""
+    """The same predicate, with the value of its field as a detail."""
     return lambda seen: wrong(seen) and [f"{name} is {seen.fields[name]:#x}"]
 
 
 def _beyond(name: str, width: int) -> Predicate:
-    """Bits above that width."""
+    """The field has bits above that width."""
     return _shows(name, lambda seen: bool(seen.fields[name] >> width))
 
 
@@ -126,17 +125,9 @@ def _bad_cr0(seen: Seen) -> bool:
     return bool(cr0 & ~CR0.KNOWN) or not cr0 & CR0.ET or (bool(cr0 & CR0.PG) and not cr0 & CR0.PE)
 
 
-def _policy(seen: Seen, since: str) -> CpuPolicy:
-    """What a check goes by: the guest's policy since a release, before that the host's, for
-    which the guest's stands where the machine has none."""
-    if seen.release.since(since) or not seen.machine.leaves:
-        return seen.guest
-    return seen.machine
-
-
 def cr4_allowed(seen: Seen) -> int:
     """The bits of cr4 that this guest may have set."""
-    policy, release = _policy(seen, _BY_POLICY), seen.release
+    policy, release = seen.policy(_BY_POLICY), seen.release
     allowed = CR4.PCE
     for feature, lets, since in _CR4_FEATURES:
         if release.since(since) and policy.has(feature):
@@ -160,7 +151,7 @@ def _efer_known(seen: Seen) -> int:
         known |= EFER.SVME
         if not release.since(_STATES_BY_POLICY):
             return _U64
-    elif release.since("4.2") and seen.guest.nested and _policy(seen, _BY_POLICY).has("SVM"):
+    elif release.since("4.2") and seen.guest.nested and seen.policy(_BY_POLICY).has("SVM"):
         known |= EFER.SVME
     if release.since("4.18"):
         known |= EFER.AIBRSE
@@ -168,7 +159,7 @@ def _efer_known(seen: Seen) -> int:
 
 
 def _bad_efer(seen: Seen) -> bool:
-    policy, efer, cr0 = _policy(seen, _BY_POLICY), seen.fields["msr_efer"], seen.fields["cr0"]
+    policy, efer, cr0 = seen.policy(_BY_POLICY), seen.fields["msr_efer"], seen.fields["cr0"]
     old = not seen.release.since("4.6")
     return bool(
         efer & ~_efer_known(seen)
@@ -233,7 +224,7 @@ def _pit_domain(seen: Seen) -> bool:
 
 
 def _pit_channels(seen: Seen) -> str | None:
-    """The errno of the first channel that is refused: all its ranges come before its gate."""
+    """The errno of the first channel that is refused: its ranges are checked before its gate."""
     for number, channel in enumerate(seen.fields["channels"]):
         if (
             channel["count"] > 0x10000
@@ -286,11 +277,9 @@ def _valid_xcr0(states: int, release: Release) -> bool:
 def _bad_states(seen: Seen) -> bool:
     release = seen.release
     xcr0, accum, present, _ = _states(seen)
-    if not release.since(_XSAVE_CHECKED):
-        return bool(seen.fields["xfeature_mask"] & ~_host(seen).xcr0_max)
     beyond = 0
     if release.since(_STATES_BY_POLICY):
-        beyond = accum & ~_policy(seen, _FOREIGN_BY_POLICY).xcr0_max
+        beyond = accum & ~seen.policy(_FOREIGN_BY_POLICY).xcr0_max
     elif not release.since("4.5"):
         beyond = accum & ~seen.fields["xfeature_mask"]
     return bool(
@@ -319,8 +308,7 @@ def _xsave_size(seen: Seen) -> int:
 def _xsave_long(seen: Seen) -> Answer:
     """Beyond all states of the host, as the loaders before the zeros did not take it."""
     largest = _XSAVE_HEAD + _host(seen).xsave_size(_host(seen).xcr0_max)
-    too_long = seen.length > largest and not seen.release.since(_ZEROES_TAKEN)
-    return too_long and _lengths(seen)
+    return seen.length > largest and _lengths(seen)
 
 
 def _xsave_excess(seen: Seen) -> bool:
@@ -349,116 +337,11 @@ def _bad_msr_count(seen: Seen) -> bool:
     return seen.length != 8 + 16 * seen.number(0)
 
 
-class _Msr:
-    """An MSR that a CPU_MSR record may hold: `since` when it is loaded, on AMD and on Intel
-    (None: never; as `Release.since` takes it), and what speaks against a value."""
-
-    __slots__ = ("refused", "since")
-
-    def __init__(
-        self, refused: Callable[[Seen, int], str | None], amd: str | None, intel: str | None
-    ) -> None:
-        self.refused = refused
-        self.since = {AMD: amd, INTEL: intel}
-
-
-def _needs(*features: str, mask: int = _U64) -> Callable[[Seen, int], str | None]:
-    """ENXIO without any of the features, or with a bit that is not in the mask."""
-
-    def refused(seen: Seen, value: int) -> str | None:
-        there = not features or any(seen.guest.has(feature) for feature in features)
-        return None if there and not value & ~mask else "ENXIO"
-
-    return refused
-
-
-def _spec_ctrl(seen: Seen, value: int) -> str | None:
-    """IBRS and STIBP go with the MSR; each other bit with a feature, in the releases that
-    know it."""
-    guest, release = _policy(seen, "4.9"), seen.release
-    if not (guest.has("IBRSB") or (release.since(_SPEC_CTRL_AMD) and guest.has("IBRS"))):
-        return "ENXIO"
-    allowed = 3
-    for bits, features, since in _SPEC_CTRL_BITS:
-        if release.since(since) and any(guest.has(feature) for feature in features):
-            allowed |= bits
-    return "ENXIO" if value & ~allowed else None
-
-
-_SPEC_CTRL_AMD = "4.17 4.16.1 4.15.3 4.14.5"
-_SPEC_CTRL_BITS = (
-    (1 << 2, ("SSBD",), "4.10.2 4.9.3 4.8.5"), (1 << 2, ("AMD_SSBD",), _SPEC_CTRL_AMD),
-    (1 << 7, ("INTEL_PSFD", "PSFD"), _SPEC_CTRL_AMD),
-    (3 << 3, ("IPRED_CTRL",), "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),
-    (3 << 5, ("RRSBA_CTRL",), "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),
-    (1 << 10, ("BHI_CTRL",), "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),
-)  # fmt: skip
-"""Bits of SPEC_CTRL, the features that allow them, and since when."""
-
-
-def _misc_features(seen: Seen, value: int) -> str | None:
-    """CPUID faulting, where the policy's PLATFORM_INFO offers it. Up to 4.9 any value."""
-    if not seen.release.since("4.10"):
-        return None
-    return "ENXIO" if value & ~int(seen.guest.offers(_PLATFORM_INFO, _CPUID_FAULTING)) else None
-
-
-def _bndcfgs(seen: Seen, value: int) -> str | None:
-    """Bits 2 to 11 are reserved, and what is above them is an address. Up to 4.12 a host
-    without MPX takes 0 (since 4.6.6 and 4.7). A value that enables MPX needs its states."""
-    release = seen.release
-    mpx = _policy(seen, "4.13").has("MPX")
-    if not release.since("4.13") and release.since("4.7 4.6.6") and not mpx:
-        return "ENXIO" if value else None
-    if not mpx:
-        return "ENXIO"
-    if not release.since("4.8 4.7.1 4.6.4 4.5.4"):
-        return None
-    canonical = value >> 47 in (0, (1 << 17) - 1)
-    return "ENXIO" if value & _BNDCFGS_RESERVED or not canonical else None
-
-
-def _xss(seen: Seen, value: int) -> str | None:
-    """Nothing but 0 since 4.13; before that anything, where there is XSAVES."""
-    if not _policy(seen, "4.13").has("XSAVES"):
-        return "ENXIO"
-    return "ENXIO" if value and seen.release.since("4.13") else None
-
-
-def _address_mask(seen: Seen, value: int) -> str | None:
-    if not _policy(seen, "4.12").has("DBEXT"):
-        return "ENXIO"
-    wide = "ENXIO" if seen.release.since("4.12") else "EDOM"
-    return wide if value >> 32 else None
-
-
-_PLATFORM_INFO, _CPUID_FAULTING = 0xCE, 31
-_BNDCFGS_RESERVED = 0xFFC
-_MASK = _Msr(_address_mask, "4.5", "4.12")
-_MSRS = {
-    0x48: _Msr(_spec_ctrl, "4.10.1", "4.10.1 4.9.2 4.8.4 4.7.5"),
-    0x140: _Msr(_misc_features, "4.10", "4.10 4.9.2 4.8.4"),
-    0x6E1: _Msr(_needs("PKS", mask=_U32), "4.18", "4.18"),
-    0xD90: _Msr(_bndcfgs, "4.13", "4.5"),
-    0xDA0: _Msr(_xss, "4.13", "4.7"),
-    0xC001011F: _Msr(_needs("VIRT_SSBD"), "4.17", "4.17"),
-    0xC0011019: _MASK, 0xC001101A: _MASK, 0xC001101B: _MASK, 0xC0011027: _MASK,
-}  # fmt: skip
-"""The MSRs that a CPU_MSR record may hold."""
-
-
 def _first_msr_errno(seen: Seen) -> str | None:
     """MSRs are taken one by one: the errno of the first that is refused."""
     vendor = _vendor(seen)
-    for index, _, value in _msrs(seen):
-        known = _MSRS.get(index)
-        since = None if known is None else known.since[vendor]
-        if known is None or since is None or not seen.release.since(since):
-            return "ENXIO"
-        errno = known.refused(seen, value)
-        if errno:
-            return errno
-    return None
+    refusals = (refused(seen, vendor, index, value) for index, _, value in _msrs(seen))
+    return next(filter(None, refusals), None)
 
 
 def _caps(seen: Seen) -> bool:
@@ -475,7 +358,7 @@ def _always(seen: Seen) -> bool:
 
 
 def _rows(record: str, *rows: tuple[Any, ...]) -> tuple[Rule, ...]:
-    """(id, errno, predicate, words, since, until) -> rules; since and until may be left out."""
+    """Rules from (id, errno, predicate, words, since, until); the last two may be omitted."""
     prefix = record.lower().replace("_", "-")
     return tuple(
         Rule(
@@ -496,11 +379,11 @@ WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, re
     ("HEADER", "context-version", "EINVAL", lambda s: s.fields["version"] != x86.HVM_FILE_VERSION, "the header's version is not 1"),
     (WHOLE, "context-end", "ENODATA", _always, "the context ends without an END record"),
     (ANY, "context-type", "EINVAL", _always, "no handler loads records of this type"),
-    (ANY, "context-bounds", "ENODATA", _cut_off, "the record's length is beyond the end of the context", _CHECKED),
+    (ANY, "context-bounds", "ENODATA", _cut_off, "the record ends after the end of the context", _CHECKED),
 ))
-"""The walk's own rules, which stand whatever the handlers say: about the first record; about
-what is left where there is no room for another; about a record without a handler; and, in
-the first of two passes, about one whose handler has no check."""
+"""Rules that no handler makes: about the first record; about what is left when there is no
+room for another record; about a record without a handler; and, in the first of two passes,
+about a record whose handler has no check."""
 RULES = (
     *_rows("CPU",
         _VCPU,
@@ -574,8 +457,9 @@ RULES = (
         ("host", "ENOTSUP", lambda s: not s.machine.xsave, "the host has no XSAVE"),
         ("cut", "ENODATA", _cut_off, "the context ends within the record"),
         ("length", "EINVAL", _shorter(x86.CPU_XSAVE.size), "shorter than the fixed part and the legacy area", _XSAVE_CHECKED),
-        ("long", "ENOTSUP", _xsave_long, "longer than the image for all states of the host", OLDEST, "4.4"),
-        ("states", "EINVAL", _bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture"),
+        ("long", "ENOTSUP", _xsave_long, "longer than the image for all states of the host", "4.1", None, _ZEROES_TAKEN),
+        ("mask", "EINVAL", lambda s: bool(s.fields["xfeature_mask"] & ~_host(s).xcr0_max), "xfeature_mask has states that the host does not have", "4.1", None, _XSAVE_CHECKED),
+        ("states", "EINVAL", _bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture", _XSAVE_CHECKED),
         ("compact", "ENOTSUP", _compacted, "states that the host does not have, or a compacted image", _XSAVE_CHECKED),
         ("reserved", "EIO", _reserved_xsave, "reserved bytes of the xsave header are not zero", "4.7"),
         ("excess", "ENOTSUP", _xsave_excess, "bytes after the image for xcr0_accum are not zero", _XSAVE_CHECKED),
@@ -598,11 +482,11 @@ RULES = (
         ("count", "ENOTSUP", _bad_msr_count, "the length does not match the count"),
         ("reserved", "ENOTSUP", lambda s: any(m[1] for m in _msrs(s)), "an entry's reserved word is not zero"),
         ("index", "ENXIO", lambda s: _first_msr_errno(s) == "ENXIO", "an MSR that is not in the release's list, or a value that the guest may not write"),
-        ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31"),
+        ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31", None, "4.11"),
     ),
 )
-"""The checks of each record's loader, in order. Errnos as 4.17 and later give them; up to 4.16 every
-handler's refusal comes out as EPERM."""
+"""The checks of each record's loader, in order. The errnos are those of 4.17 and later; up to
+4.16 every refusal by a handler is EPERM."""
 # fmt: on
 
 CHECKED_SINCE = {

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from hvmctx.restore.policy import Leaf, Msr
 
 MOST_VCPUS = 128
-"""Vcpus of an HVM guest whose configuration does not say how many it has: Xen's limit."""
+"""Xen's limit for an HVM guest, taken if its configuration does not give a number."""
 DEVICES = frozenset(("vpic", "vioapic", "vlapic", "vpit", "vrtc", "vhpet", "vpm"))
-"""Emulated devices that a domain may be created with; an HVM guest has all."""
+"""The emulated devices that a domain may be created with; an HVM guest has all."""
 PVH_DEVICES = frozenset(("vlapic",))
 
 
@@ -48,12 +48,12 @@ class Guest(CpuPolicy):
 
     @classmethod
     def of_image(cls, image: Image, vcpus: int | None = None) -> Guest:
-        """The guest of an image: with its policy, its parameters, and as many vcpus as its
-        configuration says, or `vcpus`. One whose configuration says that it is pvh has no
-        emulated device but its LAPICs. Nested virtualisation is a parameter up to 4.14, and
-        a word of the configuration since. All of it is read once, here.
+        """The guest of an image, with its policy, its parameters, and as many vcpus as its
+        configuration says, or `vcpus`. If the configuration says that it is pvh, its only
+        emulated devices are its LAPICs. Nested virtualisation is a parameter up to 4.14, and
+        in the configuration since. All this is read once, here.
 
-        Raises FormatError for a policy, parameters or a configuration that are none."""
+        Raises FormatError for a policy, parameters or a configuration that are damaged."""
         policy = image.policy
         config = image.config
         built = config.get("b_info", {}) if isinstance(config, dict) else {}

@@ -1,4 +1,4 @@
-"""What the VMPORT patch's own loader, `load_domain_ctxt`, does with a record.
+"""Loads a VMPORT record as the patch's own loader, `load_domain_ctxt`, does: the model of it.
 
 `restore` is that loader as a pure function, step by step in its order, with its u32
 arithmetic. It ends in an errno, in a restored state, or at the first step that would leave
@@ -97,7 +97,7 @@ class Refused:
 
 class Restored:
     """The loader succeeds. `slots` and `jumbo_slots` are the used counts that it leaves
-    behind, `guestinfo` and `guestinfo_jumbo` the (slot, key, value) that it filled."""
+    in the state, `guestinfo` and `guestinfo_jumbo` the (slot, key, value) that it filled."""
 
     __slots__ = (
         "_body", "_profile", "cursor", "guestinfo", "guestinfo_jumbo", "jumbo_slots", "slots",
@@ -202,8 +202,8 @@ def restore(
     following: bytes = b"",
     allocated: bool = True,
 ) -> Refused | Restored | Violation:
-    """What the loader does with a record (descriptor and body) that `following` bytes of
-    the context stand behind. Never raises, whatever the bytes."""
+    """What the loader does with a record (descriptor and body); `following` are the bytes of
+    the context after it. Never raises, whatever the bytes."""
     profile = profile or abi.used()
     body = check(_context(record, following), profile, allocated=allocated)
     if isinstance(body, Refused):
@@ -217,7 +217,7 @@ def restore(
 def _load(
     body: memoryview, profile: VmportProfile, report: Callable[[Violation], object]
 ) -> Refused | Restored:
-    """The load behind the checks. `report` is told of each step that is not safe; where it
+    """The load after the checks. `report` is told of each step that is not safe; where it
     returns, the load goes on as if what is not there were empty."""
     end = len(body)
     if end < _VERSION.size:
@@ -449,7 +449,7 @@ def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
         if not body[head]:
             yield "vmport-empty-key", "an entry with an empty key", head
     if parts.rest < len(body):
-        yield "vmport-behind", f"{len(body) - parts.rest} bytes belong to nothing", parts.rest
+        yield "vmport-behind", f"{len(body) - parts.rest} bytes after the last entry", parts.rest
 
 
 __all__ = [

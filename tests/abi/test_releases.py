@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,8 +49,8 @@ TAGS = [(tag.removeprefix("RELEASE-"), group) for group in LAYOUTS["tags"] for t
 
 
 @pytest.mark.parametrize(("tag", "group"), TAGS, ids=[tag for tag, _ in TAGS])
-def test_sizes_of_tags(tag: str, group: dict[str, object]) -> None:
-    sizes = dict(group["sizes"])  # type: ignore[call-overload]
+def test_sizes_of_tags(tag: str, group: dict[str, Any]) -> None:
+    sizes: dict[str, int] = dict(group["sizes"])
     if "VIRIDIAN" in sizes:
         sizes["VIRIDIAN_DOMAIN"] = sizes.pop("VIRIDIAN")
     release = Release(tag)

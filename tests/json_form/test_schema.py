@@ -81,7 +81,7 @@ def test_vmport_of_any_profile(profile: VmportProfile) -> None:
     plain = json.loads(text)
     assert "fields" in plain["context"]["records"][0]
     validator.validate(plain)
-    plain["context"]["records"][0]["fields"]["chans"][0]["bogus"] = 1
+    plain["context"]["records"][0]["fields"]["channels"][0]["bogus"] = 1
     assert not validator.is_valid(plain)
 
 
