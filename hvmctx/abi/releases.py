@@ -111,6 +111,11 @@ class Release:
     comes after its point releases.
 
     Raises UsageError for a name that is not in the table.
+
+    >>> Release("4.17") < Release("4.17.3") < Release("newest")
+    False
+    >>> Release("4.18.4").size_of("LAPIC"), Release("4.18.5").size_of("LAPIC")
+    (24, 32)
     """
 
     __slots__ = ("branch", "number", "point", "text")

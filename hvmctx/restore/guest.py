@@ -24,6 +24,11 @@ class Guest(CpuPolicy):
 
     `vcpus` is how many it has, `devices` the emulated ones, `nested` whether it may run
     guests of its own.
+
+    >>> from hvmctx import open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     Guest.of_image(image)
+    <guest, 1 vcpus, 7 devices, 59 CPUID leaves>
     """
 
     __slots__ = ("devices", "nested", "vcpus")

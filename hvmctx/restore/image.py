@@ -42,6 +42,17 @@ def would_restore(
 
     Raises UnsupportedError for a legacy stream (Xen 4.5 or older), FormatError for a
     configuration that cannot be read, and what `guest_of` raises.
+
+    >>> from hvmctx import Release, edit, open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     print(would_restore(image, Release("4.17")))
+    ...     editor = edit(image)
+    ...     editor.set("CPU/0.cr4", 1 << 40)
+    ...     editor.write("mutant.save")
+    accept
+    >>> with open_image("mutant.save") as image:
+    ...     would_restore(image, Release("4.17")).rule
+    'cpu-cr4'
     """
     if image.format == LEGACY:
         image.raise_stopped()

@@ -22,6 +22,9 @@ class Machine(CpuPolicy):
     policy names. `xsave` says whether the CPU has XSAVE, `lmsle` whether it has segment
     limits in long mode (AMD's up to Zen 2). `vmport` is the profile of a Xen with the VMPORT
     patch; without it type 21 has no handler, as in every release.
+
+    >>> Machine(vendor=INTEL, xsave=False)
+    <machine, intel, no XSAVE>
     """
 
     __slots__ = ("lmsle", "vmport", "xsave")

@@ -50,12 +50,12 @@ class Seen:
     instance: int
     length: int
     release: Release
-
+    # of a record of a context:
     guest: Guest
     machine: Machine
     size: int
     space: int
-
+    # of a stream:
     record: IndexedRecord
     kind: int | None
     expected: int | None
@@ -117,6 +117,11 @@ class Rule:
     hypervisor's answer (Linux's name; ENOTSUP is what Xen's source calls EOPNOTSUPP), None if
     it is not involved. `releases` are those that make the check, `severity` is that of its
     findings.
+
+    >>> from hvmctx.restore.context_rules import RULES
+    >>> rule = next(rule for rule in RULES if rule.id == "cpu-cr0")
+    >>> print(rule.record, rule.errno, rule.words, rule.releases, sep="; ")
+    CPU; EINVAL; cr0 has an unknown bit, or no ET, or PG without PE; every release
     """
 
     __slots__ = (

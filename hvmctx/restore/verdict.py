@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from hvmctx.errors import RestoreRefused
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
 
 
@@ -20,6 +16,13 @@ class Verdict:
     the record's descriptor, in bytes from the start of what was judged) say where. Refusals
     of the toolstack have no errno and no instance. `applied` lists in words what an accepted
     load changes.
+
+    >>> verdict = Verdict(REFUSE, errno="EINVAL", rule="cpu-cr4", record="CPU", instance=0)
+    >>> verdict.accepted, verdict
+    (False, <refuse, EINVAL [cpu-cr4]>)
+    >>> verdict.raise_for_refusal()
+    Traceback (most recent call last):
+    hvmctx.errors.RestoreRefused: refuse: EINVAL: context: offset 0x0: CPU/0:  [cpu-cr4]
     """
 
     __slots__ = (
@@ -90,7 +93,7 @@ class Verdict:
         if not self.accepted:
             raise RestoreRefused(str(self), errno=self.errno, rule=self.rule)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | int | list[str] | None]:
         """For JSON."""
         return {name: getattr(self, name) for name in (
             "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",

@@ -425,7 +425,8 @@ class _Judging:
     def _lapics(self) -> None:
         modes: dict[int, int] = {}
         for record in self._context.records(x86.LAPIC):
-            base = modes[record.instance] = record.fields()["apic_base_msr"]
+            fields: dict[str, Any] = record.fields()
+            base = modes[record.instance] = fields["apic_base_msr"]
             if bool(base & ApicBase.BSP) != (record.instance == 0):
                 text = f"vcpu {record.instance}: apic_base_msr is {base:#x}"
                 self._say(OF_WHOLE["lapic-bsp"], text, record)

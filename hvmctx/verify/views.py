@@ -64,6 +64,10 @@ def verify(
     Raises InputError and FormatError for an input that cannot be opened or that Xen does not
     save, and UsageError for an unknown view or an open image that cannot be read again. What
     is wrong further in is a finding.
+
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     verify(image), [finding.rule for finding in verify(image, "strict")]
+    ([], ['pages-missing'])
     """
     if view not in VIEWS:
         raise UsageError(f"unknown view {view!r}; expected {', '.join(VIEWS)}")

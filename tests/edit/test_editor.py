@@ -229,7 +229,7 @@ def test_the_example_of_the_docstring(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "examples").symlink_to(EXAMPLE.parent)
     monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testmod(editing)
-    assert (failed, tried) == (0, 3)
+    assert failed == 0 and tried >= 3
     with open_image("mutant.save") as image:
         assert image.context.vcpus[0].cpu.rax == 0x1234
         assert image.params[1] == image.params[17]
