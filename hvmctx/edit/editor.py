@@ -41,8 +41,7 @@ _VMPORT = "VMPORT"
 def edit(image: Image) -> Editor:
     """An `Editor` of an opened image. The image itself stays as it is.
 
-    >>> from hvmctx import open_image
-    >>> from hvmctx.edit.editor import edit
+    >>> from hvmctx import edit, open_image
     >>> with open_image("examples/hvm1.save") as image:
     ...     editor = edit(image)
     ...     editor.set("CPU/0.rax", 0x1234)
