@@ -43,14 +43,9 @@ from hvmctx.stream import body, xlfile
 from hvmctx.stream.reader import Header
 
 __all__ = [
-    "CONTEXT_RECORD",
-    "FORMATS",
-    "HeaderModel",
-    "ImageModel",
-    "StreamRecordModel",
-    "header_form",
-    "payload_form",
-]
+    "CONTEXT_RECORD", "FORMATS", "HeaderModel", "ImageModel", "StreamRecordModel",
+    "header_form", "payload_form",
+]  # fmt: skip
 
 FORMATS = (XL, LIBXL, LIBXC)
 CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)
