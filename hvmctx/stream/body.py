@@ -143,7 +143,7 @@ class Strings(Rest):
         if text.count(b"\0") > 2 * MOST_ROWS:
             raise body.wrong("more keys than any guest has", 0, f"{MOST_ROWS} at most")
         if text and not text.endswith(b"\0"):
-            raise body.wrong("the last string does not end", end, "a NUL")
+            raise body.wrong("the last string has no NUL", end, "a NUL")
         strings = text.split(b"\0")[:-1]
         if len(strings) % 2:
             raise body.wrong("a key without a value", end, "an even number of strings")
@@ -235,7 +235,7 @@ class BodyType:
     def _need_count(self, part: Rest, count: int, length: int) -> None:
         if length != self.head.size + part.element * count:
             raise LengthError(
-                "length and count contradict", layer=self.layer, offset=0, record=self.name,
+                "the length does not match the count", layer=self.layer, offset=0, record=self.name,
                 found=f"count {count} in {length} bytes",
                 expected=f"{self.head.size} + {part.element} * {count}",
             )  # fmt: skip
