@@ -1,4 +1,4 @@
-"""VMPORT records a second: unpack, pack and restore of a typical (1 KB) and a full (49 KB)
+"""VMPORT records a second: from_bytes, to_bytes and restore of a typical (1 KB) and a full (49 KB)
 record, against the same format in construct."""
 
 from __future__ import annotations
@@ -91,15 +91,15 @@ def main() -> None:
         parsed = peer.parse(body)
         assert len(parsed.guestinfo) == len(state.guestinfo)
         seconds = {
-            "unpack": best_of(partial(VmportState.from_bytes, body), 5, loops=50),
-            "pack": best_of(state.to_bytes, 5, loops=50),
+            "from_bytes": best_of(partial(VmportState.from_bytes, body), 5, loops=50),
+            "to_bytes": best_of(state.to_bytes, 5, loops=50),
             "restore": best_of(partial(restore, record), 5, loops=50),
         }
         theirs = {
-            "unpack": best_of(partial(peer.parse, body), 5, loops=5),
-            "pack": best_of(partial(peer.build, parsed), 5, loops=5),
+            "from_bytes": best_of(partial(peer.parse, body), 5, loops=5),
+            "to_bytes": best_of(partial(peer.build, parsed), 5, loops=5),
         }
-        theirs["restore"] = theirs["unpack"]
+        theirs["restore"] = theirs["from_bytes"]
         for what, took in seconds.items():
             print(
                 f"VMPORT {what}, {name} record of {len(record)} bytes: {1 / took:.0f} a second, "

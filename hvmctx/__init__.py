@@ -18,7 +18,7 @@ _WHERE = {
     "Image": "hvmctx.image.image",
     "open_image": "hvmctx.image.image",
     "Release": "hvmctx.abi.releases",
-    "judge_image": "hvmctx.restore.image",
+    "would_restore": "hvmctx.restore.image",
     "HvmctxError": "hvmctx.errors",
     "FormatError": "hvmctx.errors",
     "RestoreRefused": "hvmctx.errors",
@@ -31,8 +31,8 @@ __all__ = [
     "Record",
     "Release",
     "RestoreRefused",
-    "judge_image",
     "open_image",
+    "would_restore",
 ]
 
 

@@ -98,6 +98,12 @@ TOLD = {
     "Add a release": ["accept: Xen 4.23 would restore this image"],
     "Add a record type": ["second 0xf0e0d0c0b0a0908", "0x3020100\n"],
     "Add a stream record": ["0x13  EXAMPLE", '"first": 50462976,'],
+    "Add a format": [
+        "example file, version 1",
+        "Entry 1: type 2 instance 0",
+        '"format": "example"',
+        "accept: Xen 4.17 would restore",
+    ],
     "Add a command": ["CPU              1\n", " passed"],
 }
 """What the lines of a recipe print, among other things."""

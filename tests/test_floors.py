@@ -28,7 +28,7 @@ FLOORS = (
 """From the ground up."""
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 OUTSIDE = {
-    "dataclasses_json": {"json_form/vmport.py", "json_form/models.py"},
+    "dataclasses_json": {"json_form/models.py"},
     "hypothesis": {"fuzz/strategies.py"},
     "rich": {"render/table.py"},
 }

@@ -8,13 +8,13 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from hvmctx.restore.context import WALK, rules
 from hvmctx.restore.context_rules import CHECKED_SINCE
-from hvmctx.restore.stream import HEADER_RULES
-from hvmctx.restore.stream import RULES as STREAM
-from hvmctx.restore.vmport import RULES as VMPORT
-from hvmctx.verify import strict_context, strict_stream, verifier
+from hvmctx.restore.rules import WHOLE, Rule
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
+from hvmctx.verify.registry import TABLES, VMPORT
+from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
 
+STREAM_LAYERS = (XL, LIBXL, LIBXC)
 DOCUMENT = os.path.join(sys.path[0], "docs", "rules.md")
 HEAD = """\
 # Rules
@@ -43,6 +43,12 @@ records as `context-bounds`.
 | rule | errno | refused when |
 |---|---|---|
 """
+RECORD = """
+## {}
+
+| rule | errno | releases | refused when |
+|---|---|---|---|
+"""
 
 
 STREAMS = """
@@ -58,7 +64,15 @@ between 2^37 and 2^40, whose bitmap the genuine restore could not allocate on th
 """
 
 
-VERIFIER = """
+LOADER = """
+## VMPORT
+
+No release loads type 21 (context-type). These are of the patch's loader, see vmport.md.
+
+| rule | what |
+|---|---|
+"""
+VERIFIED = """
 ## verify --as verifier
 
 What Xen's own verify-stream-v2 refuses, each an error. It agrees with Debian's on its 36
@@ -69,7 +83,7 @@ checkpointed streams and xenstore data.
 | rule | severity | record | found when |
 |---|---|---|---|
 """
-STRICT = """
+STRICTLY = """
 ## verify --as strict
 
 All of the above, and these.
@@ -79,50 +93,45 @@ All of the above, and these.
 """
 
 
+def rules_of(view: str, *layers: str) -> list[Rule]:
+    """Every row of a view, in the order of its tables."""
+    parts = [part for part in TABLES if part.view == view]
+    return [rule for part in parts for rule in part.rules if rule.layer in layers]
+
+
+def table(*columns: object) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(map(str, columns))} |\n"
+
+
+def place(rule: Rule) -> str:
+    """What the column of records says."""
+    if rule.record == WHOLE:
+        return "whole context" if rule.layer == CONTEXT else "whole stream"
+    return rule.record if rule.layer == CONTEXT else f"{rule.layer} {rule.record}"
+
+
 def document() -> str:
     """The whole document."""
     checked = ", ".join(f"{record} ({since})" for record, since in CHECKED_SINCE.items())
     lines = [HEAD.format(checked=checked)]
-    lines += [f"| {name} | {errno} | {text} |\n" for name, (errno, text) in WALK.items()]
+    walk, records = (part.rules for part in TABLES[:2])
+    lines += [table(rule.id, rule.errno, rule.words) for rule in walk]
     record = ""
-    for rule in rules():
+    for rule in records:
         if rule.record != record:
             record = rule.record
-            lines.append(
-                f"\n## {record}\n\n| rule | errno | releases | refused when |\n|---|---|---|---|\n"
-            )
-        lines.append(f"| {rule.id} | {rule.errno} | {rule.releases} | {rule.text} |\n")
+            lines.append(RECORD.format(record))
+        lines.append(table(rule.id, rule.errno, rule.releases, rule.words))
     lines.append(STREAMS)
-    lines += [f"| {name} | | | {text} |\n" for name, text in HEADER_RULES.items()]
-    lines += [
-        f"| {rule.id} | {rule.layer} {rule.record} | {rule.releases} | {rule.text} |\n"
-        for rule in STREAM
-    ]
-    lines.append(
-        "\n## VMPORT\n\nNo release loads type 21 (context-type). These are of the patch's loader,"
-    )
-    lines.append(" see vmport.md.\n\n| rule | what |\n|---|---|\n")
-    lines += [f"| {name} | {text} |\n" for name, text in VMPORT.items()]
-    for title, table in ((VERIFIER, verifier), (STRICT, strict_stream)):
+    for rule in rules_of(RESTORE, *STREAM_LAYERS):
+        lines.append(table(rule.id, place(rule), rule.releases, rule.words))
+    lines.append(LOADER)
+    lines += [table(rule.id, rule.words) for rule in rules_of(VMPORT, CONTEXT)]
+    for view, title in ((VERIFIER, VERIFIED), (STRICT, STRICTLY)):
         lines.append(title)
-        lines += [
-            f"| {check.id} | {check.severity} | {check.layer} {check.name} | {check.text} |\n"
-            for check in table.HEADER_CHECKS
-        ]
-        lines += [
-            f"| {check.id} | {check.severity} | {check.layer} {check.record} | {check.text} |\n"
-            for check in table.CHECKS
-        ]
-    lines += [
-        f"| {name} | | whole stream | {text} |\n" for name, text in strict_stream.WHOLE.items()
-    ]
-    lines += [
-        f"| {check.id} | {check.severity} | {check.record} | {check.text} |\n"
-        for check in strict_context.CHECKS
-    ]
-    lines += [
-        f"| {name} | | whole context | {text} |\n" for name, text in strict_context.WHOLE.items()
-    ]
+        for rule in rules_of(view, *STREAM_LAYERS, CONTEXT):
+            lines.append(table(rule.id, rule.severity, place(rule), rule.words))
     return "".join(lines)
 
 

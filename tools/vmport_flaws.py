@@ -24,24 +24,24 @@ _JUMBO = "chans[0].jumbo_recv_bkt.recv_len"
 _SIZE, _COUNT, _JUMBO_COUNT = "used_guestsize", "used_guestinfo", "used_guestinfo_jumbo"
 
 # Site -> the numbers to put into an otherwise zero fixed part (path -> value), the bytes
-# behind it, and why the loader goes wrong.
+# after it, and why the loader goes wrong.
 FLAWS: dict[str, tuple[dict[str, int], bytes, str]] = {
     "version": ({}, b"", "the version is read before anything is known of the body's length"),
     "fixed part": ({}, b"", "a body shorter than its fixed part is copied from all the same"),
     "send_buf": ({_SEND: 185}, b"", "send_len is copied as it is, 184 bytes fit"),
-    "send_buf source": ({_SEND: 1}, b"", "send_len is not held against the body"),
+    "send_buf source": ({_SEND: 1}, b"", "send_len is not checked against the body"),
     "recv_buf": ({_RECV: 137}, b"", "recv_len is copied as it is, 136 bytes fit"),
-    "recv_buf source": ({_RECV: 1}, b"", "recv_len is not held against the body"),
+    "recv_buf source": ({_RECV: 1}, b"", "recv_len is not checked against the body"),
     "jumbo recv_buf": ({_JUMBO: 4105}, b"", "as above, 4104 bytes fit"),
     "jumbo recv_buf source": ({_JUMBO: 1}, b"", "as above"),
     "guestinfo slot": ({_COUNT: 60}, b"", "the loop runs to used + 5, the slots to 63"),
-    "guestinfo head": ({_COUNT: 1, _SIZE: 1}, b"", "the head is not held against the body"),
+    "guestinfo head": ({_COUNT: 1, _SIZE: 1}, b"", "the head is not checked against the body"),
     "guestinfo key_data": ({_COUNT: 1, _SIZE: 33}, b"\x1f\0", "key_len may be 255, 30 bytes fit"),
     "guestinfo key_data source": ({_COUNT: 1, _SIZE: 3}, b"\1\0", "used_guestsize is believed, not the body"),
     "guestinfo val_data": ({_COUNT: 1, _SIZE: 132}, b"\1\x81k", "val_len may be 255, 128 bytes fit"),
     "guestinfo val_data source": ({_COUNT: 1, _SIZE: 4}, b"\1\1k", "used_guestsize is believed"),
     "guestinfo_jumbo slot": ({_JUMBO_COUNT: 2}, b"", "the loop runs to used + 1, the slots to 1"),
-    "guestinfo_jumbo head": ({_JUMBO_COUNT: 1, _SIZE: 1}, b"", "the head is not held against the body"),
+    "guestinfo_jumbo head": ({_JUMBO_COUNT: 1, _SIZE: 1}, b"", "the head is not checked against the body"),
     "guestinfo_jumbo key_data": ({_JUMBO_COUNT: 1, _SIZE: 34}, b"\x1f\0\0", "as for guestinfo"),
     "guestinfo_jumbo key_data source": ({_JUMBO_COUNT: 1, _SIZE: 4}, b"\1\0\0", "as for guestinfo"),
     "guestinfo_jumbo val_data": ({_JUMBO_COUNT: 1, _SIZE: 4101}, b"\1\1\x10k", "val_len may be 65535, 4096 fit"),
@@ -73,7 +73,7 @@ def table() -> str:
         slots = [(_LAYOUT.locate(path), value) for path, value in numbers.items()]
         what = [f"u{slot.width} {value} at {slot.offset}" for slot, value in slots]
         if data:
-            what.append(f"`{data.hex(' ')}` behind the fixed part")
+            what.append(f"`{data.hex(' ')}` after the fixed part")
         rows.append(
             f"| {site} | {outcome.kind} | {outcome.asked}, {outcome.limit} | {len(record(site))}"
             f"{': ' if what else ''}{', '.join(what)} | {why} |"

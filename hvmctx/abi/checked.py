@@ -160,9 +160,7 @@ def complete(plain: Plain, needed: Iterable[str], prefix: str = "") -> None:
 def agrees(name: str, given: int | None, actual: int, what: str) -> None:
     """Refuse a count that is given and is not that of `what`."""
     if given is not None and given != actual:
-        raise Disagreement(
-            f"{name} {given} does not go with {actual} bytes of {what}; leave it out"
-        )
+        raise Disagreement(f"{name} {given} does not match {actual} bytes of {what}; leave it out")
 
 
 def label(where: str, plain: Any) -> str:

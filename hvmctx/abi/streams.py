@@ -59,6 +59,8 @@ __all__ = [
 
 XL, LIBXL, LIBXC, CONTEXT, LEGACY = "xl", "libxl", "libxc", "context", "legacy"
 """Layers, by the names that everybody uses."""
+LAYERS = (XL, LIBXL, LIBXC, CONTEXT, LEGACY)
+"""What an input may start with."""
 
 
 class Flat:

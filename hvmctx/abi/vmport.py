@@ -1,10 +1,12 @@
-"""The VMPORT save record (typecode 21): VMware hyper-call RPC state.
+"""How a VMPORT record is laid out (save record type 21, VMware hyper-call RPC state), and the
+constants that its layout depends on.
 
 Source: the patch "Add live migration of VMware's hyper-call RPC" (xen-devel, 2014-09-20,
 v6 11/16), which was never merged. It fixes layout, writer and loader; the header with its
 constants is another patch of that series, so **the constants here are a reconstruction**.
-All of them belong to a `VmportProfile`, which a caller may replace (`using`), also from a
-JSON file.
+All of them belong to a `VmportProfile`, which a caller may replace, also by that of a JSON
+file. Wherever the library takes `profile=None`, None stands for the profile in use: that of
+the innermost `using`, outside of any the default, `XEN_4_5_V6`.
 
 Little-endian, natural x86-64 alignment. The body is a head and a union: its arm "full"
 only sets the maximum length, its arm "packed" is what is written.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from contextlib import contextmanager
 from contextvars import ContextVar
 from ctypes import c_uint8 as u8
 from ctypes import c_uint16 as u16
@@ -21,7 +24,8 @@ from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
 from ctypes import sizeof
 from functools import cached_property
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, cast
 
 from hvmctx.abi.declare import (
     DOMAIN,
@@ -33,13 +37,24 @@ from hvmctx.abi.declare import (
 from hvmctx.abi.fields import Layout
 from hvmctx.errors import UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "CONTROL_NUMBERS", "ENTRY_HEAD", "HEAD", "HEAD_NUMBERS", "JUMBO_ENTRY_HEAD", "PROFILES",
+    "PROTOCOLS", "PROTO_CLOSED", "PROTO_RPCI", "PROTO_TCLO", "XEN_4_5_V6", "BufferPlace",
+    "VmportProfile", "slots_made", "used", "using", "vmport_bucket_control",
+    "vmport_channel_control", "vmport_head",
+]  # fmt: skip
+
 PROTO_CLOSED, PROTO_RPCI, PROTO_TCLO = 0, 0x49435052, 0x4F4C4354
 PROTOCOLS = {PROTO_CLOSED: "closed", PROTO_RPCI: "RPCI", PROTO_TCLO: "TCLO"}
 """RPCI carries requests from the guest, TCLO to the guest."""
 
 
 class vmport_head(SaveStructure):
-    """What a body starts with: 32 bytes, behind which both arms of the union stand.
+    """The first 32 bytes of a body; the union, with either of its arms, follows.
     `used_guestsize` counts the bytes of all guestinfo entries, jumbo ones too, with their
     heads; the other two used counts are of entries. Source: the patch."""
 
@@ -55,16 +70,16 @@ class vmport_head(SaveStructure):
 
 
 class vmport_bucket_control(SaveStructure):
-    """What stands in the fixed part of a receive bucket, the jumbo one too: 4 bytes.
-    `recv_len` is the bytes in it, also where the writer keeps fewer of them; `recv_idx` how
-    far they have been consumed. Source: the patch."""
+    """The fixed part of a receive bucket, the jumbo one too: 4 bytes.
+    `recv_len` is how many bytes are in it, even where the writer keeps fewer of them;
+    `recv_idx` is how many of them have been consumed. Source: the patch."""
 
     _fields_ = [("recv_len", u16), ("recv_idx", u16)]
 
 
 class vmport_channel_control(SaveStructure):
-    """What stands in the fixed part of a channel itself: 32 bytes, its buckets' controls
-    behind it. `proto_num` is one of `PROTOCOLS`; `send_len` and `send_idx` are the send
+    """The fixed part of a channel: 32 bytes, which the controls of its buckets follow.
+    `proto_num` is one of `PROTOCOLS`; `send_len` and `send_idx` are the send
     buffer's, as those of a bucket. Source: the patch."""
 
     _fields_ = [
@@ -204,9 +219,10 @@ class VmportProfile:
         return (2 + self.MAX_VAL_JUMBO_LEN + 3) // 4
 
     @cached_property
-    def packed(self) -> Any:
+    def packed(self) -> type[SaveStructure]:
         """The structure of head and arm "packed", packed_data left out."""
-        return _packed_arm(self)
+        chans = ("chans", self._channel * self.MAX_CHANS)
+        return _structure("hvm_save_vmport_packed", [*vmport_head._fields_, chans])
 
     @cached_property
     def record_type(self) -> RecordType:
@@ -214,7 +230,7 @@ class VmportProfile:
         return RecordType("VMPORT", VMPORT_TYPECODE, self.packed, DOMAIN, ("packed_data", u8))
 
     @cached_property
-    def full(self) -> Any:
+    def full(self) -> type[SaveStructure]:
         """The structure of head and arm "full"."""
         return _full_arm(self)
 
@@ -279,6 +295,16 @@ class VmportProfile:
         )
 
     @cached_property
+    def buffer_lengths(self) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+        """Picks the lengths of all `buffers` out of the values of `fixed`, in one call."""
+        return itemgetter(*(place.length_at for place in self.buffers))
+
+    @cached_property
+    def buffer_indexes(self) -> Callable[[tuple[int, ...]], tuple[int, ...]]:
+        """As `buffer_lengths`: how far each buffer has been consumed."""
+        return itemgetter(*(place.index_at for place in self.buffers))
+
+    @cached_property
     def padding(self) -> tuple[tuple[str, int, int], ...]:
         """All padding of the fixed part: what it is of (`the head`, `chans[0]`), and the
         body's offsets of its start and its end."""
@@ -288,20 +314,20 @@ class VmportProfile:
         )
 
     @cached_property
-    def _channel(self) -> Any:
+    def _channel(self) -> type[SaveStructure]:
         """The structure of a channel in arm "packed"."""
-        return dict(self.packed._fields_)["chans"]._type_
+        return _packed_channel(self)
 
 
-def _constants() -> tuple[Any, ...]:
+def _constants() -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(VmportProfile)[1:]
 
 
-def _structure(name: str, fields: list[Any], *bases: type) -> Any:
-    return type(name, bases or (SaveStructure,), {"_fields_": fields})
+def _structure(name: str, fields: list[Any]) -> type[SaveStructure]:
+    return cast("type[SaveStructure]", type(name, (SaveStructure,), {"_fields_": fields}))
 
 
-def _packed_arm(profile: VmportProfile) -> Any:
+def _packed_channel(profile: VmportProfile) -> type[SaveStructure]:
     fields = [
         *vmport_channel_control._fields_,
         ("recv_bkt", vmport_bucket_control * profile.MAX_BKTS),
@@ -310,12 +336,11 @@ def _packed_arm(profile: VmportProfile) -> Any:
     controls = sizeof(vmport_bucket_control) * (profile.MAX_BKTS + 1)
     if controls % 8:  # the compiler rounds each channel up to its u64's alignment
         fields.append(("_pad1", u8 * (-controls % 8)))
-    chans = _structure("vmport_packed_channel", fields) * profile.MAX_CHANS
-    return _structure("hvm_save_vmport_packed", [*vmport_head._fields_, ("chans", chans)])
+    return _structure("vmport_packed_channel", fields)
 
 
-def _full_arm(profile: VmportProfile) -> Any:
-    def bucket(name: str, words: int) -> Any:
+def _full_arm(profile: VmportProfile) -> type[SaveStructure]:
+    def bucket(name: str, words: int) -> type[SaveStructure]:
         fields = [*vmport_bucket_control._fields_, ("recv_buf", u32 * (words + 1))]
         return _structure(name, fields)
 
@@ -354,7 +379,7 @@ def _full_arm(profile: VmportProfile) -> Any:
             ("guestinfo_jumbo", jumbo * profile.MAX_NUM_JUMBO_KEY),
         ],
     )
-    union = _structure("vmport_union", [("full", arm)], SaveUnion)
+    union = type("vmport_union", (SaveUnion,), {"_fields_": [("full", arm)]})
     return _structure("hvm_save_vmport", [*vmport_head._fields_, ("u", union)])
 
 
@@ -366,19 +391,15 @@ PROFILES = {XEN_4_5_V6.name: XEN_4_5_V6}
 _used: ContextVar[VmportProfile] = ContextVar("vmport_profile", default=XEN_4_5_V6)
 
 
-class using:
-    """Read VMPORT records with this profile within a `with` block (of this thread or task),
-    everywhere that none is given."""
-
-    def __init__(self, profile: VmportProfile) -> None:
-        self._profile = profile
-
-    def __enter__(self) -> VmportProfile:
-        self._before = _used.set(self._profile)
-        return self._profile
-
-    def __exit__(self, *_: object) -> None:
-        _used.reset(self._before)
+@contextmanager
+def using(profile: VmportProfile) -> Iterator[VmportProfile]:
+    """Read VMPORT records with this profile within a `with` block, everywhere that none is
+    given. It holds for this thread, or this asyncio task and those that it starts."""
+    before = _used.set(profile)
+    try:
+        yield profile
+    finally:
+        _used.reset(before)
 
 
 def used() -> VmportProfile:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "make the context or image again out of such JSON"
+HELP = "make a context or an image from such JSON"
 EXAMPLES = (
     "hvmctx to-json guest.save -o guest.json",
     "hvmctx from-json guest.json -o again.save",

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from random import Random
 
+    from hvmctx.abi.releases import Release
     from hvmctx.fuzz.differential import Disagreement
     from hvmctx.fuzz.target import Target
-    from hvmctx.restore.host import Host
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -241,37 +241,41 @@ def _diff_command(args: Namespace, rng: Random) -> Disagreement | None:
             "fuzz diff: expected --against c-reference, or command:COMMAND with --kind context "
             "or image"
         )
-    (host,) = generate.hosts_of((args.release or ["newest"])[:1], args.policy, args.vcpus).values()
-    bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, [host])
+    (load_into,) = generate.loads_of(
+        (args.release or ["newest"])[:1], args.policy, args.vcpus
+    ).values()
+    bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, [load_into[0]])
     model = differential.context_model if args.kind == "context" else differential.stream_model
     layer = None if args.kind == "context" else "libxc"
     variants = (data for data, _ in generate.variants(bases, args.kind, rng, layer))
     return differential.compare_command(
-        differential.Command(words), islice(variants, args.count), model(host),
+        differential.Command(words), islice(variants, args.count), model(*load_into),
         contexts=args.kind == "context",
     )  # fmt: skip
 
 
-def _bases(kind: str, rng: Random, hosts: list[Host]) -> list[bytes]:
+def _bases(kind: str, rng: Random, releases: list[Release]) -> list[bytes]:
     from hvmctx.fuzz.contexts import valid_context
     from hvmctx.fuzz.streams import valid_stream
 
     if kind == "context":
-        return [valid_context(rng, host.release).to_bytes() for host in hosts]
+        return [valid_context(rng, release).to_bytes() for release in releases]
     return [valid_stream(rng) for _ in range(4)]
 
 
 def _generate(args: Namespace) -> int:
     import random
 
-    from hvmctx.fuzz.generate import bases_of, generate, hosts_of
+    from hvmctx.fuzz.generate import bases_of, generate, loads_of
 
     _check_number(args, "count", _MOST_INPUTS)
     _check_number(args, "vcpus", inputs.MOST_VCPUS)
     rng = random.Random(args.seed)
-    hosts = hosts_of(args.release or ["4.17", "4.20", "newest"], args.policy, args.vcpus)
-    bases = bases_of(args.base, args.kind) or _bases(args.kind, rng, list(hosts.values()))
-    accepted = generate(args.output, args.count, rng, bases, kind=args.kind, hosts=hosts)
+    loads = loads_of(args.release or ["4.17", "4.20", "newest"], args.policy, args.vcpus)
+    bases = bases_of(args.base, args.kind) or _bases(
+        args.kind, rng, [into[0] for into in loads.values()]
+    )
+    accepted = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads)
     print(f"hvmctx: {args.count} files, {accepted} accepted by some release", file=sys.stderr)
     return 0
 

@@ -7,6 +7,7 @@ import os
 import sys
 
 from hvmctx.abi.fields import decimal
+from hvmctx.abi.streams import LAYERS
 from hvmctx.errors import InputError, UsageError
 from hvmctx.image.image import Image, open_image
 
@@ -31,7 +32,6 @@ MOST_VCPUS = 0x10000
 """An instance has 16 bits."""
 LARGEST_FILE = 1 << 30
 """Of a payload, a configuration, or a JSON document."""
-LAYERS = ("xl", "libxl", "libxc", "context", "legacy")
 
 
 def add_input(parser: ArgumentParser, name: str = "input") -> None:
@@ -108,6 +108,15 @@ def add_judged(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--explain", metavar="RULE", help="print what RULE says, and nothing else")
     parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def patched_xen(args: Namespace) -> VmportProfile | None:
+    """The profile of a Xen with the VMPORT patch, where one is asked for: `cli` has it in use."""
+    if args.vmport_profile is None:
+        return None
+    from hvmctx.abi import vmport
+
+    return vmport.used()
 
 
 def check_judged(args: Namespace, command: str) -> bool:

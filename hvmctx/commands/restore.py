@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hvmctx.image.image import Image
-    from hvmctx.restore.host import Host
+    from hvmctx.restore.guest import Guest
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -38,10 +38,14 @@ def run(args: Namespace) -> int:
     if not inputs.check_judged(args, "restore"):
         return 0
     release = Release(args.release)
-    from hvmctx.restore.image import judge_image
+    from hvmctx.restore.image import would_restore
+    from hvmctx.restore.machine import Machine
 
     with inputs.open_input(args, keep_words=True) as image:
-        verdict = judge_image(image, release, _host_of(args), checkpointed=args.checkpointed)
+        verdict = would_restore(
+            image, release, Machine(vmport=inputs.patched_xen(args)), guest_of=_guest_of(args),
+            checkpointed=args.checkpointed,
+        )  # fmt: skip
     if args.format == "json":
         import json
 
@@ -56,25 +60,20 @@ def run(args: Namespace) -> int:
     return 0 if verdict.accepted else 1
 
 
-def _host_of(args: Namespace) -> Callable[[Image, Release], Host]:
-    """What the load depends on: of --policy's image, or of the one to restore."""
+def _guest_of(args: Namespace) -> Callable[[Image], Guest]:
+    """The guest to load into: that of --policy's image, or of the one to restore."""
     from functools import partial
 
-    from hvmctx.restore.host import Host
+    from hvmctx.restore.guest import Guest
 
-    profile = None
-    if args.vmport_profile is not None:
-        from hvmctx.abi import vmport
-
-        profile = vmport.used()
-    host_of = partial(Host.of_image, vcpus=args.vcpus, vmport=profile)
+    guest_of = partial(Guest.of_image, vcpus=args.vcpus)
     if args.policy is None:
-        return host_of
+        return guest_of
 
-    def of_policy(_: Image, release: Release) -> Host:
+    def of_policy(_: Image) -> Guest:
         from hvmctx.image.image import open_image
 
         with open_image(inputs.no_domid(args.policy, "restore --policy")) as other:
-            return host_of(other, release)
+            return guest_of(other)
 
     return of_policy

@@ -61,16 +61,16 @@ def run(args: Namespace) -> int:
 def _warn(image: Image, after: bytes) -> None:
     """Where Xen would refuse the context, and would not before."""
     from hvmctx.restore.context import load
-    from hvmctx.restore.host import Host
+    from hvmctx.restore.guest import Guest
 
     release = image.release
     try:
-        host = Host.of_image(image, release)
+        guest = Guest.of_image(image)
     except HvmctxError as error:  # policies that cannot be read
         print(f"hvmctx: warning: cannot tell whether Xen would accept it: {error}", file=sys.stderr)
         return
-    refusal = load(after, host)
-    if not refusal.accepted and load(image.context.to_bytes(), host).accepted:
+    refusal = load(after, release, guest)
+    if not refusal.accepted and load(image.context.to_bytes(), release, guest).accepted:
         print(
             f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.where}: "
             f"{refusal.text} [{refusal.rule}]",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "write it as JSON, without loss"
+HELP = "convert to lossless JSON"
 EXAMPLES = (
     "hvmctx to-json guest.save -o guest.json",
     "hvmctx to-json guest.hvm --hex -o - | grep rip",

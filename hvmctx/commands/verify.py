@@ -1,4 +1,4 @@
-"""Check an image, a stream or a bare context, and print what is wrong with it, a finding a
+"""Check an image, a stream or a bare context, and print what is wrong with it, one finding a
 line. As verifier: what Xen's verify-stream-v2 checks. As restore: what the restore of the
 releases would refuse, by default of the one that wrote the image and of all younger ones.
 As strict: those, and everything questionable. Exits with 1 if there are errors, with 2 if
@@ -44,11 +44,6 @@ def run(args: Namespace) -> int:
         return 0
     from hvmctx.verify.views import verify
 
-    profile = None
-    if args.vmport_profile is not None:
-        from hvmctx.abi import vmport
-
-        profile = vmport.used()
     releases = None
     if args.release is not None:
         from hvmctx.abi.releases import Release
@@ -57,7 +52,7 @@ def run(args: Namespace) -> int:
     target, layer = inputs.target_of(args)
     findings = verify(
         target, args.view, releases=releases, layer=layer, vcpus=args.vcpus,
-        checkpointed=args.checkpointed, vmport=profile,
+        checkpointed=args.checkpointed, vmport=inputs.patched_xen(args),
     )  # fmt: skip
     if args.format == "json":
         import json

@@ -1,10 +1,12 @@
-"""VMPORT records taken apart and put together: `VmportState`.
+"""Reads and writes VMPORT records: bytes, JSON, and a single value by its path.
 
-The body is fixed part, then packed_data: for each channel in order its send bytes, then
-each bucket's receive bytes, then the jumbo bucket's; then the guestinfo entries (u8
-key_len, u8 val_len, key, value), then the jumbo entries (u8 key_len, u16 val_len, key,
-value). Nothing is padded. `used_guestsize` counts the bytes of all entries, their heads
-included. Lengths of buffers and entries are in bytes. Source: as `abi.vmport`.
+A body is the fixed part (`abi.vmport`), then packed_data. For each channel in order that is
+the send bytes, then the bytes of each receive bucket, then those of the jumbo bucket. After
+the last channel follow the guestinfo entries (u8 key_len, u8 val_len, key, value), then the
+jumbo entries (u8 key_len, u16 val_len, key, value). Nothing is padded. `used_guestsize` is
+the number of bytes in all entries, their heads included. Lengths of buffers and entries are
+in bytes, numbers little-endian. `docs/vmport.md` has the same in the order of this module.
+Source: as `abi.vmport`.
 
 `from_bytes` takes any bytes. A state that is unchanged gives the very bytes that it came
 from, also when their lengths disagree; a changed state gives what the patch's writer would
@@ -18,9 +20,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 
+from hvmctx.abi import checked
 from hvmctx.abi import vmport as abi
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, misfit
+from hvmctx.abi.forms import (
+    Attributes,
+    Escaped,
+    Form,
+    Hex,
+    Listed,
+    Number,
+    escaped,
+    member,
+    unescaped,
+)
 from hvmctx.abi.vmport import HEAD, HEAD_NUMBERS, VmportProfile
 from hvmctx.context.record import Record, pack_descriptor
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
@@ -35,40 +49,60 @@ if TYPE_CHECKING:
 _U32 = 0xFFFFFFFF
 
 
-@dataclass
+@dataclass(slots=True)
 class Buffer:
     """What a channel has sent or received. `length` is that of the control word, which the
     writer keeps even where it caps the data; `index` how far it has been consumed."""
 
-    data: bytes = b""
-    index: int = 0
-    length: int | None = None
+    data: bytes = field(default=b"", metadata=member(Escaped(), left_out=True))
+    index: int = field(default=0, metadata=member(Number(16), left_out=True))
+    length: int | None = field(default=None, metadata=member(Number(16), left_out=True))
 
     def claimed(self) -> int:
         """The length that the control word says."""
         return len(self.data) if self.length is None else self.length
 
 
-@dataclass
+_BUFFER = Attributes(Buffer, Layout.of(abi.vmport_bucket_control))
+
+
+class _Protocol(Number):
+    """A name of `PROTOCOLS`, or a number."""
+
+    __slots__ = ()
+
+    def write(self, value: int) -> str | int:
+        return abi.PROTOCOLS.get(value, value)
+
+    def read(self, plain: object, where: str) -> int:
+        named = [number for number, name in abi.PROTOCOLS.items() if name == plain]
+        return named[0] if named else super().read(plain, where)
+
+    def schema(self) -> dict[str, object]:
+        return {"anyOf": [{"enum": list(abi.PROTOCOLS.values())}, super().schema()]}
+
+
+@dataclass(slots=True)
 class Channel:
     """One of the channels; `proto_num` 0 is a closed one."""
 
     active_time: int = 0
     chan_id: int = 0
     cookie: int = 0
-    proto_num: int = 0
+    proto_num: int = field(default=0, metadata=member(_Protocol(32)))
     jumbo: int = 0
     recv_read: int = 0
     recv_write: int = 0
-    send: Buffer = field(default_factory=Buffer)
-    recv: list[Buffer] = field(default_factory=list)
-    jumbo_recv: Buffer = field(default_factory=Buffer)
+    send: Buffer = field(default_factory=Buffer, metadata=member(_BUFFER))
+    recv: list[Buffer] = field(default_factory=list, metadata=member(Listed(_BUFFER)))
+    jumbo_recv: Buffer = field(default_factory=Buffer, metadata=member(_BUFFER))
 
     @property
     def protocol(self) -> str:
         return abi.PROTOCOLS.get(self.proto_num, f"{self.proto_num:#x}")
 
 
+_CHANNEL = Attributes(Channel, Layout.of(abi.vmport_channel_control))
 CHANNEL_NUMBERS = tuple(name for name in abi.CONTROL_NUMBERS if not name.startswith("send_"))
 """What of its control a `Channel` starts with; `send` has the rest."""
 _PLACES = tuple(abi.CONTROL_NUMBERS.index(name) for name in CHANNEL_NUMBERS)
@@ -85,7 +119,8 @@ class Slots:
     pairs: list[tuple[bytes, bytes]]
 
     def __init__(self, pairs: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self.pairs = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+        given: Any = pairs.items() if isinstance(pairs, Mapping) else pairs
+        self.pairs = list(given)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -122,6 +157,22 @@ class Slots:
         self.pairs = [pair for pair in self.pairs if pair[0] != key]
 
 
+class _Slots(Form):
+    """A list of lists of two: key and value."""
+
+    __slots__ = ()
+    _PAIRS = Listed(Listed(Escaped(), 2))
+
+    def write(self, value: Slots) -> list[list[str]]:
+        return [[escaped(key), escaped(held)] for key, held in value]
+
+    def read(self, plain: object, where: str) -> Slots:
+        return Slots((key, value) for key, value in self._PAIRS.read(plain, where))
+
+    def schema(self) -> dict[str, object]:
+        return self._PAIRS.schema()
+
+
 @dataclass
 class VmportState:
     """Everything that a VMPORT record carries.
@@ -135,9 +186,9 @@ class VmportState:
 
     ping_time: int = 0
     open_cookie: int = 0
-    channels: list[Channel] = field(default_factory=list)
-    guestinfo: Slots = field(default_factory=Slots)
-    guestinfo_jumbo: Slots = field(default_factory=Slots)
+    channels: list[Channel] = field(default_factory=list, metadata=member(Listed(_CHANNEL)))
+    guestinfo: Slots = field(default_factory=Slots, metadata=member(_Slots()))
+    guestinfo_jumbo: Slots = field(default_factory=Slots, metadata=member(_Slots()))
     unparsed: bytes | None = None
     origin: bytes | None = field(default=None, repr=False, compare=False)
 
@@ -164,9 +215,8 @@ class VmportState:
         parts = Parts(body, profile)
         state = cls(parts.head["ping_time"], parts.head["open_cookie"], origin=body)
         state.channels = _channels_of(body, parts, profile)
-        for entry in parts.entries:
-            slots = state.guestinfo_jumbo if entry.jumbo else state.guestinfo
-            slots.pairs.append((entry.key, entry.value))
+        for slots, jumbo in ((state.guestinfo, False), (state.guestinfo_jumbo, True)):
+            slots.pairs = [(e.key, e.value) for e in parts.entries if e.jumbo == jumbo]
         return state
 
     def to_bytes(self, profile: VmportProfile | None = None, *, strict: bool = False) -> bytes:
@@ -178,7 +228,7 @@ class VmportState:
         channels or buckets than the profile's. `strict` also refuses what the writer could
         not have held: data beyond a buffer, lengths without their data, keys, values and
         counts beyond the profile, a key twice, and an unchanged body that it would have
-        written otherwise (another version, bytes behind the last entry).
+        written otherwise (another version, bytes after the last entry).
         """
         profile = profile or abi.used()
         if strict:
@@ -194,6 +244,86 @@ class VmportState:
         if strict and origin != written:
             raise FieldError("VMPORT: the writer does not write this state as its body has it")
         return origin
+
+    def to_json(self, profile: VmportProfile | None = None) -> str:
+        """As JSON text: see `STATE_FORM`. Raises FieldError as `to_bytes` does."""
+        import json
+
+        with abi.using(profile or abi.used()):
+            return json.dumps(STATE_FORM.write(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, profile: VmportProfile | None = None) -> VmportState:
+        """The inverse. Raises FieldError for text that is no JSON of this form, and for a
+        state that no record of the profile holds."""
+        import json
+
+        try:
+            plain = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FieldError(f"not JSON: {error}") from None
+        with abi.using(profile or abi.used()):
+            return STATE_FORM.read(plain, "")
+
+
+class StateForm(Form):
+    """A `VmportState` in JSON, of the profile in use: its members, bytes as text with `\\xNN`
+    for what is not printable ASCII, guestinfo as lists of [key, value].
+
+    `raw`, in hex, is the whole body where the writer does not write it so (another version,
+    padding, bytes after the last entry ...). The members that stand beside it must be those
+    that it holds; a body too short for its fixed part has none.
+    """
+
+    __slots__ = ()
+    _MEMBERS = Attributes(VmportState, HEAD)
+    _RAW = Hex()
+
+    def write(self, value: VmportState) -> dict[str, object]:
+        """Raises FieldError as `VmportState.to_bytes`."""
+        body = value.to_bytes()
+        if value.unparsed is not None:
+            return {"raw": self._RAW.write(body)}
+        plain: dict[str, object] = self._MEMBERS.write(value)
+        if body != _write(value, abi.used()):
+            plain["raw"] = self._RAW.write(body)
+        return plain
+
+    def read(self, plain: object, where: str) -> VmportState:
+        """Raises FieldError, also for a state that no record of the profile holds."""
+        members = dict(checked.as_object(plain, where))
+        raw = members.pop("raw", None)
+        if raw is None:
+            whole = None
+        else:
+            whole = VmportState.from_bytes(self._RAW.read(raw, f"{where}.raw" if where else "raw"))
+            if not members:
+                return whole
+        state: VmportState = self._MEMBERS.read(members, where)
+        try:
+            written = state.to_bytes()
+            same = whole is None or (
+                whole.unparsed is None and written == _write(whole, abi.used())
+            )
+        except FieldError as error:
+            raise checked.placed(checked.Disagreement(str(error)), where) from None
+        if not same:
+            problem = "raw is not of the state beside it; leave out one or the other"
+            raise checked.placed(checked.Disagreement(problem), where)
+        return whole or state
+
+    def schema(self) -> dict[str, object]:
+        found = self._MEMBERS.schema()
+        members, needed = found.pop("properties"), found.pop("required")
+        alone = {"required": ["raw"], "maxProperties": 1}
+        return {
+            **found,
+            "properties": {**members, "raw": self._RAW.schema()},
+            "anyOf": [{"required": needed}, alone],
+        }
+
+
+STATE_FORM = StateForm()
 
 
 class Entry:
@@ -226,9 +356,8 @@ class Parts:
         self.buffers: list[tuple[int, int]] = []
         self.entries: list[Entry] = []
         data, end = profile.fixed_size, len(body)
-        for place in profile.buffers:
-            length = values[place.length_at]
-            there = min(length, end - data) if length and data < end else 0
+        for length in profile.buffer_lengths(values):
+            there = length if length <= end - data else end - data
             self.buffers.append((data, there))
             data += there
         self.skipped: list[int] = []
@@ -238,8 +367,8 @@ class Parts:
 
     def _read_entries(self, body: bytes, at: int, left: int, jumbo: bool) -> tuple[int, int]:
         """One of the loader's two loops, in its u32 arithmetic, up to the first entry that
-        is not all there. Returns where it ends, and what is left of used_guestsize (0 behind
-        such an entry: nothing can be told from there on)."""
+        is not all there. Returns where it ends, and what is left of used_guestsize (0 after
+        such an entry: where another one would start is unknown)."""
         size = (abi.JUMBO_ENTRY_HEAD if jumbo else abi.ENTRY_HEAD).size
         used = self.head["used_guestinfo_jumbo" if jumbo else "used_guestinfo"]
         total, append = len(body), self.entries.append
@@ -269,11 +398,11 @@ class Parts:
 
 def _channels_of(body: bytes, parts: Parts, profile: VmportProfile) -> list[Channel]:
     values = parts.values
-    buffers = []
-    for place, (start, there) in zip(profile.buffers, parts.buffers):
-        claimed, index = values[place.length_at], values[place.index_at]
-        data = body[start : start + there]
-        buffers.append(Buffer(data, index) if there == claimed else Buffer(data, index, claimed))
+    lengths, indexes = profile.buffer_lengths(values), profile.buffer_indexes(values)
+    buffers = [
+        Buffer(body[start : start + there], index, None if there == claimed else claimed)
+        for (start, there), claimed, index in zip(parts.buffers, lengths, indexes)
+    ]
     each = len(buffers) // profile.MAX_CHANS
     channels = []
     for number, first in enumerate(profile.channel_numbers):
@@ -396,34 +525,21 @@ def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
                 )
 
 
-_HEX = frozenset("0123456789abcdefABCDEF")
-_PLAIN = {ord(c): c for c in map(chr, range(0x20, 0x7F)) if c not in '"\\'}
-
-
 def as_text(data: bytes) -> str:
     """In quotes, what is not printable ASCII as `\\xNN`: reads back with `from_text`."""
-    return '"' + "".join([_PLAIN.get(byte) or f"\\x{byte:02x}" for byte in data]) + '"'
+    text = escaped(data).replace('"', "\\x22")
+    return f'"{text}"'
 
 
 def from_text(text: str) -> bytes:
     """The inverse of `as_text`; the quotes may be left out. Raises UsageError."""
     inner = text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
-    out = bytearray()
-    at = 0
-    while at < len(inner):
-        if inner[at] == "\\":
-            digits = inner[at + 2 : at + 4]
-            if inner[at + 1 : at + 2] != "x" or len(digits) < 2 or not set(digits) <= _HEX:
-                raise UsageError(f"{text}: only \\xNN may follow a backslash")
-            out.append(int(digits, 16))
-            at += 4
-        else:
-            try:  # an argument's byte that is no UTF-8 comes as a surrogate
-                out += inner[at].encode("utf-8", "surrogateescape")
-            except UnicodeEncodeError:
-                raise UsageError(f"{text!a}: not text") from None
-            at += 1
-    return bytes(out)
+    try:
+        return unescaped(inner)
+    except UnicodeEncodeError:
+        raise UsageError(f"{text!a}: not text") from None
+    except ValueError as error:
+        raise UsageError(f"{text}: {error}") from None
 
 
 def get_path(body: bytes, path: str, profile: VmportProfile | None = None) -> int | bytes:
@@ -446,7 +562,7 @@ def set_path(
     body: bytes, path: str, value: int | bytes, profile: VmportProfile | None = None
 ) -> bytes:
     """The body with that value there, all else as it was: a key is replaced where it
-    stands, or added behind the last of its kind, and the counts follow. Raises FieldError
+    stands, or added after the last of its kind, and the counts follow. Raises FieldError
     for a value that does not fit, UsageError as `get_path`."""
     profile = profile or abi.used()
     named = _key_of(path)
@@ -468,7 +584,7 @@ def set_path(
     if entry is not None:
         start, end = entry.start, entry.end
     else:
-        start = end = _behind_last(body, profile, jumbo)
+        start = end = _after_last(body, profile, jumbo)
     packed = pack_entry(key, value, jumbo=jumbo)
     changed = bytearray(body[:start] + packed + body[end:])
     size = HEAD.locate("used_guestsize")
@@ -480,7 +596,7 @@ def set_path(
 
 
 def remove_path(body: bytes, path: str, profile: VmportProfile | None = None) -> bytes:
-    """The body without the key that a path names (`guestinfo["k"]`), as often as it is there;
+    """The body without the key that a path names (`guestinfo["k"]`), every entry of it;
     the counts follow. Raises UsageError for a field, MissingRecordError for a key that is not
     there."""
     profile = profile or abi.used()
@@ -530,6 +646,6 @@ def _entry(body: bytes, profile: VmportProfile, jumbo: bool, key: bytes) -> Entr
     return found
 
 
-def _behind_last(body: bytes, profile: VmportProfile, jumbo: bool) -> int:
+def _after_last(body: bytes, profile: VmportProfile, jumbo: bool) -> int:
     parts = Parts(body, profile)
     return parts.rest if jumbo else parts.first_jumbo

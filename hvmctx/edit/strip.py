@@ -16,6 +16,7 @@ from hvmctx.files.source import Source
 from hvmctx.image.index import LARGEST_KEPT, cut_off
 from hvmctx.image.indexing import walk
 from hvmctx.stream.detect import ENOUGH, detect
+from hvmctx.stream.grammar import FIRST
 from hvmctx.stream.libxc import PageData
 from hvmctx.stream.pages import data_pages, length_of
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, Header, StreamReader, StreamRecord
@@ -68,7 +69,7 @@ def strip(
                 offset=0, expected="an xl, libxl or libxc stream; convert a legacy one first",
             )  # fmt: skip
         if layer != CONTEXT:  # which has no pages to begin with
-            if layer not in ("xl", "libxl", "libxc"):
+            if layer not in FIRST:
                 raise UsageError(f"unknown layer {layer!r}; expected xl, libxl, libxc or context")
             for item in walk(source, StreamReader(layer)):
                 if isinstance(item, StreamRecord) and _is_page_data(item):

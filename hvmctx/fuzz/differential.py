@@ -19,13 +19,15 @@ from hvmctx.fuzz.minimise import minimise, simpler_contexts, simpler_vmport
 from hvmctx.fuzz.reference import Reference
 from hvmctx.fuzz.vmport import random_record
 from hvmctx.restore.context import load
-from hvmctx.restore.host import Host
 from hvmctx.restore.vmport import Refused, Restored, restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from random import Random
+
+    from hvmctx.abi.releases import Release
+    from hvmctx.restore.guest import Guest
 
 __all__ = [
     "Command", "Disagreement", "compare_command", "compare_vmport", "context_model",
@@ -176,12 +178,12 @@ def compare_command(
     return None
 
 
-def context_model(host: Host) -> Callable[[bytes], str]:
-    """A model that says accept or refuse: of a load into this host."""
-    return lambda data: ACCEPTED if load(data, host).accepted else REFUSED
+def context_model(release: Release, guest: Guest) -> Callable[[bytes], str]:
+    """A model that says accept or refuse: of a load into this guest."""
+    return lambda data: ACCEPTED if load(data, release, guest).accepted else REFUSED
 
 
-def stream_model(host: Host) -> Callable[[bytes], str]:
+def stream_model(release: Release, _: Guest) -> Callable[[bytes], str]:
     """A model that says accept or refuse: of the toolstack's readers alone."""
     from hvmctx.errors import HvmctxError
     from hvmctx.image.image import open_image
@@ -191,7 +193,7 @@ def stream_model(host: Host) -> Callable[[bytes], str]:
     def model(data: bytes) -> str:
         try:
             with open_image(data, layer=LIBXC) as image:
-                refusal = judge(image, host.release, guest=GUEST_X86_HVM)
+                refusal = judge(image, release, kind=GUEST_X86_HVM)
         except HvmctxError:
             return REFUSED
         return ACCEPTED if refusal is None else REFUSED

@@ -15,8 +15,8 @@ from hvmctx.fuzz.contexts import mutate_context
 from hvmctx.fuzz.streams import mutate_stream
 from hvmctx.image.image import open_image
 from hvmctx.restore.context import load
-from hvmctx.restore.host import Host
-from hvmctx.restore.image import judge_image
+from hvmctx.restore.guest import MOST_VCPUS, Guest
+from hvmctx.restore.image import would_restore
 from hvmctx.restore.verdict import ACCEPT, REFUSE, Verdict
 from hvmctx.stream.reader import LIBXC
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Verdicts = dict[str, dict[str, Any]]
+    Loads = dict[str, tuple[Release, Guest]]
 
 CONTEXT, IMAGE = "context", "image"
 KINDS = (CONTEXT, IMAGE)
@@ -35,28 +36,28 @@ _SUFFIX = {CONTEXT: ".bin", IMAGE: ".xc"}
 _MOST_TRIES = 1000
 
 
-def context_verdicts(data: bytes, hosts: dict[str, Host]) -> Verdicts:
+def context_verdicts(data: bytes, loads: Loads) -> Verdicts:
     """Release -> verdict, errno and rule of a load of this context."""
-    return {name: _as_plain(load(data, host)) for name, host in hosts.items()}
+    return {name: _as_plain(load(data, *into)) for name, into in loads.items()}
 
 
 def _as_plain(verdict: Verdict) -> dict[str, Any]:
     return {"verdict": verdict.verdict, "errno": verdict.errno, "rule": verdict.rule}
 
 
-def stream_verdicts(data: bytes, hosts: dict[str, Host], layer: str | None = None) -> Verdicts:
+def stream_verdicts(data: bytes, loads: Loads, layer: str | None = None) -> Verdicts:
     """Release -> verdict of the toolstack's readers, and of the load if these accept it."""
-    found: Verdicts = {}
-    for name, host in hosts.items():
-        try:
-            with open_image(data, layer=layer) as image:
-                verdict = judge_image(
-                    image, host.release, lambda *_, host=host: host, guest=streams.GUEST_X86_HVM
-                )
-        except HvmctxError as error:  # no stream at all
-            verdict = Verdict(REFUSE, rule=type(error).__name__)
-        found[name] = _as_plain(verdict)
-    return found
+    return {name: _as_plain(_restored(data, *into, layer)) for name, into in loads.items()}
+
+
+def _restored(data: bytes, release: Release, guest: Guest, layer: str | None) -> Verdict:
+    try:
+        with open_image(data, layer=layer) as image:
+            return would_restore(
+                image, release, guest_of=lambda _: guest, kind=streams.GUEST_X86_HVM
+            )
+    except HvmctxError as error:  # no stream at all
+        return Verdict(REFUSE, rule=type(error).__name__)
 
 
 def variants(
@@ -84,7 +85,7 @@ def generate(
     bases: Sequence[bytes],
     *,
     kind: str = CONTEXT,
-    hosts: dict[str, Host],
+    loads: Loads,
 ) -> int:
     """Write `count` variants and the manifest. Returns how many of them some release accepts.
     Raises InputError for a directory that is not empty, UsageError for an unknown kind."""
@@ -106,7 +107,7 @@ def generate(
         name = f"{number:06}{_SUFFIX[kind]}"
         with replacing(os.path.join(directory, name)) as out:
             out.write(data)
-        expected = judge_all(data, hosts)
+        expected = judge_all(data, loads)
         accepted += any(verdict["verdict"] == ACCEPT for verdict in expected.values())
         lines.append(json.dumps({"name": name, "changed": what, "expected": expected}))
     with replacing(os.path.join(directory, MANIFEST)) as out:
@@ -132,15 +133,17 @@ def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
     return found
 
 
-def hosts_of(releases: Sequence[str], policy: str | None, vcpus: int | None) -> dict[str, Host]:
-    """A host of each release, with the CPU policy and devices of an image if one is given."""
+def loads_of(releases: Sequence[str], policy: str | None, vcpus: int | None) -> Loads:
+    """Name -> what to load into: each release, with the guest of an image."""
     if policy is None:
-        return {name: Host(Release(name), vcpus=vcpus or 128) for name in releases}
-    with open_image(policy) as image:
-        return {name: Host.of_image(image, name, vcpus) for name in releases}
+        guest = Guest(vcpus=vcpus or MOST_VCPUS)
+    else:
+        with open_image(policy) as image:
+            guest = Guest.of_image(image, vcpus)
+    return {name: (Release(name), guest) for name in releases}
 
 
 __all__ = [
     "CONTEXT", "IMAGE", "KINDS", "MANIFEST", "bases_of", "context_verdicts",
-    "generate", "hosts_of", "stream_verdicts", "variants",
+    "generate", "loads_of", "stream_verdicts", "variants",
 ]  # fmt: skip

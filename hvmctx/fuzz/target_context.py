@@ -9,15 +9,18 @@ from hvmctx.context.record import Record
 from hvmctx.fuzz.contexts import mutate_context, valid_context
 from hvmctx.fuzz.target import Target
 from hvmctx.render.text import TextDialect
-from hvmctx.restore.context import WALK, load, rules
-from hvmctx.restore.host import PVH_DEVICES, Host
+from hvmctx.restore.context import load
+from hvmctx.restore.guest import PVH_DEVICES, Guest
+from hvmctx.restore.machine import AMD, Machine
 from hvmctx.verify import strict_context
+from hvmctx.verify.registry import rules
+from hvmctx.verify.views import RESTORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
 
-__all__ = ["CONTEXT", "HOSTS", "LEAVES"]
+__all__ = ["CONTEXT", "LEAVES", "LOADS"]
 
 _NONE = 0xFFFFFFFF
 LEAVES = [
@@ -30,15 +33,17 @@ LEAVES = [
     (0x80000008, _NONE, 0x3028, 0, 0, 0),
 ]
 """The CPU policy of an AMD guest of 40 address bits, without PCID, VMX or PKU."""
-HOSTS = {
-    "4.17": Host("4.17", vcpus=2, leaves=LEAVES),
-    "4.17-any": Host("4.17", vcpus=128),
-    "4.5": Host("4.5", vcpus=2, vendor="amd"),
-    "4.20": Host("4.20", vcpus=2, leaves=LEAVES, nested=True),
-    "newest": Host("newest", vcpus=2),
-    "newest-pvh": Host("newest", vcpus=2, devices=PVH_DEVICES, xsave=False),
-    "newest-no-apic": Host("newest", vcpus=2, devices=()),
-    "4.5-vmport": Host("4.5", vcpus=128, vmport=PROFILES["XEN_4_5_V6"]),
+_AMD_GUEST = Guest(vcpus=2, leaves=LEAVES)
+_ANY_GUEST = Guest(vcpus=2)
+LOADS: dict[str, tuple[Release, Guest, Machine]] = {
+    "4.17": (Release("4.17"), _AMD_GUEST, Machine()),
+    "4.17-any": (Release("4.17"), Guest(), Machine()),
+    "4.5": (Release("4.5"), _ANY_GUEST, Machine(vendor=AMD)),
+    "4.20": (Release("4.20"), Guest(vcpus=2, leaves=LEAVES, nested=True), Machine()),
+    "newest": (Release("newest"), _ANY_GUEST, Machine()),
+    "newest-pvh": (Release("newest"), Guest(vcpus=2, devices=PVH_DEVICES), Machine(xsave=False)),
+    "newest-no-apic": (Release("newest"), Guest(vcpus=2, devices=()), Machine()),
+    "4.5-vmport": (Release("4.5"), Guest(), Machine(vmport=PROFILES["XEN_4_5_V6"])),
 }
 """Releases, policies and devices with which, together, every rule of a load can be reached."""
 
@@ -68,19 +73,19 @@ def _run(data: bytes) -> set[str]:
     assert again.to_bytes() + bytes(context.tail) == data
     assert all(map(_as_ctypes_reads, again))
     reached = set()
-    for name, host in HOSTS.items():
-        verdict = load(data, host)
+    for name, into in LOADS.items():
+        verdict = load(data, *into)
         assert 0 <= verdict.offset <= len(data) and (verdict.accepted or verdict.rule)
         reached.add(verdict.rule or f"accept-{name}")
-    host = HOSTS["4.17"]
-    assert load(bytearray(data), host).as_dict() == load(data, host).as_dict()
+    into = LOADS["4.17"]
+    assert load(bytearray(data), *into).as_dict() == load(data, *into).as_dict()
     for finding in strict_context.findings_of(context):
         assert 0 <= finding.offset <= len(data)
     return reached
 
 
 _KNOWN = (
-    *(rule.id for rule in rules()), *WALK, *(f"accept-{name}" for name in HOSTS),
+    *(rule.id for rule in rules(RESTORE, "context")), *(f"accept-{name}" for name in LOADS),
 )  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def _mutate(data: bytes, rng: random.Random) -> bytes:
     if kind == 0:
         setting = edit_bytes(setting, rng)
     elif kind == 1:
-        names = list(RULES)
+        names = list(dict.fromkeys(rule.record for rule in RULES))
         from hvmctx.abi.registry import by_name
 
         known = by_name(rng.choice(names))

@@ -12,9 +12,9 @@ from hvmctx.files.opening import is_compressed
 from hvmctx.fuzz.streams import mutate_stream, valid_stream
 from hvmctx.fuzz.target import Target
 from hvmctx.image.image import open_image
-from hvmctx.restore.stream import HEADER_RULES, RULES, StreamJudge
+from hvmctx.restore.stream import StreamJudge
 from hvmctx.stream.writer import StreamWriter
-from hvmctx.verify import strict_stream, verifier
+from hvmctx.verify.registry import rules
 from hvmctx.verify.views import VIEWS, verify
 
 TYPE_CHECKING = False
@@ -82,7 +82,7 @@ def _run(data: bytes) -> set[str]:
 class _Slowly(StreamJudge):
     """The readers without the fast path for page data."""
 
-    def _plain_pages(self, image: Index, record: IndexedRecord) -> bool:
+    def _plain_pages(self, index: Index, record: IndexedRecord) -> bool:
         return False
 
 
@@ -101,13 +101,8 @@ def _strip(data: bytes, complete: bool) -> None:
 
 
 _KNOWN = {
-    *(rule.id for rule in RULES if rule.layer == "libxc"),
-    *(set(HEADER_RULES) - {"stream-v2", "xl-byteorder", "libxc-version"}),
-    *(check.id for table in (verifier.CHECKS, strict_stream.CHECKS) for check in table
-      if check.layer == "libxc"),
-    *(check.id for check in verifier.HEADER_CHECKS if check.layer == "libxc"),
-    *(set(strict_stream.WHOLE) - {"scattered"}),
-}  # fmt: skip
+    rule.id for view in VIEWS for rule in rules(view, "libxc")
+} - {"stream-v2", "libxc-version", "scattered"}  # fmt: skip
 
 
 def _seeds(rng: random.Random) -> list[bytes]:

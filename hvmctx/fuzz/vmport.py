@@ -1,5 +1,5 @@
-"""VMPORT records for fuzzing: of states that a writer could have held, and with lengths and
-counts around every bound of the loader."""
+"""Makes VMPORT records for fuzzing: of states that a writer could have held, and with lengths
+and counts around every bound of the loader."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from hvmctx.fuzz.values import around
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
+
+__all__ = ["mutate_body", "mutate_record", "random_record", "random_state"]
 
 _MOST_IN_BUFFER, _MOST_IN_VALUE = 0xFFFF, 0xFF
 """What a u16 and a u8 can say."""
@@ -49,7 +51,7 @@ def random_state(rng: random.Random, profile: VmportProfile) -> VmportState:
 
 
 def random_record(rng: random.Random, profile: VmportProfile) -> bytes:
-    """A record of a random state, as often as not with lengths and counts around every
+    """A record of a random state, half of the time with lengths and counts around every
     bound, cut, or with wrong bytes; descriptor included."""
     body = bytearray(random_state(rng, profile).to_bytes(profile))
     for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):

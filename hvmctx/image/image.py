@@ -23,7 +23,6 @@ from hvmctx.stream.reader import (
     CONTEXT,
     LEGACY,
     LIBXC,
-    LIBXL,
     XL,
 )
 
@@ -313,7 +312,7 @@ def open_image(
                     "nothing that Xen saves", layer="input", offset=0, found=head[:16].hex(" "),
                     expected="an xl file, a libxl or libxc stream, a legacy stream, or a context",
                 )  # fmt: skip
-        elif layer not in (XL, LIBXL, LIBXC, CONTEXT, LEGACY):
+        elif layer not in streams.LAYERS:
             raise UsageError(f"no layer is called {layer!r}")
         image = Image(source, layer)
         if layer == LEGACY:

@@ -1,4 +1,4 @@
-"""Contexts as plain dictionaries, lists, numbers and strings, without loss.
+"""Contexts as plain dictionaries, lists, numbers and strings: lossless.
 
 Integers are numbers; what is only bytes is a hex string. A record is told by its fields where
 they give its very body back, and by its body in hex where not, so nothing is lost of any
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from hvmctx.abi import checked
 from hvmctx.abi.checked import Disagreement
-from hvmctx.abi.declare import RecordType
+from hvmctx.abi.declare import VMPORT_TYPECODE, RecordType
 from hvmctx.abi.forms import Members, elements_of, nullable, structure_of
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.checked import Plain
+    from hvmctx.json_form.vmport import VmportBody
 
 __all__ = [
     "FORMAT",
     "OLDEST",
-    "BodyForm",
     "StructuredBody",
     "body_form",
     "context_to_plain",
@@ -98,32 +98,20 @@ def record_parts(record: Record) -> Plain:
     return parts
 
 
-def body_form(known: RecordType) -> BodyForm:
+def body_form(known: RecordType) -> StructuredBody | VmportBody:
     """How bodies of that type are told by fields."""
-    return _structured(known)
+    if known.typecode != VMPORT_TYPECODE:
+        return _structured(known)
+    from hvmctx.json_form.vmport import VmportBody  # few contexts have such a record
+
+    return VmportBody()
 
 
-class BodyForm:
-    """How bodies of one record type are told by fields."""
-
-    def write(self, record: Record, body: bytes) -> tuple[Plain, bytes]:
-        """The fields of the body in their plain form, and what it holds besides."""
-        raise NotImplementedError
-
-    def read(self, fields: Any, rest: bytes, length: int | None) -> bytes:
-        """The inverse. `length` is what the record says of itself, None where it does not.
-        Raises FieldError."""
-        raise NotImplementedError
-
-    def schema(self) -> Plain:
-        """Of the record that has them: its `fields`."""
-        raise NotImplementedError
-
-
-class StructuredBody(BodyForm):
-    """The declared structure, and the elements of its variable part as one field more. In a
-    record that is shorter than its structure, `length` says how much of it there is, and the
-    fields beyond may be left out."""
+class StructuredBody:
+    """How bodies of one record type are told by fields: by those of the declared structure,
+    and the elements of its variable part as one field more. In a record that is shorter than
+    its structure, `length` says how much of it there is, and the fields beyond may be left
+    out."""
 
     def __init__(self, known: RecordType) -> None:
         self._known = known
@@ -136,6 +124,7 @@ class StructuredBody(BodyForm):
         self._members = Members(members, [self._rest] if self._rest else [])
 
     def write(self, record: Record, body: bytes) -> tuple[Plain, bytes]:
+        """The fields of the body in their plain form, and what it holds besides."""
         fields = self._structure.write(record.fields())
         rest = body[self._known.size :]
         if not self._rest:
@@ -145,6 +134,8 @@ class StructuredBody(BodyForm):
         return fields, rest[whole:]
 
     def read(self, fields: Any, rest: bytes, length: int | None) -> bytes:
+        """The inverse. `length` is what the record says of itself, None where it does not.
+        Raises FieldError."""
         known, size = self._known, self._known.size
         values = self._members.read(fields, "")
         if self._rest:
@@ -163,7 +154,8 @@ class StructuredBody(BodyForm):
             raise Disagreement(str(error)) from None
 
     def schema(self) -> Plain:
-        """Of a record that is as short as it says, no field of the structure is needed."""
+        """Of the record that has these fields. In one that is as short as it says, no field
+        of the structure is needed."""
         size, needed = self._known.size, list(self._structure.needed)
         short = {"properties": {"length": {"type": "integer", "maximum": size - 1}}}
         return {

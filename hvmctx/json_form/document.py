@@ -16,12 +16,13 @@ from typing import Any
 
 from hvmctx.abi import checked
 from hvmctx.abi.forms import Count
+from hvmctx.abi.vmport import used
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, FormatError, InputError
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import BufferSource
 from hvmctx.image.image import Image, open_image
-from hvmctx.json_form.context import FORMAT, OLDEST
+from hvmctx.json_form.context import FORMAT, OLDEST, StructuredBody
 from hvmctx.json_form.image import ImageModel
 from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
 from hvmctx.stream.reader import CONTEXT, LEGACY
@@ -31,6 +32,7 @@ __all__ = ["LARGEST_INPUT", "ContextModel", "Document", "ImageModel", "dumps_jso
 LARGEST_INPUT = 1 << 30
 """JSON holds everything, page contents too, so what is larger must be stripped first."""
 _WIDE = 1 << 32
+_TOO_DEEP = "values are nested too deep"
 
 
 def dumps_json(target: Any, *, layer: str | None = None, hex_wide: bool = False) -> str:
@@ -124,7 +126,7 @@ class Document(Model):
         form = checked.as_object(kvs, "the document").get("hvmctx", FORMAT)
         if type(form) is int:  # before anything of it that may be unknown here
             _check_form(form)
-            kvs = {**kvs, "hvmctx": FORMAT}
+            kvs = {**(_of_form_1(kvs) if form == 1 else kvs), "hvmctx": FORMAT}
         return super().from_dict(kvs, infer_missing=infer_missing)
 
     def to_bytes(self) -> bytes:
@@ -145,12 +147,15 @@ class Document(Model):
             plain: Any = self.to_dict(encode_json=False)
             return json.dumps(_widened(plain) if hex_wide else plain, indent=1) + "\n"
         except RecursionError:
-            raise FieldError("values are nested too deep") from None
+            raise FieldError(_TOO_DEEP) from None
 
     @classmethod
     def from_text(cls, text: str | bytes) -> Document:
         """Raises FieldError for text that is no JSON of this form."""
-        return cls.from_dict(_parsed(text))
+        try:
+            return cls.from_dict(_parsed(text))
+        except RecursionError:
+            raise FieldError(_TOO_DEEP) from None
 
 
 def _parsed(text: str | bytes) -> Any:
@@ -166,8 +171,6 @@ def _parsed(text: str | bytes) -> Any:
 
     try:
         plain = json.loads(text, object_pairs_hook=as_dict)
-    except RecursionError:
-        raise FieldError("not JSON that can be read: lists and objects are too deep") from None
     except ValueError as error:
         raise FieldError(f"not JSON: {error}") from None
     if twice:
@@ -198,6 +201,22 @@ def _check_form(found: int) -> None:
         raise FieldError(
             f"hvmctx: found form {checked.shown(found)}, expected {OLDEST} to {FORMAT}{newer}"
         )
+
+
+def _of_form_1(value: Any) -> Any:
+    """The same with the bodies of VMPORT records, whose fields were those of the structure, of
+    a document, or of what is in one. Raises FieldError."""
+    if isinstance(value, list):
+        return [_of_form_1(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(fields := value.get("fields"), dict) and "packed_data" in fields:
+        record = {name: entry for name, entry in value.items() if name not in ("fields", "rest")}
+        with checked.within("a VMPORT record of form 1"):
+            rest = checked.unhex(value.get("rest") or "", "rest")
+            body = StructuredBody(used().record_type).read(fields, rest, None)
+        return {**record, "body": body.hex()}
+    return {name: _of_form_1(entry) for name, entry in value.items()}
 
 
 def _widened(value: Any) -> Any:

@@ -1,11 +1,11 @@
-"""The dataclasses-json models of a whole image, without loss.
+"""The dataclasses-json models of a whole image: lossless.
 
 An image is the list of its headers and records, in file order, and the bytes that follow
 the last of them. A record's body is taken apart where that can be undone exactly, and hex
 where not; page contents are hex too, so strip an image first that has many.
 
 After an edit `length`, `name`, `padding` and, in an xl header, `optional_data_len` may be left
-out; `offset` is only told.
+out; `offset` is ignored when read.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class HeaderModel(Model):
         if self.config is None:
             return self.data or b""
         if self.data is not None:
-            raise FieldError("data together with config")
+            raise FieldError("found both data and config, expected one of them")
         try:
             return xlfile.config_to_bytes(self.config.encode())
         except UnicodeEncodeError as error:
@@ -192,7 +192,7 @@ class StreamRecordModel(Model):
         """Raises FieldError for what does not fit."""
         if self.name not in (None, record_name(self.layer, self.type), f"type {self.type:#x}"):
             raise Disagreement(
-                f"name {checked.shown(self.name)} does not go with type {self.type:#x} of "
+                f"name {checked.shown(self.name)} does not match type {self.type:#x} of "
                 f"{self.layer}; leave it out"
             )
         body = self._body()
@@ -211,10 +211,10 @@ class StreamRecordModel(Model):
         form = payload_form(self.layer, self.type)
         if self.payload is None:
             if form is not None and self.body is None and self.length != 0:
-                raise FieldError("neither payload nor body")
+                raise FieldError("found neither payload nor body")
             return self.body or b""
         if self.body is not None:
-            raise FieldError("payload together with body")
+            raise FieldError("found both payload and body, expected one of them")
         if form is None:
             raise FieldError(f"records of type {self.type:#x} have a body, not a payload")
         return _payload_bytes(self.layer, self.type, self.payload)

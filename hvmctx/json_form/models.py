@@ -134,7 +134,7 @@ def modelled(name: str) -> Callable[[type[_M]], type[_M]]:
 @dataclass(kw_only=True)
 class RecordModel(Model):
     """One record of a context: its `fields` and what follows them, `rest`, or its `body`.
-    `name` may stand for `typecode`. `offset` is only told."""
+    `name` may stand for `typecode`. `offset` is ignored when read."""
 
     name: str | None = optional(Text())
     typecode: int | None = optional(Count(16))
@@ -156,15 +156,16 @@ class RecordModel(Model):
         if known is None or not known.size or self.body is not None:
             return self._of_body(typecode)
         if self.fields is None:
-            raise FieldError("neither fields nor body")
+            raise FieldError("found neither fields nor body")
         body = body_form(known).read(self.fields, self.rest or b"", self.length)
         return Record(typecode, self.instance, body)
 
     def _of_body(self, typecode: int) -> Record:
         for key in ("fields", "rest"):
             if getattr(self, key) is not None:
-                beside = "in a record that has none" if self.body is None else "together with body"
-                raise FieldError(f"{key} {beside}")
+                if self.body is not None:
+                    raise FieldError(f"found both {key} and body, expected one of them")
+                raise FieldError(f"{key} in a record that has none")
         end = typecode == x86.END.typecode
         if self.body is None and not end:
             raise FieldError("body is missing")
@@ -180,7 +181,7 @@ class RecordModel(Model):
         code, name = self.typecode, self.name
         if name is None:
             if code is None:
-                raise FieldError("neither typecode nor name")
+                raise FieldError("found neither typecode nor name")
             return code
         if code is not None and OTHER_NAME.fullmatch(name):
             named = code if name == f"type {code}" else -1
@@ -188,7 +189,7 @@ class RecordModel(Model):
             named = _typecode_named(name)
         if code is not None and code != named:
             raise Disagreement(
-                f"name {checked.shown(name)} does not go with typecode {code}; leave it out"
+                f"name {checked.shown(name)} does not match typecode {code}; leave it out"
             )
         return named
 
@@ -207,7 +208,7 @@ def _typecode_named(name: str) -> int:
 @modelled("context")
 @dataclass(kw_only=True)
 class ContextModel(Model):
-    """A whole context: its records, and what follows them. `damage` is only told."""
+    """A whole context: its records, and what follows them. `damage` is ignored when read."""
 
     records: list[RecordModel] = member(Listed(RecordModel.FORM))
     tail: bytes = member(Hex(), b"")

@@ -1,4 +1,4 @@
-"""A VMPORT record in the style of xen-hvmctx, which knows no such record."""
+"""Prints a VMPORT record as text, in the style of xen-hvmctx, which knows no such record."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.vmport import Channel
+
+__all__ = ["EXCERPT", "vmport_lines"]
 
 EXCERPT = 64
 """Bytes of a buffer that are shown."""

@@ -9,36 +9,109 @@ whatever the handler said. Source: xen/common/hvm/save.c, 4.5 to c447b730, and X
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from hvmctx.abi import x86
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.abi.x86_bits import RFLAGS
 from hvmctx.context.record import Record
-from hvmctx.restore.context_rules import CHECKED_SINCE, RULES
-from hvmctx.restore.rules import LoadedRecord, Rule
+from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, WALK
+from hvmctx.restore.guest import Guest
+from hvmctx.restore.machine import Machine
+from hvmctx.restore.rules import Rule, Seen
 from hvmctx.restore.verdict import ACCEPT, REFUSE, VIOLATION, Verdict
+from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
-    from hvmctx.restore.host import Host
+    from hvmctx.abi.declare import RecordType
+    from hvmctx.abi.releases import Release
 
 _DESCRIPTOR = x86.DESCRIPTOR
 ERRNO_SINCE = "4.17"
 """The first release that passes a handler's errno on."""
 TWO_PASSES_SINCE = "4.19"
+_HEADER_RULES = tuple(rule for rule in WALK if rule.record == "HEADER")
+_END, _TYPE = (
+    next(rule for rule in WALK if rule.id == name) for name in ("context-end", "context-type")
+)
+_BOUNDS = tuple(rule for rule in WALK if rule.id == "context-bounds")
 
-WALK = {
-    "context-header": ("ENODATA", "the context does not start with a HEADER record of 24 bytes"),
-    "context-magic": ("EINVAL", "the header's magic is not Xen's"),
-    "context-version": ("EINVAL", "the header's version is not 1"),
-    "context-end": ("ENODATA", "the context ends without an END record"),
-    "context-type": ("EINVAL", "no handler loads records of this type"),
-    "context-bounds": ("ENODATA", "the record's length is beyond the end of the context"),
-}
-"""The walk's own rules: errno, text. `context-bounds` is one of the first of two passes."""
+
+class LoadedRecord(Seen):
+    """One record as its loader sees it: descriptor, the bytes from its body on to the end
+    of the context (`space` of them), and its fields, extended as the release does."""
+
+    __slots__ = (
+        "_fields", "_rest", "_type", "guest", "instance", "length", "machine", "name", "release",
+        "size", "space",
+    )  # fmt: skip
+    layer = CONTEXT
+
+    def __init__(
+        self, known: RecordType, size: int, instance: int, length: int, rest: memoryview,
+        release: Release, guest: Guest, machine: Machine,
+    ) -> None:  # fmt: skip
+        self._type = known
+        self._rest = rest
+        self._fields: dict[str, Any] | None = None
+        self.name = known.name
+        self.size = size
+        self.instance = instance
+        self.length = length
+        self.space = len(rest)
+        self.release = release
+        self.guest = guest
+        self.machine = machine
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        if self._fields is None:
+            # a release knows no more fields than its own structure has
+            body = self._rest[: self.length]
+            if self.name not in VARIABLE:
+                body = body[: self.size]
+            self._fields = Record(self._type, self.instance, body).fields()
+        return self._fields
+
+    def head(self, size: int = 64) -> bytes:
+        return bytes(self._rest[: min(size, self.length)])
+
+    def body(self) -> bytes:
+        return bytes(self._rest[: self.length])
+
+
+class _Handler:
+    """How a release loads records of one type: with what rules, and whether they are those
+    of the first pass."""
+
+    __slots__ = ("checked", "rules", "size", "type")
+
+    def __init__(
+        self, known: RecordType, size: int, rules: tuple[Rule, ...] = (), checked: bool = False
+    ) -> None:
+        self.type = known
+        self.size = size
+        self.rules = rules
+        self.checked = checked
+
+
+@lru_cache(maxsize=64)
+def _handlers(release: Release) -> dict[int, _Handler]:
+    """Typecode -> handler, of all records that a release loads."""
+    handlers = {}
+    for name, size in release.sizes().items():
+        rules = [rule for rule in RULES if rule.record == name]
+        if rules:
+            known, since = by_name(name), CHECKED_SINCE.get(name)
+            standing = tuple(rule for rule in rules if release in rule.releases)
+            checked = since is not None and release.since(since)
+            handlers[known.typecode] = _Handler(known, size, standing, checked)
+    return handlers
 
 
 class _Refusal(Exception):
@@ -48,26 +121,34 @@ class _Refusal(Exception):
         self.verdict = verdict
 
 
-def load(context: bytes | bytearray | memoryview, host: Host) -> Verdict:
-    """What Xen does with a context on this host. Never raises, whatever the bytes."""
-    return _Load(memoryview(context).cast("B"), host).run()
+def load(
+    context: bytes | bytearray | memoryview,
+    release: Release,
+    guest: Guest | None = None,
+    machine: Machine | None = None,
+) -> Verdict:
+    """What this release does with a context that is to be loaded into a guest on a machine
+    (by default one that has everything). Never raises, whatever the bytes."""
+    view = memoryview(context).cast("B")
+    return _Load(view, release, guest or Guest(), machine or Machine()).run()
 
 
 class _Load:
-    def __init__(self, view: memoryview, host: Host) -> None:
+    def __init__(self, view: memoryview, release: Release, guest: Guest, machine: Machine) -> None:
         self._view = view
-        self._host = host
-        self._known = host.release.sizes()
-        self._rules = {
-            name: [rule for rule in rules if host.release in rule.releases]
-            for name, rules in RULES.items()
-        }
+        self._release = release
+        self._guest = guest
+        self._machine = machine
+        self._handlers = _handlers(release)
+        if machine.vmport is not None:
+            vmport = by_name("VMPORT")
+            self._handlers = {**self._handlers, vmport.typecode: _Handler(vmport, 0)}
         self._applied: list[str] = []
 
     def run(self) -> Verdict:
         try:
             self._header()
-            if self._host.release.since(TWO_PASSES_SINCE):
+            if self._release.since(TWO_PASSES_SINCE):
                 self._pass(checking=True)
             self._pass(checking=False)
         except _Refusal as refusal:
@@ -75,75 +156,72 @@ class _Load:
         return Verdict(ACCEPT, applied=self._applied)
 
     def _refuse(
-        self, rule: str, errno: str, text: str, offset: int, name: str, instance: int
-    ) -> None:
-        if not self._host.release.since(ERRNO_SINCE):
-            errno = "EPERM"
+        self, rule: Rule, offset: int, name: str = "", instance: int = 0, text: str = ""
+    ) -> NoReturn:
+        errno = rule.errno if self._release.since(ERRNO_SINCE) else "EPERM"
         raise _Refusal(
             Verdict(
-                REFUSE, errno=errno, rule=rule, record=name, instance=instance, offset=offset,
-                text=text,
+                REFUSE, errno=errno, rule=rule.id, record=name, instance=instance, offset=offset,
+                text=text or rule.words,
             )
         )  # fmt: skip
 
-    def _walk_refuses(self, rule: str, offset: int, name: str = "", instance: int = 0) -> None:
-        errno, text = WALK[rule]
-        self._refuse(rule, errno, text, offset, name, instance)
+    def _judge(self, rules: tuple[Rule, ...], seen: LoadedRecord, offset: int) -> None:
+        """Refuse the record if one of the rules applies to it."""
+        for rule in rules:
+            if rule.predicate is not None and rule.predicate(seen) is not False:
+                for text in rule.texts(seen):
+                    self._refuse(rule, offset, seen.name, seen.instance, text)
 
     def _header(self) -> None:
-        view = self._view
-        size = _DESCRIPTOR.size + x86.HEADER.size
-        if len(view) >= _DESCRIPTOR.size:
-            typecode, _, length = _DESCRIPTOR.unpack_from(view)
-        else:
-            typecode = length = 0
-        if typecode != x86.HEADER.typecode or length != x86.HEADER.size or len(view) < size:
-            self._walk_refuses("context-header", 0, "HEADER")
-        fields = x86.HEADER.decode(view[_DESCRIPTOR.size : size])
-        if fields["magic"] != x86.HVM_FILE_MAGIC:
-            self._walk_refuses("context-magic", 0, "HEADER")
-        if fields["version"] != x86.HVM_FILE_VERSION:
-            self._walk_refuses("context-version", 0, "HEADER")
+        """The first record, which counts as an empty HEADER where it is none."""
+        typecode = length = 0
+        if len(self._view) >= _DESCRIPTOR.size:
+            typecode, _, length = _DESCRIPTOR.unpack_from(self._view)
+        length = length if typecode == x86.HEADER.typecode else 0
+        self._judge(_HEADER_RULES, self._seen(x86.HEADER, x86.HEADER.size, 0, length, 0), 0)
+
+    def _seen(
+        self, known: RecordType, size: int, instance: int, length: int, offset: int
+    ) -> LoadedRecord:
+        return LoadedRecord(
+            known, size, instance, length, self._view[offset + _DESCRIPTOR.size :],
+            self._release, self._guest, self._machine,
+        )  # fmt: skip
 
     def _pass(self, *, checking: bool) -> None:
-        view, release = self._view, self._host.release
-        two = release.since(TWO_PASSES_SINCE)
+        view, end = self._view, len(self._view)
+        two = self._release.since(TWO_PASSES_SINCE)
+        handlers = self._handlers
         offset = _DESCRIPTOR.size + x86.HEADER.size
         while True:
-            if len(view) - offset < _DESCRIPTOR.size:
-                self._walk_refuses("context-end", offset)
+            start = offset + _DESCRIPTOR.size
+            if start > end:
+                self._refuse(_END, offset)
             typecode, instance, length = _DESCRIPTOR.unpack_from(view, offset)
             if typecode == x86.END.typecode:
                 return
-            known = by_typecode(typecode)
-            if typecode == VMPORT_TYPECODE and self._host.vmport is not None:
-                if not checking:
-                    self._vmport(offset)
-                elif length > len(view) - offset - _DESCRIPTOR.size:
-                    self._walk_refuses("context-bounds", offset, "VMPORT", instance)
-                offset += _DESCRIPTOR.size + length
-                continue
-            if known is None or known.name not in self._rules or known.name not in self._known:
+            handler = handlers.get(typecode)
+            if handler is None:
+                known = by_typecode(typecode)
                 name = known.name if known else f"type {typecode}"
-                self._walk_refuses("context-type", offset, name, instance)
-                return
-            body = view[offset + _DESCRIPTOR.size :]
-            since = CHECKED_SINCE.get(known.name)
-            has_check = two and since is not None and release.since(since)
-            if checking and not has_check:
-                if length > len(body):
-                    self._walk_refuses("context-bounds", offset, known.name, instance)
-            elif checking == has_check:
-                entry = LoadedRecord(known.name, instance, length, body, self._host, _fields)
-                self._judge(entry, offset)
-                self._applied += _changes(entry)
-            offset += _DESCRIPTOR.size + length
+                self._refuse(_TYPE, offset, name, instance)
+            seen = self._seen(handler.type, handler.size, instance, length, offset)
+            if checking != (two and handler.checked):
+                if checking:
+                    self._judge(_BOUNDS, seen, offset)
+            elif typecode == VMPORT_TYPECODE:
+                self._vmport(offset)
+            else:
+                self._judge(handler.rules, seen, offset)
+                self._applied += _changes(seen)
+            offset = start + length
 
     def _vmport(self, offset: int) -> None:
         """A VMPORT record, as the patch's loader takes it."""
         from hvmctx.restore import vmport
 
-        outcome = vmport.restore(self._view[offset:], self._host.vmport)
+        outcome = vmport.restore(self._view[offset:], self._machine.vmport)
         if isinstance(outcome, vmport.Violation):
             raise _Refusal(
                 Verdict(
@@ -152,41 +230,7 @@ class _Load:
                 )
             )  # fmt: skip
         if isinstance(outcome, vmport.Refused):
-            text = vmport.RULES[outcome.rule]
-            self._refuse(outcome.rule, outcome.errno, text, offset, "VMPORT", 0)
-
-    def _judge(self, entry: LoadedRecord, offset: int) -> None:
-        for rule in self._rules[entry.name]:
-            if rule.fires(entry):
-                text = rule.text + _shown(rule, entry)
-                self._refuse(rule.id, rule.errno, text, offset, entry.name, entry.instance)
-
-
-_SHOWN = {
-    "cpu-cr0": "cr0", "cpu-cr3": "cr3", "cpu-cr4": "cr4", "cpu-efer": "msr_efer",
-    "cpu-flags": "flags", "cpu-tsc-aux": "msr_tsc_aux", "cpu-event": "pending_event",
-    "cpu-error-code": "error_code", "lapic-base": "apic_base_msr", "mtrr-cap": "msr_mtrr_cap",
-    "vmce-vcpu-caps": "caps", "pic-int-output": "int_output", "cpu-pad0": "pad0",
-}  # fmt: skip
-"""Rules about one field: which, so that a refusal shows its value."""
-
-
-def _shown(rule: Rule, entry: LoadedRecord) -> str:
-    if rule.id.endswith("-length"):
-        return f": length {entry.length}, {entry.space} bytes left"
-    if rule.id.endswith(("-vcpu", "-instance")):
-        return f": instance {entry.instance}, {entry.host.vcpus} vcpus"
-    name = _SHOWN.get(rule.id)
-    return f": {name} is {entry.fields[name]:#x}" if name else ""
-
-
-def _fields(entry: LoadedRecord) -> dict[str, Any]:
-    known = by_name(entry.name)
-    body = entry.body[: entry.length]
-    if entry.name not in VARIABLE:
-        # a release knows no more fields than its own structure has
-        body = body[: entry.host.release.size_of(known)]
-    return Record(known, entry.instance, body).fields()
+            self._refuse(vmport.RULES[outcome.rule], offset, "VMPORT", 0)
 
 
 _SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr")
@@ -200,36 +244,32 @@ def unfolded(arbytes: int) -> int:
     return arbytes
 
 
-def _changes(entry: LoadedRecord) -> list[str]:
+def _changes(seen: LoadedRecord) -> list[str]:
     """What an accepted load makes of a record that is not what the record says."""
-    where, fields = f"{entry.name}/{entry.instance}", entry.fields
+    where = f"{seen.name}/{seen.instance}"
     changes = []
-    if entry.name == "CPU":
+    if seen.name == "CPU":
+        fields = seen.fields
         for segment in _SEGMENTS:
             before = fields[f"{segment}_arbytes"]
             if unfolded(before) != before:
                 changes.append(f"{where}: {segment}_arbytes {before:#x} -> {unfolded(before):#x}")
         if not fields["rflags"] & RFLAGS.ONE:
             changes.append(f"{where}: rflags gets bit 1")
-        if entry.length != x86.CPU.size and entry.host.release.since("4.7"):
-            changes.append(f"{where}: read from {entry.length} bytes, flags forced to 1")
-    elif entry.name == "PIC" and entry.host.release.since("4.19"):
-        if fields["is_master"] and not fields["elcr"] & 4:
+        if seen.length != x86.CPU.size and seen.release.since("4.7"):
+            changes.append(f"{where}: read from {seen.length} bytes, flags forced to 1")
+    elif seen.name == "PIC" and seen.release.since("4.19"):
+        if seen.fields["is_master"] and not seen.fields["elcr"] & 4:
             changes.append(f"{where}: elcr gets the cascade's bit 2")
-    elif entry.name == "PIT" and entry.host.release.since("4.19"):
-        for number, channel in enumerate(fields["channels"]):
+    elif seen.name == "PIT" and seen.release.since("4.19"):
+        for number, channel in enumerate(seen.fields["channels"]):
             mode = channel["mode"] & 7
             mode -= 4 if mode > 5 else 0
             if mode != channel["mode"]:
                 changes.append(f"{where}: channels[{number}].mode {channel['mode']:#x} -> {mode}")
-    elif entry.length < (entry.host.release.size_of(entry.name) or 0):
-        changes.append(f"{where}: {entry.length} bytes, the rest zero")
+    elif seen.length < seen.size:
+        changes.append(f"{where}: {seen.length} bytes, the rest zero")
     return changes
 
 
-def rules() -> list[Rule]:
-    """All rules of records, in the order of their typecodes."""
-    return [rule for table in RULES.values() for rule in table]
-
-
-__all__ = ["ERRNO_SINCE", "TWO_PASSES_SINCE", "WALK", "load", "rules", "unfolded"]
+__all__ = ["ERRNO_SINCE", "TWO_PASSES_SINCE", "LoadedRecord", "load", "unfolded"]

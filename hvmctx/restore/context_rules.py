@@ -12,13 +12,16 @@ from __future__ import annotations
 from hvmctx.abi import x86
 from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
-from hvmctx.restore.host import AMD, INTEL
-from hvmctx.restore.rules import LoadedRecord, Rule
+from hvmctx.restore.machine import AMD, INTEL
+from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
+from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+
+    from hvmctx.abi.releases import Release
+    from hvmctx.restore.rules import Answer, Predicate
 
 _SINGLE_PASS = "4.18"
 """The last release that loads in a single pass."""
@@ -44,140 +47,165 @@ _CR4_FEATURES = (
 _KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
 
 
-def _size(entry: LoadedRecord) -> int:
-    size = entry.host.release.size_of(entry.name)
-    assert size is not None
-    return size
+_MSRS = ((0x48, "4.10"), (0x140, "4.10"), (0x6E1, "4.18"), (0xD90, "4.5"), (0xDA0, "4.13"),
+         (0xC001011F, "4.17"), (0xC0011027, "4.5"), (0xC0011019, "4.5"), (0xC001101A, "4.5"),
+         (0xC001101B, "4.5"))  # fmt: skip
+"""The MSRs that a CPU_MSR record may hold, and the first release that takes them."""
 
 
-def _no_vcpu(entry: LoadedRecord) -> bool:
-    return entry.instance >= entry.host.vcpus
+def _no_vcpu(seen: Seen) -> Answer:
+    return seen.instance >= seen.guest.vcpus and _which(seen)
 
 
-def _strict(entry: LoadedRecord) -> bool:
-    return entry.length != _size(entry) or entry.length > entry.space
+def _no_pic(seen: Seen) -> Answer:
+    return seen.instance >= 2 and _which(seen)
 
 
-def _extends(entry: LoadedRecord) -> bool:
-    return entry.length > _size(entry) or entry.length > entry.space
+def _which(seen: Seen) -> list[str]:
+    return [f"instance {seen.instance}, {seen.guest.vcpus} vcpus"]
 
 
-def _by_release(entry: LoadedRecord) -> bool:
+def _lengths(seen: Seen) -> list[str]:
+    return [f"length {seen.length}, {seen.space} bytes left"]
+
+
+def _strict(seen: Seen) -> Answer:
+    return (seen.length != seen.size or seen.length > seen.space) and _lengths(seen)
+
+
+def _extends(seen: Seen) -> Answer:
+    return (seen.length > seen.size or seen.length > seen.space) and _lengths(seen)
+
+
+def _by_release(seen: Seen) -> Answer:
     """Strict or zero-extending, as the release takes this type."""
-    return _extends(entry) if entry.host.release.zero_extends(entry.name) else _strict(entry)
+    return _extends(seen) if seen.release.zero_extends(seen.name) else _strict(seen)
 
 
-def _cpu_length(entry: LoadedRecord) -> bool:
-    release = entry.host.release
-    if release.zero_extends("CPU"):
-        return _extends(entry)
-    compat = entry.length == CPU_COMPAT_SIZE and str(release) not in CPU_COMPAT_REFUSED
-    return (not compat and entry.length != _size(entry)) or entry.length > entry.space
+def _cpu_length(seen: Seen) -> Answer:
+    compat = seen.length == CPU_COMPAT_SIZE and str(seen.release) not in CPU_COMPAT_REFUSED
+    if compat and not seen.release.zero_extends("CPU"):
+        return seen.length > seen.space and _lengths(seen)
+    return _by_release(seen)
 
 
-def _without(device: str) -> Callable[[LoadedRecord], bool]:
-    return lambda entry: device not in entry.host.devices
+def _shorter(size: int) -> Predicate:
+    return lambda seen: seen.length < size and _lengths(seen)
 
 
-def _bits_beyond(name: str, width: int) -> Callable[[LoadedRecord], bool]:
-    return lambda entry: bool(entry.fields[name] >> width)
+def _without(device: str) -> Predicate:
+    return lambda seen: device not in seen.guest.devices
 
 
-def _not_zero(name: str) -> Callable[[LoadedRecord], bool]:
-    return lambda entry: any(v) if isinstance(v := entry.fields[name], bytes) else bool(v)
+def _shows(name: str, wrong: Predicate) -> Predicate:
+    """The same, with the value of the field that it is about."""
+    return lambda seen: wrong(seen) and [f"{name} is {seen.fields[name]:#x}"]
 
 
-def _bad_cr0(entry: LoadedRecord) -> bool:
-    cr0 = entry.fields["cr0"]
+def _beyond(name: str, width: int) -> Predicate:
+    """Bits above that width."""
+    return _shows(name, lambda seen: bool(seen.fields[name] >> width))
+
+
+def _not_zero(name: str) -> Predicate:
+    return lambda seen: any(seen.fields[name])
+
+
+def _bad_cr0(seen: Seen) -> bool:
+    cr0 = seen.fields["cr0"]
     return bool(cr0 & ~CR0.KNOWN) or not cr0 & CR0.ET or (bool(cr0 & CR0.PG) and not cr0 & CR0.PE)
 
 
-def cr4_allowed(entry: LoadedRecord) -> int:
+def cr4_allowed(seen: Seen) -> int:
     """The bits of cr4 that this guest may have set."""
-    host = entry.host
+    guest, release = seen.guest, seen.release
     allowed = CR4.PCE
     for feature, lets, since in _CR4_FEATURES:
-        if host.release.since(since) and host.has(feature):
+        if release.since(since) and guest.has(feature):
             allowed |= lets
-    if host.has("VMX") and (host.nested or not host.release.since("4.6")):
+    if guest.has("VMX") and (guest.nested or not release.since("4.6")):
         allowed |= CR4.VMXE
     return allowed
 
 
-def _bad_cr4(entry: LoadedRecord) -> bool:
-    return bool(entry.fields["cr4"] & ~cr4_allowed(entry))
+def _bad_cr4(seen: Seen) -> bool:
+    return bool(seen.fields["cr4"] & ~cr4_allowed(seen))
 
 
-def _bad_efer(entry: LoadedRecord) -> bool:
-    host, efer, cr0 = entry.host, entry.fields["msr_efer"], entry.fields["cr0"]
-    old = not host.release.since("4.6")
+def _bad_efer(seen: Seen) -> bool:
+    guest, efer, cr0 = seen.guest, seen.fields["msr_efer"], seen.fields["cr0"]
+    old = not seen.release.since("4.6")
     known = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE | EFER.FFXSE
     if old:
         known |= EFER.LMSLE
-    if not old or (host.nested and host.has("SVM")):
+    if not old or (guest.nested and guest.has("SVM")):
         known |= EFER.SVME
-    if host.release.since("4.18"):
+    if seen.release.since("4.18"):
         known |= EFER.AIBRSE
     return bool(
         efer & ~known
-        or (efer & EFER.SCE and not host.has("SYSCALL"))
-        or (not old and efer & (EFER.LME | EFER.LMA) and not host.has("LM"))
+        or (efer & EFER.SCE and not guest.has("SYSCALL"))
+        or (not old and efer & (EFER.LME | EFER.LMA) and not guest.has("LM"))
         or (efer & EFER.LMA and (not efer & EFER.LME or (not old and not cr0 & CR0.PG)))
-        or (efer & EFER.NXE and not host.has("NX"))
-        or (efer & EFER.SVME and not (host.has("SVM") and host.nested))
-        or (efer & EFER.FFXSE and not host.has("FFXSR"))
-        or (efer & EFER.AIBRSE and not host.has("AUTO_IBRS"))
+        or (efer & EFER.NXE and not guest.has("NX"))
+        or (efer & EFER.SVME and not (guest.has("SVM") and guest.nested))
+        or (efer & EFER.FFXSE and not guest.has("FFXSR"))
+        or (efer & EFER.AIBRSE and not guest.has("AUTO_IBRS"))
     )
 
 
-def _event(entry: LoadedRecord) -> tuple[bool, int, bool, int]:
+def _vendor(seen: Seen) -> str:
+    return seen.machine.vendor or seen.guest.vendor or INTEL
+
+
+def _event(seen: Seen) -> tuple[bool, int, bool, int]:
     """(valid, type, with an error code, reserved) of the pending event."""
-    word = entry.fields["pending_event"]
+    word = seen.fields["pending_event"]
     return bool(word >> 31), word >> 8 & 7, bool(word >> 11 & 1), word >> 12 & 0x7FFFF
 
 
-def _bad_event(entry: LoadedRecord) -> bool:
-    valid, kind, _, reserved = _event(entry)
-    highest = 4 if entry.host.vendor == AMD and entry.host.release.since("4.17") else 6
+def _bad_event(seen: Seen) -> bool:
+    valid, kind, _, reserved = _event(seen)
+    highest = 4 if _vendor(seen) == AMD and seen.release.since("4.17") else 6
     return valid and (kind == 1 or kind > highest or reserved != 0)
 
 
-def _bad_error_code(entry: LoadedRecord) -> bool:
-    valid, _, with_error, _ = _event(entry)
-    return valid and with_error and entry.fields["error_code"] >> 16 != 0
+def _bad_error_code(seen: Seen) -> bool:
+    valid, _, with_error, _ = _event(seen)
+    return valid and with_error and seen.fields["error_code"] >> 16 != 0
 
 
-def _pic_master(entry: LoadedRecord) -> bool:
-    return bool(entry.fields["is_master"])
+def _pic_master(seen: Seen) -> bool:
+    return bool(seen.fields["is_master"])
 
 
-def _bad_pic(entry: LoadedRecord) -> bool:
-    fields = entry.fields
-    allowed = 0xF8 | 0x04 if _pic_master(entry) else 0xDE
+def _bad_pic(seen: Seen) -> bool:
+    fields = seen.fields
+    allowed = 0xF8 | 0x04 if _pic_master(seen) else 0xDE
     return (
-        _pic_master(entry) != (entry.instance == 0)
+        _pic_master(seen) != (seen.instance == 0)
         or bool(fields["int_output"] and fields["init_state"])
         or bool(fields["elcr"] & ~allowed)
     )
 
 
-def _bad_lapic_base(entry: LoadedRecord) -> bool:
-    mode = entry.fields["apic_base_msr"] & (ApicBase.EXTD | ApicBase.EN)
+def _bad_lapic_base(seen: Seen) -> bool:
+    mode = seen.fields["apic_base_msr"] & (ApicBase.EXTD | ApicBase.EN)
     return bool(mode == ApicBase.EXTD)
 
 
-def _bad_routes(entry: LoadedRecord) -> bool:
-    return any(route > 15 for route in entry.fields["route"])
+def _bad_routes(seen: Seen) -> bool:
+    return any(route > 15 for route in seen.fields["route"])
 
 
-def _pit_domain(entry: LoadedRecord) -> bool:
-    fields = entry.fields
-    return fields["speaker_data_on"] > 1 or fields["pad0"] != 0 or _pit_channels(entry) == "EDOM"
+def _pit_domain(seen: Seen) -> bool:
+    fields = seen.fields
+    return fields["speaker_data_on"] > 1 or fields["pad0"] != 0 or _pit_channels(seen) == "EDOM"
 
 
-def _pit_channels(entry: LoadedRecord) -> str | None:
+def _pit_channels(seen: Seen) -> str | None:
     """The errno of the first channel that is refused: all its ranges come before its gate."""
-    for number, channel in enumerate(entry.fields["channels"]):
+    for number, channel in enumerate(seen.fields["channels"]):
         if (
             channel["count"] > 0x10000
             or channel["count_latched"] >= 5
@@ -193,22 +221,22 @@ def _pit_channels(entry: LoadedRecord) -> str | None:
     return None
 
 
-def _pit_gate(entry: LoadedRecord) -> bool:
-    return _pit_channels(entry) == "EINVAL"
+def _pit_gate(seen: Seen) -> bool:
+    return _pit_channels(seen) == "EINVAL"
 
 
-def _too_many_ranges(entry: LoadedRecord) -> bool:
-    return bool(entry.fields["msr_mtrr_cap"] & 0xFF > x86.MTRR_VCNT)
+def _too_many_ranges(seen: Seen) -> bool:
+    return bool(seen.fields["msr_mtrr_cap"] & 0xFF > x86.MTRR_VCNT)
 
 
-def _cut_off(entry: LoadedRecord) -> bool:
-    return entry.length > entry.space
+def _cut_off(seen: Seen) -> bool:
+    return seen.length > seen.space
 
 
-def _states(entry: LoadedRecord) -> tuple[int, int, int, int]:
+def _states(seen: Seen) -> tuple[int, int, int, int]:
     """xcr0, xcr0_accum, xstate_bv, xcomp_bv."""
-    header = entry.fields["save_area"]["xsave_hdr"]
-    fields = entry.fields
+    header = seen.fields["save_area"]["xsave_hdr"]
+    fields = seen.fields
     return fields["xcr0"], fields["xcr0_accum"], header["xstate_bv"], header["xcomp_bv"]
 
 
@@ -224,73 +252,77 @@ def _valid_xcr0(states: int) -> bool:
     return bool(states & XCR0.BNDREGS) == bool(states & XCR0.BNDCSR)
 
 
-def _bad_states(entry: LoadedRecord) -> bool:
-    xcr0, accum, present, _ = _states(entry)
-    beyond = accum & ~entry.host.xcr0_max if entry.host.release.since("4.17") else 0
+def _bad_states(seen: Seen) -> bool:
+    xcr0, accum, present, _ = _states(seen)
+    beyond = accum & ~seen.guest.xcr0_max if seen.release.since("4.17") else 0
     return bool(
         present & ~accum or xcr0 & ~accum or beyond or not _valid_xcr0(xcr0)
         or not _valid_xcr0(accum)
     )  # fmt: skip
 
 
-def _compacted(entry: LoadedRecord) -> bool:
-    accum, compact = _states(entry)[1], _states(entry)[3]
-    return bool(accum & ~entry.host.xcr0_max or compact)
+def _compacted(seen: Seen) -> bool:
+    accum, compact = _states(seen)[1], _states(seen)[3]
+    return bool(accum & ~seen.guest.xcr0_max or compact)
 
 
-def _reserved_xsave(entry: LoadedRecord) -> bool:
-    return any(entry.fields["save_area"]["xsave_hdr"]["reserved"])
+def _reserved_xsave(seen: Seen) -> bool:
+    return any(seen.fields["save_area"]["xsave_hdr"]["reserved"])
 
 
-def _xsave_size(entry: LoadedRecord) -> int:
-    return 24 + entry.host.xsave_size(_states(entry)[1])
+def _xsave_size(seen: Seen) -> int:
+    return 24 + seen.guest.xsave_size(_states(seen)[1])
 
 
-def _xsave_excess(entry: LoadedRecord) -> bool:
-    return any(entry.body[_xsave_size(entry) : entry.length])
+def _xsave_excess(seen: Seen) -> bool:
+    return any(seen.body()[_xsave_size(seen) :])
 
 
-def _xsave_short(entry: LoadedRecord) -> bool:
-    return entry.length < _xsave_size(entry)
+def _xsave_short(seen: Seen) -> bool:
+    return seen.length < _xsave_size(seen)
 
 
-def _msrs(entry: LoadedRecord) -> list[tuple[int, int, int]]:
+def _msrs(seen: Seen) -> list[tuple[int, int, int]]:
     """(index, reserved, value) of each element."""
-    body = entry.body
+    body = seen.body()
     return [
         (
             int.from_bytes(body[at : at + 4], "little"),
             int.from_bytes(body[at + 4 : at + 8], "little"),
             int.from_bytes(body[at + 8 : at + 16], "little"),
         )
-        for at in range(8, entry.length, 16)
+        for at in range(8, seen.length, 16)
     ]
 
 
-def _bad_msr_count(entry: LoadedRecord) -> bool:
-    return entry.length != 8 + 16 * int.from_bytes(entry.body[:4], "little")
+def _bad_msr_count(seen: Seen) -> bool:
+    return seen.length != 8 + 16 * seen.number(0)
 
 
-def _first_msr_errno(entry: LoadedRecord) -> str | None:
+def takes_msr(release: Release, index: int) -> bool:
+    """Whether the release's list of MSRs has this one."""
+    return any(index == known and release.since(since) for known, since in _MSRS)
+
+
+def _first_msr_errno(seen: Seen) -> str | None:
     """MSRs are taken one by one: the errno of the first that is refused."""
-    for index, _, value in _msrs(entry):
-        if not entry.host.takes_msr(index):
+    for index, _, value in _msrs(seen):
+        if not takes_msr(seen.release, index):
             return "ENXIO"
-        errno = _msr_refused(entry, index, value)
+        errno = _msr_refused(seen, index, value)
         if errno:
             return errno
     return None
 
 
-def _msr_refused(entry: LoadedRecord, index: int, value: int) -> str | None:
-    host = entry.host
+def _msr_refused(seen: Seen, index: int, value: int) -> str | None:
     if index in (0xC0011027, 0xC0011019, 0xC001101A, 0xC001101B):
-        if host.vendor != AMD or not host.has("DBEXT"):
+        if _vendor(seen) != AMD or not seen.guest.has("DBEXT"):
             return "ENXIO"
         return "EDOM" if value >> 32 else None
     needs = {0x48: ("IBRSB", "IBRS"), 0x6E1: ("PKS",), 0xD90: ("MPX",), 0xDA0: ("XSAVES",),
              0xC001011F: ("VIRT_SSBD",)}.get(index)  # fmt: skip
-    if needs is not None and not any(host.has(feature) for feature in needs):
+    if needs is not None and not any(seen.guest.has(feature) for feature in needs):
         return "ENXIO"
     if index == 0xDA0 and value:
         return "ENXIO"
@@ -299,124 +331,146 @@ def _msr_refused(entry: LoadedRecord, index: int, value: int) -> str | None:
     return None
 
 
-def _caps(entry: LoadedRecord) -> bool:
-    intel = 0x09000DFF if entry.host.release.since("4.10") else 0x01000DFF
-    return bool(entry.fields["caps"] & ~(intel if entry.host.vendor == INTEL else 0x1FF))
+def _caps(seen: Seen) -> bool:
+    intel = 0x09000DFF if seen.release.since("4.10") else 0x01000DFF
+    return bool(seen.fields["caps"] & ~(intel if _vendor(seen) == INTEL else 0x1FF))
+
+
+def _no_header(seen: Seen) -> bool:
+    return seen.length != seen.size or seen.space < seen.size
+
+
+def _always(seen: Seen) -> bool:
+    return True
 
 
 def _rows(record: str, *rows: tuple[Any, ...]) -> tuple[Rule, ...]:
-    """(id, errno, predicate, text, since, until) -> rules; since and until may be left out."""
+    """(id, errno, predicate, words, since, until) -> rules; since and until may be left out."""
     prefix = record.lower().replace("_", "-")
     return tuple(
-        Rule(record, f"{prefix}-{identifier}", errno, fires, text, Window(*window))
-        for identifier, errno, fires, text, *window in rows
-    )
+        Rule(
+            CONTEXT, record, f"{prefix}-{identifier}", predicate, words,
+            errno=errno, releases=Window(*window),
+        )
+        for identifier, errno, predicate, words, *window in rows
+    )  # fmt: skip
 
 
 _VCPU = ("vcpu", "EINVAL", _no_vcpu, "the guest has no vcpu of that number")
-_LENGTH = ("length", "EINVAL", _by_release, "the length is not one that this release takes")
+_LENGTH = ("length", "EINVAL", _by_release, "this release does not accept this length")
 
 # fmt: off
-RULES: dict[str, tuple[Rule, ...]] = {
-    "CPU": _rows("CPU",
+WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, releases=Window(*since)) for record, identifier, errno, predicate, words, *since in (
+    ("HEADER", "context-header", "ENODATA", _no_header, "the context does not start with a HEADER record of 24 bytes"),
+    ("HEADER", "context-magic", "EINVAL", lambda s: s.fields["magic"] != x86.HVM_FILE_MAGIC, "the header's magic is not Xen's"),
+    ("HEADER", "context-version", "EINVAL", lambda s: s.fields["version"] != x86.HVM_FILE_VERSION, "the header's version is not 1"),
+    (WHOLE, "context-end", "ENODATA", _always, "the context ends without an END record"),
+    (ANY, "context-type", "EINVAL", _always, "no handler loads records of this type"),
+    (ANY, "context-bounds", "ENODATA", _cut_off, "the record's length is beyond the end of the context", _CHECKED),
+))
+"""The walk's own rules, which stand whatever the handlers say: about the first record; about
+what is left where there is no room for another; about a record without a handler; and, in
+the first of two passes, about one whose handler has no check."""
+RULES = (
+    *_rows("CPU",
         _VCPU,
-        ("length", "EINVAL", _cpu_length, "the length is not one that this release takes"),
-        ("pad0", "EINVAL", _not_zero("pad0"), "pad0 is not zero", "4.7"),
-        ("cr0", "EINVAL", _bad_cr0, "cr0 has an unknown bit, or no ET, or PG without PE"),
-        ("cr4", "EINVAL", _bad_cr4, "cr4 has a bit that the guest's CPU policy does not allow"),
-        ("efer", "EINVAL", _bad_efer, "EFER has an unknown bit, one that the policy does not allow, or LMA without LME and paging"),
-        ("dr", "EINVAL", lambda e: bool(e.fields["dr6"] >> 32 or e.fields["dr7"] >> 32), "dr6 or dr7 has bits above 31", "4.18"),
-        ("cr3", "EINVAL", lambda e: bool(e.fields["cr3"] >> e.host.maxphysaddr), "cr3 is beyond the guest's physical addresses", "4.14"),
-        ("flags", "EINVAL", _bits_beyond("flags", 1), "flags has an unknown bit", "4.7"),
-        ("tsc-aux", "EINVAL", _bits_beyond("msr_tsc_aux", 32), "msr_tsc_aux has bits above 31", "4.12"),
-        ("event", "EINVAL", _bad_event, "the pending event has a type that no CPU has, or reserved bits"),
-        ("error-code", "EINVAL", _bad_error_code, "the pending event's error code has bits above 15", "4.17"),
+        ("length", "EINVAL", _cpu_length, "this release does not accept this length"),
+        ("pad0", "EINVAL", _beyond("pad0", 0), "pad0 is not zero", "4.7"),
+        ("cr0", "EINVAL", _shows("cr0", _bad_cr0), "cr0 has an unknown bit, or no ET, or PG without PE"),
+        ("cr4", "EINVAL", _shows("cr4", _bad_cr4), "cr4 has a bit that the guest's CPU policy does not allow"),
+        ("efer", "EINVAL", _shows("msr_efer", _bad_efer), "EFER has an unknown bit, one that the policy does not allow, or LMA without LME and paging"),
+        ("dr", "EINVAL", lambda s: bool(s.fields["dr6"] >> 32 or s.fields["dr7"] >> 32), "dr6 or dr7 has bits above 31", "4.18"),
+        ("cr3", "EINVAL", _shows("cr3", lambda s: bool(s.fields["cr3"] >> s.guest.maxphysaddr)), "cr3 is beyond the guest's physical addresses", "4.14"),
+        ("flags", "EINVAL", _beyond("flags", 1), "flags has an unknown bit", "4.7"),
+        ("tsc-aux", "EINVAL", _beyond("msr_tsc_aux", 32), "msr_tsc_aux has bits above 31", "4.12"),
+        ("event", "EINVAL", _shows("pending_event", _bad_event), "the pending event has an invalid type, or reserved bits set"),
+        ("error-code", "EINVAL", _shows("error_code", _bad_error_code), "the pending event's error code has bits above 15", "4.17"),
     ),
-    "PIC": _rows("PIC",
+    *_rows("PIC",
         ("device", "ENODEV", _without("vpic"), "the guest has no PIC", "4.12"),
-        ("instance", "ENOENT", lambda e: e.instance >= 2, "there are two PICs"),
-        ("length", "EINVAL", _strict, "the length is not that of the record", OLDEST, _SINGLE_PASS),
-        ("length", "ENODATA", _strict, "the length is not that of the record", _CHECKED),
-        ("int-output", "EDOM", lambda e: e.fields["int_output"] > 1, "int_output is neither 0 nor 1", _CHECKED),
-        ("state", "EINVAL", _bad_pic, "is_master does not go with the instance, int_output with init_state, or elcr with the pins", _CHECKED),
+        ("instance", "ENOENT", _no_pic, "there are only two PICs"),
+        ("length", "EINVAL", _strict, "not the length of this record type", OLDEST, _SINGLE_PASS),
+        ("length", "ENODATA", _strict, "not the length of this record type", _CHECKED),
+        ("int-output", "EDOM", _shows("int_output", lambda s: s.fields["int_output"] > 1), "int_output is neither 0 nor 1", _CHECKED),
+        ("state", "EINVAL", _bad_pic, "a mismatch of is_master and the instance, of int_output and init_state, or of elcr and the pins", _CHECKED),
     ),
-    "IOAPIC": _rows("IOAPIC",
+    *_rows("IOAPIC",
         ("device", "ENODEV", _without("vioapic"), "the guest has no I/O APIC", "4.12"),
-        ("length", "ENODATA", _strict, "the length is not that of the record"),
+        ("length", "ENODATA", _strict, "not the length of this record type"),
     ),
-    "LAPIC": _rows("LAPIC",
+    *_rows("LAPIC",
         ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.12"),
         _VCPU,
-        ("length", "EINVAL", _by_release, "the length is not one that this release takes", OLDEST, "4.19"),
-        ("length", "ENODATA", _by_release, "the length is not one that this release takes", _LAPIC_CHECKED),
-        ("base", "EINVAL", _bad_lapic_base, "apic_base_msr has EXTD without EN"),
+        ("length", "EINVAL", _by_release, "this release does not accept this length", OLDEST, "4.19"),
+        ("length", "ENODATA", _by_release, "this release does not accept this length", _LAPIC_CHECKED),
+        ("base", "EINVAL", _shows("apic_base_msr", _bad_lapic_base), "apic_base_msr has EXTD without EN"),
     ),
-    "LAPIC_REGS": _rows("LAPIC_REGS",
+    *_rows("LAPIC_REGS",
         ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.12"),
         _VCPU,
-        ("length", "EINVAL", _strict, "the length is not that of the record", OLDEST, "4.19"),
-        ("length", "ENODATA", _strict, "the length is not that of the record", _LAPIC_CHECKED),
+        ("length", "EINVAL", _strict, "not the length of this record type", OLDEST, "4.19"),
+        ("length", "ENODATA", _strict, "not the length of this record type", _LAPIC_CHECKED),
     ),
-    "PCI_IRQ": _rows("PCI_IRQ", _LENGTH),
-    "ISA_IRQ": _rows("ISA_IRQ", _LENGTH),
-    "PCI_LINK": _rows("PCI_LINK",
-        ("length", "EINVAL", _strict, "the length is not that of the record", OLDEST, _SINGLE_PASS),
-        ("length", "ENODATA", _strict, "the length is not that of the record", _CHECKED),
+    *_rows("PCI_IRQ", _LENGTH),
+    *_rows("ISA_IRQ", _LENGTH),
+    *_rows("PCI_LINK",
+        ("length", "EINVAL", _strict, "not the length of this record type", OLDEST, _SINGLE_PASS),
+        ("length", "ENODATA", _strict, "not the length of this record type", _CHECKED),
         ("pad0", "EINVAL", _not_zero("pad0"), "pad0 is not zero", _CHECKED),
         ("route", "EINVAL", _bad_routes, "a link is routed to an IRQ above 15"),
     ),
-    "PIT": _rows("PIT",
+    *_rows("PIT",
         ("device", "ENODEV", _without("vpit"), "the guest has no PIT", "4.12"),
-        ("length", "ENODATA", _strict, "the length is not that of the record"),
+        ("length", "ENODATA", _strict, "not the length of this record type"),
         ("range", "EDOM", _pit_domain, "a field is beyond its range, or pad0 is not zero", _CHECKED),
         ("gate", "EINVAL", _pit_gate, "the gate of channel 0 or 1 is closed", _CHECKED),
     ),
-    "RTC": _rows("RTC",
+    *_rows("RTC",
         ("device", "ENODEV", _without("vrtc"), "the guest has no RTC", "4.12"), _LENGTH,
     ),
-    "HPET": _rows("HPET",
+    *_rows("HPET",
         ("device", "ENODEV", _without("vhpet"), "the guest has no HPET", "4.12"), _LENGTH,
     ),
-    "PMTIMER": _rows("PMTIMER",
+    *_rows("PMTIMER",
         ("device", "ENODEV", _without("vpm"), "the guest has no PM timer", "4.12"), _LENGTH,
     ),
-    "MTRR": _rows("MTRR",
+    *_rows("MTRR",
         _VCPU, _LENGTH,
-        ("cap", "EINVAL", _too_many_ranges, "msr_mtrr_cap has more than eight variable ranges", "4.12"),
+        ("cap", "EINVAL", _shows("msr_mtrr_cap", _too_many_ranges), "msr_mtrr_cap has more than eight variable ranges", "4.12"),
     ),
-    "VIRIDIAN_DOMAIN": _rows("VIRIDIAN_DOMAIN", _LENGTH),
-    "CPU_XSAVE": _rows("CPU_XSAVE",
+    *_rows("VIRIDIAN_DOMAIN", _LENGTH),
+    *_rows("CPU_XSAVE",
         _VCPU,
-        ("host", "ENOTSUP", lambda e: not e.host.xsave, "the host has no XSAVE"),
+        ("host", "ENOTSUP", lambda s: not s.machine.xsave, "the host has no XSAVE"),
         ("cut", "ENODATA", _cut_off, "the context ends within the record"),
-        ("length", "EINVAL", lambda e: e.length < x86.CPU_XSAVE.size, "shorter than its fixed part and a legacy area"),
-        ("states", "EINVAL", _bad_states, "xcr0, xcr0_accum or xstate_bv contradict each other, the policy, or the architecture"),
+        ("length", "EINVAL", _shorter(x86.CPU_XSAVE.size), "shorter than the fixed part and the legacy area"),
+        ("states", "EINVAL", _bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture"),
         ("compact", "ENOTSUP", _compacted, "states that the host does not have, or a compacted image"),
         ("reserved", "EIO", _reserved_xsave, "reserved bytes of the xsave header are not zero", "4.17"),
-        ("excess", "ENOTSUP", _xsave_excess, "bytes behind the image for xcr0_accum are not zero"),
+        ("excess", "ENOTSUP", _xsave_excess, "bytes after the image for xcr0_accum are not zero"),
         ("short", "EINVAL", _xsave_short, "shorter than the image for xcr0_accum", "4.17"),
     ),
-    "VIRIDIAN_VCPU": _rows("VIRIDIAN_VCPU",
+    *_rows("VIRIDIAN_VCPU",
         _VCPU, _LENGTH,
         ("pad", "EINVAL", _not_zero("_pad"), "padding is not zero", "4.7"),
     ),
-    "VMCE_VCPU": _rows("VMCE_VCPU",
+    *_rows("VMCE_VCPU",
         _VCPU,
-        ("length", "EPERM", _by_release, "the length is not one that this release takes"),
-        ("caps", "EINVAL", _caps, "caps has a bit that the host's kind of CPU does not have"),
+        ("length", "EPERM", _by_release, "this release does not accept this length"),
+        ("caps", "EINVAL", _shows("caps", _caps), "caps has a bit that CPUs of the host's vendor do not have"),
     ),
-    "TSC_ADJUST": _rows("TSC_ADJUST", _VCPU, _LENGTH),
-    "CPU_MSR": _rows("CPU_MSR",
+    *_rows("TSC_ADJUST", _VCPU, _LENGTH),
+    *_rows("CPU_MSR",
         _VCPU,
         ("cut", "ENODATA", _cut_off, "the context ends within the record"),
-        ("length", "EINVAL", lambda e: e.length < 24, "too short for a single MSR"),
-        ("count", "ENOTSUP", _bad_msr_count, "length and count contradict"),
-        ("reserved", "ENOTSUP", lambda e: any(m[1] for m in _msrs(e)), "an entry's reserved word is not zero"),
-        ("index", "ENXIO", lambda e: _first_msr_errno(e) == "ENXIO", "an MSR that is not in the list, or that the guest may not write so"),
-        ("mask", "EDOM", lambda e: _first_msr_errno(e) == "EDOM", "an address mask with bits above 31"),
+        ("length", "EINVAL", _shorter(24), "too short for a single MSR"),
+        ("count", "ENOTSUP", _bad_msr_count, "the length does not match the count"),
+        ("reserved", "ENOTSUP", lambda s: any(m[1] for m in _msrs(s)), "an entry's reserved word is not zero"),
+        ("index", "ENXIO", lambda s: _first_msr_errno(s) == "ENXIO", "an MSR that is not in the release's list, or a value that the guest may not write"),
+        ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31"),
     ),
-}
-"""Record -> its checks, in order. Errnos as 4.17 and later give them; up to 4.16 every
+)
+"""The checks of each record's loader, in order. Errnos as 4.17 and later give them; up to 4.16 every
 handler's refusal comes out as EPERM."""
 # fmt: on
 
@@ -429,3 +483,5 @@ CHECKED_SINCE = {
 }
 """Records with a check handler, which runs over the whole context before anything is
 loaded, and since when."""
+
+__all__ = ["CHECKED_SINCE", "RULES", "WALK", "cr4_allowed", "takes_msr"]

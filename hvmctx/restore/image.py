@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.restore.context import load
-from hvmctx.restore.host import Host
+from hvmctx.restore.guest import Guest
+from hvmctx.restore.machine import Machine
 from hvmctx.restore.stream import judge
 from hvmctx.restore.verdict import ACCEPT, Verdict
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
@@ -19,40 +20,45 @@ if TYPE_CHECKING:
     from hvmctx.restore.stream import StreamJudge
 
 
-def judge_image(
+def would_restore(
     image: Image,
     release: Release,
-    host_of: Callable[[Image, Release], Host] = Host.of_image,
+    machine: Machine | None = None,
     *,
-    guest: int | None = None,
+    guest_of: Callable[[Image], Guest] = Guest.of_image,
+    kind: int | None = None,
     checkpointed: bool = False,
     reader: StreamJudge | None = None,
 ) -> Verdict:
     """What the restore of an image by this release ends in: streams first, then the
     context; a PV guest has none, and a bare context no streams. Offsets are the image's.
 
-    `host_of` gives what the load depends on, by default what the image says; it is asked
+    `machine` is what the restore runs on, by default one that has everything. `guest_of`
+    gives the guest that the context is loaded into, by default the image's own; it is asked
     only once the streams have been taken, as what they carry may not be readable before.
-    `guest` and `checkpointed` are those of `restore.stream.judge`, as is what the image must
+    `kind` and `checkpointed` are those of `restore.stream.judge`, as is what the image must
     be; `reader` has watched it being opened, and then judges in their place.
 
     Raises UnsupportedError for a legacy stream (Xen 4.5 or older), FormatError for a
-    configuration that none can be read of, and what `host_of` raises.
+    configuration that none can be read of, and what `guest_of` raises.
     """
     if image.format == LEGACY:
         image.raise_stopped()
     if image.format == CONTEXT:
-        return load(image.context.to_bytes(), host_of(image, release))
+        return load(image.context.to_bytes(), release, guest_of(image), machine)
     if reader is None:
-        refusal = judge(image, release, guest=guest, checkpointed=checkpointed)
+        refusal = judge(image, release, kind=kind, checkpointed=checkpointed)
     else:
         refusal = reader.end(image)
     if refusal is not None:
         return refusal
     if image.guest_type == streams.GUEST_X86_PV:
         return Verdict(ACCEPT)
-    host = host_of(image, release)
+    guest = guest_of(image)
     record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
     if record is None:  # the hypervisor is then asked to load nothing
-        return load(b"", host)
-    return load(image.body(record), host).moved(record.body_offset)
+        return load(b"", release, guest, machine)
+    return load(image.body(record), release, guest, machine).moved(record.body_offset)
+
+
+__all__ = ["would_restore"]

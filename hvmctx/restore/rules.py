@@ -1,71 +1,162 @@
-"""What a rule of a load is, and a record as such a rule sees it."""
+"""What a rule is (`Rule`), and what it is asked about (`Seen`).
+
+Rows of every table are of this one shape: what the hypervisor checks when it loads a
+context, what the toolstack's readers refuse of a stream, what the verifier and the strict
+view find, what the loader of VMPORT records does wrong. `verify.registry` lists them all.
+"""
 
 from __future__ import annotations
 
+from itertools import islice
+
 from hvmctx.abi.releases import Window
+from hvmctx.findings import ERROR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
-    from hvmctx.restore.host import Host
+    from hvmctx.abi.releases import Release
+    from hvmctx.image.index import IndexedRecord
+    from hvmctx.restore.guest import Guest
+    from hvmctx.restore.machine import Machine
+
+    Answer = bool | Iterable[str]
+    Predicate = Callable[["Seen"], Answer]
+
+ANY, WHOLE = "*", ""
+"""What stands in the place of a record's name: all of the layer; or the input as a whole."""
+MOST_DETAILS = 64
+"""Texts of one rule about one record; one more says that there are others."""
+_START = 64
 
 
-class LoadedRecord:
-    """One record as its loader sees it: descriptor, the bytes from its body on to the end
-    of the context (`space` of them), and its fields, extended as the release does."""
+class Seen:
+    """A record or a header as a rule sees it, and what is known by then.
 
-    __slots__ = ("_fields", "body", "fields_of", "host", "instance", "length", "name", "space")
+    `layer` and `name` say which it is, `length` how many bytes its body has by its own
+    account, `fields` what they mean. Of a record of a context there are `instance`, the
+    `size` that the release has for its type, the `space` that is left of the context, and
+    the `release`, `guest` and `machine` that load it. Of streams there are the index's
+    `record`, and what the readers know so far: see `restore.stream.Passing`.
+    """
 
-    def __init__(
-        self,
-        name: str,
-        instance: int,
-        length: int,
-        body: memoryview,
-        host: Host,
-        fields_of: Callable[[LoadedRecord], dict[str, Any]],
-    ) -> None:
-        self.name = name
-        self.instance = instance
-        self.length = length
-        self.body = body
-        self.space = len(body)
-        self.host = host
-        self.fields_of = fields_of
-        self._fields: dict[str, Any] | None = None
+    __slots__ = ()
+
+    layer: str
+    name: str
+    instance: int
+    length: int
+    release: Release
+
+    guest: Guest
+    machine: Machine
+    size: int
+    space: int
+
+    record: IndexedRecord
+    kind: int | None
+    expected: int | None
+    longest: int
+    version: int
+    checkpointed: bool
+    static_end: bool
+    pv_width: int
+    max_pfn: int
+    vcpu0: bool
+    queued_unknown: bool
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Of use only to rules behind the one on the length."""
-        if self._fields is None:
-            self._fields = self.fields_of(self)
-        return self._fields
+        """The fields of the body, or of the header; of a record that is shorter than its
+        structure of use only to rules after the one on the length."""
+        raise NotImplementedError
+
+    def head(self, size: int = _START) -> bytes:
+        """The first bytes of the body, all of a shorter one."""
+        raise NotImplementedError
+
+    def number(self, at: int) -> int:
+        """The u32 at that offset of the body; 0 beyond its end."""
+        return int.from_bytes(self.head(at + 4)[at:], "little")
+
+    def body(self) -> bytes:
+        """All of the body; nothing of one that no reader takes."""
+        raise NotImplementedError
+
+    def words(self) -> bytes:
+        """The page words of a PAGE_DATA record; nothing of one that no reader takes."""
+        return b""
+
+    def before(self, number: int, layer: str | None = None) -> int:
+        """How many records of a type there have been, of the same layer by default."""
+        return 0
+
+    def handles(self, number: int) -> bool:
+        """Whether the release knows a libxc record of that type for this kind of guest."""
+        return False
 
 
 class Rule:
-    """One check of one record's loader. `fires` says of a record that it is refused, with
-    `errno` (Linux's name; ENOTSUP is what Xen's source calls EOPNOTSUPP). `releases` are
-    those that make the check."""
+    """One rule about one kind of record or header.
 
-    __slots__ = ("errno", "fires", "id", "record", "releases", "text")
+    `layer` is xl, libxl, libxc or context; `record` a record's or header's name, `ANY` for
+    all records of the layer, `WHOLE` for a rule about all of them together. `predicate` is
+    asked of each such record: it says whether the rule applies, or gives the details in
+    words, one string for each finding. None stands for a rule that only a walk over the
+    whole can apply, which then names it. `words` say what is wrong, `remedy` what would mend
+    it, where that can be said. `errno` is the hypervisor's answer (Linux's name; ENOTSUP is
+    what Xen's source calls EOPNOTSUPP), None where it is not asked. `releases` are those that
+    make the check, `severity` is that of its findings.
+    """
+
+    __slots__ = (
+        "errno", "id", "layer", "predicate", "record", "releases", "remedy", "severity", "words",
+    )  # fmt: skip
 
     def __init__(
         self,
+        layer: str,
         record: str,
         identifier: str,
-        errno: str,
-        fires: Callable[[LoadedRecord], bool],
-        text: str,
-        releases: Window,
+        predicate: Predicate | None,
+        words: str,
+        *,
+        errno: str | None = None,
+        severity: str = ERROR,
+        releases: Window | None = None,
+        remedy: str = "",
     ) -> None:
+        self.layer = layer
         self.record = record
         self.id = identifier
+        self.predicate = predicate
+        self.words = words
         self.errno = errno
-        self.fires = fires
-        self.text = text
-        self.releases = releases
+        self.severity = severity
+        self.releases = releases or Window()
+        self.remedy = remedy
 
     def __repr__(self) -> str:
         return f"<rule {self.id}, {self.releases}>"
+
+    def fires(self, seen: Seen) -> bool:
+        """Whether it applies."""
+        found = False if self.predicate is None else self.predicate(seen)
+        return found if isinstance(found, bool) else any(True for _ in found)
+
+    def texts(self, seen: Seen) -> list[str]:
+        """What it says of a record, one string for each finding; nothing where it does not
+        apply."""
+        found = False if self.predicate is None else self.predicate(seen)
+        if isinstance(found, bool):
+            return [self.words] if found else []
+        details = iter(found)
+        texts = [f"{self.words}: {one}" for one in islice(details, MOST_DETAILS)]
+        if next(details, None) is not None:
+            texts.append(f"{self.words}: further findings about this record suppressed")
+        return texts
+
+
+__all__ = ["ANY", "MOST_DETAILS", "WHOLE", "Rule", "Seen"]

@@ -11,23 +11,27 @@ from __future__ import annotations
 import struct
 
 from hvmctx.abi import streams
-from hvmctx.abi.releases import Release, Window
+from hvmctx.abi.releases import NEWEST, Release, Window
 from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
 from hvmctx.image.index import LARGEST_KEPT
 from hvmctx.image.indexing import Watcher
+from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
 from hvmctx.restore.verdict import REFUSE, Verdict
 from hvmctx.stream.pages import length_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
     from typing import Any
 
     from hvmctx.image.image import Image
     from hvmctx.image.index import Index, IndexedRecord
+    from hvmctx.restore.rules import Answer, Predicate
 
 _LARGER_RECORDS_SINCE = "4.10"
+_LAST_LEGACY, _LAST_V2 = "4.5", "4.13"
+"""The last releases that read no streams version 2, and no libxc streams version 3."""
 _PV, _HVM = streams.GUEST_X86_PV, streams.GUEST_X86_HVM
 
 _COMMON = frozenset(
@@ -46,101 +50,127 @@ _OF_GUEST = {
     ),
 }  # fmt: skip
 _BASIC_SIZES = {4: 2800, 8: 5168}
-_LARGEST_HEAD = 4096
 _SHIFT_MASK = 31
 """The readers shift a 32-bit 1 by page_shift, and x86 takes five bits of such a count."""
 
 
-class State:
-    """What the readers know so far."""
+class Passing(Seen):
+    """The header or record of a stream that is being read, and what its readers know so far.
 
-    image: Index  # of the record that is being judged
+    `kind` is the kind of guest (1 PV, 2 HVM) of the domain header, before it None or what
+    the reader counts on; `expected` the kind of domain to build, if only that will do.
+    `version` is the libxc stream's. `counts` says how many records of a (layer, type) came
+    before, where somebody counts them.
+    """
 
-    def __init__(self, release: Release, guest: int | None, checkpointed: bool) -> None:
-        self.release = release
-        self.expected = guest
+    __slots__ = (
+        "checkpointed", "counts", "expected", "header_fields", "image", "instance", "kind",
+        "layer", "length", "longest", "max_pfn", "name", "pv_width", "queued_unknown", "queueing",
+        "record", "release", "static_end", "vcpu0", "version",
+    )  # fmt: skip
+    image: Index
+
+    def __init__(
+        self,
+        release: Release | None = None,
+        *,
+        kind: int | None = None,
+        expected: int | None = None,
+        checkpointed: bool = False,
+    ) -> None:
+        self.release = release or Release(NEWEST)
+        large = self.release.since(_LARGER_RECORDS_SINCE)
+        self.longest = streams.LARGEST_RECORD if large else 8 << 20
+        self.kind = kind
+        self.expected = expected
         self.checkpointed = checkpointed
-        self.guest = guest or _HVM
         self.version = 3
+        self.instance = 0
         self.static_end = False
         self.pv_width = 0
         self.max_pfn = -1
         self.vcpu0 = False
         self.queueing = False
         self.queued_unknown = False
+        self.header_fields: dict[str, Any] = {}
+        self.counts: dict[tuple[str, int], int] = {}
+
+    def at_header(self, header: Header) -> Passing:
+        """Go on to a header."""
+        self.layer, self.name, self.length = header.layer, header.name, header.length
+        self.header_fields = header.fields
+        if header.name == "image header":
+            self.version = header.fields["version"]
+        elif header.name == "domain header":
+            self.kind = header.fields["type"]
+        return self
+
+    def at_record(self, image: Index, record: IndexedRecord) -> Passing:
+        """Go on to a record."""
+        self.image, self.record = image, record
+        self.layer, self.name, self.length = record.layer, record.name, record.length
+        return self
 
     @property
-    def longest(self) -> int:
-        """The most bytes that a libxc record may have."""
-        return streams.LARGEST_RECORD if self.release.since(_LARGER_RECORDS_SINCE) else 8 << 20
+    def fields(self) -> dict[str, Any]:
+        """A header's."""
+        return self.header_fields
+
+    def head(self, size: int = 64) -> bytes:
+        return bytes(self.image.start_of(self.record, size))
+
+    def body(self) -> bytes:
+        return bytes(self.image.body(self.record)) if self.length <= LARGEST_KEPT else b""
+
+    def words(self) -> bytes:
+        return self.image.words(self.record) if self.length <= LARGEST_KEPT else b""
+
+    def before(self, number: int, layer: str | None = None) -> int:
+        return self.counts.get((layer or self.layer, number), 0)
 
     def handles(self, number: int) -> bool:
-        """Whether this release knows a libxc record for this guest."""
-        known = _COMMON | _OF_GUEST.get(self.guest, frozenset())
+        known = _COMMON | _OF_GUEST.get(self.kind or 0, frozenset())
         if self.release.since(STATIC_DATA_SINCE):
             known |= _STATIC
         return number in known
 
-    def head(self, record: IndexedRecord, size: int = _LARGEST_HEAD) -> bytes:
-        """The first bytes of a body: enough for what is checked of it."""
-        return bytes(self.image.start_of(record, size))
 
-    def number(self, record: IndexedRecord, at: int) -> int:
-        """The u32 at that offset of a body."""
-        return int.from_bytes(self.head(record, at + 4)[at:], "little")
+def _no_static_end(seen: Seen) -> Answer:
+    return seen.version == 3 and not seen.static_end
 
 
-class StreamRule:
-    """One check of a reader. `record` is a type's name, `*` for all of the layer;
-    `releases` are those that make the check, out of those that know these streams."""
-
-    __slots__ = ("fires", "id", "layer", "record", "releases", "text")
-
-    def __init__(
-        self,
-        layer: str,
-        record: str,
-        identifier: str,
-        fires: Callable[[State, IndexedRecord], bool],
-        text: str,
-        since: str | None = None,
-    ) -> None:
-        self.layer = layer
-        self.record = record
-        self.id = identifier
-        self.fires = fires
-        self.text = text
-        self.releases = Window(since, oldest=STREAM_V2_SINCE)
+def words_missing(seen: Seen) -> bool:
+    """Whether page data are too short for the words that they announce."""
+    return seen.length < pages_start(seen.record.count)
 
 
-def _no_static_end(state: State, _: IndexedRecord) -> bool:
-    return state.version == 3 and not state.static_end
+def all_words(seen: Seen) -> bytes:
+    """The page words, nothing where they are not all there, or too many to be read."""
+    return (
+        b"" if seen.length <= streams.PAGE_DATA_HEAD.size or words_missing(seen) else seen.words()
+    )
 
 
-def _words_missing(_: State, record: IndexedRecord) -> bool:
-    return record.length < pages_start(record.count)
-
-
-def _tops(state: State, record: IndexedRecord) -> bytes:
-    return bytes(state.image.words(record))[7::8]
-
-
-def _bad_type(state: State, record: IndexedRecord) -> bool:
-    return any(top >> 4 in streams.INVALID_PAGE_TYPES for top in set(_tops(state, record)))
-
-
-def _pfn_beyond(state: State, record: IndexedRecord) -> bool:
-    if state.guest != _PV:
+def _bad_type(seen: Seen) -> Answer:
+    tops = all_words(seen)[7::8]
+    if not any(top >> 4 in streams.INVALID_PAGE_TYPES for top in set(tops)):
         return False
-    words = words_of(state.image.words(record))
-    return max(word & streams.PFN_MASK for word in words) > state.max_pfn
+    kinds = ((number, top >> 4) for number, top in enumerate(tops))
+    number, kind = next(found for found in kinds if found[1] in streams.INVALID_PAGE_TYPES)
+    return [f"word {number} has type {kind}"]
 
 
-def _beyond_x86(state: State, record: IndexedRecord) -> bool:
+def _pfn_beyond(seen: Seen) -> Answer:
+    if seen.kind != _PV:
+        return False
+    return max(word & streams.PFN_MASK for word in words_of(seen.words())) > seen.max_pfn
+
+
+def _beyond_x86(seen: Seen) -> Answer:
     """No rule forbids a pfn beyond the address bits of x86: the reader's bitmap of populated
     pfns, an eighth of a byte each, cannot be allocated."""
-    data = bytes(state.image.words(record))
-    if state.guest != _HVM or not (any(data[5::8]) or any(byte & 0xF for byte in set(data[6::8]))):
+    data = seen.words()
+    if seen.kind != _HVM or not (any(data[5::8]) or any(byte & 0xF for byte in set(data[6::8]))):
         return False
     return any(
         (word & streams.PFN_MASK) >> streams.X86_PFN_BITS
@@ -149,129 +179,159 @@ def _beyond_x86(state: State, record: IndexedRecord) -> bool:
     )
 
 
-def _pages_missing(state: State, record: IndexedRecord) -> bool:
-    return record.length != length_of(record.count, _tops(state, record))
+def _pages_length(seen: Seen) -> Answer:
+    words, count = all_words(seen), seen.record.count
+    if seen.length <= streams.PAGE_DATA_HEAD.size or len(words) < 8 * count:
+        return False
+    expected = length_of(count, words[7::8])
+    return seen.length != expected and [f"{seen.length} bytes, expected {expected}"]
 
 
-def _shorter_than(size: int) -> Callable[[State, IndexedRecord], bool]:
-    return lambda _, record: record.length < size
+def shorter(size: int) -> Predicate:
+    """A body of fewer bytes."""
+    return lambda seen: seen.length < size
 
 
-def _not_of_length(size: int) -> Callable[[State, IndexedRecord], bool]:
-    return lambda _, record: record.length != size
+def other_than(size: int) -> Predicate:
+    """A body of more or fewer bytes."""
+    return lambda seen: seen.length != size
 
 
-def _not_rows_of(size: int) -> Callable[[State, IndexedRecord], bool]:
-    return lambda _, record: record.length == 0 or record.length % size != 0
+def _not_rows_of(size: int) -> Predicate:
+    return lambda seen: seen.length == 0 or seen.length % size != 0
 
 
-def _bad_params(state: State, record: IndexedRecord) -> bool:
-    return record.length != 8 + 16 * state.number(record, 0)
+def _bad_params(seen: Seen) -> Answer:
+    return seen.length >= 8 and seen.length != 8 + 16 * seen.number(0)
 
 
-def _bad_index(state: State, record: IndexedRecord) -> bool:
+def _bad_index(seen: Seen) -> Answer:
     """The hypervisor refuses indices that it does not have; the readers drop PAE_ENABLED and
     pass all others on."""
-    most = next(count for since, count in _PARAMS_SINCE if state.release.since(since))
-    body = bytes(state.image.body(record))[8:]
-    return any(index >= most for index, _ in struct.iter_unpack("<QQ", body))
+    most = next(count for since, count in _PARAMS_SINCE if seen.release.since(since))
+    return any(index >= most for index, _ in struct.iter_unpack("<QQ", seen.body()[8:]))
 
 
 _PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.6", 37))
 """HVM_NR_PARAMS."""
 
 
-def _bad_width(state: State, record: IndexedRecord) -> bool:
-    return tuple(state.head(record, 2)) not in ((4, 3), (8, 4))
+def _bad_width(seen: Seen) -> Answer:
+    return tuple(seen.head(2)) not in ((4, 3), (8, 4))
 
 
-def _bad_range(state: State, record: IndexedRecord) -> bool:
-    return state.number(record, 0) > state.number(record, 4)
+def _bad_range(seen: Seen) -> Answer:
+    return seen.number(0) > seen.number(4)
 
 
-def _bad_frames(state: State, record: IndexedRecord) -> bool:
-    per_page = streams.PAGE_SIZE // state.pv_width
-    first, last = (state.number(record, at) // per_page for at in (0, 4))
-    return record.length != 8 + 8 * (last - first + 1)
+def _bad_frames(seen: Seen) -> Answer:
+    per_page = streams.PAGE_SIZE // seen.pv_width
+    first, last = (seen.number(at) // per_page for at in (0, 4))
+    return seen.length != 8 + 8 * (last - first + 1)
 
 
-def _vcpu_size(state: State, record: IndexedRecord) -> bool:
+def _vcpu_size(seen: Seen) -> Answer:
     """An empty body is ignored, before anything else is looked at."""
-    size = record.length - 8
+    size, number = seen.length - 8, seen.record.type
     if size == 0:
         return False
-    if record.type == streams.LIBXC_X86_PV_VCPU_BASIC:
-        return size != _BASIC_SIZES.get(state.pv_width)
-    if record.type == streams.LIBXC_X86_PV_VCPU_EXTENDED:
+    if number == streams.LIBXC_X86_PV_VCPU_BASIC:
+        return size != _BASIC_SIZES.get(seen.pv_width)
+    if number == streams.LIBXC_X86_PV_VCPU_EXTENDED:
         return size > 128
-    if record.type == streams.LIBXC_X86_PV_VCPU_XSAVE:
+    if number == streams.LIBXC_X86_PV_VCPU_XSAVE:
         return size < 16
     return size % 16 != 0
 
 
-def _no_width(state: State, _: IndexedRecord) -> bool:
-    return not state.pv_width
+def _no_width(seen: Seen) -> Answer:
+    return not seen.pv_width
 
 
-def _not_hvm(state: State, _: IndexedRecord) -> bool:
-    return state.guest != _HVM
+def _not_hvm(seen: Seen) -> Answer:
+    return seen.kind != _HVM
 
 
-def _bad_xenstore(state: State, record: IndexedRecord) -> bool:
+def _bad_xenstore(seen: Seen) -> Answer:
     """Keys that do not end, are empty or absolute; values that do not end. libxl reads a
     record of any length; one beyond what is kept of an image is not looked at."""
-    if record.length > LARGEST_KEPT:
-        return False
-    strings = bytes(state.image.body(record))[8:].split(b"\0")
+    strings = seen.body()[8:].split(b"\0")
     if strings.pop():
         return True
     return len(strings) % 2 != 0 or any(not key or key.startswith(b"/") for key in strings[::2])
 
 
+def _always(seen: Seen) -> Answer:
+    return True
+
+
+def _other_kind(seen: Seen) -> Answer:
+    kind = seen.fields["type"]
+    return kind not in (_PV, _HVM) or seen.expected not in (None, kind)
+
+
+def _row(
+    layer: str, record: str, identifier: str, predicate: Predicate | None, words: str,
+    since: str | None = None, until: str | None = None,
+) -> Rule:  # fmt: skip
+    window = Window(since, until, oldest=STREAM_V2_SINCE)
+    return Rule(layer, record, identifier, predicate, words, releases=window)
+
+
 _VCPU_RECORDS = (
     "X86_PV_VCPU_BASIC", "X86_PV_VCPU_EXTENDED", "X86_PV_VCPU_XSAVE", "X86_PV_VCPU_MSRS",
 )  # fmt: skip
-_S = StreamRule
+_EMULATOR_RECORDS = ("EMULATOR_XENSTORE_DATA", "EMULATOR_CONTEXT")
+_FIRST_HEADERS = ((XL, "header"), (LIBXL, "header"), (LIBXC, "image header"))
 # fmt: off
+HEADER_RULES = (
+    *(Rule(layer, header, "stream-v2", _always, "streams of version 2 are read since 4.6", releases=Window(until=_LAST_LEGACY)) for layer, header in _FIRST_HEADERS),
+    _row(XL, "header", "xl-byteorder", lambda s: s.fields["byteorder"] != streams.XL_BYTEORDER, "the byte order mark is not that of this machine"),
+    _row(LIBXC, "image header", "libxc-version", lambda s: s.fields["version"] > 2, "version 3 is read since 4.14", until=_LAST_V2),
+    _row(LIBXC, "domain header", "libxc-guest", _other_kind, "the stream is of another kind of guest than the domain to build"),
+    _row(LIBXC, "domain header", "libxc-page-shift", lambda s: s.fields["page_shift"] & _SHIFT_MASK != streams.PAGE_SHIFT, "pages are not 4 KiB"),
+    _row(LIBXC, WHOLE, "stream-damaged", None, "the stream is cut off or damaged"),
+)
+"""Rules about headers, and about the stream as a whole."""
 RULES = (
-    _S(LIBXC, "*", "libxc-length", lambda s, r: r.length > s.longest, "the record is longer than a reader takes: 8 MiB up to 4.9, 128 MiB since"),
-    _S(LIBXC, "*", "libxc-unknown", lambda s, r: not r.optional and not s.handles(r.type), "a mandatory record that this release does not know for this kind of guest"),
-    _S(LIBXC, "PAGE_DATA", "page-data-static", _no_static_end, "page data before STATIC_DATA_END", STATIC_DATA_SINCE),
-    _S(LIBXC, "PAGE_DATA", "page-data-short", _shorter_than(8), "too short for its count"),
-    _S(LIBXC, "PAGE_DATA", "page-data-count", lambda s, r: r.count < 1, "the count is 0"),
-    _S(LIBXC, "PAGE_DATA", "page-data-words", _words_missing, "too short for the words that the count says"),
-    _S(LIBXC, "PAGE_DATA", "page-data-type", _bad_type, "a word has a type of 5 to 8"),
-    _S(LIBXC, "PAGE_DATA", "page-data-pfn", _pfn_beyond, "a pfn is beyond the PV guest's p2m"),
-    _S(LIBXC, "PAGE_DATA", "page-data-length", _pages_missing, "the length is not that of the words and their pages"),
-    _S(LIBXC, "PAGE_DATA", "page-data-huge", _beyond_x86, "a pfn is beyond the memory of any x86 guest, and the bitmap for it beyond any host's"),
-    _S(LIBXC, "CHECKPOINT", "checkpoint-optional", lambda s, r: s.queued_unknown, "an unknown optional record since the last checkpoint: replayed with it, that makes the CHECKPOINT itself one that is not handled"),
-    _S(LIBXC, "CHECKPOINT", "checkpoint", lambda s, r: not s.checkpointed, "a checkpoint in a restore that is not of a checkpointed stream"),
-    _S(LIBXC, "STATIC_DATA_END", "static-end-twice", lambda s, r: s.static_end, "the static data have ended before", STATIC_DATA_SINCE),
-    _S(LIBXC, "X86_CPUID_POLICY", "cpuid-policy-length", _not_rows_of(24), "empty, or not whole rows of 24 bytes", STATIC_DATA_SINCE),
-    _S(LIBXC, "X86_MSR_POLICY", "msr-policy-length", _not_rows_of(16), "empty, or not whole rows of 16 bytes", STATIC_DATA_SINCE),
-    _S(LIBXC, "X86_TSC_INFO", "tsc-length", _not_of_length(24), "the length is not 24"),
-    _S(LIBXC, "HVM_PARAMS", "hvm-params-short", _shorter_than(8), "too short for its count"),
-    _S(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "length and count contradict"),
-    _S(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor does not have"),
-    _S(LIBXC, "HVM_CONTEXT", "hvm-context-empty", _shorter_than(1), "there is nothing in it"),
-    _S(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s, r: s.pv_width != 0, "there was one before"),
-    _S(LIBXC, "X86_PV_INFO", "pv-info-short", _shorter_than(8), "shorter than 8 bytes"),
-    _S(LIBXC, "X86_PV_INFO", "pv-info-width", _bad_width, "neither 4-byte words with 3 levels nor 8-byte words with 4"),
-    _S(LIBXC, "X86_PV_P2M_FRAMES", "p2m-static", _no_static_end, "before STATIC_DATA_END", STATIC_DATA_SINCE),
-    _S(LIBXC, "X86_PV_P2M_FRAMES", "p2m-order", _no_width, "before X86_PV_INFO"),
-    _S(LIBXC, "X86_PV_P2M_FRAMES", "p2m-short", _shorter_than(8), "shorter than 8 bytes"),
-    _S(LIBXC, "X86_PV_P2M_FRAMES", "p2m-range", _bad_range, "the first pfn is beyond the last"),
-    _S(LIBXC, "X86_PV_P2M_FRAMES", "p2m-length", _bad_frames, "the length is not that of the range"),
-    *(_S(LIBXC, name, "pv-vcpu-short", _shorter_than(8), "shorter than 8 bytes") for name in _VCPU_RECORDS),
-    *(_S(LIBXC, name, "pv-vcpu-size", _vcpu_size, "the state has a size that no vcpu's has") for name in _VCPU_RECORDS),
-    _S(LIBXC, "SHARED_INFO", "shared-info-order", _no_width, "before X86_PV_INFO"),
-    _S(LIBXC, "SHARED_INFO", "shared-info-length", _not_of_length(streams.PAGE_SIZE), "not one page"),
-    _S(LIBXC, "END", "pv-no-vcpu", lambda s, r: s.guest == _PV and not s.vcpu0, "the PV guest has no state of vcpu 0"),
-    _S(LIBXL, "*", "libxl-unknown", lambda s, r: not r.known, "libxl knows no such record, and ignores none"),
-    *(_S(LIBXL, name, "libxl-not-hvm", _not_hvm, "device model records are for HVM guests") for name in ("EMULATOR_XENSTORE_DATA", "EMULATOR_CONTEXT")),
-    *(_S(LIBXL, name, "libxl-emulator-short", _shorter_than(8), "too short for emulator id and index") for name in ("EMULATOR_XENSTORE_DATA", "EMULATOR_CONTEXT")),
-    _S(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore", _bad_xenstore, "keys and values that do not end or pair, or a key that is empty or absolute"),
-    *(_S(LIBXL, name, "libxl-checkpoint", lambda s, r: not s.checkpointed, "a checkpoint's record outside of one") for name in ("CHECKPOINT_END", "CHECKPOINT_STATE")),
+    _row(LIBXC, ANY, "libxc-length", lambda s: s.length > s.longest, "the record is longer than a reader accepts: 8 MiB up to 4.9, 128 MiB since 4.10"),
+    _row(LIBXC, ANY, "libxc-unknown", lambda s: not s.record.optional and not s.handles(s.record.type), "a mandatory record that this release does not know for this kind of guest"),
+    _row(LIBXC, "PAGE_DATA", "page-data-static", _no_static_end, "page data before STATIC_DATA_END", STATIC_DATA_SINCE),
+    _row(LIBXC, "PAGE_DATA", "page-data-short", shorter(8), "too short for its count"),
+    _row(LIBXC, "PAGE_DATA", "page-data-count", lambda s: s.record.count < 1, "the count is 0"),
+    _row(LIBXC, "PAGE_DATA", "page-data-words", words_missing, "too short for as many words as the count says"),
+    _row(LIBXC, "PAGE_DATA", "page-data-type", _bad_type, "a word has a type of 5 to 8"),
+    _row(LIBXC, "PAGE_DATA", "page-data-pfn", _pfn_beyond, "a pfn is beyond the PV guest's p2m"),
+    _row(LIBXC, "PAGE_DATA", "page-data-length", _pages_length, "the length does not match the words and their pages"),
+    _row(LIBXC, "PAGE_DATA", "page-data-huge", _beyond_x86, "a pfn is beyond the memory of any x86 guest: no host can allocate the bitmap for it"),
+    _row(LIBXC, "CHECKPOINT", "checkpoint-optional", lambda s: s.queued_unknown, "an unknown optional record since the last checkpoint: the reader, replaying it, then fails on the CHECKPOINT itself"),
+    _row(LIBXC, "CHECKPOINT", "checkpoint", lambda s: not s.checkpointed, "a checkpoint, where no checkpointed stream is expected"),
+    _row(LIBXC, "STATIC_DATA_END", "static-end-twice", lambda s: s.static_end, "the static data have already ended", STATIC_DATA_SINCE),
+    _row(LIBXC, "X86_CPUID_POLICY", "cpuid-policy-length", _not_rows_of(24), "empty, or not whole rows of 24 bytes", STATIC_DATA_SINCE),
+    _row(LIBXC, "X86_MSR_POLICY", "msr-policy-length", _not_rows_of(16), "empty, or not whole rows of 16 bytes", STATIC_DATA_SINCE),
+    _row(LIBXC, "X86_TSC_INFO", "tsc-length", other_than(24), "the length is not 24"),
+    _row(LIBXC, "HVM_PARAMS", "hvm-params-short", shorter(8), "too short for its count"),
+    _row(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "the length does not match the count"),
+    _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor does not have"),
+    _row(LIBXC, "HVM_CONTEXT", "hvm-context-empty", shorter(1), "empty body"),
+    _row(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s: s.pv_width != 0, "the stream has an earlier one"),
+    _row(LIBXC, "X86_PV_INFO", "pv-info-short", shorter(8), "shorter than 8 bytes"),
+    _row(LIBXC, "X86_PV_INFO", "pv-info-width", _bad_width, "neither 4-byte words with 3 levels nor 8-byte words with 4"),
+    _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-static", _no_static_end, "before STATIC_DATA_END", STATIC_DATA_SINCE),
+    _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-order", _no_width, "before X86_PV_INFO"),
+    _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-short", shorter(8), "shorter than 8 bytes"),
+    _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-range", _bad_range, "the first pfn is beyond the last"),
+    _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-length", _bad_frames, "the length does not match the range"),
+    *(_row(LIBXC, name, "pv-vcpu-short", shorter(8), "shorter than 8 bytes") for name in _VCPU_RECORDS),
+    *(_row(LIBXC, name, "pv-vcpu-size", _vcpu_size, "no vcpu's state has this size") for name in _VCPU_RECORDS),
+    _row(LIBXC, "SHARED_INFO", "shared-info-order", _no_width, "before X86_PV_INFO"),
+    _row(LIBXC, "SHARED_INFO", "shared-info-length", other_than(streams.PAGE_SIZE), "the length is not one page"),
+    _row(LIBXC, "END", "pv-no-vcpu", lambda s: s.kind == _PV and not s.vcpu0, "the PV guest has no state of vcpu 0"),
+    _row(LIBXL, ANY, "libxl-unknown", lambda s: not s.record.known, "libxl does not know this record, and ignores no record"),
+    *(_row(LIBXL, name, "libxl-not-hvm", _not_hvm, "device model records are for HVM guests") for name in _EMULATOR_RECORDS),
+    *(_row(LIBXL, name, "libxl-emulator-short", shorter(8), "too short for emulator id and index") for name in _EMULATOR_RECORDS),
+    _row(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore", _bad_xenstore, "keys or values that are not terminated or not paired, or a key that is empty or absolute"),
+    *(_row(LIBXL, name, "libxl-checkpoint", lambda s: not s.checkpointed, "a record of checkpoints, where no checkpointed stream is expected") for name in ("CHECKPOINT_END", "CHECKPOINT_STATE")),
 )
 """In the order in which they are made of a record."""
 # fmt: on
@@ -282,8 +342,8 @@ _THRESHOLDS = frozenset(
         STATIC_DATA_SINCE,
         _LARGER_RECORDS_SINCE,
         *(since for since, _ in _PARAMS_SINCE),
-        *(rule.releases.since for rule in RULES),
-        *(rule.releases.behind for rule in RULES if rule.releases.behind is not None),
+        *(rule.releases.since for rule in (*HEADER_RULES, *RULES)),
+        *(rule.releases.behind for rule in (*HEADER_RULES, *RULES) if rule.releases.behind),
     )
 )
 """The releases in which something of the readers changed."""
@@ -295,15 +355,10 @@ def reader_kind(release: Release) -> frozenset[str]:
     return frozenset(since for since in _THRESHOLDS if release.since(since))
 
 
-HEADER_RULES = {
-    "stream-v2": "streams version 2 are read since 4.6",
-    "stream-damaged": "the stream ends, or is none any more",
-    "xl-byteorder": "the byte order mark is not that of this machine",
-    "libxc-version": "version 3 is read since 4.14",
-    "libxc-guest": "the stream's kind of guest is not that of the domain to build",
-    "libxc-page-shift": "pages are not of 4 KiB",
-}
-"""Rules about headers, and about the stream as a whole."""
+def about(item: Header | IndexedRecord, rules: Iterable[Rule]) -> list[Rule]:
+    """Those of the rules that are about such a header or record."""
+    names = (item.name,) if isinstance(item, Header) else (ANY, item.name)
+    return [rule for rule in rules if rule.layer == item.layer and rule.record in names]
 
 
 class StreamJudge(Watcher):
@@ -311,38 +366,45 @@ class StreamJudge(Watcher):
     the first, and all that follows it is ignored, as the readers never see it."""
 
     def __init__(
-        self, release: Release, *, guest: int | None = None, checkpointed: bool = False
+        self, release: Release, *, kind: int | None = None, checkpointed: bool = False
     ) -> None:
         self.refusal: Verdict | None = None
-        self._state = State(release, guest, checkpointed)
-        self._rules: dict[tuple[str, int], list[StreamRule]] = {}
+        self._seen = Passing(release, kind=kind or _HVM, expected=kind, checkpointed=checkpointed)
+        self._rules: dict[tuple[str, int], list[Rule]] = {}
 
-    def header(self, image: Index, header: Header) -> None:
+    def header(self, index: Index, header: Header) -> None:
         if self.refusal is None:
-            self.refusal = _judge_header(self._state, header)
+            seen = self._seen.at_header(header)
+            self._judge(self._standing(HEADER_RULES, header), seen, header)
 
-    def record(self, image: Index, record: IndexedRecord, whole: bool = True) -> None:
-        state = self._state
+    def record(self, index: Index, record: IndexedRecord, whole: bool = True) -> None:
+        seen = self._seen
         if self.refusal is not None:
             return
-        if not whole and (record.layer != LIBXC or record.length <= state.longest):
-            return  # what the reader cannot get, the damage tells; libxl takes any length
-        state.image = image
-        if record.count > 0 and whole and self._plain_pages(image, record):
-            if not state.static_end:
-                _note(state, record)
+        if not whole and (record.layer != LIBXC or record.length <= seen.longest):
+            return  # the damage says what the reader cannot get; libxl takes any length
+        if record.count > 0 and whole and self._plain_pages(index, record):
+            if not seen.static_end:
+                _note(seen, record)
             return
-        for rule in self._rules_of(record):
-            if rule.fires(state, record):
-                self.refusal = _refusal(rule.id, rule.text, record)
+        self._judge(self._rules_of(record), seen.at_record(index, record), record)
+        if self.refusal is None:
+            _note(seen, record)
+
+    def _judge(self, rules: list[Rule], seen: Passing, item: Header | IndexedRecord) -> None:
+        for rule in rules:
+            if rule.fires(seen):
+                self.refusal = Verdict(
+                    REFUSE, rule=rule.id, record=item.name, offset=item.offset, text=rule.words,
+                    layer=item.layer,
+                )  # fmt: skip
                 return
-        _note(state, record)
 
     def end(self, image: Image) -> Verdict | None:
         """The refusal, that of a stream which ends early included; None if there is none.
-        A checkpointed one may end anywhere behind its first checkpoint: the guest goes on
-        from the last, and what came since has only been queued."""
-        last = image.last_checkpoint(LIBXC) if self._state.checkpointed else None
+        A checkpointed one may end anywhere after its first checkpoint: the guest goes on
+        from the last one, and what came since has only been queued."""
+        last = image.last_checkpoint(LIBXC) if self._seen.checkpointed else None
         if last is not None:
             told = self.refusal
             queued = told is not None and told.layer == LIBXC and told.offset > last
@@ -359,90 +421,71 @@ class StreamJudge(Watcher):
             )  # fmt: skip
         return self.refusal
 
-    def _rules_of(self, record: IndexedRecord) -> list[StreamRule]:
+    def _rules_of(self, record: IndexedRecord) -> list[Rule]:
         key = record.layer, record.type
-        rules = self._rules.get(key)
-        if rules is None:
-            rules = self._rules[key] = [
-                rule
-                for rule in RULES
-                if self._state.release in rule.releases
-                and rule.layer == record.layer
-                and rule.record in ("*", record.name)
-            ]
-        return rules
+        if key not in self._rules:
+            self._rules[key] = self._standing(RULES, record)
+        return self._rules[key]
 
-    def _plain_pages(self, image: Index, record: IndexedRecord) -> bool:
+    def _standing(self, rules: Iterable[Rule], item: Header | IndexedRecord) -> list[Rule]:
+        """Those of the rules that this release has for a record or header."""
+        release = self._seen.release
+        return [rule for rule in about(item, rules) if release in rule.releases]
+
+    def _plain_pages(self, index: Index, record: IndexedRecord) -> bool:
         """Whether these are page data of an HVM guest that no rule says anything of."""
-        state = self._state
-        if state.guest != _HVM or record.length > state.longest:
+        seen = self._seen
+        if seen.kind != _HVM or record.length > seen.longest:
             return False
-        return (state.version == 2 or state.static_end) and image.plain_pages(record)
+        return (seen.version == 2 or seen.static_end) and index.plain_pages(record)
 
 
 def judge(
-    image: Image, release: Release, *, guest: int | None = None, checkpointed: bool = False
+    image: Image, release: Release, *, kind: int | None = None, checkpointed: bool = False
 ) -> Verdict | None:
     """The refusal of an image's streams by the toolstack of a release; None where it takes
-    them. `guest` is the kind of domain to build (1 PV, 2 HVM), by default the stream's own;
+    them. `kind` is the kind of domain to build (1 PV, 2 HVM), by default the stream's own;
     `checkpointed` says that a checkpointed stream is expected (Remus, COLO).
 
     The image must be seekable, or opened with `keep_words`; `StreamJudge` can also watch
     one being opened."""
-    judging = StreamJudge(release, guest=guest, checkpointed=checkpointed)
-    items: list[Any] = sorted([*image.headers, *image.records], key=lambda item: item.offset)
-    for item in items:
-        if isinstance(item, Header):
-            judging.header(image, item)
-        else:
-            judging.record(image, item, image.complete or item.end <= image.end)
+    judging = StreamJudge(release, kind=kind, checkpointed=checkpointed)
+    replay(image, judging)
     return judging.end(image)
 
 
-def _refusal(rule: str, text: str, item: Header | IndexedRecord) -> Verdict:
-    return Verdict(
-        REFUSE, rule=rule, record=item.name, offset=item.offset, text=text, layer=item.layer
-    )
+def replay(image: Image, watcher: Watcher) -> None:
+    """Tell a watcher of everything in an opened image, as if it were being opened. The image
+    must be seekable, or opened with `keep_words`."""
+    items: list[Header | IndexedRecord] = [*image.headers, *image.records]
+    for item in sorted(items, key=lambda item: item.offset):
+        if isinstance(item, Header):
+            watcher.header(image, item)
+        else:
+            watcher.record(image, item, image.complete or item.end <= image.end)
 
 
-def _judge_header(state: State, header: Header) -> Verdict | None:
-    fields, rule = header.fields, ""
-    if not state.release.since(STREAM_V2_SINCE):
-        rule = "stream-v2"
-    elif header.layer == XL and fields["byteorder"] != streams.XL_BYTEORDER:
-        rule = "xl-byteorder"
-    elif header.name == "image header":
-        state.version = fields["version"]
-        if state.version > 2 and not state.release.since(STATIC_DATA_SINCE):
-            rule = "libxc-version"
-    elif header.name == "domain header":
-        if fields["type"] not in (_PV, _HVM) or state.expected not in (None, fields["type"]):
-            rule = "libxc-guest"
-        elif fields["page_shift"] & _SHIFT_MASK != streams.PAGE_SHIFT:
-            rule = "libxc-page-shift"
-        state.guest = fields["type"]
-    if not rule:
-        return None
-    return _refusal(rule, HEADER_RULES[rule], header)
-
-
-def _note(state: State, record: IndexedRecord) -> None:
+def _note(seen: Passing, record: IndexedRecord) -> None:
     """What a record that was taken changes."""
     if record.layer != LIBXC:
         return
     number = record.type
-    ends_static = (
-        streams.LIBXC_PAGE_DATA if state.guest == _HVM else streams.LIBXC_X86_PV_P2M_FRAMES
-    )
-    if number == streams.LIBXC_STATIC_DATA_END or (state.version == 2 and number == ends_static):
-        state.static_end = True
+    ends_static = streams.LIBXC_PAGE_DATA if seen.kind == _HVM else streams.LIBXC_X86_PV_P2M_FRAMES
+    if number == streams.LIBXC_STATIC_DATA_END or (seen.version == 2 and number == ends_static):
+        seen.static_end = True
     elif number == streams.LIBXC_CHECKPOINT:
-        state.queueing = True
-    elif not state.handles(number) and state.queueing:  # optional, or it were refused
-        state.queued_unknown = True
+        seen.queueing = True
+    elif not seen.handles(number) and seen.queueing:  # optional, or it were refused
+        seen.queued_unknown = True
     elif number == streams.LIBXC_X86_PV_INFO:
-        state.pv_width = state.head(record, 1)[0]
+        seen.pv_width = seen.head(1)[0]
     elif number == streams.LIBXC_X86_PV_VCPU_BASIC and record.length > 8:
-        state.vcpu0 |= state.number(record, 0) == 0
+        seen.vcpu0 |= seen.number(0) == 0
     if number == streams.LIBXC_X86_PV_P2M_FRAMES:
-        state.max_pfn = max(state.max_pfn, state.number(record, 4))
+        seen.max_pfn = max(seen.max_pfn, seen.number(4))
+
+
+__all__ = [
+    "HEADER_RULES", "RULES", "Passing", "StreamJudge", "about", "all_words", "judge", "other_than",
+    "reader_kind", "replay", "shorter", "words_missing",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the VMPORT patch's own loader, `load_domain_ctxt`, does with a record.
+"""Loads a VMPORT record as the patch's own loader, `load_domain_ctxt`, does: the model of it.
 
 `restore` is that loader as a pure function, step by step in its order, with its u32
 arithmetic. It ends in an errno, in a restored state, or at the first step that would leave
@@ -18,6 +18,8 @@ from hvmctx.abi.vmport import ENTRY_HEAD, HEAD, JUMBO_ENTRY_HEAD, VmportProfile
 from hvmctx.abi.x86 import DESCRIPTOR
 from hvmctx.context.vmport import Parts, Slots, VmportState, as_text
 from hvmctx.findings import ERROR, WARNING, Finding
+from hvmctx.restore.rules import Rule
+from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,23 +58,26 @@ SITES = {
 """Every memory-unsafe step that the loader can take, in the order of its code: where, and
 which kind."""
 
-RULES = {
-    "vmport-allocated": "the domain's VMPORT state is not allocated (ENOMEM)",
-    "vmport-descriptor": "fewer than 8 bytes are left for the descriptor (E2BIG)",
-    "vmport-body": "the body is longer than what is left (EFBIG)",
-    "vmport-type": "the typecode is not 21, or the body longer than the largest (ESRCH)",
-    "vmport-save-version": "the version is not the profile's (EINVAL)",
-    **{f"vmport-{site.replace(' ', '-')}": f"{kind} at {site}" for site, kind in SITES.items()},
-    "vmport-capped": "a length beyond the buffer, whose terminator word hides it",
-    "vmport-index": "a buffer's index is beyond its length",
-    "vmport-size": "used_guestsize is not what the entries take",
-    "vmport-count": "a used count is not that of the entries",
-    "vmport-empty-key": "an entry with an empty key, of which the loader reads no more",
-    "vmport-duplicate": "a key that is there twice",
-    "vmport-protocol": "a protocol that is neither closed, RPCI nor TCLO",
-    "vmport-padding": "padding that is not zero",
-    "vmport-behind": "bytes behind the last entry",
-}
+# fmt: off
+RULES = {row[0]: Rule(CONTEXT, "VMPORT", row[0], None, row[3], errno=row[2], severity=row[1]) for row in (
+    ("vmport-allocated", ERROR, ENOMEM, "the domain's VMPORT state is not allocated (ENOMEM)"),
+    ("vmport-descriptor", ERROR, E2BIG, "fewer than 8 bytes are left for the descriptor (E2BIG)"),
+    ("vmport-body", ERROR, EFBIG, "the body is longer than what is left (EFBIG)"),
+    ("vmport-type", ERROR, ESRCH, "the typecode is not 21, or the body longer than the largest (ESRCH)"),
+    ("vmport-save-version", ERROR, EINVAL, "the version is not the profile's (EINVAL)"),
+    *((f"vmport-{site.replace(' ', '-')}", ERROR, None, f"{kind} at {site}") for site, kind in SITES.items()),
+    ("vmport-capped", WARNING, None, "a length beyond the buffer, whose terminator word hides it"),
+    ("vmport-index", WARNING, None, "a buffer's index is beyond its length"),
+    ("vmport-size", WARNING, None, "used_guestsize is not what the entries take"),
+    ("vmport-count", WARNING, None, "a used count is not that of the entries"),
+    ("vmport-empty-key", WARNING, None, "an entry with an empty key, of which the loader reads no more"),
+    ("vmport-duplicate", WARNING, None, "a key that is there twice"),
+    ("vmport-protocol", WARNING, None, "a protocol that is neither closed, RPCI nor TCLO"),
+    ("vmport-padding", WARNING, None, "padding that is not zero"),
+    ("vmport-behind", WARNING, None, "bytes behind the last entry"),
+)}
+"""Id -> rule. No predicates: the loader's model and `findings_of` say which apply."""
+# fmt: on
 
 
 class Refused:
@@ -92,7 +97,7 @@ class Refused:
 
 class Restored:
     """The loader succeeds. `slots` and `jumbo_slots` are the used counts that it leaves
-    behind, `guestinfo` and `guestinfo_jumbo` the (slot, key, value) that it filled."""
+    in the state, `guestinfo` and `guestinfo_jumbo` the (slot, key, value) that it filled."""
 
     __slots__ = (
         "_body", "_profile", "cursor", "guestinfo", "guestinfo_jumbo", "jumbo_slots", "slots",
@@ -197,8 +202,8 @@ def restore(
     following: bytes = b"",
     allocated: bool = True,
 ) -> Refused | Restored | Violation:
-    """What the loader does with a record (descriptor and body) that `following` bytes of
-    the context stand behind. Never raises, whatever the bytes."""
+    """What the loader does with a record (descriptor and body); `following` are the bytes of
+    the context after it. Never raises, whatever the bytes."""
     profile = profile or abi.used()
     body = check(_context(record, following), profile, allocated=allocated)
     if isinstance(body, Refused):
@@ -212,7 +217,7 @@ def restore(
 def _load(
     body: memoryview, profile: VmportProfile, report: Callable[[Violation], object]
 ) -> Refused | Restored:
-    """The load behind the checks. `report` is told of each step that is not safe; where it
+    """The load after the checks. `report` is told of each step that is not safe; where it
     returns, the load goes on as if what is not there were empty."""
     end = len(body)
     if end < _VERSION.size:
@@ -380,7 +385,7 @@ def findings_of(
 
     body = check(_context(record), profile)
     if isinstance(body, Refused):
-        say(ERROR, body.rule, f"{RULES[body.rule]}", 0)
+        say(ERROR, body.rule, RULES[body.rule].words, 0)
         return findings
     start = DESCRIPTOR.size
     violated: list[Violation] = []
@@ -444,7 +449,7 @@ def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
         if not body[head]:
             yield "vmport-empty-key", "an entry with an empty key", head
     if parts.rest < len(body):
-        yield "vmport-behind", f"{len(body) - parts.rest} bytes belong to nothing", parts.rest
+        yield "vmport-behind", f"{len(body) - parts.rest} bytes after the last entry", parts.rest
 
 
 __all__ = [

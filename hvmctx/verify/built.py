@@ -1,4 +1,4 @@
-"""What speaks against an image that was built of parts."""
+"""What is wrong with an image that was built of parts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ _CONTRADICTIONS = frozenset((
     "param-page-missing", "param-missing", "param-duplicate", "emulator-magic",
     "context-incomplete", "context-no-cpu", "context-duplicate", "lapic-same-id", "lapic-bsp",
 ))  # fmt: skip
-"""Warnings of the strict view that say that parts do not fit each other."""
+"""Warnings of the strict view about parts that do not match."""
 
 
 def contradictions(file: BinaryIO, release: Release | None = None) -> list[Finding]:
-    """What of an image that was built speaks against it: all errors of the strict view,
-    and warnings of parts that do not fit each other. Leaves the file at its end."""
+    """What is wrong with an image that was built: all errors of the strict view, and its
+    warnings about parts that do not match. Leaves the file at its end."""
     file.seek(0)
     found = verify(file, STRICT, releases=[release] if release else None)
     file.seek(0, os.SEEK_END)
     return [f for f in found if f.severity == ERROR or f.rule in _CONTRADICTIONS]
+
+
+__all__ = ["contradictions"]

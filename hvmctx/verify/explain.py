@@ -1,59 +1,69 @@
-"""Rules in words, of every table that there is."""
+"""Rules in words: `explain`."""
 
 from __future__ import annotations
 
 from hvmctx.errors import UsageError
+from hvmctx.restore.rules import ANY, WHOLE, Rule
+from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from hvmctx.verify.registry import Table
 
 
 def explain(name: str) -> str:
-    """A rule: which table's, its record, releases, errno and text; several where tables
+    """A rule: which table's, its record, releases, errno and words; several where tables
     share the id. Raises UsageError."""
-    found = list(dict.fromkeys((*_of_restore(name), *_of_verify(name))))
-    if not found:
-        raise UsageError(f"no rule is called {name!r}; docs/rules.md lists them")
-    return "".join(f"{name}: {where}\n  {text}\n" for where, text in found)
+    from hvmctx.verify.registry import TABLES
+
+    said = []
+    for table in TABLES:
+        rules = [rule for rule in table.rules if rule.id == name]
+        for words in dict.fromkeys(rule.words for rule in rules):
+            for part in _alike([rule for rule in rules if rule.words == words]):
+                said.append(f"{name}: {_where(table, part)}\n  {words}\n")
+    if not said:
+        raise UsageError(f"unknown rule {name!r}; docs/rules.md lists them all")
+    return "".join(said)
 
 
-def _of_restore(name: str) -> Iterator[tuple[str, str]]:
-    from hvmctx.restore.context import WALK, rules
-    from hvmctx.restore.stream import HEADER_RULES, RULES
-    from hvmctx.restore.vmport import RULES as VMPORT
-
-    if name in HEADER_RULES:
-        yield "restore: headers, and the stream as a whole", HEADER_RULES[name]
-    of_streams = [rule for rule in RULES if rule.id == name]
-    if of_streams:
-        first = of_streams[0]
-        records = ", ".join(rule.record for rule in of_streams)
-        yield f"restore: {first.layer} {records}, {first.releases}", first.text
-    if name in WALK:
-        errno, text = WALK[name]
-        yield f"restore: HVM context, every release: {errno}", text
-    if name in VMPORT:
-        yield "VMPORT, the patch's loader", VMPORT[name]
-    for rule in rules():
-        if rule.id == name:
-            yield f"restore: {rule.record}, {rule.releases}: {rule.errno}", rule.text
+def _alike(rules: list[Rule]) -> list[list[Rule]]:
+    """Those that differ in their records alone stand together."""
+    groups: dict[tuple[str | None, str], list[Rule]] = {}
+    for rule in rules:
+        groups.setdefault((rule.errno, str(rule.releases)), []).append(rule)
+    return list(groups.values())
 
 
-def _of_verify(name: str) -> Iterator[tuple[str, str]]:
-    from hvmctx.verify import strict_context, strict_stream, verifier
+def _where(table: Table, rules: list[Rule]) -> str:
+    """Whose rule it is, about which records, of which releases, and with what errno."""
+    from hvmctx.verify.registry import VMPORT
+    from hvmctx.verify.views import RESTORE
 
-    for view, table in (("verifier", verifier), ("strict", strict_stream)):
-        for header_check in table.HEADER_CHECKS:
-            if header_check.id == name:
-                yield f"{view}: {header_check.layer} {header_check.name}", header_check.text
-        checks = [check for check in table.CHECKS if check.id == name]
-        for text in dict.fromkeys(check.text for check in checks):
-            layers = dict.fromkeys(f"{c.layer} {c.record}" for c in checks if c.text == text)
-            yield f"{view}: {', '.join(layers)}", text
-    for check in strict_context.CHECKS:
-        if check.id == name:
-            yield f"strict: {check.record}", check.text
-    for whole, where in ((strict_stream.WHOLE, "streams"), (strict_context.WHOLE, "HVM context")):
-        if name in whole:
-            yield f"strict: {where}, as a whole", whole[name]
+    rule = rules[0]
+    if table.view == VMPORT:
+        return "VMPORT, the patch's loader"
+    about = place(rules)
+    if table.view != RESTORE:
+        return f"{table.view}: {about}"
+    errno = f": {rule.errno}" if rule.errno else ""
+    return f"{table.view}: {about}, {rule.releases}{errno}"
+
+
+def place(rules: list[Rule]) -> str:
+    """Layer and records: `libxc PAGE_DATA, END`; of a context the record alone, `CPU`."""
+    layers: dict[str, list[str]] = {}
+    for rule in rules:
+        whole = "HVM context" if rule.layer == CONTEXT else "streams"
+        layer = "" if rule.layer == CONTEXT else f"{rule.layer} "
+        if rule.record == WHOLE:
+            about = f"{whole}, as a whole"
+        elif rule.record == ANY and not layer:
+            about = f"any record of an {whole}"
+        else:
+            about = rule.record
+        layers.setdefault(layer if rule.record != WHOLE else "", []).append(about)
+    return ", ".join(f"{at}{', '.join(dict.fromkeys(names))}" for at, names in layers.items())
+
+
+__all__ = ["explain", "place"]

@@ -1,5 +1,5 @@
-"""What became of each pfn while the page data of a stream went by, and page data that are
-there twice and differ."""
+"""What became of each pfn in the page data of a stream, and page data that were sent twice
+and differ."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class PassedPages:
             return []
         runs.sort()
         twice = []
-        behind = 0
+        end = 0
         for pfn, count, _ in runs:
-            if pfn < behind:
+            if pfn < end:
                 twice.append(pfn)
-            behind = max(behind, pfn + count)
+            end = max(end, pfn + count)
         return twice
 
     def findings(self) -> Iterator[tuple[str, int, int]]:
@@ -102,7 +102,7 @@ class PassedPages:
         return at >= 0 and pfn < ends[at]
 
     def _stretches(self) -> Iterator[tuple[int, int, int, int, bool]]:
-        """(first pfn, pfn behind the last, type in the end, how often sent with contents,
+        """(first pfn, pfn after the last, type in the end, how often sent with contents,
         whether ever) of all pfns mentioned, by ascending pfn."""
         pfns, sizes = self._pfns, self._sizes
         order = sorted(range(len(pfns)), key=pfns.__getitem__)
@@ -127,7 +127,7 @@ class PassedPages:
 
 
 def mismatches(image: Image, verify: int) -> Iterator[tuple[int, int]]:
-    """(pfn, file offset of its page) of pages sent behind the VERIFY record at that offset
+    """(pfn, file offset of its page) of pages sent after the VERIFY record at that offset
     which are not what was sent before. Reads the pages; the image must be seekable."""
     source = image.source
     records = [r for r in image.records_of(LIBXC, streams.LIBXC_PAGE_DATA) if _holds(image, r)]
@@ -145,8 +145,9 @@ def _holds(image: Image, record: IndexedRecord) -> bool:
     """Whether the record is as long as its words say."""
     if record.count < 1 or record.words_size != 8 * record.count:
         return False
-    if (
-        record.words_size > LARGEST_KEPT - streams.PAGE_DATA_HEAD.size
-    ):  # which the tables have told of
-        return False
+    if record.words_size > LARGEST_KEPT - streams.PAGE_DATA_HEAD.size:
+        return False  # the tables say so already
     return record.length == length_of(record.count, image.words(record)[7::8])
+
+
+__all__ = ["MOST_RUNS", "PassedPages", "mismatches"]

@@ -3,13 +3,13 @@ releases that have it."""
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.findings import ERROR, Finding
 from hvmctx.image.indexing import Watcher
-from hvmctx.restore.host import Host
-from hvmctx.restore.image import judge_image
+from hvmctx.restore.guest import Guest
+from hvmctx.restore.image import would_restore
 from hvmctx.restore.stream import StreamJudge, reader_kind
 from hvmctx.restore.verdict import VIOLATION, Verdict
 
@@ -17,9 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hvmctx.abi.vmport import VmportProfile
     from hvmctx.image.image import Image
     from hvmctx.image.index import Index, IndexedRecord
+    from hvmctx.restore.machine import Machine
     from hvmctx.stream.reader import Header
 
 
@@ -39,16 +39,16 @@ class Restoring(Watcher):
                 self._kinds[kind] = StreamJudge(release, checkpointed=checkpointed)
             self._judge_of[str(release)] = self._kinds[kind]
 
-    def header(self, image: Index, header: Header) -> None:
+    def header(self, index: Index, header: Header) -> None:
         for judge in self._kinds.values():
-            judge.header(image, header)
+            judge.header(index, header)
         if self._releases is None and header.name == "domain header":
             version = header.fields["xen_major"], header.fields["xen_minor"]
             self._drop(Release.of_version(*version).and_younger())
 
-    def record(self, image: Index, record: IndexedRecord, whole: bool) -> None:
+    def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
         for judge in self._kinds.values():
-            judge.record(image, record, whole)
+            judge.record(index, record, whole)
 
     def _drop(self, releases: Sequence[Release]) -> None:
         """Go on with the readers of these alone."""
@@ -56,13 +56,14 @@ class Restoring(Watcher):
         self._kinds = {k: judge for k, judge in self._kinds.items() if id(judge) in wanted}
 
     def end(
-        self, image: Image, *, vcpus: int | None = None, vmport: VmportProfile | None = None
+        self, image: Image, *, vcpus: int | None = None, machine: Machine | None = None
     ) -> list[Finding]:
-        """The findings, once the input has gone by."""
-        host_of = partial(Host.of_image, vcpus=vcpus, vmport=vmport)
+        """The findings, once all of the input has been read. The guest is read from it once."""
+        guest_of = cache(partial(Guest.of_image, vcpus=vcpus))
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
         for release in self._releases or image.release.and_younger():
-            verdict = judge_image(image, release, host_of, reader=self._judge_of[str(release)])
+            reader = self._judge_of[str(release)]
+            verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
             if not verdict.accepted:
                 key = verdict.errno, verdict.rule, verdict.offset, verdict.text
                 reasons.setdefault(key, (verdict, []))[1].append(release)
@@ -70,11 +71,11 @@ class Restoring(Watcher):
 
 
 def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
-    verb = "leaves its memory over" if verdict.verdict == VIOLATION else "refuses"
+    verb = "accesses memory out of bounds" if verdict.verdict == VIOLATION else "refuses it"
     return Finding(
         ERROR,
         verdict.rule,
-        f"{verdict.reason}; Xen {span(releases)} {verb} it",
+        f"{verdict.reason}; Xen {span(releases)} {verb}",
         layer=verdict.layer,
         offset=verdict.offset,
         record=verdict.where,
@@ -90,3 +91,6 @@ def span(releases: Sequence[Release]) -> str:
         else:
             groups.append([release])
     return ", ".join(str(g[0]) if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in groups)
+
+
+__all__ = ["Restoring", "span"]

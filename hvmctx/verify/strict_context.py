@@ -16,11 +16,12 @@ from hvmctx.abi.releases import emission_order
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase
 from hvmctx.findings import ERROR, NOTE, WARNING, Finding
 from hvmctx.restore.context import unfolded
+from hvmctx.restore.rules import WHOLE, Rule, Seen
 from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from hvmctx.abi.vmport import VmportProfile
@@ -78,7 +79,8 @@ def _canonical(value: int, fields: Fields) -> bool:
     return value >> width - 1 in (0, (1 << 65 - width) - 1)
 
 
-def _non_canonical(fields: Fields) -> Iterator[str]:
+def _non_canonical(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     names = list(_ALWAYS_CANONICAL)
     if _is_long(fields):
         names += ["fs_base", "gs_base"]
@@ -87,12 +89,14 @@ def _non_canonical(fields: Fields) -> Iterator[str]:
     return (f"{n} is {fields[n]:#x}" for n in names if not _canonical(fields[n], fields))
 
 
-def _rip_beyond(fields: Fields) -> Iterator[str]:
+def _rip_beyond(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     if fields["rip"] >> 32 and not (_is_long(fields) and _Segment(fields, "cs").long):
         yield f"{fields['rip']:#x}"
 
 
-def _cr0(fields: Fields) -> Iterator[str]:
+def _cr0(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     cr0 = fields["cr0"]
     if cr0 & CR0.PG and not cr0 & CR0.PE:
         yield "paging without protection"
@@ -102,7 +106,8 @@ def _cr0(fields: Fields) -> Iterator[str]:
         yield "CET without WP"
 
 
-def _long_mode(fields: Fields) -> Iterator[str]:
+def _long_mode(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     efer = fields["msr_efer"]
     active = bool(efer & EFER.LME) and bool(fields["cr0"] & CR0.PG)
     if bool(efer & EFER.LMA) != active:
@@ -115,27 +120,32 @@ def _long_mode(fields: Fields) -> Iterator[str]:
         yield "virtual-8086 mode within long mode"
 
 
-def _rflags(fields: Fields) -> Iterator[str]:
+def _rflags(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     if fields["rflags"] & ~RFLAGS.KNOWN:
         yield f"{fields['rflags']:#x}"
 
 
-def _mxcsr(fields: Fields) -> Iterator[str]:
+def _mxcsr(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     mxcsr = int.from_bytes(fields["fpu_regs"][_MXCSR_AT : _MXCSR_AT + 4], "little")
     if fields["flags"] & x86.XEN_X86_FPU_INITIALISED and mxcsr & ~_MXCSR:
         yield f"{mxcsr:#x}"
 
 
-def _debug(fields: Fields) -> Iterator[str]:
+def _debug(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     return (f"{name} is {fields[name]:#x}" for name in ("dr6", "dr7") if fields[name] >> 32)
 
 
-def _attribute_bits(fields: Fields) -> Iterator[str]:
+def _attribute_bits(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     segments = (_Segment(fields, name) for name in _SEGMENTS)
     return (str(segment) for segment in segments if segment.attributes & ~0xFFF)
 
 
-def _limits(fields: Fields) -> Iterator[str]:
+def _limits(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     if _is_v86(fields):
         return
     for name in _SEGMENTS:
@@ -148,7 +158,8 @@ def _limits(fields: Fields) -> Iterator[str]:
             yield f"{name}_limit is {segment.limit:#x}, counted in pages"
 
 
-def _cs(fields: Fields) -> Iterator[str]:
+def _cs(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     segment = _Segment(fields, "cs")
     if not _protected(fields):
         return
@@ -160,7 +171,8 @@ def _cs(fields: Fields) -> Iterator[str]:
         yield f"{segment}: data, not code"
 
 
-def _data(fields: Fields) -> Iterator[str]:
+def _data(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     if _protected(fields):
         for name in _DATA:
             segment = _Segment(fields, name)
@@ -168,20 +180,23 @@ def _data(fields: Fields) -> Iterator[str]:
                 yield f"{segment}: a system segment"
 
 
-def _tr(fields: Fields) -> bool | list[str]:
+def _tr(seen: Seen) -> bool | list[str]:
+    fields = seen.fields
     segment = _Segment(fields, "tr")
     busy = (11,) if _is_long(fields) else (3, 11)
     right = segment.present and not segment.code_or_data and segment.type in busy
     return False if right else [str(segment)]
 
 
-def _ldtr(fields: Fields) -> bool | list[str]:
+def _ldtr(seen: Seen) -> bool | list[str]:
+    fields = seen.fields
     segment = _Segment(fields, "ldtr")
     wrong = segment.present and (segment.code_or_data or segment.type != 2)
     return [str(segment)] if wrong else False
 
 
-def _v86(fields: Fields) -> Iterator[str]:
+def _v86(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     if not _is_v86(fields):
         return
     for name in ("cs", *_DATA):
@@ -192,13 +207,15 @@ def _v86(fields: Fields) -> Iterator[str]:
             yield f"{name} is {segment.selector:#x}, at {segment.base:#x}, limit {segment.limit:#x}"
 
 
-def _privilege(fields: Fields) -> bool:
+def _privilege(seen: Seen) -> bool:
+    fields = seen.fields
     cs, ss = _Segment(fields, "cs"), _Segment(fields, "ss")
     conforming = cs.type >= 12
     return _protected(fields) and cs.present and ss.present and not conforming and cs.dpl != ss.dpl
 
 
-def _apic_base(fields: Fields) -> bool | list[str]:
+def _apic_base(seen: Seen) -> bool | list[str]:
+    fields = seen.fields
     base = fields["apic_base_msr"]
     wrong = base & ApicBase.RESERVED or base & ~0xFFF != ApicBase.ADDRESS
     return [f"{base:#x}"] if wrong else False
@@ -209,84 +226,80 @@ def _types(values: Iterable[int], allowed: tuple[int, ...]) -> list[str]:
     return [", ".join(map(str, wrong))] if wrong else []
 
 
-def _pat(fields: Fields) -> list[str]:
+def _pat(seen: Seen) -> list[str]:
+    fields = seen.fields
     return _types(fields["msr_pat_cr"].to_bytes(8, "little"), _PAT_TYPES)
 
 
-def _mtrr_types(fields: Fields) -> list[str]:
+def _mtrr_types(seen: Seen) -> list[str]:
+    fields = seen.fields
     fixed = (byte for value in fields["msr_mtrr_fixed"] for byte in value.to_bytes(8, "little"))
     bases = (value & 0xFF for value in fields["msr_mtrr_var"][::2])
     return _types((*fixed, *bases, fields["msr_mtrr_def_type"] & 0xFF), _MEMORY_TYPES)
 
 
-def _redirections(fields: Fields) -> Iterator[str]:
+def _redirections(seen: Seen) -> Iterator[str]:
+    fields = seen.fields
     for pin, entry in enumerate(fields["redirtbl"]):
         word = entry["bits"]
         if word & 0x00FFFFFFFFFE0000:
             yield f"pin {pin} is {word:#x}"
 
 
-class ContextCheck:
-    """One rule about one record: `finds` says of its fields whether it applies, or gives
-    details in words, one string for each finding."""
+class _Kept(Seen):
+    """A record of a context, as the structure of the newest release reads it."""
 
-    __slots__ = ("finds", "id", "record", "severity", "text")
+    __slots__ = ("_record", "instance", "length", "name")
+    layer = CONTEXT
 
-    def __init__(
-        self, record: str, identifier: str, severity: str,
-        finds: Callable[[Fields], bool | Iterable[str]], text: str,
-    ) -> None:  # fmt: skip
-        self.record = record
-        self.id = identifier
-        self.severity = severity
-        self.finds = finds
-        self.text = text
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self.name = record.name
+        self.instance = record.instance
+        self.length = record.length
 
-    def texts(self, fields: Fields) -> list[str]:
-        """The findings about one record, in words."""
-        found = self.finds(fields)
-        if isinstance(found, bool):
-            return [self.text] if found else []
-        return [f"{self.text}: {one}" for one in found]
+    @property
+    def fields(self) -> Fields:
+        return self._record.fields()
 
 
 # fmt: off
-CHECKS = tuple(ContextCheck(*row) for row in (
+RULES = tuple(Rule(CONTEXT, row[0], row[1], row[3], row[4], severity=row[2]) for row in (
     ("CPU", "cpu-cr0-contradiction", ERROR, _cr0, "no CPU holds such control registers"),
-    ("CPU", "cpu-long-mode", ERROR, _long_mode, "EFER and control registers contradict"),
+    ("CPU", "cpu-long-mode", ERROR, _long_mode, "EFER does not match the control registers"),
     ("CPU", "cpu-canonical", ERROR, _non_canonical, "not a canonical address"),
     ("CPU", "cpu-rip", ERROR, _rip_beyond, "rip is beyond 4 GiB outside of 64-bit code"),
     ("CPU", "cpu-rflags", ERROR, _rflags, "reserved bits of rflags are set"),
     ("CPU", "cpu-dr-high", WARNING, _debug, "the upper half is reserved"),
     ("CPU", "cpu-mxcsr", WARNING, _mxcsr, "reserved bits of MXCSR are set: restoring them faults"),
     ("CPU", "segment-bits", WARNING, _attribute_bits, "segment attributes have 12 bits"),
-    ("CPU", "segment-limit", ERROR, _limits, "limit and granularity contradict"),
+    ("CPU", "segment-limit", ERROR, _limits, "limit and granularity do not match"),
     ("CPU", "segment-cs", ERROR, _cs, "no CPU executes such a code segment"),
     ("CPU", "segment-data", ERROR, _data, "no CPU has such a data segment"),
     ("CPU", "segment-tr", ERROR, _tr, "not a busy task state segment"),
     ("CPU", "segment-ldtr", ERROR, _ldtr, "not a local descriptor table"),
-    ("CPU", "segment-v86", ERROR, _v86, "not as virtual-8086 mode has it"),
+    ("CPU", "segment-v86", ERROR, _v86, "not a segment of virtual-8086 mode"),
     ("CPU", "segment-privilege", WARNING, _privilege, "cs and ss have different privilege levels"),
-    ("LAPIC", "lapic-base-msr", WARNING, _apic_base, "reserved bits, or a base that no Xen gives"),
-    ("IOAPIC", "ioapic-base", WARNING, lambda f: f["base_address"] != 0xFEC00000, "not the base address that every Xen gives"),
+    ("LAPIC", "lapic-base-msr", WARNING, _apic_base, "reserved bits are set, or the base is not the one that Xen uses"),
+    ("IOAPIC", "ioapic-base", WARNING, lambda s: s.fields["base_address"] != 0xFEC00000, "not the base address that Xen uses"),
     ("IOAPIC", "ioapic-reserved", WARNING, _redirections, "reserved bits of a redirection entry are set"),
-    ("MTRR", "mtrr-pat", WARNING, _pat, "no such memory type; Xen leaves the PAT out"),
-    ("MTRR", "mtrr-type", WARNING, _mtrr_types, "no such memory type; Xen leaves the MTRR out"),
+    ("MTRR", "mtrr-pat", WARNING, _pat, "unknown memory type; Xen ignores the PAT"),
+    ("MTRR", "mtrr-type", WARNING, _mtrr_types, "unknown memory type; Xen ignores the MTRR"),
 ))
-WHOLE = {
-    "reserved-field": "padding or a reserved field is not zero",
-    "context-order": "records are not in the order of the writer: by type, then by instance",
-    "context-duplicate": "a record is there twice; Xen loads both, the last stays",
-    "context-end-body": "END has a body or an instance",
-    "context-tail": "bytes follow END",
-    "context-no-cpu": "no vcpu has a CPU record: none will run",
-    "context-incomplete": "a record is missing that Xen always writes with those there",
-    "lapic-bsp": "not vcpu 0 is the boot processor",
-    "lapic-id": "the LAPIC's id is not twice the number of the vcpu",
-    "lapic-same-id": "two LAPICs have the same id",
-    "vcpu-offline": "a vcpu is offline: it has a LAPIC, but no CPU record",
-}
-"""Rules about all records, or about several together."""
+OF_WHOLE = {row[0]: Rule(CONTEXT, WHOLE, row[0], None, row[2], severity=row[1]) for row in (
+    ("reserved-field", WARNING, "padding or a reserved field is not zero"),
+    ("context-order", WARNING, "records are not in the writer's order: by type, then by instance"),
+    ("context-duplicate", WARNING, "a record occurs twice: Xen loads both, and the last one stays"),
+    ("context-end-body", WARNING, "END has a body or an instance"),
+    ("context-tail", WARNING, "bytes follow END"),
+    ("context-no-cpu", WARNING, "no vcpu has a CPU record: none will run"),
+    ("context-incomplete", WARNING, "a record is missing that Xen always writes along with the others"),
+    ("lapic-bsp", WARNING, "the boot processor is not vcpu 0"),
+    ("lapic-id", WARNING, "the LAPIC's id is not twice the number of the vcpu"),
+    ("lapic-same-id", WARNING, "two LAPICs have the same id"),
+    ("vcpu-offline", NOTE, "a vcpu is offline: it has a LAPIC, but no CPU record"),
+)}
+"""Id -> rule about all records, or about several together."""
 # fmt: on
 
 _WITH_CPU = ("LAPIC", "LAPIC_REGS", "MTRR")
@@ -318,16 +331,16 @@ class _Judging:
         self.findings: list[Finding] = []
         self._times: dict[str, int] = {}
 
-    def _say(self, severity: str, rule: str, text: str, record: Record | None = None) -> None:
-        self._times[rule] = self._times.get(rule, 0) + 1
-        if self._times[rule] > MOST_OF_A_RULE:
+    def _say(self, rule: Rule, text: str, record: Record | None = None) -> None:
+        times = self._times[rule.id] = self._times.get(rule.id, 0) + 1
+        if times > MOST_OF_A_RULE:
             return
-        if self._times[rule] == MOST_OF_A_RULE:
-            text += "; more of these are not told"
+        if times == MOST_OF_A_RULE:
+            text += "; further findings suppressed"
         offset = self._base + ((record.offset or 0) if record else self._context.size)
         name = f"{record.name}/{record.instance}" if record else ""
         self.findings.append(
-            Finding(severity, rule, text, layer=CONTEXT, offset=offset, record=name)
+            Finding(rule.severity, rule.id, text, layer=CONTEXT, offset=offset, record=name)
         )
 
     def run(self) -> None:
@@ -349,17 +362,17 @@ class _Judging:
         known = record.type
         if known is None or not known.size:
             return
-        fields = record.fields()
-        for check in CHECKS:
-            if check.record == record.name:
-                for text in check.texts(fields):
-                    self._say(check.severity, check.id, text, record)
+        seen = _Kept(record)
+        for rule in RULES:
+            if rule.record == record.name:
+                for text in rule.texts(seen):
+                    self._say(rule, text, record)
         body = bytes(record.as_read(known.size))
         for name, offset, size, mask in _reserved(known.struct):
             value = int.from_bytes(body[offset : offset + size], "little") & mask
             if value:
                 text = f"{name} is not zero: {body[offset : offset + size].hex()}"
-                self._say(WARNING, "reserved-field", text, record)
+                self._say(OF_WHOLE["reserved-field"], text, record)
 
     def _order(self) -> None:
         before = emission_order(x86.HEADER.typecode, 0)
@@ -369,9 +382,9 @@ class _Judging:
             if record.typecode in (x86.END.typecode, x86.HEADER.typecode):
                 continue
             if key in seen:
-                self._say(WARNING, "context-duplicate", "there was one before", record)
+                self._say(OF_WHOLE["context-duplicate"], "the context has an earlier one", record)
             elif key < before:
-                self._say(WARNING, "context-order", "behind a record of a later place", record)
+                self._say(OF_WHOLE["context-order"], "after a record that Xen writes later", record)
             seen.add(key)
             before = max(before, key)
 
@@ -382,30 +395,32 @@ class _Judging:
         end = context.entries[-1]
         if end.length or end.instance:
             text = f"END has {end.length} bytes, instance {end.instance}"
-            self._say(WARNING, "context-end-body", text, end)
+            self._say(OF_WHOLE["context-end-body"], text, end)
         if len(context.tail):
-            self._say(WARNING, "context-tail", f"{len(context.tail)} bytes follow END")
+            self._say(OF_WHOLE["context-tail"], f"{len(context.tail)} bytes follow END")
 
     def _completeness(self) -> None:
         there = {(record.name, record.instance) for record in self._context.entries}
         cpus = sorted(instance for name, instance in there if name == "CPU")
         if not cpus:
-            self._say(WARNING, "context-no-cpu", WHOLE["context-no-cpu"])
+            self._say(OF_WHOLE["context-no-cpu"], OF_WHOLE["context-no-cpu"].words)
         for vcpu in cpus:
             for name in _WITH_CPU:
                 if (name, vcpu) not in there:
                     text = f"CPU/{vcpu} is there, {name}/{vcpu} is not"
-                    self._say(WARNING, "context-incomplete", text)
+                    self._say(OF_WHOLE["context-incomplete"], text)
         for name, instance in sorted(there):
             if name == "LAPIC" and cpus and ("CPU", instance) not in there:
-                self._say(NOTE, "vcpu-offline", f"vcpu {instance} is offline: it has no CPU record")
+                self._say(
+                    OF_WHOLE["vcpu-offline"], f"vcpu {instance} is offline: it has no CPU record"
+                )
         names = {name for name, _ in there}
         expected = _PLATFORM if names & (set(_PLATFORM) - set(_PVH)) else _PVH
         for name in expected:
             if cpus and name not in names:
-                self._say(WARNING, "context-incomplete", f"there is no {name} record")
+                self._say(OF_WHOLE["context-incomplete"], f"there is no {name} record")
         if ("PIC", 0) in there and ("PIC", 1) not in there:
-            self._say(WARNING, "context-incomplete", "PIC/0 is there, PIC/1 is not")
+            self._say(OF_WHOLE["context-incomplete"], "PIC/0 is there, PIC/1 is not")
 
     def _lapics(self) -> None:
         modes: dict[int, int] = {}
@@ -413,7 +428,7 @@ class _Judging:
             base = modes[record.instance] = record.fields()["apic_base_msr"]
             if bool(base & ApicBase.BSP) != (record.instance == 0):
                 text = f"vcpu {record.instance}: apic_base_msr is {base:#x}"
-                self._say(WARNING, "lapic-bsp", text, record)
+                self._say(OF_WHOLE["lapic-bsp"], text, record)
         ids: dict[int, int] = {}
         for record in self._context.records(x86.LAPIC_REGS):
             vcpu = record.instance
@@ -423,10 +438,10 @@ class _Judging:
                 number >>= 24
             if ids.get(number, vcpu) != vcpu:
                 text = f"id {number}, as of vcpu {ids[number]}"
-                self._say(WARNING, "lapic-same-id", text, record)
+                self._say(OF_WHOLE["lapic-same-id"], text, record)
             elif number != 2 * vcpu:
                 text = f"id {number}, that of vcpu {vcpu} is {2 * vcpu}"
-                self._say(WARNING, "lapic-id", text, record)
+                self._say(OF_WHOLE["lapic-id"], text, record)
             ids.setdefault(number, vcpu)
 
 
@@ -442,3 +457,6 @@ def _reserved(struct: Any) -> list[tuple[str, int, int, int]]:
             if leaf.is_reserved and (leaf.is_bits or not leaf.alternate)
         ]
     return _known_reserved[struct]
+
+
+__all__ = ["MOST_OF_A_RULE", "OF_WHOLE", "RULES", "findings_of"]

@@ -11,11 +11,12 @@ from itertools import islice
 
 from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
-from hvmctx.image.index import Note
+from hvmctx.image.index import LARGEST_KEPT, Note
+from hvmctx.restore.rules import WHOLE, Rule, Seen
 from hvmctx.stream.body import MOST_ROWS
 from hvmctx.stream.qemu import MAGIC
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
-from hvmctx.verify.checks import Check, CheckTable, HeaderCheck, Seen
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
+from hvmctx.verify.checks import CheckTable, field_not_in
 from hvmctx.verify.pages import PassedPages, mismatches
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from hvmctx.image.image import Image
     from hvmctx.image.index import Index, IndexedRecord
+    from hvmctx.restore.rules import Predicate
 
 _STATIC, _MEMORY, _STATE = 0, 1, 2
 _PHASES = {
@@ -127,39 +129,40 @@ def _body_of_checkpoint(seen: Seen) -> bool:
     return seen.length != 4
 
 
+def _warning(layer: str, record: str, identifier: str, predicate: Predicate, words: str) -> Rule:
+    return Rule(layer, record, identifier, predicate, words, severity=WARNING)
+
+
 # fmt: off
-HEADER_CHECKS = (
-    HeaderCheck(LIBXL, "header", "libxl-options-high", "options", 0xFFFF0000, (0,), "reserved options are set", WARNING),
-    HeaderCheck("xl", "header", "xl-optional-flags", "optional_flags", 0xFFFFFFFF, (0,), "flags that no xl writes", WARNING),
+RULES = (
+    _warning(LIBXL, "header", "libxl-options-high", field_not_in("options", 0xFFFF0000, 0), "reserved options are set"),
+    _warning(XL, "header", "xl-optional-flags", field_not_in("optional_flags", 0xFFFFFFFF, 0), "flags that xl never writes"),
+    *(_warning(LIBXC, name, "duplicate", _again, "the stream has an earlier one; a restore takes the last") for name in _ONCE),
+    _warning(LIBXC, "X86_CPUID_POLICY", "policy-duplicate", _leaves_twice, "listed twice"),
+    _warning(LIBXC, "X86_MSR_POLICY", "policy-duplicate", _msrs_twice, "listed twice"),
+    _warning(LIBXC, "X86_MSR_POLICY", "policy-flags", _msr_flags, "flags that no release has are set"),
+    _warning(LIBXC, "HVM_PARAMS", "param-duplicate", _params_twice, "set twice"),
+    _warning(LIBXC, "HVM_PARAMS", "param-unknown", _params_unknown, "a parameter that no release has"),
+    _warning(LIBXC, "HVM_PARAMS", "param-missing", _params_missing, "not set: a toolstack cannot connect to the guest again"),
+    _warning(LIBXL, "EMULATOR_CONTEXT", "duplicate", lambda s: s.before(s.record.type) > s.before(streams.LIBXL_CHECKPOINT_END), "the stream has an earlier one; a restore takes the last"),
+    _warning(LIBXL, "EMULATOR_CONTEXT", "emulator-magic", _not_qemu, "the device model's file is not QEMU's: it does not start with QEVM"),
+    *(_warning(LIBXL, name, "emulator-index", _emulator_index, "the index is not 0") for name in ("EMULATOR_CONTEXT", "EMULATOR_XENSTORE_DATA")),
+    _warning(LIBXL, "CHECKPOINT_STATE", "checkpoint-state-length", _body_of_checkpoint, "the length is not 4"),
 )
-CHECKS = (
-    *(Check(LIBXC, name, "duplicate", _again, "there was one before; a restore takes the last", WARNING) for name in _ONCE),
-    Check(LIBXC, "X86_CPUID_POLICY", "policy-duplicate", _leaves_twice, "there twice", WARNING),
-    Check(LIBXC, "X86_MSR_POLICY", "policy-duplicate", _msrs_twice, "there twice", WARNING),
-    Check(LIBXC, "X86_MSR_POLICY", "policy-flags", _msr_flags, "flags that no release has are set", WARNING),
-    Check(LIBXC, "HVM_PARAMS", "param-duplicate", _params_twice, "set twice", WARNING),
-    Check(LIBXC, "HVM_PARAMS", "param-unknown", _params_unknown, "a parameter that no release has", WARNING),
-    Check(LIBXC, "HVM_PARAMS", "param-missing", _params_missing, "not set, so a toolstack cannot connect to the guest again", WARNING),
-    Check(LIBXL, "EMULATOR_CONTEXT", "duplicate", lambda s: s.before(s.record.type, LIBXL) > s.before(streams.LIBXL_CHECKPOINT_END, LIBXL), "there was one before; a restore takes the last", WARNING),
-    Check(LIBXL, "EMULATOR_CONTEXT", "emulator-magic", _not_qemu, "the device model's file is not QEMU's: no QEVM", WARNING),
-    *(Check(LIBXL, name, "emulator-index", _emulator_index, "an index that no writer gives", WARNING) for name in ("EMULATOR_CONTEXT", "EMULATOR_XENSTORE_DATA")),
-    Check(LIBXL, "CHECKPOINT_STATE", "checkpoint-state-length", _body_of_checkpoint, "the length is not 4", WARNING),
-)
-WHOLE = {
-    "order": "records are not in the order of the specification",
-    "page-twice": "a pfn is twice in one batch",
-    "pages-resent": "pfns are sent again, as in a live migration",
-    "page-gone": "a pfn had contents and is absent later: a restore leaves the old contents there",
-    "pages-missing": "pfns below the highest are never mentioned",
-    "param-page-missing": "a parameter names a page that is never sent",
-    "verify-mismatch": "page data behind VERIFY differ from those before",
-    "verify-unchecked": "page data behind VERIFY cannot be compared in a pipe",
-    "missing-record": "a record that every writer writes is not there",
-    "scattered": "pfns are too scattered to be followed: what a pfn was before is not checked",
-    "trailing": "bytes follow the end of the stream",
-}
-"""Rules about the stream as a whole."""
-_WEIGHT = {"page-gone": WARNING}
+OF_WHOLE = {row[0]: Rule(LIBXC, WHOLE, row[0], None, row[2], severity=row[1]) for row in (
+    ("order", WARNING, "records are not in the order of the specification"),
+    ("page-twice", WARNING, "a pfn occurs twice in one batch"),
+    ("pages-resent", NOTE, "pfns are sent more than once, as in a live migration"),
+    ("page-gone", WARNING, "a pfn had contents and is absent later: a restore leaves the old contents there"),
+    ("pages-missing", NOTE, "pfns below the highest are never mentioned"),
+    ("param-page-missing", WARNING, "a parameter names a page that is never sent"),
+    ("verify-mismatch", WARNING, "page data after VERIFY differ from those before it"),
+    ("verify-unchecked", NOTE, "page data after VERIFY cannot be compared in a pipe"),
+    ("missing-record", WARNING, "a record is missing that every writer writes"),
+    ("scattered", NOTE, "pfns are too scattered to be tracked: what was sent for a pfn before is not checked"),
+    ("trailing", WARNING, "bytes follow the end of the stream"),
+)}
+"""Id -> rule about the stream as a whole."""
 _MOST_MISMATCHES = 16
 # fmt: on
 
@@ -168,14 +171,14 @@ class StrictStream(CheckTable):
     """The table, and the rules about the whole, over an image being opened."""
 
     def __init__(self) -> None:
-        super().__init__(HEADER_CHECKS, CHECKS)
+        super().__init__(RULES)
         self._phase = _STATIC
         self._pages = PassedPages()
         self._verify_from: int | None = None
         self._params: tuple[IndexedRecord, list[tuple[int, int]]] | None = None
 
-    def record(self, image: Index, record: IndexedRecord, whole: bool) -> None:
-        super().record(image, record, whole)
+    def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
+        super().record(index, record, whole)
         if record.layer == LIBXC and whole:
             self._order(record)
             if record.type == streams.LIBXC_VERIFY and self._verify_from is None:
@@ -186,7 +189,7 @@ class StrictStream(CheckTable):
             elif record.type == streams.LIBXC_HVM_PARAMS:
                 self._params = record, _params(self._seen)
             elif record.count > 0:
-                self._batch(record)
+                self._batch(index, record)
 
     def _forget_once(self) -> None:
         for number, name in streams.LIBXC_RECORDS.items():
@@ -198,41 +201,38 @@ class StrictStream(CheckTable):
         if phase is None:
             return
         if phase < self._phase:
-            text = f"{_PHASE_NAMES[phase]} behind {_PHASE_NAMES[self._phase]}"
-            self._say(WARNING, "order", text, record)
+            text = f"{_PHASE_NAMES[phase]} after {_PHASE_NAMES[self._phase]}"
+            self.say(OF_WHOLE["order"], text, record)
         self._phase = max(phase, self._phase)
 
-    def _batch(self, record: IndexedRecord) -> None:
-        for pfn in self._pages.add(self._seen.words()):
-            self._say(WARNING, "page-twice", f"pfn {pfn:#x} is twice in one batch", record)
-
-    def _say(self, severity: str, rule: str, text: str, record: IndexedRecord) -> None:
-        self.findings.append(
-            Finding(
-                severity, rule, text, layer=record.layer, offset=record.offset, record=record.name
-            )
-        )
+    def _batch(self, index: Index, record: IndexedRecord) -> None:
+        words = index.words(record) if record.length <= LARGEST_KEPT else b""
+        for pfn in self._pages.add(words):
+            self.say(OF_WHOLE["page-twice"], f"pfn {pfn:#x} occurs twice in one batch", record)
 
     def end(self, image: Image) -> None:
-        """The rules about the whole, once the input has gone by."""
+        """The rules about the whole, once all of the input has been read."""
         offset = image.end
         for note in image.notes:
             if note.kind == Note.BEHIND and note.layer != CONTEXT:
-                self._whole(WARNING, "trailing", WHOLE["trailing"], note.layer, note.offset)
+                self._whole("trailing", note.offset, layer=note.layer)
         if not image.complete:
             return
         for rule, count, first in self._pages.findings():
-            text = WHOLE[rule]
+            text = OF_WHOLE[rule].words
             if rule != "scattered":
                 text += f": {count} of them, the first is pfn {first:#x}"
-            self._whole(_WEIGHT.get(rule, NOTE), rule, text, LIBXC, offset)
+            self._whole(rule, offset, text)
         self._special_pages()
         self._missing(image)
         if self._verify_from is not None:
             self._verify(image, self._verify_from)
 
-    def _whole(self, severity: str, rule: str, text: str, layer: str, offset: int) -> None:
-        self.findings.append(Finding(severity, rule, text, layer=layer, offset=offset))
+    def _whole(self, name: str, offset: int, text: str = "", layer: str = LIBXC) -> None:
+        rule = OF_WHOLE[name]
+        self.findings.append(
+            Finding(rule.severity, name, text or rule.words, layer=layer, offset=offset)
+        )
 
     def _special_pages(self) -> None:
         if self._params is None or self._pages.scattered or not self._pages.any:
@@ -242,11 +242,11 @@ class StrictStream(CheckTable):
             special = index in streams.SPECIAL_PARAMS
             if special and pfn and not self._pages.populated(pfn):
                 text = f"{streams.HVM_PARAMS[index]} is pfn {pfn:#x}, which is never sent"
-                self._say(WARNING, "param-page-missing", text, record)
+                self.say(OF_WHOLE["param-page-missing"], text, record)
 
     def _missing(self, image: Image) -> None:
         expected = [streams.LIBXC_PAGE_DATA, streams.LIBXC_X86_TSC_INFO]
-        if self._seen.guest == streams.GUEST_X86_HVM:
+        if self._seen.kind == streams.GUEST_X86_HVM:
             expected += [streams.LIBXC_HVM_CONTEXT, streams.LIBXC_HVM_PARAMS]
         else:
             expected += [streams.LIBXC_X86_PV_INFO, streams.LIBXC_SHARED_INFO]
@@ -259,14 +259,15 @@ class StrictStream(CheckTable):
         for number in expected:
             if number not in there:
                 name = streams.LIBXC_RECORDS[number]
-                self._whole(
-                    WARNING, "missing-record", f"there is no {name} record", LIBXC, image.end
-                )
+                self._whole("missing-record", image.end, f"there is no {name} record")
 
     def _verify(self, image: Image, offset: int) -> None:
         if not image.source.seekable:
-            self._whole(NOTE, "verify-unchecked", WHOLE["verify-unchecked"], LIBXC, offset)
+            self._whole("verify-unchecked", offset)
             return
         for pfn, where in islice(mismatches(image, offset), _MOST_MISMATCHES):
-            text = f"pfn {pfn:#x} behind VERIFY differs from what was sent before"
-            self._whole(WARNING, "verify-mismatch", text, LIBXC, where)
+            text = f"pfn {pfn:#x} after VERIFY differs from what was sent before it"
+            self._whole("verify-mismatch", where, text)
+
+
+__all__ = ["OF_WHOLE", "RULES", "StrictStream"]

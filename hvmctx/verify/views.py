@@ -1,22 +1,26 @@
 """The three views of `verify`: what the genuine verifier says, what a restore refuses, and
 everything that is questionable. One pass over the input, pipes included; page contents are
-read only behind a VERIFY record, and only by the strict view."""
+read only after a VERIFY record, and only by the strict view."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 from hvmctx.abi.releases import Release
 from hvmctx.errors import FormatError, HvmctxError, UsageError
 from hvmctx.findings import ERROR, SEVERITIES, Finding
-from hvmctx.image.image import open_image
+from hvmctx.image.image import Image, open_image
 from hvmctx.image.indexing import Watcher
+from hvmctx.restore.machine import Machine
+from hvmctx.restore.stream import replay
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterator
 
     from hvmctx.abi.vmport import VmportProfile
-    from hvmctx.image.image import Image
+    from hvmctx.files.opening import Target
     from hvmctx.image.index import Index, IndexedRecord
     from hvmctx.stream.reader import Header
 
@@ -30,17 +34,17 @@ class _All(Watcher):
     def __init__(self, watchers: list[Watcher]) -> None:
         self._watchers = watchers
 
-    def header(self, image: Index, header: Header) -> None:
+    def header(self, index: Index, header: Header) -> None:
         for watcher in self._watchers:
-            watcher.header(image, header)
+            watcher.header(index, header)
 
-    def record(self, image: Index, record: IndexedRecord, whole: bool) -> None:
+    def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
         for watcher in self._watchers:
-            watcher.record(image, record, whole)
+            watcher.record(index, record, whole)
 
 
 def verify(
-    target: Any,
+    target: Image | Target,
     view: str = RESTORE,
     *,
     releases: list[Release] | None = None,
@@ -51,16 +55,18 @@ def verify(
 ) -> list[Finding]:
     """The findings about an input, in the order of their offsets.
 
-    `target` and `layer` are as for `open_image`. `releases` are those of which a restore
+    `target` and `layer` are as for `open_image`; it may also be an image that is open, of an
+    input that can be read twice, and stays so. `releases` are those of which a restore
     is asked (default: the one that wrote the image, and all younger ones). `vcpus` is the
     number of vcpus to restore into, by default the image's own; `checkpointed` says that a
     checkpointed stream is expected; `vmport` stands for a Xen with the VMPORT patch.
 
     Raises InputError and FormatError for what cannot be opened or is nothing of Xen's,
-    UsageError for another view; what is wrong further in is a finding.
+    UsageError for another view, or for an open image that cannot be read again; what is
+    wrong further in is a finding.
     """
     if view not in VIEWS:
-        raise UsageError(f"no view is called {view!r}: {', '.join(VIEWS)}")
+        raise UsageError(f"unknown view {view!r}; expected {', '.join(VIEWS)}")
     watchers: list[Watcher] = []
     verifier = restoring = strict = None
     if view != RESTORE:
@@ -76,7 +82,7 @@ def verify(
 
         watchers.append(strict := StrictStream())
     watcher = watchers[0] if len(watchers) == 1 else _All(watchers)
-    with open_image(target, layer=layer, watcher=watcher) as image:
+    with _watched(target, layer, watcher) as image:
         if image.format == LEGACY:
             image.raise_stopped()
         findings = _damage(image, view)
@@ -84,13 +90,26 @@ def verify(
             findings += verifier.findings
         if restoring is not None:
             try:
-                findings += restoring.end(image, vcpus=vcpus, vmport=vmport)
+                findings += restoring.end(image, vcpus=vcpus, machine=Machine(vmport=vmport))
             except FormatError as error:  # what a restore depends on, but does not read itself
                 findings.append(_of_error(error))
         if strict is not None:
             strict.end(image)
             findings += strict.findings + _context(image, vmport)
     return _once(findings)
+
+
+@contextmanager
+def _watched(target: Image | Target, layer: str | None, watcher: Watcher) -> Iterator[Image]:
+    """An image that the watcher has been told all of."""
+    if not isinstance(target, Image):
+        with open_image(target, layer=layer, watcher=watcher) as image:
+            yield image
+        return
+    if target.records and not target.source.seekable:
+        raise UsageError(f"{target.source.name} cannot be read twice: verify it without opening it")
+    replay(target, watcher)
+    yield target
 
 
 def _damage(image: Image, view: str) -> list[Finding]:
@@ -145,3 +164,6 @@ def _once(findings: list[Finding]) -> list[Finding]:
 
 def _weight(finding: Finding) -> int:
     return SEVERITIES.index(finding.severity)
+
+
+__all__ = ["RESTORE", "STRICT", "VERIFIER", "VIEWS", "verify"]

@@ -88,7 +88,7 @@ def test_what_must_be_there() -> None:
 def test_counts_that_agree() -> None:
     checked.agrees("length", 5, 5, "body")
     checked.agrees("length", None, 5, "body")
-    reason = r"^length 4 does not go with 5 bytes of body; leave it"
+    reason = r"^length 4 does not match 5 bytes of body; leave it"
     with pytest.raises(checked.Disagreement, match=reason):
         checked.agrees("length", 4, 5, "body")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import threading
 from ctypes import sizeof
@@ -28,11 +29,10 @@ def test_default_profile() -> None:
     assert sizeof(vmport.vmport_bucket_control) == 4
     assert sizeof(vmport.vmport_channel_control) == 32
     assert profile.full.u.offset == 32
-    full = dict(profile.full._fields_)["u"]._fields_[0][1]
-    kinds = dict(full._fields_)
-    assert sizeof(kinds["chans"]) == 6 * 5448
-    assert sizeof(kinds["guestinfo"]) == 64 * 160
-    assert sizeof(kinds["guestinfo_jumbo"]) == 2 * 4130
+    full = profile.full().u.full
+    assert sizeof(full.chans) == 6 * 5448
+    assert sizeof(full.guestinfo) == 64 * 160
+    assert sizeof(full.guestinfo_jumbo) == 2 * 4130
     offsets = {f.name: f.offset for f in Layout.of(profile.packed).fields}
     assert offsets == {
         "version": 0, "used_guestsize": 4, "ping_time": 8, "open_cookie": 16,
@@ -164,12 +164,40 @@ def test_declared_when_it_turns_up() -> None:
 def test_using() -> None:
     with vmport.using(PROFILES[1]):
         known = by_typecode(21)
-        assert known is PROFILES[1].record_type and known.size == PROFILES[1].fixed_size
+        assert known is not None and known.size == PROFILES[1].fixed_size
+        assert known is PROFILES[1].record_type
         assert vmport.used() is PROFILES[1]
         with vmport.using(XEN_4_5_V6):
             assert vmport.used() is XEN_4_5_V6
         assert vmport.used() is PROFILES[1]
     assert vmport.used() is XEN_4_5_V6 and by_typecode(21) is XEN_4_5_V6.record_type
+
+
+def test_tasks_have_their_own() -> None:
+    """Each its profile, whatever the others do meanwhile; and that of who started it."""
+
+    async def task(profile: VmportProfile, before: VmportProfile) -> None:
+        assert vmport.used() is before
+        for _ in range(3):
+            with vmport.using(profile):
+                await asyncio.sleep(0)
+                known = by_typecode(21)
+                assert known is not None and known.struct is profile.packed
+            await asyncio.sleep(0)
+            assert vmport.used() is before
+
+    async def all_tasks() -> None:
+        with vmport.using(PROFILES[2]):
+            await asyncio.gather(*(task(profile, PROFILES[2]) for profile in PROFILES))
+
+    asyncio.run(all_tasks())
+    assert vmport.used() is XEN_4_5_V6
+
+
+def test_a_profile_in_use_ends_with_its_block() -> None:
+    with pytest.raises(RuntimeError), vmport.using(PROFILES[1]):
+        raise RuntimeError
+    assert vmport.used() is XEN_4_5_V6
 
 
 def test_another_thread_has_the_default() -> None:

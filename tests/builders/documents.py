@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import to_record
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
-from tests.builders.streams import hvm, record
+from tests.builders.streams import hvm, libxl_head, record
 from tests.builders.vmport import busy_state
 
 DOCUMENTS = sorted(
@@ -139,6 +140,11 @@ FILES: dict[str, Maker] = {
         ).to_bytes()
     ),
     "example.xc": _with(hvm(record(0x13, bytes(range(8))))),
+    "example.img": lambda path: path.write_bytes(
+        struct.pack(">8sII", b"Example!", 1, 0)
+        + libxl_head()[:8]
+        + EXAMPLE.read_bytes().partition(libxl_head()[:8])[2]
+    ),
     "vmport.bin": _with(HvmContext([to_record(busy_state()), Record(0, 0)]).to_bytes()),
     "ram.raw": _with(b"m" * 4096 * 5),
     "qemu.state": _of(DATA / "qemu" / "pc-stopped.xendev"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 from hvmctx.abi import x86
@@ -11,7 +12,8 @@ from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.restore.context import load
-from hvmctx.restore.host import Host
+from hvmctx.restore.guest import DEVICES, Guest
+from hvmctx.restore.machine import AMD, Machine
 from hvmctx.restore.verdict import Verdict
 from tests.builders.contexts import Change
 from tests.builders.samples import context_bytes
@@ -40,12 +42,16 @@ def base(release: Release) -> HvmContext:
     return HvmContext([*entries, Record(x86.END, 0)])
 
 
-def full_host(release: str, **changes: Any) -> Host:
-    """An AMD host whose guest has every feature."""
-    return Host(release, vcpus=1, vendor="amd", **changes)
+def loaded(
+    context: HvmContext | bytes, release: str, *, devices: Iterable[str] = DEVICES, **machine: Any
+) -> Verdict:
+    """Into a guest that has every feature, on an AMD machine."""
+    data = context if isinstance(context, bytes) else context.to_bytes()
+    guest = Guest(vcpus=1, devices=devices)
+    return load(data, Release(release), guest, Machine(**{"vendor": AMD, **machine}))
 
 
-def judged(release: str, change: Change, **host: Any) -> Verdict:
+def judged(release: str, change: Change, **into: Any) -> Verdict:
     context = base(Release(release))
     change(context)
-    return load(context.to_bytes(), full_host(release, **host))
+    return loaded(context, release, **into)

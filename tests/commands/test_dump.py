@@ -189,7 +189,8 @@ def test_dump(busy_context: Path, run: Run) -> None:
     status, said = run(busy_context, "--release", "4.17", "--all")
     assert "    VMPORT: version" in said.out
     status, said = run(busy_context, "--record", "VMPORT", "--format", "json")
-    assert json.loads(said.out)["context"]["records"][0]["fields"]["used_guestinfo"] == 2
+    fields = json.loads(said.out)["context"]["records"][0]["fields"]
+    assert fields["guestinfo"][0] == ["guestinfo.ip", "10.0.0.1"]
 
 
 def test_dump_with_another_profile(busy_context: Path, tmp_path: Path, run: Run) -> None:
@@ -204,7 +205,7 @@ def test_dump_with_another_profile(busy_context: Path, tmp_path: Path, run: Run)
     assert vmport.used() is XEN_4_5_V6, "the next command has the default again"
     status, said = run("to-json", busy_context, "-o", "-", "--vmport-profile", path)
     (record, _) = json.loads(said.out)["context"]["records"]
-    assert status == 0 and len(record["fields"]["chans"]) == 8
+    assert status == 0 and len(record["fields"]["channels"]) == 8
     (tmp_path / "json").write_text(said.out)
     again = tmp_path / "again"
     assert run("from-json", tmp_path / "json", "-o", again, "--vmport-profile", path)[0] == 0

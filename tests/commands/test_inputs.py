@@ -121,7 +121,7 @@ def test_files_are_read_whole_or_refused(tmp_path: Path, monkeypatch: pytest.Mon
         ({"vcpus": 0}, "--vcpus 0: expected 1 to 65536"),
         ({"vcpus": 0x10001}, "--vcpus 65537: expected 1 to"),
         ({"input": None}, "verify: no INPUT"),
-        ({"explain": "nope"}, "no rule is called 'nope'"),
+        ({"explain": "nope"}, "unknown rule 'nope'"),
     ],
 )
 def test_what_cannot_be_judged(values: dict[str, Any], reason: str) -> None:

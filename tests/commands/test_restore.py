@@ -5,10 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from hvmctx.restore.context import WALK, rules
-from hvmctx.restore.stream import HEADER_RULES
-from hvmctx.restore.stream import RULES as STREAM
-from hvmctx.restore.vmport import RULES
 from tests.builders.running import Run
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
 from tools import rules_doc
@@ -59,20 +55,11 @@ def test_json(run: Run) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "rule",
-    sorted(
-        {r.id for r in rules()}
-        | {r.id for r in STREAM}
-        | set(WALK)
-        | set(RULES)
-        | set(HEADER_RULES)
-    ),
-)
+@pytest.mark.parametrize("rule", ["cpu-cr0", "tsc-length", "context-end", "vmport-count"])
 def test_explain(rule: str, run: Run) -> None:
     status, said = run("restore", "--explain", rule)
     assert status == 0 and said.out.startswith(f"{rule}: ")
-    assert rule in rules_doc.document()
+    assert f"| {rule} |" in rules_doc.document()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import struct
 from dataclasses import fields
@@ -10,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hvmctx.abi import vmport as abi
-from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
+from hvmctx.abi.vmport import PROTO_RPCI, XEN_4_5_V6, VmportProfile
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import (
@@ -28,7 +29,7 @@ from hvmctx.context.vmport import (
 )
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.fuzz.vmport import random_record
-from tests.builders.vmport import PROFILES, SMALL, states, vectors
+from tests.builders.vmport import PROFILES, SMALL, busy_state, states, vectors
 
 with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p), states(p)))
 
@@ -326,3 +327,139 @@ def test_a_channel_starts_with_the_numbers_of_its_control() -> None:
 
 def test_small_profile_has_padding_where_c_has() -> None:
     assert SMALL.fixed_size == 32 + 2 * 40
+
+
+GOLDEN = {
+    "ping_time": 123456,
+    "open_cookie": 0x11223344,
+    "guestinfo": [["guestinfo.ip", "10.0.0.1"], ["k\\x5c", ""]],
+    "guestinfo_jumbo": [["big", "v" * 22]],
+}
+FIRST = {
+    "active_time": 77, "chan_id": 3, "cookie": 0xC0FFEE, "proto_num": "RPCI", "jumbo": 0,
+    "recv_read": 1, "recv_write": 2,
+    "send": {"data": r"info\x00\xff", "index": 2},
+    "recv": [{}, {"data": '1 "'}, {}, {}, {}, {}, {}, {}],
+    "jumbo_recv": {"data": "j" * 70, "index": 9},
+}  # fmt: skip
+
+
+def test_json_golden() -> None:
+    plain = json.loads(busy_state().to_json())
+    channels = plain.pop("channels")
+    assert plain == GOLDEN
+    assert (channels[0], len(channels)) == (FIRST, 6)
+    assert [channel["proto_num"] for channel in channels[1:4]] == ["closed", "TCLO", "closed"]
+
+
+buffers = st.builds(
+    Buffer, st.binary(max_size=20), st.integers(0, 0xFFFF), st.none() | st.integers(0, 0xFFFF)
+)
+
+
+@given(st.data(), st.sampled_from(PROFILES), buffers, pairs)
+def test_json(
+    data: st.DataObject,
+    profile: VmportProfile,
+    buffer: Buffer,
+    more: list[tuple[bytes, bytes]],
+) -> None:
+    """Of any state, one that no writer has held too."""
+    state = data.draw(states(profile))
+    state.channels[0].send = buffer
+    state.guestinfo.pairs += more
+    assert VmportState.from_json(state.to_json(profile), profile) == state
+
+
+@given(st.sampled_from(PROFILES), st.binary(max_size=700))
+def test_json_of_any_bytes(profile: VmportProfile, data: bytes) -> None:
+    for body in (data, profile.fixed.pack(*[0] * profile.channel_numbers.stop) + data):
+        text = VmportState.from_bytes(body, profile).to_json(profile)
+        assert VmportState.from_json(text, profile).to_bytes(profile) == body
+
+
+def test_what_json_keeps_raw() -> None:
+    """What the members do not say: other padding, bytes after the last entry, a short body."""
+    body = busy_state().to_bytes()
+    for odd in (body + b"after", body[:28] + b"\1" + body[29:]):
+        plain = json.loads(VmportState.from_bytes(odd).to_json())
+        assert plain["raw"] == odd.hex() and plain["guestinfo"] == GOLDEN["guestinfo"]
+        assert VmportState.from_json(json.dumps(plain)).to_bytes() == odd
+        assert VmportState.from_json(json.dumps({"raw": odd.hex()})).to_bytes() == odd
+        without = {name: value for name, value in plain.items() if name != "raw"}
+        assert VmportState.from_json(json.dumps(without)).to_bytes() == body
+        without["ping_time"] = 5
+        with pytest.raises(FieldError, match="raw is not of the state beside it"):
+            VmportState.from_json(json.dumps({**without, "raw": odd.hex()}))
+    assert json.loads(VmportState.from_bytes(b"short").to_json()) == {"raw": b"short".hex()}
+    with pytest.raises(FieldError, match="raw is not of the state beside it"):
+        VmportState.from_json(json.dumps({**plain, "raw": b"short".hex()}))
+
+
+def test_a_state_that_was_changed_has_no_raw() -> None:
+    state = VmportState.from_bytes(busy_state().to_bytes() + b"after")
+    state.ping_time = 5
+    assert "raw" not in json.loads(state.to_json())
+
+
+EMPTY = json.loads(VmportState.empty().to_json())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"guestinfo": [["k"]]}, r"guestinfo\[0\]: found a list of 1, expected 2 values"),
+        ({"guestinfo": [["k", 5]]}, r"guestinfo\[0\]\[1\]: found 5, expected a string"),
+        ({"guestinfo": 5}, "guestinfo: found 5, expected a list"),
+        ({"guestinfo": [["\\q", ""]]}, r"guestinfo\[0\]\[0\]: only \\xNN may follow a backslash"),
+        ({"guestinfo": [["\ud800", ""]]}, r"guestinfo\[0\]\[0\]: '\\ud800' is not text"),
+        ({"guestinfo": [["k" * 256, ""]]}, "a key of 256 and a value of 0 bytes do not fit"),
+        ({"ping_time": 1 << 64}, "ping_time is a 64-bit field"),
+        ({"ping_time": "soon"}, "ping_time: found 'soon', expected a number"),
+        ({"channels": []}, "0 channels, expected 6"),
+        ({"channels": [{}]}, r"channels\[0\].active_time is missing"),
+        ({"channels": [{**FIRST, "proto_num": "TCP"}]}, r"channels\[0\].proto_num: found 'TCP'"),
+        ({"channels": [{**FIRST, "send": {"index": 1 << 16}}]}, r"send.index is a 16-bit field"),
+        ({"channels": [{**FIRST, "send": {"len": 5}}]}, r"channels\[0\].send: unknown key 'len'"),
+        ({"raw": "x"}, "raw: found 'x', expected a string of hex digits"),
+        ({"bogus": 1}, "unknown key 'bogus'"),
+    ],
+)
+def test_what_is_no_json_form(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(FieldError, match=reason) as caught:
+        VmportState.from_json(json.dumps({**EMPTY, **change}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "null", "{}", "[" * 100000, b"\xff", "9" * 5000])
+def test_what_is_no_json(text: str | bytes) -> None:
+    with pytest.raises(FieldError):
+        VmportState.from_json(text)
+
+
+def test_json_takes_what_people_write() -> None:
+    """Names or numbers of protocols, `0x` numbers, characters beyond ASCII."""
+    plain = {**EMPTY, "ping_time": "0x10", "guestinfo": [["k", "\u00e9"]]}
+    plain["channels"] = [{**plain["channels"][0], "proto_num": PROTO_RPCI}, *plain["channels"][1:]]
+    state = VmportState.from_json(json.dumps(plain))
+    assert (state.ping_time, state.guestinfo[b"k"]) == (16, b"\xc3\xa9")
+    assert state.channels[0].protocol == "RPCI"
+
+
+@settings(max_examples=40)
+@given(with_profile, st.binary(min_size=1, max_size=4), st.binary(max_size=9), st.booleans())
+def test_paths_do_to_bodies_what_slots_do(
+    case: tuple[VmportProfile, VmportState], key: bytes, value: bytes, jumbo: bool
+) -> None:
+    profile, state = case
+    name = "guestinfo_jumbo" if jumbo else "guestinfo"
+    slots, path = getattr(state, name), f"{name}[{as_text(key)}]"
+    slots.pairs *= 2  # every key twice
+    slots[key] = value
+    body = set_path(state.to_bytes(profile), path, value, profile)
+    assert VmportState.from_bytes(body, profile) == state and body == state.to_bytes(profile)
+    assert get_path(body, path, profile) == value
+    del slots[key]
+    assert remove_path(body, path, profile) == state.to_bytes(profile)
+    slots[key] = b""
+    assert set_path(remove_path(body, path, profile), path, b"", profile) == state.to_bytes(profile)

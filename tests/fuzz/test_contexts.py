@@ -12,7 +12,6 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.fuzz.contexts import AIMS, any_record, mutate_context, valid_context
 from hvmctx.restore.context import load
-from hvmctx.restore.host import Host
 from tests.builders.samples import context_bytes
 
 
@@ -20,7 +19,7 @@ from tests.builders.samples import context_bytes
 def test_valid_contexts_load(release: str) -> None:
     for seed in range(5):
         context = valid_context(random.Random(seed), Release(release))
-        assert load(context.to_bytes(), Host(release)).accepted
+        assert load(context.to_bytes(), Release(release)).accepted
 
 
 def test_aims_are_places_of_the_records() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hvmctx.abi.releases import Release
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.errors import InputError
 from hvmctx.fuzz.differential import (
@@ -19,7 +20,7 @@ from hvmctx.fuzz.differential import (
     vmport_report,
 )
 from hvmctx.fuzz.reference import SOURCE, Reference
-from hvmctx.restore.host import Host
+from hvmctx.restore.guest import Guest
 from tests.builders.samples import STREAMS, context_bytes
 from tests.builders.vmport import keys
 
@@ -78,12 +79,13 @@ def test_a_command(tmp_path: Path) -> None:
     """A program that takes every context but those with PIT records."""
     code = "import sys; sys.exit(b'\\x0a\\0\\0\\0\\x38' in open(sys.argv[1], 'rb').read())"
     command = Command(script(tmp_path, code))
-    found = compare_command(command, [context_bytes()], context_model(Host("4.17")), contexts=True)
+    model = context_model(Release("4.17"), Guest())
+    found = compare_command(command, [context_bytes()], model, contexts=True)
     assert found is not None and (found.ours, found.theirs) == ("accept", "refuse")
     assert len(found.data) < 200, "header, PIT and END, not much more"
     agreeing = Command(script(tmp_path, "import sys; sys.exit(0)"))
     stream = STREAMS[0].read_bytes()
-    model = stream_model(Host("4.17"))
+    model = stream_model(Release("4.17"), Guest())
     assert compare_command(agreeing, [stream], model, contexts=False) is None
     assert model(b"noise") == "refuse"
 

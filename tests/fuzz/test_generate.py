@@ -12,7 +12,7 @@ import pytest
 
 from hvmctx.cli import main
 from hvmctx.errors import InputError, UsageError
-from hvmctx.fuzz.generate import bases_of, generate, hosts_of, variants
+from hvmctx.fuzz.generate import bases_of, generate, loads_of, variants
 from hvmctx.restore.context import load
 from tests.builders.samples import EXAMPLE, IMAGES, context_bytes
 
@@ -27,11 +27,11 @@ def test_contexts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["fuzz", "generate", "--count", "60", "-o", str(place), *how]) == 0
     assert "60 files, " in capfd.readouterr().err
     entries = manifest(place)
-    hosts = hosts_of(["4.17"], str(EXAMPLE), 2)
+    loads = loads_of(["4.17"], str(EXAMPLE), 2)
     contents = [(place / entry["name"]).read_bytes() for entry in entries]
     assert len(set(contents)) == 60 and context_bytes() not in contents
     for entry, data in zip(entries, contents):
-        verdict = load(data, hosts["4.17"])
+        verdict = load(data, *loads["4.17"])
         expected = {"verdict": verdict.verdict, "errno": verdict.errno, "rule": verdict.rule}
         assert entry["expected"] == {"4.17": expected} and entry["changed"]
     assert len({entry["expected"]["4.17"]["rule"] for entry in entries}) > 5
@@ -48,9 +48,9 @@ def test_images(tmp_path: Path) -> None:
 
 def test_the_seed_decides(tmp_path: Path) -> None:
     bases = bases_of([str(EXAMPLE)], "context")
-    hosts = hosts_of(["4.17"], None, None)
+    loads = loads_of(["4.17"], None, None)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        generate(str(tmp_path / name), 10, random.Random(seed), bases, hosts=hosts)
+        generate(str(tmp_path / name), 10, random.Random(seed), bases, loads=loads)
     a, b, c = (manifest(tmp_path / name) for name in "abc")
     assert a == b != c
 
@@ -79,16 +79,16 @@ def test_bases_that_are_read_once(kind: str, tmp_path: Path) -> None:
 
 def test_what_fails(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("x")
-    hosts = hosts_of(["4.17"], None, None)
+    loads = loads_of(["4.17"], None, None)
     rng = random.Random(1)
     with pytest.raises(InputError, match="not empty"):
-        generate(str(tmp_path), 1, rng, [context_bytes()], hosts=hosts)
+        generate(str(tmp_path), 1, rng, [context_bytes()], loads=loads)
     with pytest.raises(InputError, match=r"Not a directory|File exists"):
-        generate(str(tmp_path / "there"), 1, rng, [context_bytes()], hosts=hosts)
+        generate(str(tmp_path / "there"), 1, rng, [context_bytes()], loads=loads)
     with pytest.raises(UsageError, match="needs a base"):
-        generate(str(tmp_path / "n"), 1, rng, [], hosts=hosts)
+        generate(str(tmp_path / "n"), 1, rng, [], loads=loads)
     with pytest.raises(UsageError, match="unknown kind"):
-        generate(str(tmp_path / "n"), 1, rng, [b""], kind="x", hosts=hosts)
+        generate(str(tmp_path / "n"), 1, rng, [b""], kind="x", loads=loads)
     for arguments in (["--count", "0"], ["--vcpus", "0"], ["--release", "9"]):
         assert main(["fuzz", "generate", "-o", str(tmp_path / "m"), *arguments]) == 2
 

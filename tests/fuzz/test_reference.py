@@ -29,10 +29,10 @@ def test_answers(reference: Reference) -> None:
 
 
 def test_a_reference_that_dies() -> None:
-    """It is said behind how many records."""
+    """The message says after how many records."""
     broken = Reference.__new__(Reference)
     broken._path = "/bin/false"
-    with pytest.raises(InputError, match="failed behind 0 records"):
+    with pytest.raises(InputError, match="failed after 0 records"):
         broken.verdicts([record_of()], XEN_4_5_V6)
 
 

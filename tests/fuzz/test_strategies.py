@@ -12,7 +12,6 @@ from hvmctx.errors import HvmctxError
 from hvmctx.fuzz import strategies as xen
 from hvmctx.image.image import open_image
 from hvmctx.restore.context import load
-from hvmctx.restore.host import Host
 from hvmctx.restore.stream import judge
 from hvmctx.restore.vmport import RULES, findings_of
 from tests.builders.samples import STREAMS, context_bytes
@@ -27,7 +26,7 @@ FEW = settings(max_examples=15)
 @given(st.data())
 def test_valid_contexts_load(release: str, data: st.DataObject) -> None:
     context = data.draw(xen.contexts(release))
-    assert load(context, Host(release)).accepted
+    assert load(context, Release(release)).accepted
     assert len(HvmContext.from_bytes(context, damaged=True).vcpus) >= 1
 
 
@@ -37,7 +36,7 @@ def test_others_differ() -> None:
     @settings(max_examples=30)
     @given(xen.contexts("4.17", valid=False))
     def look(context: bytes) -> None:
-        seen.add(load(context, Host("4.17")).rule)
+        seen.add(load(context, Release("4.17")).rule)
 
     look()
     assert len(seen) > 3, "several rules, aimed at"

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from hvmctx.fuzz.target_context import CONTEXT, HOSTS
+from hvmctx.fuzz.target_context import CONTEXT, LOADS
 
 
 @pytest.mark.parametrize("length", [1, 255, 0xFFFFFFFF])
@@ -20,4 +20,4 @@ def test_seeds_are_accepted() -> None:
     for _ in range(8):
         reached = reached.union(*(CONTEXT.run(data) for data in CONTEXT.seeds(rng)))
     without_devices = {"newest-pvh", "newest-no-apic"}
-    assert {f"accept-{name}" for name in HOSTS.keys() - without_devices} <= reached
+    assert {f"accept-{name}" for name in LOADS.keys() - without_devices} <= reached

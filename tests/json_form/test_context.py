@@ -68,7 +68,7 @@ def test_cpu_records_of_all_releases(length: int) -> None:
 
 
 def test_form() -> None:
-    plain = context_to_plain(HvmContext.from_bytes(context_bytes(), damaged=True))
+    plain = context_to_plain(HvmContext.from_bytes(context_bytes()))
     first, cpu = plain["records"][:2]
     assert first == {
         "name": "HEADER", "typecode": 1, "instance": 0, "length": 24, "offset": 0,
@@ -111,9 +111,7 @@ def test_typecode_or_name() -> None:
 
 def test_what_may_be_left_out() -> None:
     """What is only told, what is null, reserved fields, and those beyond a given length."""
-    (whole,) = (
-        r for r in HvmContext.from_bytes(context_bytes(), damaged=True).entries if r.name == "CPU"
-    )
+    (whole,) = (r for r in HvmContext.from_bytes(context_bytes()).entries if r.name == "CPU")
     plain = record_to_plain(whole)
     for key in ("name", "length", "offset"):
         assert record_from_plain({**plain, key: None}).to_bytes() == whole.to_bytes()
@@ -136,9 +134,9 @@ def test_what_may_be_left_out() -> None:
             lambda cpu: cpu.update(feilds=cpu.pop("fields")),
             "unknown key 'feilds'; expected name, typecode, instance, ",
         ),
-        (lambda cpu: cpu.pop("fields"), "neither fields nor body"),
-        (lambda cpu: cpu.update(fields=None), "neither fields nor body"),
-        (lambda cpu: cpu.update(body="00"), "fields together with body"),
+        (lambda cpu: cpu.pop("fields"), "found neither fields nor body"),
+        (lambda cpu: cpu.update(fields=None), "found neither fields nor body"),
+        (lambda cpu: cpu.update(body="00"), "found both fields and body, expected one of them"),
         (lambda cpu: cpu["fields"].pop("rip"), "rip is missing"),
         (
             lambda cpu: cpu["fields"].update(ripp=1),
@@ -163,7 +161,7 @@ def test_what_may_be_left_out() -> None:
         (lambda cpu: cpu["fields"].update(fpu_regs=[deep(9)]), "fpu_regs: found a list of 1, exp"),
         (lambda cpu: cpu["fields"].update(fpu_regs="00"), "fpu_regs: found 1 bytes, expected 512"),
         (lambda cpu: cpu["fields"].update(fpu_regs="x" * 9999), "fpu_regs: found 'x{39}"),
-        (lambda cpu: cpu.update(length=1040), "length 1040 does not go with 1032 bytes of fields;"),
+        (lambda cpu: cpu.update(length=1040), "length 1040 does not match 1032 bytes of fields;"),
         (lambda cpu: cpu.update(length=100), "lies beyond the record's 100 bytes"),
         (lambda cpu: cpu.update(length="1032"), "length: found '1032', expected a number"),
         (lambda cpu: cpu.update(rest=5), "rest: found 5, expected a string of hex digits"),
@@ -173,7 +171,7 @@ def test_what_may_be_left_out() -> None:
     ],
 )
 def test_a_spoilt_record_says_where(change: Callable[[Any], None], reason: str) -> None:
-    plain = context_to_plain(HvmContext.from_bytes(context_bytes(), damaged=True))
+    plain = context_to_plain(HvmContext.from_bytes(context_bytes()))
     change(plain["records"][1])
     with pytest.raises(
         FieldError, match=rf"^records\[1\] (CPU|type 2)(/[^:]*)?: .*{reason}"
@@ -185,10 +183,10 @@ def test_a_spoilt_record_says_where(change: Callable[[Any], None], reason: str) 
 @pytest.mark.parametrize(
     ("plain", "reason"),
     [
-        ({}, "neither typecode nor name"),
+        ({}, "found neither typecode nor name"),
         ({"name": "NOPE"}, "no record type is called 'NOPE'"),
-        ({"name": "PIC", "typecode": 2}, "name 'PIC' does not go with typecode 2; leave it out"),
-        ({"name": "PIC", "typecode": 99}, "name 'PIC' does not go with typecode 99"),
+        ({"name": "PIC", "typecode": 2}, "name 'PIC' does not match typecode 2; leave it out"),
+        ({"name": "PIC", "typecode": 99}, "name 'PIC' does not match typecode 99"),
         ({"name": "NOPE", "typecode": 2}, "no record type is called 'NOPE'"),
         ({"typecode": 1 << 16}, "typecode is a 16-bit field"),
         ({"typecode": True}, "found true, expected a number"),
@@ -206,9 +204,12 @@ def test_a_spoilt_record_says_where(change: Callable[[Any], None], reason: str) 
         ({"typecode": 19, "fields": 5}, "fields: found 5, expected an object"),
         ({"typecode": 19, "fields": {}}, "tsc_adjust is missing"),
         ({"typecode": 19, "fields": {"tsc_adjust": 1 << 64}}, "64-bit field"),
-        ({"typecode": 19, "fields": {"tsc_adjust": 1}, "length": 9}, "9 does not go with 8"),
+        ({"typecode": 19, "fields": {"tsc_adjust": 1}, "length": 9}, "9 does not match 8"),
         ({"typecode": 19, "fields": {"tsc_adjust": 1}, "rest": "0x"}, "rest: found '0x'"),
-        ({"typecode": 19, "body": "00", "rest": "00"}, "rest together with body"),
+        (
+            {"typecode": 19, "body": "00", "rest": "00"},
+            "found both rest and body, expected one of them",
+        ),
         ({"typecode": 19, "body": "00", "length": 8}, "length 8 .* 1 bytes of body; leave it out"),
         (
             {"typecode": 20, "fields": {"msr": [{"index": 1, "bogus": 2}]}},
@@ -221,7 +222,7 @@ def test_a_spoilt_record_says_where(change: Callable[[Any], None], reason: str) 
         ({"typecode": 99}, "body is missing"),
         ({"typecode": 99, "fields": {"x": 1}}, "fields in a record that has none"),
         ({"typecode": 0, "fields": {}}, "fields in a record that has none"),
-        ({"typecode": 0, "body": "00", "length": 0}, "length 0 does not go with 1 bytes"),
+        ({"typecode": 0, "body": "00", "length": 0}, "length 0 does not match 1 bytes"),
         (5, "found 5, expected an object"),
     ],
 )
@@ -231,9 +232,7 @@ def test_what_is_no_record(plain: Any, reason: str) -> None:
 
 
 def test_signed_fields() -> None:
-    (rtc,) = (
-        r for r in HvmContext.from_bytes(context_bytes(), damaged=True).entries if r.name == "RTC"
-    )
+    (rtc,) = (r for r in HvmContext.from_bytes(context_bytes()).entries if r.name == "RTC")
     plain = record_to_plain(rtc)
     plain["fields"]["rtc_offset"] = "-0x1"
     assert record_from_plain(plain).struct.rtc_offset == -1

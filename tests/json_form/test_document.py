@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import doctest
 import gzip
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hvmctx.abi.forms import structure_of
+from hvmctx.abi.vmport import used
 from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
 from hvmctx.errors import FieldError, FormatError
 from hvmctx.files.opening import is_compressed
 from hvmctx.image.image import open_image
-from hvmctx.json_form.document import ContextModel, Document, ImageModel
+from hvmctx.json_form import document as document_module
+from hvmctx.json_form.context import FORMAT, OLDEST
+from hvmctx.json_form.document import ContextModel, Document, ImageModel, dumps_json, loads_json
 from hvmctx.json_form.image import HeaderModel
 from tests.builders.contexts import any_contexts
-from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
+from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, ROOT, STREAMS, context_bytes
+from tests.builders.vmport import busy_state
 
 ALL = [*IMAGES, EXAMPLE, *STREAMS, *CONTEXTS, *(DATA / "streams" / "handbuilt").glob("*.bin")]
 
@@ -37,7 +46,7 @@ def test_any_context(data: bytes) -> None:
 
 
 def test_models() -> None:
-    model = ContextModel.of(HvmContext.from_bytes(context_bytes(), damaged=True))
+    model = ContextModel.of(HvmContext.from_bytes(context_bytes()))
     assert model.records[1].name == "CPU" and model.records[1].fields is not None
     model.records[1].fields["rip"] = 0x1234
     assert model.to_context().vcpus[0].cpu.rip == 0x1234
@@ -116,11 +125,11 @@ def changed(path: str, value: Any) -> Any:
             1,
             r"records\[0\] type 19/0: unknown key 'rip'; expected tsc_adjust",
         ),
-        ("context/records/0/fields", None, "context: .*neither fields nor body"),
-        ("context/records/0/name", "HPET", "name 'HPET' does not go with typecode 19"),
+        ("context/records/0/fields", None, "context: .*found neither fields nor body"),
+        ("context/records/0/name", "HPET", "name 'HPET' does not match typecode 19"),
         ("context/records/1/body", 12, r"context: records\[1\] type 99: body: found 12, expected"),
-        ("context/records/1/fields", {"x": 1}, "fields together with body"),
-        ("context/records/1/length", 2, "length 2 does not go with 1 bytes of body; leave it out"),
+        ("context/records/1/fields", {"x": 1}, "found both fields and body, expected one of them"),
+        ("context/records/1/length", 2, "length 2 does not match 1 bytes of body; leave it out"),
     ],
 )
 def test_values_of_another_type_or_place(path: str, value: Any, reason: str) -> None:
@@ -242,3 +251,64 @@ def test_any_json(plain: Any) -> None:
         Document.from_text(json.dumps(plain)).to_bytes()
     except FieldError as error:
         assert "\n" not in str(error)
+
+
+def test_form_1() -> None:
+    """What 0.1.0 wrote: a VMPORT record by the fields of its structure."""
+    body = busy_state().to_bytes()
+    data = HvmContext([Record("VMPORT", 0, body), Record("END", 0)]).to_bytes()
+    known = used().record_type
+    fields = structure_of(known.struct).write(known.decode(body[: known.size]))
+    fields["packed_data"] = body[known.size :].hex()
+    record = {"name": "VMPORT", "typecode": 21, "length": len(body), "fields": fields}
+    old = {"hvmctx": 1, "context": {"records": [record, {"name": "END"}]}}
+    document = Document.from_dict(old)
+    assert document.to_bytes() == data and json.loads(document.to_text())["hvmctx"] == 2
+    fields["chans"][0]["bogus"] = 1
+    reason = r"^a VMPORT record of form 1: chans\[0\]: unknown key 'bogus'; expected one of 13 such as active_"
+    with pytest.raises(FieldError, match=reason):
+        Document.from_text(json.dumps(old))
+    with pytest.raises(FieldError, match="too deep"):
+        Document.from_text('{"hvmctx": 1, "context": %s}' % ('{"a":' * 900 + "0" + "}" * 900))
+
+
+@pytest.mark.parametrize("path", [EXAMPLE, *CONTEXTS[::9]], ids=lambda path: path.name)
+def test_dumps_and_loads(path: Path) -> None:
+    with open_image(path) as image:
+        text = dumps_json(image)
+        assert text == dumps_json(path) and loads_json(text) == path.read_bytes()
+        context = image.context
+    assert loads_json(dumps_json(context, hex_wide=True)) == context.to_bytes()
+
+
+def test_the_docstrings_examples() -> None:
+    names = {"HvmContext": HvmContext, "Record": Record, **vars(document_module)}
+    for function in (dumps_json, loads_json):
+        for test in doctest.DocTestFinder().find(function, globs=names):
+            assert test.examples and doctest.DocTestRunner().run(test).failed == 0
+
+
+def page() -> str:
+    return (ROOT / "docs" / "json.md").read_text()
+
+
+def test_the_page_shows_what_is_written() -> None:
+    context = HvmContext([Record("TSC_ADJUST", 0, b"\5" + bytes(7)), Record("END", 0)])
+    data = context.to_bytes()
+    written, by_hand = re.findall(r"```json\n(.*?)```", page(), re.DOTALL)
+    assert written == dumps_json(HvmContext.from_bytes(data))
+    assert loads_json(written) == loads_json(by_hand) == data
+
+
+def test_the_page_names_every_form() -> None:
+    forms = [int(number) for number in re.findall(r"^\| (\d+) \|", page(), re.MULTILINE)]
+    assert forms == list(range(OLDEST, FORMAT + 1))
+
+
+def test_time_grows_with_records() -> None:
+    """40,000 of them: a tenth of a second each way for 10,000, with room for a slow machine."""
+    records = [Record(99, number & 0xFFFF) for number in range(40_000)]
+    data = HvmContext([*records, Record("END", 0)]).to_bytes()
+    start = time.process_time()
+    assert loads_json(dumps_json(data, layer="context")) == data
+    assert time.process_time() - start < 8

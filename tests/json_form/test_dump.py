@@ -19,7 +19,7 @@ SCHEMA = schema.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 LINE = jsonschema.Draft202012Validator({"$ref": "#/$defs/line", "$defs": SCHEMA["$defs"]})
 
-CONTEXT = HvmContext.from_bytes(context_bytes(), damaged=True)
+CONTEXT = HvmContext.from_bytes(context_bytes())
 
 
 def test_json() -> None:

@@ -81,7 +81,7 @@ def test_vmport_of_any_profile(profile: VmportProfile) -> None:
     plain = json.loads(text)
     assert "fields" in plain["context"]["records"][0]
     validator.validate(plain)
-    plain["context"]["records"][0]["fields"]["chans"][0]["bogus"] = 1
+    plain["context"]["records"][0]["fields"]["channels"][0]["bogus"] = 1
     assert not validator.is_valid(plain)
 
 
@@ -256,7 +256,7 @@ def change(plain: Any, data: st.DataObject) -> None:
 @given(st.sampled_from(DOCUMENTS), st.data())
 def test_the_schema_accepts_what_is_read(text: str, data: st.DataObject) -> None:
     """Whatever is changed in a document: what from-json refuses is invalid, and nothing else
-    is, but for what does not go with what stands beside it."""
+    is, but for what does not match what stands beside it."""
     plain = json.loads(text)
     for _ in range(data.draw(st.integers(1, 3))):
         change(plain, data)

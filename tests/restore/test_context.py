@@ -7,7 +7,6 @@ import io
 import json
 import struct
 import tarfile
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,22 +16,25 @@ from hypothesis import strategies as st
 from hvmctx.abi import x86
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.abi.vmport import XEN_4_5_V6
-from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import Slots, VmportState, to_record
 from hvmctx.image.image import open_image
-from hvmctx.restore.context import WALK, load, rules, unfolded
-from hvmctx.restore.host import PVH_DEVICES, Host
+from hvmctx.restore.context import load, unfolded
+from hvmctx.restore.context_rules import RULES, WALK
+from hvmctx.restore.guest import PVH_DEVICES, Guest
+from hvmctx.restore.machine import Machine
+from hvmctx.restore.rules import Rule
+from tests.builders.cases import context_rules as cases
 from tests.builders.contexts import length, put
-from tests.builders.loads import base, full_host
+from tests.builders.loads import base, loaded
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
 
 POLICY = {"4.17": EXAMPLE, "4.20": DATA / "images" / "hvm2x420.save"}
 
 
-def host_of(release: str, vcpus: int = 2) -> Host:
+def guest_of(release: str, vcpus: int = 2) -> Guest:
     with open_image(POLICY["4.17" if release != "4.20" else "4.20"]) as image:
-        return Host.of_image(image, release, vcpus)
+        return Guest.of_image(image, vcpus)
 
 
 def genuine() -> list[tuple[str, str, bytes, dict[str, Any]]]:
@@ -53,10 +55,10 @@ GENUINE = genuine()
 
 @pytest.mark.parametrize("release", ["4.17", "4.20"])
 def test_the_hypervisors_own_word(release: str) -> None:
-    host = host_of(release)
+    guest = guest_of(release)
     assert len(GENUINE) == 300
     for name, what, context, verdicts in GENUINE:
-        verdict = load(context, host)
+        verdict = load(context, Release(release), guest)
         assert verdict.errno == verdicts[release]["errno"], (name, what, verdict)
         assert verdict.accepted == (verdicts[release]["rc"] == 0)
 
@@ -65,7 +67,9 @@ def test_the_hypervisors_own_word(release: str) -> None:
 def test_any_bytes(data: bytes, release: str, framed: bool) -> None:
     if framed:
         data = context_bytes()[:32] + data
-    verdict = load(data, Host(release, vmport=XEN_4_5_V6 if len(data) % 2 else None))
+    verdict = load(
+        data, Release(release), machine=Machine(vmport=XEN_4_5_V6 if len(data) % 2 else None)
+    )
     assert verdict.verdict in ("accept", "refuse", "violation")
     assert verdict.errno is None or hasattr(errno, verdict.errno)
     assert 0 <= verdict.offset <= len(data)
@@ -76,50 +80,31 @@ def test_mutated_contexts(data: st.DataObject) -> None:
     context = bytearray(context_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         context[data.draw(st.integers(0, len(context) - 1))] = data.draw(st.integers(0, 255))
-    known = {rule.id for rule in rules()} | set(WALK)
+    known = {rule.id for rule in (*WALK, *RULES)}
     for release in ("4.0", "4.5", "4.10", "4.17", "4.18", "4.19", "newest"):
-        verdict = load(context, Host(release))
+        verdict = load(context, Release(release))
         assert verdict.accepted or verdict.rule in known
         assert 0 <= verdict.offset <= len(context)
 
 
-def without(name: str) -> Callable[[bytes], bytes]:
-    def change(context: bytes) -> bytes:
-        parsed = HvmContext.from_bytes(context)
-        parsed.entries = [e for e in parsed.entries if e.name != name]
-        return parsed.to_bytes()
-
-    return change
-
-
-WALK_CASES: dict[str, Callable[[bytes], bytes]] = {
-    "context-header": without("HEADER"),
-    "context-magic": lambda context: context[:8] + b"\0" + context[9:],
-    "context-version": lambda context: context[:12] + b"\2" + context[13:],
-    "context-end": without("END"),
-    "context-type": lambda context: context[:-8] + struct.pack("<HHI", 21, 0, 0) + context[-8:],
-    "context-bounds": lambda context: context[:-8] + struct.pack("<HHI", 19, 0, 0xFFFFFFFF),
-}
-
-
-@pytest.mark.parametrize("case", WALK)
-def test_the_walk(case: str) -> None:
-    context = WALK_CASES[case](base(Release("newest")).to_bytes())
-    verdict = load(context, full_host("newest"))
-    assert (verdict.rule, verdict.errno) == (case, WALK[case][0])
-    verdict = load(WALK_CASES[case](base(Release("4.5")).to_bytes()), full_host("4.5"))
+@pytest.mark.parametrize("rule", WALK, ids=lambda rule: rule.id)
+def test_the_walk(rule: Rule) -> None:
+    change = cases.WALK[rule.id]
+    verdict = loaded(change(base(Release("newest")).to_bytes()), "newest")
+    assert (verdict.rule, verdict.errno) == (rule.id, rule.errno)
+    verdict = loaded(change(base(Release("4.5")).to_bytes()), "4.5")
     assert verdict.errno == "EPERM"
 
 
 def test_bytes_behind_end_and_a_body_of_end_do_not_count() -> None:
     context = base(Release("newest")).to_bytes()
-    assert load(context + b"more", full_host("newest")).accepted
-    assert load(context[:-8] + struct.pack("<HHI", 0, 5, 999), full_host("newest")).accepted
+    assert loaded(context + b"more", "newest").accepted
+    assert loaded(context[:-8] + struct.pack("<HHI", 0, 5, 999), "newest").accepted
 
 
 def test_the_second_header_is_an_unknown_type() -> None:
     context = base(Release("newest")).to_bytes()
-    verdict = load(context[:32] + context, full_host("newest"))
+    verdict = loaded(context[:32] + context, "newest")
     assert (verdict.rule, verdict.offset) == ("context-type", 32)
 
 
@@ -130,7 +115,7 @@ def test_cpu_lengths() -> None:
             body = bytes(context_bytes()[40 : 40 + size]).ljust(size, b"\0")[:size]
             context = base(Release(release))
             context.records(x86.CPU)[0].body = body
-            verdict = load(context.to_bytes(), full_host(release))
+            verdict = loaded(context, release)
             assert (verdict.rule != "cpu-length") == (size in taken), (release, size)
 
 
@@ -152,7 +137,7 @@ def test_cpu_lengths_as_xens_own_code_takes_them(release: str, line: list[str]) 
     body = bytes((3 * at + 1) & 0xFF for at in range(size))
     context = base(Release(release))
     context.records(x86.CPU)[0].body = body
-    verdict = load(context.to_bytes(), full_host(release))
+    verdict = loaded(context, release)
     assert (verdict.rule != "cpu-length") == (line[4] == "0")
     if line[4] == "0":
         assert int(line[6]) == 8 + size, "the cursor goes by the descriptor"
@@ -164,16 +149,16 @@ def test_cpu_lengths_as_xens_own_code_takes_them(release: str, line: list[str]) 
 
 def test_policy_decides() -> None:
     with open_image(EXAMPLE) as image:
-        host = Host.of_image(image, "4.17")
-    assert host.vendor == "amd" and host.vcpus == 1 and host.maxphysaddr == 40
-    assert not host.has("VMX") and host.has("SMEP") and host.xcr0_max == 0x207
-    assert host.xsave_size(7) == 832 and host.xsave_size(3) == 576 and host.xsave_size(0) == 0
+        guest = Guest.of_image(image)
+    assert guest.vendor == "amd" and guest.vcpus == 1 and guest.maxphysaddr == 40
+    assert not guest.has("VMX") and guest.has("SMEP") and guest.xcr0_max == 0x207
+    assert guest.xsave_size(7) == 832 and guest.xsave_size(3) == 576 and guest.xsave_size(0) == 0
     context = base(Release("4.17"))
     put("CPU/0.cr4", 1 << 17)(context)  # PCID, which that CPU has not
-    assert load(context.to_bytes(), host).rule == "cpu-cr4"
-    assert load(context.to_bytes(), full_host("4.17")).accepted
+    assert load(context.to_bytes(), Release("4.17"), guest).rule == "cpu-cr4"
+    assert loaded(context, "4.17").accepted
     with open_image(DATA / "images" / "pvhx.save") as image:
-        assert Host.of_image(image, "4.17").devices == PVH_DEVICES
+        assert Guest.of_image(image).devices == PVH_DEVICES
 
 
 def test_changes_of_an_accepted_load() -> None:
@@ -188,7 +173,7 @@ def test_changes_of_an_accepted_load() -> None:
         "PIC/0.elcr",
         0,
     )(context)
-    verdict = load(context.to_bytes(), full_host("newest"))
+    verdict = loaded(context, "newest")
     assert verdict.applied == [
         "PIC/0: elcr gets the cascade's bit 2",
         "PIT/0: channels[1].mode 0xff -> 3",
@@ -198,7 +183,7 @@ def test_changes_of_an_accepted_load() -> None:
     ]
     length("CPU/0", -8)(context)
     length("LAPIC/0", -8)(context)
-    applied = load(context.to_bytes(), full_host("newest")).applied
+    applied = loaded(context, "newest").applied
     assert "CPU/0: read from 1024 bytes, flags forced to 1" in applied
     assert "LAPIC/0: 24 bytes, the rest zero" in applied
     assert unfolded(0xA9B) == 0xA9B
@@ -208,12 +193,11 @@ def test_vmport_in_a_patched_xen() -> None:
     state = VmportState.empty()
     context = base(Release("4.5"))
     context.entries.insert(-1, to_record(state))
-    assert load(context.to_bytes(), full_host("4.5")).rule == "context-type"
-    patched = full_host("4.5", vmport=XEN_4_5_V6)
-    assert load(context.to_bytes(), patched).accepted
+    assert loaded(context, "4.5").rule == "context-type"
+    assert loaded(context, "4.5", vmport=XEN_4_5_V6).accepted
     state.guestinfo = Slots({b"%d" % n: b"" for n in range(60)})
     context.entries[-2] = to_record(state)
-    verdict = load(context.to_bytes(), patched)
+    verdict = loaded(context, "4.5", vmport=XEN_4_5_V6)
     assert (verdict.verdict, verdict.rule, verdict.errno) == (
         "violation",
         "vmport-guestinfo-slot",
@@ -222,4 +206,4 @@ def test_vmport_in_a_patched_xen() -> None:
     body = bytearray(to_record(state).body)
     body[0] ^= 1
     context.entries[-2] = Record(21, 0, bytes(body))
-    assert load(context.to_bytes(), patched).rule == "vmport-save-version"
+    assert loaded(context, "4.5", vmport=XEN_4_5_V6).rule == "vmport-save-version"

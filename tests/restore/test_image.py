@@ -9,8 +9,8 @@ from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.errors import FormatError, RestoreRefused, UnsupportedError
 from hvmctx.image.image import Image, open_image
-from hvmctx.restore.host import Host
-from hvmctx.restore.image import judge_image
+from hvmctx.restore.guest import Guest
+from hvmctx.restore.image import would_restore
 from hvmctx.restore.stream import StreamJudge
 from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
 from tests.builders.streams import (
@@ -30,7 +30,7 @@ NEWEST = Release("newest")
 
 def said(data: Any, release: Release = NEWEST, **how: Any) -> tuple[str, str, int]:
     with open_image(data) as image:
-        verdict = judge_image(image, release, **how)
+        verdict = would_restore(image, release, **how)
     return verdict.verdict, verdict.rule, verdict.offset
 
 
@@ -56,39 +56,39 @@ def test_options_reach_the_readers() -> None:
     assert said(checkpoint, checkpointed=True)[0] == "accept"
     late = hvm(record(14))  # whose context came too late for its only checkpoint
     assert said(late, checkpointed=True)[1] == "context-header"
-    assert said(hvm(), guest=streams.GUEST_X86_PV)[1] == "libxc-guest"
-    assert said(hvm(), host_of=lambda *_: Host(NEWEST, vcpus=0))[1] == "lapic-vcpu"
+    assert said(hvm(), kind=streams.GUEST_X86_PV)[1] == "libxc-guest"
+    assert said(hvm(), guest_of=lambda _: Guest(vcpus=0))[1] == "lapic-vcpu"
 
 
-def test_the_host_is_asked_for_late() -> None:
+def test_the_guest_is_asked_for_late() -> None:
     """A policy of half a row is the streams' refusal, not an error of whoever reads it."""
 
-    def never(image: Image, release: Release) -> Host:
+    def never(image: Image) -> Guest:
         raise AssertionError
 
     assert said(hvm(record(17, bytes(12))))[1] == "cpuid-policy-length"
-    assert said(hvm(record(8)), host_of=never)[1] == "tsc-length"
-    assert said(pv(VCPU0), host_of=never)[0] == "accept"
+    assert said(hvm(record(8)), guest_of=never)[1] == "tsc-length"
+    assert said(pv(VCPU0), guest_of=never)[0] == "accept"
     with open_image(xl_head(b"{]") + libxl()) as image, pytest.raises(FormatError):
-        judge_image(image, NEWEST)
+        would_restore(image, NEWEST)
 
 
 def test_a_reader_that_watched() -> None:
     for data in (hvm(), hvm(record(8))):
         reader = StreamJudge(NEWEST)
         with open_image(data, watcher=reader) as image:
-            watched = judge_image(image, NEWEST, reader=reader)
-            assert watched.as_dict() == judge_image(image, NEWEST).as_dict()
+            watched = would_restore(image, NEWEST, reader=reader)
+            assert watched.as_dict() == would_restore(image, NEWEST).as_dict()
 
 
 def test_legacy_streams() -> None:
     path = DATA / "streams" / "legacy_hvm_w64.in.bin"
     with open_image(path) as image, pytest.raises(UnsupportedError, match="convert it first"):
-        judge_image(image, NEWEST)
+        would_restore(image, NEWEST)
 
 
 def test_the_library_raises_on_request() -> None:
     with hvmctx.open_image(hvm(record(8))) as image:
-        verdict = hvmctx.judge_image(image, hvmctx.Release("4.17"))
+        verdict = hvmctx.would_restore(image, hvmctx.Release("4.17"))
         with pytest.raises(RestoreRefused, match="tsc-length"):
             verdict.raise_for_refusal()

@@ -1,33 +1,80 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+
+import pytest
 
 from hvmctx.abi.releases import Release, Window
-from hvmctx.restore.host import Host
-from hvmctx.restore.rules import LoadedRecord, Rule
+from hvmctx.findings import ERROR
+from hvmctx.restore.rules import MOST_DETAILS, Rule, Seen
 
 
-def test_a_record_as_its_loader_sees_it() -> None:
-    asked: list[LoadedRecord] = []
+class Record(Seen):
+    def __init__(self, data: bytes, instance: int = 0) -> None:
+        self.data = data
+        self.length = len(data)
+        self.instance = instance
 
-    def fields_of(entry: LoadedRecord) -> dict[str, Any]:
-        asked.append(entry)
-        return {"low": entry.body[0], "length": entry.length}
-
-    body = memoryview(b"\7rest of the context")
-    entry = LoadedRecord("RTC", 3, 1000, body, Host(), fields_of)
-    assert (entry.name, entry.instance, entry.length, entry.space) == ("RTC", 3, 1000, 20)
-    assert asked == [], "rules on the length come before anyone takes it apart"
-    assert entry.fields == entry.fields == {"low": 7, "length": 1000}
-    assert asked == [entry], "taken apart once"
+    def head(self, size: int = 64) -> bytes:
+        return self.data[:size]
 
 
 def test_a_rule() -> None:
     rule = Rule(
-        "RTC", "rtc-odd", "EINVAL", lambda entry: bool(entry.instance & 1), "odd", Window("4.6")
-    )
+        "context", "RTC", "rtc-odd", lambda seen: seen.instance & 1 == 1, "odd",
+        errno="EINVAL", releases=Window("4.6"),
+    )  # fmt: skip
     for instance in (0, 1):
-        entry = LoadedRecord("RTC", instance, 0, memoryview(b""), Host(), lambda _: {})
-        assert rule.fires(entry) == bool(instance)
+        record = Record(b"", instance)
+        assert rule.fires(record) == bool(instance)
+        assert rule.texts(record) == ["odd"] * instance
     assert repr(rule) == "<rule rtc-odd, 4.6 and later>"
     assert Release("4.5") not in rule.releases and Release("4.6") in rule.releases
+    assert (rule.severity, rule.errno, rule.remedy) == (ERROR, "EINVAL", "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "texts"),
+    [
+        (False, []),
+        (True, ["the text"]),
+        ([], []),
+        (["one", "two"], ["the text: one", "the text: two"]),
+    ],
+)
+def test_what_a_predicate_may_answer(answer: bool | list[str], texts: list[str]) -> None:
+    for given in (answer, answer if isinstance(answer, bool) else tuple(answer)):
+
+        def predicate(seen: Seen, given: bool | Iterable[str] = given) -> bool | Iterable[str]:
+            return given
+
+        rule = Rule("libxc", "END", "rule", predicate, "the text")
+        assert rule.texts(Record(b"")) == texts
+        assert rule.fires(Record(b"")) == bool(texts)
+
+
+def test_details_are_asked_for_one_by_one() -> None:
+    """And not beyond those that are told."""
+    asked = []
+
+    def predicate(seen: Seen) -> Iterator[str]:
+        for number in range(1000):
+            asked.append(number)
+            yield str(number)
+
+    rule = Rule("libxc", "END", "rule", predicate, "odd")
+    assert rule.fires(Record(b"")) and asked == [0]
+    texts = rule.texts(Record(b""))
+    assert texts[0] == "odd: 0" and texts[-1].startswith("odd: further findings")
+    assert len(texts) == MOST_DETAILS + 1 and asked[-1] == MOST_DETAILS
+
+
+def test_a_rule_without_a_predicate() -> None:
+    """Whoever walks over the whole says that it applies."""
+    rule = Rule("libxc", "", "order", None, "out of order")
+    assert not rule.fires(Record(b"")) and rule.texts(Record(b"")) == []
+
+
+def test_numbers_of_a_body() -> None:
+    record = Record(bytes(range(8)))
+    assert (record.number(0), record.number(4), record.number(8)) == (0x3020100, 0x7060504, 0)

@@ -13,7 +13,7 @@ from hvmctx.errors import FormatError, HvmctxError, MissingRecordError
 from hvmctx.files.sink import Sink
 from hvmctx.image.image import open_image
 from hvmctx.restore.context import load
-from hvmctx.restore.host import Host
+from hvmctx.restore.guest import Guest
 from hvmctx.save.engine import save
 from hvmctx.save.qemu_core import CoreSource, cpu_record, cpu_states, packed_attributes, with_cpus
 from hvmctx.save.reset import reset_context
@@ -44,7 +44,7 @@ def test_they_load_into_every_release(qemus_own: Path) -> None:
     for name in ("4.6", "4.7", "4.17", "4.20", "newest"):
         release = Release(name)
         context = with_cpus(reset_context(2, release), [*cpus])
-        assert load(context.to_bytes(), Host(name, vcpus=2)).accepted
+        assert load(context.to_bytes(), release, Guest(vcpus=2)).accepted
         assert findings_of(HvmContext.from_bytes(context.to_bytes())) == []
 
 

@@ -5,7 +5,7 @@ import pytest
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.restore.context import load
-from hvmctx.restore.host import Host
+from hvmctx.restore.guest import Guest
 from hvmctx.save.reset import reset_context
 from hvmctx.verify.strict_context import findings_of
 
@@ -14,7 +14,7 @@ from hvmctx.verify.strict_context import findings_of
 def test_every_release_takes_it(release: str) -> None:
     for vcpus in (1, 3, 128):
         context = reset_context(vcpus, Release(release)).to_bytes()
-        assert load(context, Host(release, vcpus=vcpus)).accepted
+        assert load(context, Release(release), Guest(vcpus=vcpus)).accepted
         assert findings_of(HvmContext.from_bytes(context)) == []
 
 

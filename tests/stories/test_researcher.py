@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hvmctx import HvmContext, Release, judge_image, open_image
+from hvmctx import HvmContext, Release, open_image, would_restore
 from hvmctx.edit.editor import edit
 from hvmctx.fuzz.minimise import minimise, simpler_contexts
 from hvmctx.restore.context import load
-from hvmctx.restore.host import Host
+from hvmctx.restore.guest import Guest
 from tests.stories.conftest import Shell
 
 
@@ -25,7 +25,7 @@ def test_one_field_in_ten_lines(folder: Path) -> None:
             editor.set("CPU/0.cr0", value)
             editor.write("mutant.save", force=True)
             with open_image("mutant.save") as mutant:
-                verdict = judge_image(mutant, Release("4.17"))
+                verdict = would_restore(mutant, Release("4.17"))
                 verdicts[value] = "accept" if verdict.accepted else verdict.rule
     assert verdicts == {0x10: "accept", 0x11: "accept", 0x80000010: "cpu-cr0"}
 
@@ -44,9 +44,9 @@ def test_hostile_files_with_what_is_to_be_expected(hvmctx: Shell, folder: Path) 
 
     # What of it matters? The smallest context that the same rule refuses.
     with open_image("guest.save") as image:
-        host = Host.of_image(image, Release("4.17"))
+        into = Release("4.17"), Guest.of_image(image)
     data = Path("lab", refused["name"]).read_bytes()
-    small = minimise(data, lambda d: load(d, host).rule == rule, simpler_contexts, tries=3000)
-    assert load(small, host).rule == rule
+    small = minimise(data, lambda d: load(d, *into).rule == rule, simpler_contexts, tries=3000)
+    assert load(small, *into).rule == rule
     assert len(small) < len(data) / 2
     assert len(HvmContext.from_bytes(small).entries) < len(HvmContext.from_bytes(data).entries)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
+from typing import Any
 
 import pytest
 
 from hvmctx.abi import streams, x86
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.image.image import open_image
+from hvmctx.image.image import Image, open_image
 from hvmctx.restore.stream import judge
 from hvmctx.verify.restoring import Restoring, span
 from hvmctx.verify.views import verify
@@ -115,3 +117,20 @@ def test_genuine_images_are_taken() -> None:
 def test_a_pv_guest_has_no_context() -> None:
     path = DATA / "streams" / "handbuilt" / "libxc_v3_pv_ok.bin"
     assert verify(path, releases=releases("4.17")) == []
+
+
+def test_the_guest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policy, parameters and configuration, however many releases are asked."""
+    reads = Counter[str]()
+    for name in ("policy", "params", "config"):
+        read = vars(Image)[name].fget
+
+        def counted(image: Image, name: str = name, read: Any = read) -> Any:
+            reads[name] += 1
+            return read(image)
+
+        monkeypatch.setattr(Image, name, property(counted))
+    asked = [Release(name) for name in RELEASES if Release(name).since("4.14")]
+    assert len(asked) >= 9
+    assert verify(EXAMPLE, releases=asked) == []
+    assert reads == {"policy": 1, "params": 1, "config": 1}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,7 @@ from tests.builders.streams import strict_libxl as libxl
 SAMPLES = [*IMAGES, EXAMPLE]
 
 
-def lines(target: object, view: str) -> list[str]:
+def lines(target: Any, view: str) -> list[str]:
     return [str(finding) for finding in verify(target, view)]
 
 
@@ -186,7 +187,7 @@ def test_vmport() -> None:
     assert finding.rule == "context-type"
     (finding,) = verify(data, "restore", releases=releases, vmport=XEN_4_5_V6)
     assert finding.rule == "vmport-guestinfo-slot"
-    assert finding.text.endswith("Xen newest leaves its memory over it")
+    assert finding.text.endswith("Xen newest accesses memory out of bounds")
 
 
 def test_vmport_of_another_profile() -> None:
@@ -205,7 +206,7 @@ def test_vmport_of_another_profile() -> None:
 
 
 def test_no_such_view() -> None:
-    with pytest.raises(UsageError, match="no view is called 'nope'"):
+    with pytest.raises(UsageError, match="unknown view 'nope'; expected verifier, restore, strict"):
         verify(EXAMPLE, "nope")
 
 
@@ -251,4 +252,19 @@ def test_many_findings_of_one_rule_end() -> None:
     data = libxc_head() + record(16) + record(9, context_bytes()) + record(10, params) + record(0)
     found = [f.text for f in verify(data, "strict") if f.rule == "param-duplicate"]
     assert len(found) == 65 and found[0] == "set twice: index 99"
-    assert found[-1] == "set twice: and more of these in the record"
+    assert found[-1] == "set twice: further findings about this record suppressed"
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_an_open_image(view: str) -> None:
+    """Says what its input says, and stays open."""
+    odd = libxl(record(3, bytes(7)), record(6)) + b"x"
+    for data in (EXAMPLE, SMALL[:-5], odd, context_bytes(), context_bytes()[:-10]):
+        with open_image(data) as image:
+            assert lines(image, view) == lines(data, view)
+            assert lines(image, view) == lines(data, view)
+            image.source.read_at(0, 8)
+    with open_image(Pipe(context_bytes())) as image:
+        assert lines(image, view) == lines(context_bytes(), view)
+    with open_image(Pipe(SMALL)) as image, pytest.raises(UsageError, match="cannot be read twice"):
+        verify(image, view)

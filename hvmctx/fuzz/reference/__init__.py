@@ -1,4 +1,4 @@
-"""Second opinions in C, compiled where they are asked for: `vmport_restore`, the loader of
+"""Second opinions in C, compiled when they are asked for: `vmport_restore`, the loader of
 the VMPORT patch, naive, under AddressSanitizer."""
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hvmctx.abi.vmport import VmportProfile
+
+__all__ = ["SOURCE", "Reference"]
 
 SOURCE = os.path.join(os.path.dirname(__file__), "vmport_restore.c")
 _FLAGS = ("-O1", "-Wall", "-Wno-unused-result", "-fsanitize=address,undefined")
@@ -52,5 +54,5 @@ class Reference:
         found = done.stdout.decode("ascii", "replace").splitlines()
         if done.returncode or len(found) != len(records):
             said = done.stderr.decode("utf-8", "replace").strip()[-300:]
-            raise InputError(f"the C reference failed behind {len(found)} records: {said}")
+            raise InputError(f"the C reference failed after {len(found)} records: {said}")
         return found

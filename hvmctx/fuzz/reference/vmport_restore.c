@@ -28,7 +28,7 @@ static unsigned made_count;
 #define TOUCH(place, count) \
     do { if ((count) && __asan_region_is_poisoned((void *)(place), (count))) longjmp(violated, 1); } while (0)
 
-/* The allocator's own red zones are not enough: behind the last of its blocks nothing is
+/* The allocator's own red zones are not enough: after the last of its blocks nothing is
  * poisoned, and not even mapped. */
 static void *get(size_t count, size_t size)
 {

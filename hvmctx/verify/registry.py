@@ -1,0 +1,57 @@
+"""Every rule there is. `--explain`, docs/rules.md, the fuzzer's coverage and the test that
+every rule has a case go by this list; to add a rule is to add a row to one of its tables."""
+
+from __future__ import annotations
+
+from hvmctx.restore import context_rules, stream, vmport
+from hvmctx.verify import strict_context, strict_stream, verifier
+from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hvmctx.restore.rules import Rule
+
+VMPORT = "vmport"
+"""Who applies the rules about VMPORT records: the patch's loader, and strict."""
+
+
+class Table:
+    """Rules that are applied together. `view` says by whom: a view of `verify.views`, or
+    `VMPORT`; `about` what they are about, in words."""
+
+    __slots__ = ("about", "rules", "view")
+
+    def __init__(self, view: str, about: str, rules: Iterable[Rule]) -> None:
+        self.view = view
+        self.about = about
+        self.rules = tuple(rules)
+
+    def __repr__(self) -> str:
+        return f"<{self.view} rules about {self.about}, {len(self.rules)}>"
+
+
+TABLES = (
+    Table(RESTORE, "a context as a whole", context_rules.WALK),
+    Table(RESTORE, "records of a context", context_rules.RULES),
+    Table(RESTORE, "headers, and streams as a whole", stream.HEADER_RULES),
+    Table(RESTORE, "records of streams", stream.RULES),
+    Table(VMPORT, "VMPORT records", vmport.RULES.values()),
+    Table(VERIFIER, "headers and records of streams", verifier.RULES),
+    Table(STRICT, "headers and records of streams", strict_stream.RULES),
+    Table(STRICT, "streams as a whole", strict_stream.OF_WHOLE.values()),
+    Table(STRICT, "records of a context", strict_context.RULES),
+    Table(STRICT, "a context as a whole", strict_context.OF_WHOLE.values()),
+)
+
+
+def rules(view: str | None = None, *layers: str) -> list[Rule]:
+    """The rules of a view, or of all; of these layers, or of all. What two views share is
+    there once."""
+    tables = [table for table in TABLES if view in (None, table.view)]
+    found = (rule for table in tables for rule in table.rules)
+    return list(dict.fromkeys(rule for rule in found if not layers or rule.layer in layers))
+
+
+__all__ = ["TABLES", "VMPORT", "Table", "rules"]

@@ -1,0 +1,24 @@
+"""A case for every rule, by the view that it belongs to: to add a rule, add one here."""
+
+from __future__ import annotations
+
+from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
+from tests.builders.cases import context_rules, strict_context, strict_stream, verifier
+from tests.builders.cases import stream as readers
+
+CASES = {
+    RESTORE: {*context_rules.WALK, *context_rules.CASES, *readers.CASES},
+    VERIFIER: {*verifier.CASES},
+    STRICT: {*strict_stream.CASES, *strict_context.CASES},
+}
+"""View -> ids of rules; `#` and a word after an id tell its cases apart."""
+TESTED_ALONE = {
+    "checkpoint-optional": "test_a_checkpointed_stream_may_end_anywhere",
+    "cpu-xsave-host": "test_host_without_xsave",
+    "libxc-length": "test_longest_records",
+    "libxc-version": "test_releases",
+    "scattered": "test_too_scattered",
+    "stream-v2": "test_releases",
+    "verify-unchecked": "test_pages_that_went_by_cannot_be_compared",
+}
+"""Rules that take more than a pair of inputs: id -> the test that they have instead."""

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from hvmctx.abi.vmport import XEN_4_5_V6
+from hvmctx.restore.machine import AMD, Machine
+
+
+def test_a_machine() -> None:
+    usual = Machine()
+    assert (usual.vendor, usual.xsave, usual.vmport) == (None, True, None)
+    assert repr(usual) == "<machine, any vendor>"
+    old = Machine(vendor=AMD, xsave=False, vmport=XEN_4_5_V6)
+    assert repr(old) == "<machine, amd, no XSAVE, VMPORT XEN_4_5_V6>"
