@@ -62,7 +62,7 @@ _Self = TypeVar("_Self", bound="Body")
 class Rest:
     """What follows the head of a body: a kind, and the model's field that holds it.
 
-    `element` are the bytes of one element (1 where there are none), `least` the fewest bytes
+    `element` are the bytes of one element (1 for plain bytes), `least` the fewest bytes
     in all, `count` the number in the head that says how many there are ("" where the length
     does)."""
 
@@ -122,7 +122,7 @@ class Rows(Rest):
         size = body.head.size + len(data)
         if size > MOST_ROWS * self.element:
             raise LengthError(
-                "more entries than any Xen writes", layer=body.layer, offset=0,
+                "more entries than Xen ever writes", layer=body.layer, offset=0,
                 record=body.name, found=f"{size // self.element}",
                 expected=f"{MOST_ROWS} at most",
             )  # fmt: skip
@@ -143,9 +143,9 @@ class Strings(Rest):
     def read(self, body: BodyType, data: Buffer) -> list[tuple[bytes, bytes]]:
         text, end = bytes(data), body.head.size + len(data)
         if text.count(b"\0") > 2 * MOST_ROWS:
-            raise body.wrong("more keys than any guest has", 0, f"{MOST_ROWS} at most")
+            raise body.wrong("more keys than a guest can have", 0, f"{MOST_ROWS} at most")
         if text and not text.endswith(b"\0"):
-            raise body.wrong("the last string does not end", end, "a NUL")
+            raise body.wrong("the last string is not terminated", end, "a NUL")
         strings = text.split(b"\0")[:-1]
         if len(strings) % 2:
             raise body.wrong("a key without a value", end, "an even number of strings")
@@ -191,7 +191,7 @@ class BodyType:
         return f"<body of {self.layer} {self.name}>"
 
     def decode(self, data: Buffer) -> dict[str, Any]:
-        """The fields of the model by name. Of a type with one part behind the head, or
+        """The fields of the model by name. Of a type with one part after the head, or
         none. Raises TruncatedError, LengthError, FormatError."""
         self.need(data, self.size)
         values: dict[str, Any] = dict(zip(self.head.names, self.head.unpack_from(data)))
@@ -233,7 +233,7 @@ class BodyType:
     def _need_count(self, part: Rest, count: int, length: int) -> None:
         if length != self.head.size + part.element * count:
             raise LengthError(
-                "length and count contradict", layer=self.layer, offset=0, record=self.name,
+                "the length does not match the count", layer=self.layer, offset=0, record=self.name,
                 found=f"count {count} in {length} bytes",
                 expected=f"{self.head.size} + {part.element} * {count}",
             )  # fmt: skip
