@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""One target under atheris: `fuzz_target.py TARGET [libFuzzer's arguments]`. How many of the
-target's rules were reached is written to the file that REPORT names, every five seconds."""
+"""One target under atheris: `fuzz_target.py TARGET [libFuzzer's arguments]`. Every five seconds
+it writes how many of the target's rules were reached to the file that REPORT names."""
 
 from __future__ import annotations
 
@@ -15,34 +15,32 @@ import atheris
 with atheris.instrument_imports(include=["hvmctx"]):
     from hvmctx.fuzz.targets import TARGETS
 
-# a build has one program for each target, named after it
+# a build has a program for each target, named after it
 _NAME = os.path.basename(sys.argv[0]).removeprefix("fuzz_").removesuffix(".py")
 TARGET = TARGETS[_NAME] if _NAME in TARGETS else TARGETS[sys.argv.pop(1)]
 REACHED: set[str] = set()
 STARTED = time.monotonic()
 COUNT = [0]
-
-
 REPORTED = [STARTED]
 
 
 def run(data: bytes) -> None:
     COUNT[0] += 1
     REACHED.update(TARGET.run(data))
-    if time.monotonic() - REPORTED[0] > 5:  # libFuzzer leaves without saying goodbye
+    if time.monotonic() - REPORTED[0] > 5:  # libFuzzer exits without notice
         REPORTED[0] = time.monotonic()
         report()
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Half of the time an edit that knows the format, else one that knows nothing."""
+    """Half of the time an edit that knows the format, otherwise one that does not."""
     rng = random.Random(seed)
     if rng.random() < 0.5:
         made: bytes = atheris.Mutate(data, max_size)
         return made
     try:
         return TARGET.mutate(data, rng)[:max_size]
-    except Exception:  # an edit may not know what to do with noise
+    except Exception:  # noise may be no input for an edit
         return bytes(atheris.Mutate(data, max_size))
 
 

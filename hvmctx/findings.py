@@ -17,6 +17,9 @@ class Finding:
     legacy, or gzip, xz, zstd or lz4 of a compressed input; `record` has type and instance in
     words, and is empty outside a record; `rule` is the id that `--explain` takes; `text` says
     what is wrong, without a full stop.
+
+    >>> print(Finding(ERROR, "cpu-cr0", "CR0.PG needs CR0.PE", layer="context", offset=32))
+    error: context: offset 0x20: CR0.PG needs CR0.PE [cpu-cr0]
     """
 
     __slots__ = ("layer", "offset", "record", "rule", "severity", "text")

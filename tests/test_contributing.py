@@ -97,6 +97,7 @@ def tree(tmp_path: Path) -> Path:
 TOLD = {
     "Add a release": ["accept: Xen 4.23 would restore this image"],
     "Add a record type": ["second 0xf0e0d0c0b0a0908", "0x3020100\n"],
+    "Add a rule": ["pm1a_sts has bits above 14", " passed"],
     "Add a stream record": ["0x13  EXAMPLE", '"first": 50462976,'],
     "Add a format": [
         "example file, version 1",

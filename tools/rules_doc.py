@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""docs/rules.md, out of the tables of rules: `rules_doc.py > docs/rules.md`."""
+"""Make docs/rules.md from the tables of rules: `rules_doc.py > docs/rules.md`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
+from hvmctx.restore.context import ERRNO_SINCE
 from hvmctx.restore.context_rules import CHECKED_SINCE
 from hvmctx.restore.rules import WHOLE, Rule
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
@@ -24,19 +25,18 @@ its toolstack checks of the streams: `hvmctx restore` applies these, and `hvmctx
 restore`. Then those of the other two views of `hvmctx verify`. `--explain RULE` prints one.
 Made by tools/rules_doc.py from the tables in `hvmctx/restore/` and `hvmctx/verify/`.
 
-A refusal of a record comes out with the errno below since 4.17; up to 4.16 every refusal
-is EPERM. (4.5 and 4.17 are known; in between the step is put before 4.17.) ENOTSUP is the
-name that Linux has for what Xen's source calls EOPNOTSUPP. Since 4.19 a first pass checks
-the framing of the whole context, and these records, before anything is loaded:
-{checked}.
+Since {errno} the refusal of a record has the errno below; before
+that every refusal is EPERM. ENOTSUP is Linux's name for what Xen's source calls EOPNOTSUPP.
+Since 4.19 a first pass checks the framing of the whole context, and these records, before
+anything is loaded: {checked}.
 
-The rules agree with what Xen 4.17 and Xen 4.20 themselves answered for the 300 contexts in
-`tests/data/real-contexts.tar.xz`, for 21,855 more that aimed at the rules (`hvmctx fuzz
-generate` and its forerunner), for 42 made by hand for each, and for 97 each loaded into a
-PVH guest, which has no emulated devices. Two rules none of these could reach, so they stand
-on the source alone: `cpu-xsave-host`, and `cpu-msr-mask` (that CPU has no address masks).
-`cpu-msr-cut` and `cpu-xsave-cut` cannot fire since 4.19, where the first pass refuses such
-records as `context-bounds`.
+The bounds of releases were read from every release tag, and the rules agree with what
+hypervisors answered: twelve from 4.5.5 to August 2026 on AMD (26,724 contexts), 4.17 and
+4.20 on Intel (2,413), and 4.17 and 4.20 once more on AMD (300 in
+`tests/data/real-contexts.tar.xz`, 21,855 that aimed at the rules, 97 each loaded into a PVH
+guest). None of these could reach `cpu-xsave-host`, nor what needs MPX, PKU, PKS, CET or LASS:
+that is read only. `cpu-msr-cut` and `cpu-xsave-cut` cannot fire since 4.19, where the first
+pass refuses such records as `context-bounds`.
 
 ## The walk
 
@@ -56,8 +56,8 @@ STREAMS = """
 
 What libxc's restore and libxl's reader refuse, before the hypervisor is asked. Releases
 from 4.6 on; "every release" means these. They agree with Debian's Xen 4.17 on its 36
-altered streams, and on 1,994 of 2,000 mutations of a stream; the other six have a pfn
-between 2^37 and 2^40, whose bitmap the genuine restore could not allocate on that machine.
+altered streams, and on 1,994 of 2,000 mutations of a stream. The other six have a pfn
+between 2^37 and 2^40; the genuine restore could not allocate a bitmap for it on that machine.
 
 | rule | record | releases | refused when |
 |---|---|---|---|
@@ -67,7 +67,7 @@ between 2^37 and 2^40, whose bitmap the genuine restore could not allocate on th
 LOADER = """
 ## VMPORT
 
-No release loads type 21 (context-type). These are of the patch's loader, see vmport.md.
+No release loads type 21 (context-type). These rules are of the patch's loader; see vmport.md.
 
 | rule | what |
 |---|---|
@@ -76,9 +76,9 @@ VERIFIED = """
 ## verify --as verifier
 
 What Xen's own verify-stream-v2 refuses, each an error. It agrees with Debian's on its 36
-altered streams and on 100,000 mutations of seven streams, but for streams that say they are
-big-endian, which that one takes (its test masks with 0). Unlike it, this one reads pipes,
-checkpointed streams and xenstore data.
+altered streams and on 100,000 mutations of seven streams, except for streams that say they
+are big-endian, which Debian's accepts (its test masks with 0). Unlike that program, this view
+reads pipes, checkpointed streams and xenstore data.
 
 | rule | severity | record | found when |
 |---|---|---|---|
@@ -105,7 +105,7 @@ def table(*columns: object) -> str:
 
 
 def place(rule: Rule) -> str:
-    """What the column of records says."""
+    """What stands in the column of records."""
     if rule.record == WHOLE:
         return "whole context" if rule.layer == CONTEXT else "whole stream"
     return rule.record if rule.layer == CONTEXT else f"{rule.layer} {rule.record}"
@@ -113,8 +113,9 @@ def place(rule: Rule) -> str:
 
 def document() -> str:
     """The whole document."""
+    errno = ", ".join(ERRNO_SINCE.split())
     checked = ", ".join(f"{record} ({since})" for record, since in CHECKED_SINCE.items())
-    lines = [HEAD.format(checked=checked)]
+    lines = [HEAD.format(checked=checked, errno=errno)]
     walk, records = (part.rules for part in TABLES[:2])
     lines += [table(rule.id, rule.errno, rule.words) for rule in walk]
     record = ""

@@ -23,7 +23,10 @@ from hvmctx.errors import FieldError, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, TypeAlias
+
+    Value: TypeAlias = "int | bytes | tuple[int, ...] | dict[str, Value] | list[dict[str, Value]]"
+    """Of a field that is decoded."""
 
 __all__ = ["Field", "Layout", "Slot", "decimal", "fields_of", "misfit", "shown"]
 

@@ -110,6 +110,17 @@ class HvmContext(DomainRecords):
     bytes after END, or, when the context is damaged, everything from the first byte that
     could not be read as a whole record. `damage` is then the error that says so (also for a
     missing END), else None.
+
+    >>> from hvmctx import open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     context = HvmContext.from_bytes(image.context.to_bytes())
+    >>> context, context.vcpus, context["PIC", 1]
+    (<HvmContext: 18 records, vcpus 0>, <vcpus 0>, <Record PIC/1 at 0x440, 8 bytes>)
+    >>> [record.name for record in context if record.instance == 1]
+    ['PIC']
+    >>> context.vcpus[0].cpu.rip = 0x1000
+    >>> context.rtc.cmos_index, hex(context["CPU", 0].fields()["rip"])
+    (15, '0x1000')
     """
 
     __slots__ = ("cut_descriptor", "damage", "entries", "tail")
@@ -143,8 +154,9 @@ class HvmContext(DomainRecords):
     def __iter__(self) -> Iterator[Record]:
         return iter(self.entries)
 
-    def __contains__(self, what: object) -> bool:
-        """Whether the context has a record of that type, or of that (type, instance)."""
+    def __contains__(self, what: Record | AnyType | tuple[AnyType, int]) -> bool:
+        """Whether the context has a record of that type (a number is a typecode here), or
+        of that (type, instance), or this very record. Raises UsageError for what is none."""
         if isinstance(what, Record):
             return any(record is what for record in self.entries)
         record_type, instance = what if isinstance(what, tuple) else (what, None)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.declare import SaveStructure
+    from hvmctx.abi.fields import Value
 
     AnyType = int | str | RecordType | type[SaveStructure]
     """How a record type may be named: by number, `x86.CPU`, "cpu", or its structure."""
@@ -49,6 +50,13 @@ class Record:
     a parsed record a view of the buffer that was parsed. `offset` is where the descriptor
     lies in that buffer, None for a record made by hand. `length` is what the descriptor
     says: the length of the body, unless one was given on purpose that disagrees.
+
+    >>> record = Record("TSC_ADJUST", 0, bytes(8))
+    >>> record.struct.tsc_adjust = 5
+    >>> record.to_bytes().hex(" ", 8), record.fields()
+    ('1300000008000000 0500000000000000', {'tsc_adjust': 5})
+    >>> Record.from_bytes(record.to_bytes())
+    <Record TSC_ADJUST/0 at 0x0, 8 bytes>
     """
 
     __slots__ = ("_body", "_length", "_struct", "_written", "instance", "offset", "typecode")
@@ -151,7 +159,7 @@ class Record:
             return _cpu_as_read(bytes(body))
         return bytes(body).ljust(size, b"\0")
 
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Value]:
         """Every field of the declared structure by name. See `abi.fields` for the forms.
         Much faster than reading them off `struct`, and never affects the record."""
         known = by_typecode(self.typecode) or self._known()

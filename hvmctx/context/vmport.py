@@ -46,6 +46,12 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.fields import Slot
 
+__all__ = [
+    "CHANNEL_NUMBERS", "STATE_FORM", "Buffer", "Channel", "Entry", "Parts", "Slots", "StateForm",
+    "VmportState", "as_text", "descriptor", "from_text", "get_path", "pack_entry", "remove_path",
+    "set_path", "to_record",
+]  # fmt: skip
+
 _U32 = 0xFFFFFFFF
 
 
@@ -113,7 +119,7 @@ _of_channel = attrgetter(*CHANNEL_NUMBERS)
 @dataclass(init=False)
 class Slots:
     """Guestinfo entries in the record's order: `pairs` is the list of (key, value), bytes
-    both. A key that is there twice stays there twice, and its last value is the one that
+    both. A key that comes twice stays there twice, and its last value is the one that
     `slots[key]` gives and sets."""
 
     pairs: list[tuple[bytes, bytes]]
@@ -182,6 +188,11 @@ class VmportState:
     stands as long as the writer makes the same of the state as of what that body holds.
 
     Methods that take a profile use the one in use (`abi.vmport.used`) where it is None.
+
+    >>> state = VmportState.empty()
+    >>> state.guestinfo[b"guestinfo.ip"] = b"10.0.0.1"
+    >>> VmportState.from_bytes(state.to_bytes()).guestinfo[b"guestinfo.ip"]
+    b'10.0.0.1'
     """
 
     ping_time: int = 0
@@ -292,11 +303,10 @@ class StateForm(Form):
     def read(self, plain: object, where: str) -> VmportState:
         """Raises FieldError, also for a state that no record of the profile holds."""
         members = dict(checked.as_object(plain, where))
-        raw = members.pop("raw", None)
-        if raw is None:
-            whole = None
-        else:
-            whole = VmportState.from_bytes(self._RAW.read(raw, f"{where}.raw" if where else "raw"))
+        whole = None
+        if "raw" in members:
+            raw = self._RAW.read(members.pop("raw"), f"{where}.raw" if where else "raw")
+            whole = VmportState.from_bytes(raw)
             if not members:
                 return whole
         state: VmportState = self._MEMBERS.read(members, where)
@@ -308,7 +318,7 @@ class StateForm(Form):
         except FieldError as error:
             raise checked.placed(checked.Disagreement(str(error)), where) from None
         if not same:
-            problem = "raw is not of the state beside it; leave out one or the other"
+            problem = "raw does not hold the state beside it; leave out one of the two"
             raise checked.placed(checked.Disagreement(problem), where)
         return whole or state
 
@@ -516,7 +526,7 @@ def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
         seen = set()
         for key, value in entries:
             if key in seen:
-                raise FieldError(f"VMPORT: {name}[{as_text(key)}] is there twice")
+                raise FieldError(f"VMPORT: {name}[{as_text(key)}] comes twice")
             seen.add(key)
             if not 0 < len(key) <= profile.MAX_KEY_LEN or len(value) > values:
                 raise FieldError(

@@ -41,8 +41,7 @@ _VMPORT = "VMPORT"
 def edit(image: Image) -> Editor:
     """An `Editor` of an opened image. The image itself stays as it is.
 
-    >>> from hvmctx import open_image
-    >>> from hvmctx.edit.editor import edit
+    >>> from hvmctx import edit, open_image
     >>> with open_image("examples/hvm1.save") as image:
     ...     editor = edit(image)
     ...     editor.set("CPU/0.rax", 0x1234)
@@ -62,6 +61,11 @@ class Editor:
     Raises UsageError for a path that names nothing, MissingRecordError for a record or
     parameter that the image does not have, FieldError for a value that does not fit, and
     FormatError where what is to be read or replaced is not all there.
+
+    >>> from hvmctx import edit, open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     hex(edit(image).get("CPU/0.rip"))
+    '0xb7b9'
     """
 
     def __init__(self, image: Image) -> None:

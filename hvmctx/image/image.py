@@ -91,6 +91,17 @@ class Image(Index):
     """An opened image: the index of what lies where, and what it means.
 
     A context manager, which closes what was opened.
+
+    >>> from hvmctx import open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     print(image)
+    ...     print(image.release, len(image.policy.leaves), image.config["c_info"]["name"])
+    ...     print([record.name for record in image.records[-3:]])
+    ...     print(image.memory, image.memory.read(0xFFFFE, 4))  # stripped, so all zeros
+    <Image 'examples/hvm1.save': xl, libxl, libxc, 16 records, of Xen 4.17>
+    4.17 59 hvm1
+    ['END', 'EMULATOR_CONTEXT', 'END']
+    <Memory: 6144 pfns in 12 runs> b'\\x00\\x00\\x00\\x00'
     """
 
     def __init__(self, source: Source, layer: str) -> None:
@@ -299,6 +310,10 @@ def open_image(
 
     Raises InputError when it cannot be opened or read, FormatError when it is nothing
     that Xen saves. Damage further in is in `problems`.
+
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     print(hex(image.context.vcpus[0].cpu.rip), image.problems)
+    0xb7b9 []
     """
     source = open_source(target)
     try:

@@ -134,17 +134,17 @@ def _guest(guest: Facts | None, config: Facts | None) -> str:
 
 def _memory(memory: Facts | None, config: Facts | None) -> str:
     target, most = ((config or {}).get(name) for name in ("target_memkb", "max_memkb"))
-    told = ""
+    configured = ""
     if target is not None and most is not None:
-        told = f"configured {_size(target << 10)}"
+        configured = f"configured {_size(target << 10)}"
         if most != target:
-            told += f" of {_size(most << 10)}"
+            configured += f" of {_size(most << 10)}"
     if memory is None:
-        return told
+        return configured
     pages = ", ".join(f"{count} {name}" for name, count in memory["pages"].items())
     at_most = "" if memory["exact"] else "at most "
     text = f"{at_most}{_size(memory['populated'])}; page words: {pages or 'none'}"
-    return f"{text}; {told}" if told else text
+    return f"{text}; {configured}" if configured else text
 
 
 def _pv(pv: Facts | None) -> list[tuple[str, str]]:

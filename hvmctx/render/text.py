@@ -225,29 +225,32 @@ def _unshown(layout: Layout, shown: Lines) -> list[_Named]:
     """Lines for every bit of a structure that the lines `shown` leave out. A field that no
     line shows is always printed unless it is reserved; what the lines leave of an array is
     printed only where it is not zero."""
-    told = in_words = 0
+    shown_bits = in_words = 0
     for arg in " ".join([args for _, args in shown]).split():
         path, choice, _ = arg.partition("?")
         if not path.startswith("="):
             bits = _bits(layout.locate(path))
-            told, in_words = (told, in_words | bits) if choice else (told | bits, in_words)
+            if choice:
+                in_words |= bits
+            else:
+                shown_bits |= bits
     lines = []
     places = [
         (leaf, slot) for leaf in layout.leaves() if not leaf.alternate for slot in leaf.slots()
     ]
     for leaf, slot in places:
         bits = _bits(slot)
-        untold = bits & ~told
-        if not untold:
+        left = bits & ~shown_bits
+        if not left:
             continue
-        if not untold & ~in_words:
+        if not left & ~in_words:
             lines.append(_Named(slot, _WORDS))
-        elif untold == bits and not leaf.is_reserved:
+        elif left == bits and not leaf.is_reserved:
             lines.append(_Named(slot))
-        elif untold == bits or not slot.is_bytes:
+        elif left == bits or not slot.is_bytes:
             lines.append(_Named(slot, _NOTHING))
         else:
-            lines += [_Named(layout.locate(part), _NOTHING) for part in _windows(slot, untold)]
+            lines += [_Named(layout.locate(part), _NOTHING) for part in _windows(slot, left)]
     return lines
 
 

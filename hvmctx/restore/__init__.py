@@ -1,1 +1,1 @@
-"""Floor 5: what Xen's loaders would do with bytes, as pure functions and tables of rules."""
+"""What Xen's loaders would do with bytes, as pure functions and tables of rules."""

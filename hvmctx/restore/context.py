@@ -1,10 +1,10 @@
 """The load of a whole context as Xen does it: `load`.
 
 Up to 4.18 one pass loads record by record. Since 4.19 a first pass checks the whole
-context: its framing, and with the handlers that have a check (`CHECKED_SINCE`) their
-records; only then a second pass loads. Up to 4.16 a refusal comes out as EPERM (-1),
-whatever the handler said. Source: xen/common/hvm/save.c, 4.5 to c447b730, and Xen 4.17 and
-4.20 themselves.
+context: its framing, and the records whose handlers have a check (`CHECKED_SINCE`). Only
+then does a second pass load. Before `ERRNO_SINCE` every refusal is EPERM (-1), whatever the
+handler said. Source: xen/common/hvm/save.c of every release tag, 4.0.0 to c447b730, and what
+hypervisors from 4.5.5 on answered.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from hvmctx.abi.releases import Release
 
 _DESCRIPTOR = x86.DESCRIPTOR
-ERRNO_SINCE = "4.17"
-"""The first release that passes a handler's errno on."""
+ERRNO_SINCE = "4.16 4.15.1 4.14.3 4.13.4"
+"""Since when a handler's errno is passed on."""
 TWO_PASSES_SINCE = "4.19"
 _HEADER_RULES = tuple(rule for rule in WALK if rule.record == "HEADER")
 _END, _TYPE = (
@@ -43,8 +43,8 @@ _BOUNDS = tuple(rule for rule in WALK if rule.id == "context-bounds")
 
 
 class LoadedRecord(Seen):
-    """One record as its loader sees it: descriptor, the bytes from its body on to the end
-    of the context (`space` of them), and its fields, extended as the release does."""
+    """One record as its loader sees it: its descriptor, the bytes from its body to the end of
+    the context (`space` of them), and its fields, extended as the release does."""
 
     __slots__ = (
         "_fields", "_rest", "_type", "guest", "instance", "length", "machine", "name", "release",
@@ -86,8 +86,8 @@ class LoadedRecord(Seen):
 
 
 class _Handler:
-    """How a release loads records of one type: with what rules, and whether they are those
-    of the first pass."""
+    """How a release loads records of one type: by which rules, and whether the first pass
+    applies them."""
 
     __slots__ = ("checked", "rules", "size", "type")
 
@@ -102,7 +102,7 @@ class _Handler:
 
 @lru_cache(maxsize=64)
 def _handlers(release: Release) -> dict[int, _Handler]:
-    """Typecode -> handler, of all records that a release loads."""
+    """Typecode -> handler, for all records that a release loads."""
     handlers = {}
     for name, size in release.sizes().items():
         rules = [rule for rule in RULES if rule.record == name]
@@ -127,8 +127,8 @@ def load(
     guest: Guest | None = None,
     machine: Machine | None = None,
 ) -> Verdict:
-    """What this release does with a context that is to be loaded into a guest on a machine
-    (by default one that has everything). Never raises, whatever the bytes."""
+    """What this release does with a context when it loads it into a guest on a machine, by
+    default ones that have everything. Never raises, whatever the bytes."""
     view = memoryview(context).cast("B")
     return _Load(view, release, guest or Guest(), machine or Machine()).run()
 
@@ -174,7 +174,7 @@ class _Load:
                     self._refuse(rule, offset, seen.name, seen.instance, text)
 
     def _header(self) -> None:
-        """The first record, which counts as an empty HEADER where it is none."""
+        """The first record, which counts as an empty HEADER if it is another."""
         typecode = length = 0
         if len(self._view) >= _DESCRIPTOR.size:
             typecode, _, length = _DESCRIPTOR.unpack_from(self._view)
@@ -218,7 +218,7 @@ class _Load:
             offset = start + length
 
     def _vmport(self, offset: int) -> None:
-        """A VMPORT record, as the patch's loader takes it."""
+        """A VMPORT record, as the patch's loader treats it."""
         from hvmctx.restore import vmport
 
         outcome = vmport.restore(self._view[offset:], self._machine.vmport)
@@ -237,15 +237,15 @@ _SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr")
 
 
 def unfolded(arbytes: int) -> int:
-    """Segment attributes as Xen stores them: those of before Xen 3 have their upper four
-    bits at 12 to 15, and are moved to 8 to 11."""
+    """Segment attributes as Xen stores them: before Xen 3 the upper four bits were at 12 to
+    15, and are moved to 8 to 11."""
     if arbytes & 0xF000 and not arbytes & 0x0F00:
         return arbytes & 0xFF | arbytes >> 4 & 0xF00
     return arbytes
 
 
 def _changes(seen: LoadedRecord) -> list[str]:
-    """What an accepted load makes of a record that is not what the record says."""
+    """In which ways an accepted load does not take over what the record says, in words."""
     where = f"{seen.name}/{seen.instance}"
     changes = []
     if seen.name == "CPU":
@@ -260,7 +260,7 @@ def _changes(seen: LoadedRecord) -> list[str]:
             changes.append(f"{where}: read from {seen.length} bytes, flags forced to 1")
     elif seen.name == "PIC" and seen.release.since("4.19"):
         if seen.fields["is_master"] and not seen.fields["elcr"] & 4:
-            changes.append(f"{where}: elcr gets the cascade's bit 2")
+            changes.append(f"{where}: elcr gets bit 2, the cascade")
     elif seen.name == "PIT" and seen.release.since("4.19"):
         for number, channel in enumerate(seen.fields["channels"]):
             mode = channel["mode"] & 7
@@ -268,7 +268,7 @@ def _changes(seen: LoadedRecord) -> list[str]:
             if mode != channel["mode"]:
                 changes.append(f"{where}: channels[{number}].mode {channel['mode']:#x} -> {mode}")
     elif seen.length < seen.size:
-        changes.append(f"{where}: {seen.length} bytes, the rest zero")
+        changes.append(f"{where}: {seen.length} bytes, zeros after them")
     return changes
 
 

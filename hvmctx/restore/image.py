@@ -30,17 +30,29 @@ def would_restore(
     checkpointed: bool = False,
     reader: StreamJudge | None = None,
 ) -> Verdict:
-    """What the restore of an image by this release ends in: streams first, then the
-    context; a PV guest has none, and a bare context no streams. Offsets are the image's.
+    """The verdict of a restore of an image by this release: of the streams first, then of the
+    context. A PV guest has no context, and a bare context has no streams. Offsets are those
+    of the image.
 
     `machine` is what the restore runs on, by default one that has everything. `guest_of`
-    gives the guest that the context is loaded into, by default the image's own; it is asked
-    only once the streams have been taken, as what they carry may not be readable before.
-    `kind` and `checkpointed` are those of `restore.stream.judge`, as is what the image must
-    be; `reader` has watched it being opened, and then judges in their place.
+    returns the guest that the context is loaded into, by default the image's own; it is
+    called only after the streams are accepted, as it may not be able to read them otherwise.
+    `kind`, `checkpointed` and what the image must be are as for `restore.stream.judge`. A
+    `reader` is one that has watched the image being opened, and judges instead.
 
     Raises UnsupportedError for a legacy stream (Xen 4.5 or older), FormatError for a
-    configuration that none can be read of, and what `guest_of` raises.
+    configuration that cannot be read, and what `guest_of` raises.
+
+    >>> from hvmctx import Release, edit, open_image
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     print(would_restore(image, Release("4.17")))
+    ...     editor = edit(image)
+    ...     editor.set("CPU/0.cr4", 1 << 40)
+    ...     editor.write("mutant.save")
+    accept
+    >>> with open_image("mutant.save") as image:
+    ...     would_restore(image, Release("4.17")).rule
+    'cpu-cr4'
     """
     if image.format == LEGACY:
         image.raise_stopped()

@@ -1,6 +1,6 @@
-"""What a rule is (`Rule`), and what it is asked about (`Seen`).
+"""What a rule is (`Rule`), and what it is applied to (`Seen`).
 
-Rows of every table are of this one shape: what the hypervisor checks when it loads a
+The rows of every table have this one shape: what the hypervisor checks when it loads a
 context, what the toolstack's readers refuse of a stream, what the verifier and the strict
 view find, what the loader of VMPORT records does wrong. `verify.registry` lists them all.
 """
@@ -21,25 +21,26 @@ if TYPE_CHECKING:
     from hvmctx.image.index import IndexedRecord
     from hvmctx.restore.guest import Guest
     from hvmctx.restore.machine import Machine
+    from hvmctx.restore.policy import CpuPolicy
 
     Answer = bool | Iterable[str]
     Predicate = Callable[["Seen"], Answer]
 
 ANY, WHOLE = "*", ""
-"""What stands in the place of a record's name: all of the layer; or the input as a whole."""
+"""In place of a record's name: all records of the layer, or the input as a whole."""
 MOST_DETAILS = 64
-"""Texts of one rule about one record; one more says that there are others."""
+"""Findings of one rule about one record; one more says that others are suppressed."""
 _START = 64
 
 
 class Seen:
     """A record or a header as a rule sees it, and what is known by then.
 
-    `layer` and `name` say which it is, `length` how many bytes its body has by its own
-    account, `fields` what they mean. Of a record of a context there are `instance`, the
-    `size` that the release has for its type, the `space` that is left of the context, and
-    the `release`, `guest` and `machine` that load it. Of streams there are the index's
-    `record`, and what the readers know so far: see `restore.stream.Passing`.
+    `layer` and `name` say which it is, `length` how many bytes it says its body has, `fields`
+    what they mean. A record of a context has `instance`, the `size` that the release has for
+    its type, the `space` that is left of the context, and the `release`, `guest` and
+    `machine` that load it. One of a stream has the index's `record`, and what the readers
+    know so far: see `restore.stream.Passing`.
     """
 
     __slots__ = ()
@@ -49,12 +50,12 @@ class Seen:
     instance: int
     length: int
     release: Release
-
+    # of a record of a context:
     guest: Guest
     machine: Machine
     size: int
     space: int
-
+    # of a stream:
     record: IndexedRecord
     kind: int | None
     expected: int | None
@@ -69,12 +70,19 @@ class Seen:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The fields of the body, or of the header; of a record that is shorter than its
-        structure of use only to rules after the one on the length."""
+        """The fields of the body, or of the header. Of use only to rules after the one about
+        the length, if a record is shorter than its structure."""
         raise NotImplementedError
 
+    def policy(self, since: str) -> CpuPolicy:
+        """What a check goes by: the guest's policy since a release (as `Release.since` takes
+        it), before that the host's, for which the guest's stands if the machine has none."""
+        if self.release.since(since) or not self.machine.leaves:
+            return self.guest
+        return self.machine
+
     def head(self, size: int = _START) -> bytes:
-        """The first bytes of the body, all of a shorter one."""
+        """The first bytes of the body, or all of a shorter one."""
         raise NotImplementedError
 
     def number(self, at: int) -> int:
@@ -82,11 +90,11 @@ class Seen:
         return int.from_bytes(self.head(at + 4)[at:], "little")
 
     def body(self) -> bytes:
-        """All of the body; nothing of one that no reader takes."""
+        """All of the body; nothing if it is longer than any reader accepts."""
         raise NotImplementedError
 
     def words(self) -> bytes:
-        """The page words of a PAGE_DATA record; nothing of one that no reader takes."""
+        """The page words of a PAGE_DATA record; nothing if it is longer than any reader accepts."""
         return b""
 
     def before(self, number: int, layer: str | None = None) -> int:
@@ -102,13 +110,18 @@ class Rule:
     """One rule about one kind of record or header.
 
     `layer` is xl, libxl, libxc or context; `record` a record's or header's name, `ANY` for
-    all records of the layer, `WHOLE` for a rule about all of them together. `predicate` is
-    asked of each such record: it says whether the rule applies, or gives the details in
-    words, one string for each finding. None stands for a rule that only a walk over the
-    whole can apply, which then names it. `words` say what is wrong, `remedy` what would mend
-    it, where that can be said. `errno` is the hypervisor's answer (Linux's name; ENOTSUP is
-    what Xen's source calls EOPNOTSUPP), None where it is not asked. `releases` are those that
-    make the check, `severity` is that of its findings.
+    all records of the layer, `WHOLE` for a rule about all of them together. `predicate` gets
+    each such record: it returns whether the rule applies, or the details in words, a string
+    for each finding. It is None for a rule that only code for the whole input can apply.
+    `words` say what is wrong, `remedy` what would mend it, if that is known. `errno` is the
+    hypervisor's answer (Linux's name; ENOTSUP is what Xen's source calls EOPNOTSUPP), None if
+    it is not involved. `releases` are those that make the check, `severity` is that of its
+    findings.
+
+    >>> from hvmctx.restore.context_rules import RULES
+    >>> rule = next(rule for rule in RULES if rule.id == "cpu-cr0")
+    >>> print(rule.record, rule.errno, rule.words, rule.releases, sep="; ")
+    CPU; EINVAL; cr0 has an unknown bit, or no ET, or PG without PE; every release
     """
 
     __slots__ = (
@@ -147,8 +160,7 @@ class Rule:
         return found if isinstance(found, bool) else any(True for _ in found)
 
     def texts(self, seen: Seen) -> list[str]:
-        """What it says of a record, one string for each finding; nothing where it does not
-        apply."""
+        """The findings about a record in words; none if the rule does not apply."""
         found = False if self.predicate is None else self.predicate(seen)
         if isinstance(found, bool):
             return [self.words] if found else []

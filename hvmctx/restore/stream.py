@@ -1,7 +1,7 @@
 """What libxc's restore and libxl's reader do with the streams of an image: `judge`.
 
 Rules are rows in the order of the readers; the first that fires ends the restore. What the
-hypervisor says of the HVM context is `restore.context`. Source: tools/libs/guest
+hypervisor does with the HVM context is in `restore.context`. Source: tools/libs/guest
 (xg_sr_restore*.c), tools/libs/light (libxl_stream_read.c), 4.6 to c447b730, and Debian's
 Xen 4.17 fed with altered streams.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _LARGER_RECORDS_SINCE = "4.10"
 _LAST_LEGACY, _LAST_V2 = "4.5", "4.13"
-"""The last releases that read no streams version 2, and no libxc streams version 3."""
+"""The last releases that do not read streams of version 2, and libxc streams of version 3."""
 _PV, _HVM = streams.GUEST_X86_PV, streams.GUEST_X86_HVM
 
 _COMMON = frozenset(
@@ -145,7 +145,7 @@ def words_missing(seen: Seen) -> bool:
 
 
 def all_words(seen: Seen) -> bytes:
-    """The page words, nothing where they are not all there, or too many to be read."""
+    """The page words; nothing if they are not all there, or too many to be read."""
     return (
         b"" if seen.length <= streams.PAGE_DATA_HEAD.size or words_missing(seen) else seen.words()
     )
@@ -167,8 +167,8 @@ def _pfn_beyond(seen: Seen) -> Answer:
 
 
 def _beyond_x86(seen: Seen) -> Answer:
-    """No rule forbids a pfn beyond the address bits of x86: the reader's bitmap of populated
-    pfns, an eighth of a byte each, cannot be allocated."""
+    """No rule forbids a pfn beyond the address bits of x86, but the reader cannot allocate its
+    bitmap of populated pfns, which has a bit for each."""
     data = seen.words()
     if seen.kind != _HVM or not (any(data[5::8]) or any(byte & 0xF for byte in set(data[6::8]))):
         return False
@@ -206,8 +206,8 @@ def _bad_params(seen: Seen) -> Answer:
 
 
 def _bad_index(seen: Seen) -> Answer:
-    """The hypervisor refuses indices that it does not have; the readers drop PAE_ENABLED and
-    pass all others on."""
+    """The hypervisor refuses indices that it lacks; the readers drop PAE_ENABLED and pass all
+    others on."""
     most = next(count for since, count in _PARAMS_SINCE if seen.release.since(since))
     return any(index >= most for index, _ in struct.iter_unpack("<QQ", seen.body()[8:]))
 
@@ -231,7 +231,7 @@ def _bad_frames(seen: Seen) -> Answer:
 
 
 def _vcpu_size(seen: Seen) -> Answer:
-    """An empty body is ignored, before anything else is looked at."""
+    """A record with no state is ignored before anything else is checked."""
     size, number = seen.length - 8, seen.record.type
     if size == 0:
         return False
@@ -253,8 +253,8 @@ def _not_hvm(seen: Seen) -> Answer:
 
 
 def _bad_xenstore(seen: Seen) -> Answer:
-    """Keys that do not end, are empty or absolute; values that do not end. libxl reads a
-    record of any length; one beyond what is kept of an image is not looked at."""
+    """Strings that do not end, and keys that are empty or absolute. libxl reads a record of any
+    length; one that is longer than what is kept of an image is not checked."""
     strings = seen.body()[8:].split(b"\0")
     if strings.pop():
         return True
@@ -312,7 +312,7 @@ RULES = (
     _row(LIBXC, "X86_TSC_INFO", "tsc-length", other_than(24), "the length is not 24"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-short", shorter(8), "too short for its count"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "the length does not match the count"),
-    _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor does not have"),
+    _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor lacks"),
     _row(LIBXC, "HVM_CONTEXT", "hvm-context-empty", shorter(1), "empty body"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s: s.pv_width != 0, "the stream has an earlier one"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-short", shorter(8), "shorter than 8 bytes"),
@@ -333,7 +333,7 @@ RULES = (
     _row(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore", _bad_xenstore, "keys or values that are not terminated or not paired, or a key that is empty or absolute"),
     *(_row(LIBXL, name, "libxl-checkpoint", lambda s: not s.checkpointed, "a record of checkpoints, where no checkpointed stream is expected") for name in ("CHECKPOINT_END", "CHECKPOINT_STATE")),
 )
-"""In the order in which they are made of a record."""
+"""In the order in which the readers check a record."""
 # fmt: on
 
 _THRESHOLDS = frozenset(
@@ -343,27 +343,27 @@ _THRESHOLDS = frozenset(
         _LARGER_RECORDS_SINCE,
         *(since for since, _ in _PARAMS_SINCE),
         *(rule.releases.since for rule in (*HEADER_RULES, *RULES)),
-        *(rule.releases.behind for rule in (*HEADER_RULES, *RULES) if rule.releases.behind),
+        *(rule.releases.gone for rule in (*HEADER_RULES, *RULES) if rule.releases.gone),
     )
 )
-"""The releases in which something of the readers changed."""
+"""The releases in which the readers changed."""
 
 
 def reader_kind(release: Release) -> frozenset[str]:
-    """What is the same for releases whose readers take and refuse the same streams: the
-    releases up to this one that changed something."""
+    """A value that releases share if their readers accept and refuse the same streams: the
+    releases up to this one in which the readers changed."""
     return frozenset(since for since in _THRESHOLDS if release.since(since))
 
 
 def about(item: Header | IndexedRecord, rules: Iterable[Rule]) -> list[Rule]:
-    """Those of the rules that are about such a header or record."""
+    """The rules that are about such a header or record."""
     names = (item.name,) if isinstance(item, Header) else (ANY, item.name)
     return [rule for rule in rules if rule.layer == item.layer and rule.record in names]
 
 
 class StreamJudge(Watcher):
-    """The readers of one release, fed with headers and records in file order. `refusal` is
-    the first, and all that follows it is ignored, as the readers never see it."""
+    """The readers of one release, which get headers and records in file order. `refusal` is
+    the first; what follows it is ignored, as the readers never see it."""
 
     def __init__(
         self, release: Release, *, kind: int | None = None, checkpointed: bool = False
@@ -406,9 +406,9 @@ class StreamJudge(Watcher):
         from the last one, and what came since has only been queued."""
         last = image.last_checkpoint(LIBXC) if self._seen.checkpointed else None
         if last is not None:
-            told = self.refusal
-            queued = told is not None and told.layer == LIBXC and told.offset > last
-            if not image.complete and (told is None or queued):
+            found = self.refusal
+            queued = found is not None and found.layer == LIBXC and found.offset > last
+            if not image.complete and (found is None or queued):
                 return None
             if queued:
                 self.refusal = None
@@ -428,12 +428,12 @@ class StreamJudge(Watcher):
         return self._rules[key]
 
     def _standing(self, rules: Iterable[Rule], item: Header | IndexedRecord) -> list[Rule]:
-        """Those of the rules that this release has for a record or header."""
+        """The rules that this release has for a record or header."""
         release = self._seen.release
         return [rule for rule in about(item, rules) if release in rule.releases]
 
     def _plain_pages(self, index: Index, record: IndexedRecord) -> bool:
-        """Whether these are page data of an HVM guest that no rule says anything of."""
+        """Whether these are page data of an HVM guest to which no rule applies."""
         seen = self._seen
         if seen.kind != _HVM or record.length > seen.longest:
             return False
@@ -443,7 +443,7 @@ class StreamJudge(Watcher):
 def judge(
     image: Image, release: Release, *, kind: int | None = None, checkpointed: bool = False
 ) -> Verdict | None:
-    """The refusal of an image's streams by the toolstack of a release; None where it takes
+    """The refusal of an image's streams by the toolstack of a release; None if it accepts
     them. `kind` is the kind of domain to build (1 PV, 2 HVM), by default the stream's own;
     `checkpointed` says that a checkpointed stream is expected (Remus, COLO).
 
@@ -455,8 +455,8 @@ def judge(
 
 
 def replay(image: Image, watcher: Watcher) -> None:
-    """Tell a watcher of everything in an opened image, as if it were being opened. The image
-    must be seekable, or opened with `keep_words`."""
+    """Show a watcher everything in an opened image, as if it were being opened. The image must
+    be seekable, or opened with `keep_words`."""
     items: list[Header | IndexedRecord] = [*image.headers, *image.records]
     for item in sorted(items, key=lambda item: item.offset):
         if isinstance(item, Header):
@@ -466,7 +466,7 @@ def replay(image: Image, watcher: Watcher) -> None:
 
 
 def _note(seen: Passing, record: IndexedRecord) -> None:
-    """What a record that was taken changes."""
+    """Note what an accepted record changes."""
     if record.layer != LIBXC:
         return
     number = record.type
@@ -475,7 +475,7 @@ def _note(seen: Passing, record: IndexedRecord) -> None:
         seen.static_end = True
     elif number == streams.LIBXC_CHECKPOINT:
         seen.queueing = True
-    elif not seen.handles(number) and seen.queueing:  # optional, or it were refused
+    elif not seen.handles(number) and seen.queueing:  # optional, or it would be refused
         seen.queued_unknown = True
     elif number == streams.LIBXC_X86_PV_INFO:
         seen.pv_width = seen.head(1)[0]

@@ -1,25 +1,28 @@
-"""What a restore ends in: `Verdict`."""
+"""The outcome of a restore or a load: `Verdict`."""
 
 from __future__ import annotations
 
 from hvmctx.errors import RestoreRefused
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
 
 
 class Verdict:
-    """What a restore or a load ends in, and why.
+    """The outcome of a restore or a load, and why.
 
-    `verdict` is accept, refuse or violation (the loader leaves its memory: only VMPORT's
-    can). `rule` is the id that `--explain` takes, `text` says it in words; `errno` is the
-    name of the hypervisor's answer; `layer`, `record` (name), `instance` and `offset` (of
+    `verdict` is accept, refuse or violation (the loader overruns its memory; only VMPORT's
+    can). `rule` is the id that `--explain` takes, and `text` is the rule in words; `errno` is
+    the name of the hypervisor's answer; `layer`, `record` (name), `instance` and `offset` (of
     the record's descriptor, in bytes from the start of what was judged) say where. Refusals
-    of the toolstack have no errno and no instance. `applied` lists what an accepted load
-    changes, in words.
+    of the toolstack have no errno and no instance. `applied` lists in words what an accepted
+    load changes.
+
+    >>> verdict = Verdict(REFUSE, errno="EINVAL", rule="cpu-cr4", record="CPU", instance=0)
+    >>> verdict.accepted, verdict
+    (False, <refuse, EINVAL [cpu-cr4]>)
+    >>> verdict.raise_for_refusal()
+    Traceback (most recent call last):
+    hvmctx.errors.RestoreRefused: refuse: EINVAL: context: offset 0x0: CPU/0:  [cpu-cr4]
     """
 
     __slots__ = (
@@ -74,23 +77,23 @@ class Verdict:
 
     @property
     def why(self) -> str:
-        """All that speaks against it, in a line: errno, layer, offset, record, text, rule."""
+        """All about a refusal in one line: errno, layer, offset, record, text, rule."""
         errno = f"{self.errno}: " if self.errno else ""
         where = f"{self.where}: " if self.where else ""
         place = f"{self.layer}: offset {self.offset:#x}: {where}"
         return f"{errno}{place}{self.text} [{self.rule}]"
 
     def moved(self, delta: int) -> Verdict:
-        """The same verdict seen from an outer layer: its offset grows by `delta`."""
+        """The same verdict as an outer layer sees it: `delta` bytes further in."""
         self.offset += delta
         return self
 
     def raise_for_refusal(self) -> None:
-        """Raise RestoreRefused, with the errno and the rule, unless it is accepted."""
+        """Raise RestoreRefused, with errno and rule, unless this is an accept."""
         if not self.accepted:
             raise RestoreRefused(str(self), errno=self.errno, rule=self.rule)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | int | list[str] | None]:
         """For JSON."""
         return {name: getattr(self, name) for name in (
             "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",

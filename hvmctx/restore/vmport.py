@@ -66,15 +66,15 @@ RULES = {row[0]: Rule(CONTEXT, "VMPORT", row[0], None, row[3], errno=row[2], sev
     ("vmport-type", ERROR, ESRCH, "the typecode is not 21, or the body longer than the largest (ESRCH)"),
     ("vmport-save-version", ERROR, EINVAL, "the version is not the profile's (EINVAL)"),
     *((f"vmport-{site.replace(' ', '-')}", ERROR, None, f"{kind} at {site}") for site, kind in SITES.items()),
-    ("vmport-capped", WARNING, None, "a length beyond the buffer, whose terminator word hides it"),
+    ("vmport-capped", WARNING, None, "a length beyond the buffer, for which only the terminator's word has room"),
     ("vmport-index", WARNING, None, "a buffer's index is beyond its length"),
-    ("vmport-size", WARNING, None, "used_guestsize is not what the entries take"),
-    ("vmport-count", WARNING, None, "a used count is not that of the entries"),
-    ("vmport-empty-key", WARNING, None, "an entry with an empty key, of which the loader reads no more"),
-    ("vmport-duplicate", WARNING, None, "a key that is there twice"),
+    ("vmport-size", WARNING, None, "used_guestsize is not the size of the entries"),
+    ("vmport-count", WARNING, None, "a used count is not the number of entries"),
+    ("vmport-empty-key", WARNING, None, "an entry with an empty key: the loader skips its head and no more"),
+    ("vmport-duplicate", WARNING, None, "a key that comes twice"),
     ("vmport-protocol", WARNING, None, "a protocol that is neither closed, RPCI nor TCLO"),
     ("vmport-padding", WARNING, None, "padding that is not zero"),
-    ("vmport-behind", WARNING, None, "bytes behind the last entry"),
+    ("vmport-behind", WARNING, None, "bytes after the last entry"),
 )}
 """Id -> rule. No predicates: the loader's model and `findings_of` say which apply."""
 # fmt: on
@@ -421,7 +421,7 @@ def _inconsistencies(body: bytes, profile: VmportProfile) -> Iterator[tuple[str,
         name = f"chans[{place.channel}].{place.name}"
         length, index = parts.values[place.length_at], parts.values[place.index_at]
         if place.kept < length <= place.room:
-            text = f"{name} has {length} bytes, of which the writer keeps {place.kept}"
+            text = f"{name} has {length} bytes, the writer keeps {place.kept}"
             yield "vmport-capped", text, place.offset
         if index > length:
             yield "vmport-index", f"{name}: index {index} of {length} bytes", place.offset
@@ -431,7 +431,7 @@ def _inconsistencies(body: bytes, profile: VmportProfile) -> Iterator[tuple[str,
 def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
     taken, size = parts.rest - parts.first_entry, parts.head["used_guestsize"]
     if size != taken:
-        text = f"used_guestsize is {size}, the entries take {taken}"
+        text = f"used_guestsize is {size}, the entries have {taken} bytes"
         yield "vmport-size", text, HEAD.locate("used_guestsize").offset
     for jumbo, name in ((False, "guestinfo"), (True, "guestinfo_jumbo")):
         entries = [entry for entry in parts.entries if entry.jumbo == jumbo]
@@ -443,7 +443,7 @@ def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
         seen = set()
         for entry in entries:
             if entry.key in seen:
-                yield "vmport-duplicate", f"{name}[{as_text(entry.key)}] again", entry.start
+                yield "vmport-duplicate", f"{name}[{as_text(entry.key)}] comes twice", entry.start
             seen.add(entry.key)
     for head in parts.skipped:
         if not body[head]:

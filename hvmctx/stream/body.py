@@ -145,7 +145,7 @@ class Strings(Rest):
         if text.count(b"\0") > 2 * MOST_ROWS:
             raise body.wrong("more keys than a guest can have", 0, f"{MOST_ROWS} at most")
         if text and not text.endswith(b"\0"):
-            raise body.wrong("the last string is not terminated", end, "a NUL")
+            raise body.wrong("the last string has no NUL", end, "a NUL")
         strings = text.split(b"\0")[:-1]
         if len(strings) % 2:
             raise body.wrong("a key without a value", end, "an even number of strings")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.releases import Release
 
-_CONTRADICTIONS = frozenset((
+MISMATCHES = frozenset((
     "param-page-missing", "param-missing", "param-duplicate", "emulator-magic",
     "context-incomplete", "context-no-cpu", "context-duplicate", "lapic-same-id", "lapic-bsp",
 ))  # fmt: skip
@@ -26,7 +26,7 @@ def contradictions(file: BinaryIO, release: Release | None = None) -> list[Findi
     file.seek(0)
     found = verify(file, STRICT, releases=[release] if release else None)
     file.seek(0, os.SEEK_END)
-    return [f for f in found if f.severity == ERROR or f.rule in _CONTRADICTIONS]
+    return [f for f in found if f.severity == ERROR or f.rule in MISMATCHES]
 
 
-__all__ = ["contradictions"]
+__all__ = ["MISMATCHES", "contradictions"]

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def explain(name: str) -> str:
-    """A rule: which table's, its record, releases, errno and words; several where tables
-    share the id. Raises UsageError."""
+    """A rule: its view, record, releases, errno and words. An id that several tables have
+    gives several. Raises UsageError."""
     from hvmctx.verify.registry import TABLES
 
     said = []
@@ -28,7 +28,7 @@ def explain(name: str) -> str:
 
 
 def _alike(rules: list[Rule]) -> list[list[Rule]]:
-    """Those that differ in their records alone stand together."""
+    """The rules in groups that differ only in their records."""
     groups: dict[tuple[str | None, str], list[Rule]] = {}
     for rule in rules:
         groups.setdefault((rule.errno, str(rule.releases)), []).append(rule)
@@ -36,7 +36,7 @@ def _alike(rules: list[Rule]) -> list[list[Rule]]:
 
 
 def _where(table: Table, rules: list[Rule]) -> str:
-    """Whose rule it is, about which records, of which releases, and with what errno."""
+    """Whose rule it is, about which records, in which releases, and with what errno."""
     from hvmctx.verify.registry import VMPORT
     from hvmctx.verify.views import RESTORE
 
@@ -51,7 +51,7 @@ def _where(table: Table, rules: list[Rule]) -> str:
 
 
 def place(rules: list[Rule]) -> str:
-    """Layer and records: `libxc PAGE_DATA, END`; of a context the record alone, `CPU`."""
+    """Layer and records: `libxc PAGE_DATA, END`; only the record for a context: `CPU`."""
     layers: dict[str, list[str]] = {}
     for rule in rules:
         whole = "HVM context" if rule.layer == CONTEXT else "streams"

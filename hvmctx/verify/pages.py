@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from hvmctx.image.index import IndexedRecord
 
 MOST_RUNS = 1 << 19
-"""Runs of consecutive pfns that are remembered, 16 bytes each. A guest's batches are a few
-runs each; a stream beyond this is not followed any further."""
+"""Runs of consecutive pfns that are kept, 16 bytes each. The batches of a guest are a few runs
+each; a stream with more runs is not followed any further."""
 _ABSENT = streams.PAGE_TYPES_WITHOUT_MEMORY
 
 
 class PassedPages:
-    """The runs of every batch, in the order sent."""
+    """The runs of every batch, in the order in which they were sent."""
 
     def __init__(self) -> None:
         self._pfns = array("Q")
@@ -42,8 +42,8 @@ class PassedPages:
         return bool(self._pfns)
 
     def add(self, words: bytes) -> list[int]:
-        """Take the words of one batch. The pfns that are in it twice, of each such stretch
-        the first."""
+        """Add the words of a batch. Returns the pfns that are in it twice, the first of each
+        run of such pfns."""
         room = MOST_RUNS - len(self._pfns)
         found = islice(runs_of(words_of(words), 0), room + 1)
         runs = [(run.pfn, run.count, run.type) for run in found]
@@ -66,8 +66,8 @@ class PassedPages:
         return twice
 
     def findings(self) -> Iterator[tuple[str, int, int]]:
-        """(rule, how many pfns, the first of them) for what is odd about the whole. Also
-        makes `populated` answer."""
+        """(rule, how many pfns, the first of them) for each rule about all page data. `populated`
+        can be asked after this."""
         if self.scattered:
             yield "scattered", len(self._pfns), 0
             return
@@ -96,7 +96,7 @@ class PassedPages:
                 yield rule, sum(end - start for start, end in found), found[0][0]
 
     def populated(self, pfn: int) -> bool:
-        """Whether a restore has memory there in the end."""
+        """Whether the restored guest has memory there."""
         starts, ends = self._populated
         at = bisect_right(starts, pfn) - 1
         return at >= 0 and pfn < ends[at]

@@ -1,5 +1,5 @@
-"""Every rule there is. `--explain`, docs/rules.md, the fuzzer's coverage and the test that
-every rule has a case go by this list; to add a rule is to add a row to one of its tables."""
+"""Every rule there is, for `--explain`, docs/rules.md, the fuzzer's coverage, and the test that
+every rule has a case. To add a rule, add a row to one of these tables."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from hvmctx.restore.rules import Rule
 
 VMPORT = "vmport"
-"""Who applies the rules about VMPORT records: the patch's loader, and strict."""
+"""The view of the rules about VMPORT records: the patch's loader and strict apply them."""
 
 
 class Table:
-    """Rules that are applied together. `view` says by whom: a view of `verify.views`, or
-    `VMPORT`; `about` what they are about, in words."""
+    """Rules that are applied together: by a `view`, one of `verify.views` or `VMPORT`, and
+    `about` something, in words."""
 
     __slots__ = ("about", "rules", "view")
 
@@ -47,8 +47,8 @@ TABLES = (
 
 
 def rules(view: str | None = None, *layers: str) -> list[Rule]:
-    """The rules of a view, or of all; of these layers, or of all. What two views share is
-    there once."""
+    """The rules of a view and of layers, or of all. A rule that two views share is there
+    once."""
     tables = [table for table in TABLES if view in (None, table.view)]
     found = (rule for table in tables for rule in table.rules)
     return list(dict.fromkeys(rule for rule in found if not layers or rule.layer in layers))

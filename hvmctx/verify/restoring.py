@@ -1,5 +1,5 @@
-"""What the restores of several releases refuse, as findings: one for each reason, with the
-releases that have it."""
+"""What the restores of several releases refuse, as findings: one for each reason, with its
+releases."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Restoring(Watcher):
-    """The stream readers of every release that may be asked for, while an image is being
-    opened: as many as there are kinds of them. Without `releases` those that the image is
-    meant for are asked: the one that wrote it, and all younger ones."""
+    """The stream readers of all releases in question, one for each kind of reader, while an
+    image is being opened. Without `releases` they are the one that wrote the image and all
+    newer ones."""
 
     def __init__(self, releases: Sequence[Release] | None, *, checkpointed: bool = False) -> None:
         self._releases = releases
@@ -51,7 +51,7 @@ class Restoring(Watcher):
             judge.record(index, record, whole)
 
     def _drop(self, releases: Sequence[Release]) -> None:
-        """Go on with the readers of these alone."""
+        """Keep only the readers of these releases."""
         wanted = {id(self._judge_of[str(release)]) for release in releases}
         self._kinds = {k: judge for k, judge in self._kinds.items() if id(judge) in wanted}
 

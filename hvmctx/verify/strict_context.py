@@ -1,9 +1,9 @@
-"""What is questionable about an HVM context, though Xen may load it: state that no CPU can
-hold, reserved bits, records that are missing, twice, or out of order.
+"""What is questionable about an HVM context even if Xen loads it: state that no CPU can have,
+reserved bits, and records that are missing, repeated, or out of order.
 
 Sources: the writer's order and records, xen/common/hvm/save.c, 4.0 to c447b730; Intel SDM
-vol. 3, 27.3.1 "Checks on the Guest State Area" and AMD APM vol. 2, 15.5.1, which both say
-what a CPU cannot enter a guest with.
+vol. 3, 27.3.1 "Checks on the Guest State Area" and AMD APM vol. 2, 15.5.1: with what state a
+CPU cannot enter a guest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _APIC_ID_AT = 0x20
 
 
 class _Segment:
-    """A segment register, attributes in the packed form of 12 bits."""
+    """A segment register, with its attributes packed into 12 bits."""
 
     def __init__(self, fields: Fields, name: str) -> None:
         self.name = name
@@ -247,7 +247,7 @@ def _redirections(seen: Seen) -> Iterator[str]:
 
 
 class _Kept(Seen):
-    """A record of a context, as the structure of the newest release reads it."""
+    """A record of a context, read with the structure of the newest release."""
 
     __slots__ = ("_record", "instance", "length", "name")
     layer = CONTEXT
@@ -306,17 +306,17 @@ _WITH_CPU = ("LAPIC", "LAPIC_REGS", "MTRR")
 _PLATFORM = tuple(known.name for known in record_types() if known.scope == DOMAIN and known.name
                   not in ("VIRIDIAN_DOMAIN", "VMPORT"))  # fmt: skip
 _PVH = ("PCI_IRQ", "ISA_IRQ", "PCI_LINK")
-"""What a guest without emulated devices has of them."""
+"""Those of a guest without emulated devices."""
 
 
 MOST_OF_A_RULE = 10_000
-"""Findings of one rule about one context."""
+"""Findings of one rule about one context; further ones are suppressed."""
 
 
 def findings_of(
     context: HvmContext, base_offset: int = 0, vmport: VmportProfile | None = None
 ) -> list[Finding]:
-    """All findings about a context whose first byte lies at `base_offset`; `vmport` is the
+    """All findings about a context whose first byte is at `base_offset`; `vmport` is the
     profile of its VMPORT records (default: the one in use). Never raises."""
     judging = _Judging(context, base_offset, vmport)
     judging.run()
@@ -407,7 +407,7 @@ class _Judging:
         for vcpu in cpus:
             for name in _WITH_CPU:
                 if (name, vcpu) not in there:
-                    text = f"CPU/{vcpu} is there, {name}/{vcpu} is not"
+                    text = f"CPU/{vcpu} is present, {name}/{vcpu} is not"
                     self._say(OF_WHOLE["context-incomplete"], text)
         for name, instance in sorted(there):
             if name == "LAPIC" and cpus and ("CPU", instance) not in there:
@@ -420,12 +420,13 @@ class _Judging:
             if cpus and name not in names:
                 self._say(OF_WHOLE["context-incomplete"], f"there is no {name} record")
         if ("PIC", 0) in there and ("PIC", 1) not in there:
-            self._say(OF_WHOLE["context-incomplete"], "PIC/0 is there, PIC/1 is not")
+            self._say(OF_WHOLE["context-incomplete"], "PIC/0 is present, PIC/1 is not")
 
     def _lapics(self) -> None:
         modes: dict[int, int] = {}
         for record in self._context.records(x86.LAPIC):
-            base = modes[record.instance] = record.fields()["apic_base_msr"]
+            fields: dict[str, Any] = record.fields()
+            base = modes[record.instance] = fields["apic_base_msr"]
             if bool(base & ApicBase.BSP) != (record.instance == 0):
                 text = f"vcpu {record.instance}: apic_base_msr is {base:#x}"
                 self._say(OF_WHOLE["lapic-bsp"], text, record)
@@ -437,10 +438,10 @@ class _Judging:
             if not modes.get(vcpu, 0) & ApicBase.EXTD:
                 number >>= 24
             if ids.get(number, vcpu) != vcpu:
-                text = f"id {number}, as of vcpu {ids[number]}"
+                text = f"id {number}, the same as vcpu {ids[number]}"
                 self._say(OF_WHOLE["lapic-same-id"], text, record)
             elif number != 2 * vcpu:
-                text = f"id {number}, that of vcpu {vcpu} is {2 * vcpu}"
+                text = f"id {number}, expected {2 * vcpu} for vcpu {vcpu}"
                 self._say(OF_WHOLE["lapic-id"], text, record)
             ids.setdefault(number, vcpu)
 
@@ -449,7 +450,7 @@ _known_reserved: dict[Any, list[tuple[str, int, int, int]]] = {}
 
 
 def _reserved(struct: Any) -> list[tuple[str, int, int, int]]:
-    """(path, offset, bytes, mask of the bits) of what is padding or reserved by its name."""
+    """(path, offset, bytes, mask of the bits) of every field that is padding or reserved."""
     if struct not in _known_reserved:
         _known_reserved[struct] = [
             (leaf.name, leaf.offset, leaf.size, (1 << leaf.width) - 1 << leaf.shift)

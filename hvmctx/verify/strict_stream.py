@@ -1,4 +1,4 @@
-"""What is questionable about the streams of an image, though a restore may take it.
+"""What is questionable about the streams of an image even if a restore accepts it.
 
 Source: docs/specs/libxc-migration-stream.pandoc for order and multiplicity, and what the
 writers of 4.6 to c447b730 do.
@@ -45,17 +45,17 @@ _PHASES = {
     streams.LIBXC_X86_PV_VCPU_XSAVE: _STATE,
     streams.LIBXC_X86_PV_VCPU_MSRS: _STATE,
 }
-"""The parts of a stream, in their order. A checkpoint goes back to memory."""
+"""The parts of a stream, in order. After a checkpoint comes memory again."""
 _PHASE_NAMES = ("static data", "memory", "the guest's state")
 _ONCE = (
     "X86_PV_INFO", "X86_CPUID_POLICY", "X86_MSR_POLICY", "STATIC_DATA_END", "X86_TSC_INFO",
     "HVM_CONTEXT", "HVM_PARAMS", "SHARED_INFO", "VERIFY",
 )  # fmt: skip
-"""Records that stand once in a stream, or once in each checkpoint."""
+"""Records that occur once in a stream, or once in each checkpoint."""
 _MSR_FLAGS_AT, _MSR_ROW, _CPUID_ROW = 4, 16, 24
 
 _EXPECTED_PARAMS = (streams.HVM_PARAM_STORE_PFN, streams.HVM_PARAM_CONSOLE_PFN)
-"""xenstore and console, which a toolstack needs to connect to the guest again."""
+"""Of xenstore and the console, without which a toolstack cannot connect to the guest again."""
 
 
 def _again(seen: Seen) -> bool:
@@ -91,7 +91,7 @@ def _msr_flags(seen: Seen) -> Iterator[str]:
 
 
 def _params(seen: Seen) -> list[tuple[int, int]]:
-    """(index, value) of the record, as many as are there, the first MOST_ROWS of them."""
+    """(index, value) of each parameter in the record, up to MOST_ROWS."""
     body = seen.body()[8 : 8 + 16 * MOST_ROWS]
     return list(struct.iter_unpack("<QQ", body[: len(body) & ~15]))
 
@@ -168,7 +168,7 @@ _MOST_MISMATCHES = 16
 
 
 class StrictStream(CheckTable):
-    """The table, and the rules about the whole, over an image being opened."""
+    """The table and the rules about the whole, applied to an image being opened."""
 
     def __init__(self) -> None:
         super().__init__(RULES)

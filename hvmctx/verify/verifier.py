@@ -39,7 +39,7 @@ def _not_empty(seen: Seen) -> Answer:
 
 
 def _has(at: int, size: int = 4) -> Predicate:
-    """Bytes that are not zero, where there are that many."""
+    """Bytes there that are not zero; the rule does not apply to a shorter body."""
     return lambda seen: seen.length >= at + size and any(seen.head(at + size)[at:])
 
 
@@ -75,7 +75,7 @@ def _xenstore_odd(seen: Seen) -> Answer:
 
 
 def _restored(identifier: str) -> tuple[Rule, ...]:
-    """The rows of the restore's own rule: both check it."""
+    """The rows of the restore's rule, which the verifier has too."""
     return tuple(rule for rule in stream.RULES if rule.id == identifier)
 
 
@@ -127,7 +127,7 @@ RULES = (
 
 
 class Verifier(CheckTable):
-    """The whole table, over an image being opened."""
+    """The table, applied to an image being opened."""
 
     def __init__(self) -> None:
         super().__init__(RULES)

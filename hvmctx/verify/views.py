@@ -55,15 +55,19 @@ def verify(
 ) -> list[Finding]:
     """The findings about an input, in the order of their offsets.
 
-    `target` and `layer` are as for `open_image`; it may also be an image that is open, of an
-    input that can be read twice, and stays so. `releases` are those of which a restore
-    is asked (default: the one that wrote the image, and all younger ones). `vcpus` is the
-    number of vcpus to restore into, by default the image's own; `checkpointed` says that a
-    checkpointed stream is expected; `vmport` stands for a Xen with the VMPORT patch.
+    `target` and `layer` are as for `open_image`; the target may also be an open image whose
+    input can be read twice, and it stays open. `releases` are those that are to restore it
+    (default: the one that wrote the image, and all newer ones). `vcpus` is the number of
+    vcpus to restore into, by default the image's own; `checkpointed` says that a checkpointed
+    stream is expected; `vmport` is the profile of a Xen with the VMPORT patch.
 
-    Raises InputError and FormatError for what cannot be opened or is nothing of Xen's,
-    UsageError for another view, or for an open image that cannot be read again; what is
-    wrong further in is a finding.
+    Raises InputError and FormatError for an input that cannot be opened or that Xen does not
+    save, and UsageError for an unknown view or an open image that cannot be read again. What
+    is wrong further in is a finding.
+
+    >>> with open_image("examples/hvm1.save") as image:
+    ...     verify(image), [finding.rule for finding in verify(image, "strict")]
+    ([], ['pages-missing'])
     """
     if view not in VIEWS:
         raise UsageError(f"unknown view {view!r}; expected {', '.join(VIEWS)}")
@@ -91,7 +95,7 @@ def verify(
         if restoring is not None:
             try:
                 findings += restoring.end(image, vcpus=vcpus, machine=Machine(vmport=vmport))
-            except FormatError as error:  # what a restore depends on, but does not read itself
+            except FormatError as error:  # in what a restore depends on but does not read itself
                 findings.append(_of_error(error))
         if strict is not None:
             strict.end(image)
@@ -101,20 +105,22 @@ def verify(
 
 @contextmanager
 def _watched(target: Image | Target, layer: str | None, watcher: Watcher) -> Iterator[Image]:
-    """An image that the watcher has been told all of."""
+    """An image of which the watcher has seen everything."""
     if not isinstance(target, Image):
         with open_image(target, layer=layer, watcher=watcher) as image:
             yield image
         return
     if target.records and not target.source.seekable:
-        raise UsageError(f"{target.source.name} cannot be read twice: verify it without opening it")
+        raise UsageError(
+            f"{target.source.name} cannot be read twice: give verify its path instead of an open image"
+        )
     replay(target, watcher)
     yield target
 
 
 def _damage(image: Image, view: str) -> list[Finding]:
-    """Where reading had to stop. What else the index complains of is for the tables, and
-    how a restore takes a damaged context for its model."""
+    """Where reading had to stop. Other problems of the index are up to the tables, and what a
+    restore does with a damaged context is up to its model."""
     found = []
     if image.stopped is not None and not (image.format == CONTEXT and view == RESTORE):
         found.append(_of_error(image.stopped))
@@ -142,7 +148,7 @@ def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
         return []
     try:
         context = image.context
-    except HvmctxError:  # longer than any reader takes: the tables have said so
+    except HvmctxError:  # longer than any reader accepts: the tables have a finding
         return []
     findings = findings_of(context, 0 if record is None else record.body_offset, vmport)
     if context.damage is not None and context.damage is not image.stopped:
@@ -151,7 +157,7 @@ def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
 
 
 def _once(findings: list[Finding]) -> list[Finding]:
-    """By offset; of two that say the same rule of the same place, the weightier."""
+    """The findings by offset; of two with the same rule in the same place, the more severe."""
     kept: dict[tuple[str, int, str], Finding] = {}
     for finding in findings:
         rule = finding.rule

@@ -66,8 +66,8 @@ def test_numbers_name_records(run: Run, tmp_path: Path) -> None:
         ("record:libxc:0x80000020", b"mine"), ("record:libxl:3/0", b"\2"),
         ("record:context:2/0", b""), ("record:2", b""), ("record:PAGE_DATA", b"\2"),
     )  # fmt: skip
+    out = tmp_path / "out"
     for what, start in cases:
-        out = tmp_path / "out"
         assert run("extract", path, "--what", what, "-o", out, "--force").status == 0, what
         assert out.read_bytes().startswith(start) and out.stat().st_size
     for what in ("record:libxm:1", "record:libxc:x", "record:libxc:-1"):

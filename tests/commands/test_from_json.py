@@ -28,6 +28,7 @@ def test_json_there_and_back(run: Run, tmp_path: Path) -> None:
         assert run("to-json", path, "-o", text, "--hex").status == 0
         assert run("from-json", text, "-o", again).status == 0
         assert again.read_bytes() == path.read_bytes()
+    text = tmp_path / "brace.json"
     text.write_text("{")
     result = run("from-json", text, "-o", tmp_path / "no")
     assert result.status == 1 and result.err.count("\n") == 1

@@ -199,7 +199,7 @@ TWICE = (
     [
         (sample() + b"behind", "the writer does not write"),
         (b"\0" + sample()[1:], "the writer does not write"),
-        (TWICE, r'guestinfo\["k"\] is there twice'),
+        (TWICE, r'guestinfo\["k"\] comes twice'),
     ],
     ids=["behind", "version", "twice"],
 )
@@ -389,10 +389,10 @@ def test_what_json_keeps_raw() -> None:
         without = {name: value for name, value in plain.items() if name != "raw"}
         assert VmportState.from_json(json.dumps(without)).to_bytes() == body
         without["ping_time"] = 5
-        with pytest.raises(FieldError, match="raw is not of the state beside it"):
+        with pytest.raises(FieldError, match="raw does not hold the state beside it"):
             VmportState.from_json(json.dumps({**without, "raw": odd.hex()}))
     assert json.loads(VmportState.from_bytes(b"short").to_json()) == {"raw": b"short".hex()}
-    with pytest.raises(FieldError, match="raw is not of the state beside it"):
+    with pytest.raises(FieldError, match="raw does not hold the state beside it"):
         VmportState.from_json(json.dumps({**plain, "raw": b"short".hex()}))
 
 

@@ -55,12 +55,12 @@ class Told(Watcher):
         self.items: list[str] = []
         self.starts: list[bytes] = []
 
-    def header(self, image: Index, header: Header) -> None:
+    def header(self, index: Index, header: Header) -> None:
         self.items.append(header.name)
 
-    def record(self, image: Index, record: IndexedRecord, whole: bool) -> None:
+    def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
         self.items.append(record.name if whole else f"part of {record.name}")
-        self.starts.append(bytes(image.start_of(record, 4)) if whole else b"")
+        self.starts.append(bytes(index.start_of(record, 4)) if whole else b"")
 
 
 @pytest.mark.parametrize("piped", [False, True])

@@ -16,7 +16,7 @@ from tests.builders.samples import context_bytes
 def test_dataclasses_json_makes_the_same() -> None:
     """What the lists are written by, for speed, is what `to_dict` of each model gives."""
     model = ContextModel.of(HvmContext.from_bytes(context_bytes() + b"tail", damaged=True))
-    plain = model.to_dict()
+    plain: dict[str, Any] = model.to_dict()
     assert plain == ContextModel.FORM.write(model)
     assert plain["records"] == [record.to_dict() for record in model.records]
     assert plain["tail"] == b"tail".hex() and plain["damage"] is None

@@ -175,7 +175,7 @@ def test_changes_of_an_accepted_load() -> None:
     )(context)
     verdict = loaded(context, "newest")
     assert verdict.applied == [
-        "PIC/0: elcr gets the cascade's bit 2",
+        "PIC/0: elcr gets bit 2, the cascade",
         "PIT/0: channels[1].mode 0xff -> 3",
         "PIT/0: channels[2].mode 0xff -> 3",
         "CPU/0: cs_arbytes 0xa09b -> 0xa9b",
@@ -185,7 +185,7 @@ def test_changes_of_an_accepted_load() -> None:
     length("LAPIC/0", -8)(context)
     applied = loaded(context, "newest").applied
     assert "CPU/0: read from 1024 bytes, flags forced to 1" in applied
-    assert "LAPIC/0: 24 bytes, the rest zero" in applied
+    assert "LAPIC/0: 24 bytes, zeros after them" in applied
     assert unfolded(0xA9B) == 0xA9B
 
 

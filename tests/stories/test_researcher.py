@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hvmctx import HvmContext, Release, open_image, would_restore
-from hvmctx.edit.editor import edit
+from hvmctx import HvmContext, Release, edit, open_image, would_restore
 from hvmctx.fuzz.minimise import minimise, simpler_contexts
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import Guest

@@ -121,9 +121,10 @@ def test_whose_record_it_is_between_checkpoints(length: int) -> None:
     out += writer.record(streams.LIBXL_CHECKPOINT_STATE, bytes(length))
     assert writer.state.name == ("next checkpoint" if length == 4 else "libxc records")
     reader = StreamReader(LIBXL)
+    items = []
     while reader.offset < len(out):
-        item = reader.feed(out[reader.offset : reader.offset + reader.need])
-    assert item.layer == (LIBXL if length == 4 else LIBXC) and reader.state is writer.state
+        items.append(reader.feed(out[reader.offset : reader.offset + reader.need]))
+    assert items[-1].layer == (LIBXL if length == 4 else LIBXC) and reader.state is writer.state
 
 
 def test_words() -> None:

@@ -5,10 +5,13 @@ import io
 import pytest
 
 from hvmctx.abi.releases import Release
+from hvmctx.findings import WARNING
 from hvmctx.save.build import DEFAULT_PARAMS, build
 from hvmctx.save.guests import StillGuest
 from hvmctx.save.reset import reset_context
-from hvmctx.verify.built import contradictions
+from hvmctx.verify.built import MISMATCHES, contradictions
+from hvmctx.verify.registry import rules
+from hvmctx.verify.views import STRICT
 from tests.builders.samples import context_bytes
 
 
@@ -27,3 +30,7 @@ def test_contradictions(state: dict[str, object], rule: str) -> None:
     build(StillGuest(**parts), out, layer="libxc")  # type: ignore[arg-type]
     found = contradictions(out, Release("4.17"))
     assert rule in [finding.rule for finding in found]
+
+
+def test_mismatches_are_warnings_of_strict() -> None:
+    assert {r.id for r in rules(STRICT) if r.severity == WARNING} >= MISMATCHES

@@ -79,7 +79,7 @@ def test_parameters_of_4_9() -> None:
     data = stream(2, params(37))
     for names in (("4.8",), ("4.8", "4.9"), ("4.8", "4.9", "4.10")):
         found = [f.text for f in verify(data, releases=releases(*names)) if f.layer == "libxc"]
-        assert found == ["a parameter that the hypervisor does not have; Xen 4.8 refuses it"]
+        assert found == ["a parameter that the hypervisor lacks; Xen 4.8 refuses it"]
     assert not [f for f in verify(data, releases=releases("4.9")) if f.layer == "libxc"]
 
 

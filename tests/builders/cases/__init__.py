@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from hvmctx.verify.registry import VMPORT
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
-from tests.builders.cases import context_rules, strict_context, strict_stream, verifier
+from tests.builders.cases import context_rules, strict_context, strict_stream, verifier, vmport
 from tests.builders.cases import stream as readers
 
 CASES = {
     RESTORE: {*context_rules.WALK, *context_rules.CASES, *readers.CASES},
     VERIFIER: {*verifier.CASES},
     STRICT: {*strict_stream.CASES, *strict_context.CASES},
+    VMPORT: {*vmport.CASES},
 }
 """View -> ids of rules; `#` and a word after an id tell its cases apart."""
 TESTED_ALONE = {
@@ -19,6 +21,7 @@ TESTED_ALONE = {
     "libxc-version": "test_releases",
     "scattered": "test_too_scattered",
     "stream-v2": "test_releases",
+    "vmport-allocated": "test_state_that_is_not_allocated",
     "verify-unchecked": "test_pages_that_went_by_cannot_be_compared",
 }
 """Rules that take more than a pair of inputs: id -> the test that they have instead."""

@@ -1,0 +1,103 @@
+"""What a user of the front page writes, with what type checkers must make of it: checked by
+mypy --strict and basedpyright (`tests/test_typing.py`), and run."""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=error
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hvmctx import (
+    Editor,
+    FieldError,
+    Finding,
+    FormatError,
+    Guest,
+    HvmContext,
+    HvmctxError,
+    Image,
+    InputError,
+    Machine,
+    MissingPageError,
+    MissingRecordError,
+    Record,
+    Release,
+    RestoreRefused,
+    Rule,
+    UsageError,
+    Verdict,
+    VmportState,
+    diff,
+    dumps_json,
+    edit,
+    loads_json,
+    open_image,
+    verify,
+    would_restore,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import assert_type
+else:
+
+    def assert_type(value: object, _: object) -> object:
+        return value
+
+
+def main(path: str) -> None:
+    with open_image(path) as image:
+        assert_type(image, Image)
+        assert_type(image.params, dict[int, int])
+        assert_type(image.release, Release)
+        assert_type(image.policy.leaves, list[tuple[int, int, int, int, int, int]])
+        assert_type(image.emulators[0].index, int)
+        assert_type(image.memory.read(0x1000, 16), bytes)
+        assert_type([problem.offset for problem in image.problems], list[int])
+        context = assert_type(image.context, HvmContext)
+        assert_type(context["CPU", 0], Record)
+        assert_type([record.name for record in context], list[str])
+        assert_type(context.rtc.cmos_index, int)
+        assert_type(context.rtc.cmos_data[3], int)
+        assert_type(context.ioapic.redirtbl[2].fields.vector, int)
+        for vcpu in context.vcpus:
+            assert_type(vcpu.id, int)
+            assert_type(vcpu.cpu.rip, int)
+            vcpu.cpu.rip += 1
+            if ("CPU_MSR", vcpu.id) in context:
+                assert_type([msr.index for msr in vcpu.cpu_msr.msr], list[int])
+        assert_type(context.vcpus[0].cpu.pending_valid, int)
+        assert_type(HvmContext.from_bytes(context.to_bytes()), HvmContext)
+        assert_type(Record.from_bytes(context["CPU", 0].to_bytes()).instance, int)
+        assert_type(VmportState.from_bytes(b"").to_bytes(), bytes)
+        assert_type(verify(image, releases=[Release("4.17")]), list[Finding])
+        assert_type(would_restore(image, Release("4.17"), Machine()), Verdict)
+        assert_type(Guest.of_image(image).vcpus, int)
+        editor = assert_type(edit(image), Editor)
+        editor.set("CPU/0.rax", 0x1234)
+        assert_type(str(next(diff(image, editor.context))), str)
+        assert_type(loads_json(dumps_json(context)), bytes)
+        try:
+            image.memory.read(1 << 50, 1)
+        except MissingPageError as error:
+            assert_type(error.pfn, int)
+
+
+def refused(path: str) -> None:
+    """What a checker must find: each of these lines has an error, and is never run."""
+    with open_image(path) as image:
+        print(image.contxt)  # type: ignore[attr-defined]
+        print(image.context.rtcc)  # type: ignore[attr-defined]
+        print(image.context.vcpus[0].cpuu)  # type: ignore[attr-defined]
+        image.context.vcpus[0].cpu.rip = "0x1000"  # type: ignore[assignment]
+        image.context["CPU", "0"]  # type: ignore[index]
+        Release(4.17)  # type: ignore[arg-type]
+
+
+def names(error: HvmctxError, verdict: Verdict, rule: Rule) -> None:
+    if isinstance(error, FormatError):
+        assert_type(error.offset, int)
+    elif isinstance(error, RestoreRefused):
+        assert_type(error.errno, str | None)
+    elif isinstance(error, (FieldError, InputError, MissingRecordError, UsageError)):
+        assert_type(str(error), str)
+    assert_type(verdict.accepted, bool)
+    assert_type(rule.id, str)
