@@ -74,7 +74,6 @@ class Field:
         "count",
         "ctype",
         "element",
-        "is_reserved",
         "name",
         "offset",
         "shift",
@@ -99,7 +98,10 @@ class Field:
         self.count: int | None = getattr(ctype, "_length_", None)
         self.element = ctype if self.count is None else ctype._type_
         self.code = _CODES.get(self.element, "")
-        self.is_reserved = is_reserved(name)
+
+    @property
+    def is_reserved(self) -> bool:
+        return is_reserved(self.name)
 
     @property
     def is_bits(self) -> bool:
@@ -244,17 +246,6 @@ def _index(text: str, count: int, path: str) -> int:
     return index
 
 
-def _split(path: str) -> list[tuple[str, str]]:
-    """`timers[1].cmp` -> [("timers", "1"), ("cmp", "")]."""
-    steps = []
-    for part in path.split("."):
-        name, bracket, rest = part.partition("[")
-        if bracket and not rest.endswith("]"):
-            raise UsageError(f"{path}: '[' without ']'")
-        steps.append((name, rest[:-1]))
-    return steps
-
-
 class Layout:
     """Everything that is known of one structure from its declaration."""
 
@@ -348,34 +339,43 @@ class Layout:
         array of bytes."""
         simple = self._by_name.get(path)
         if simple is not None and simple.code and simple.count is None:
-            return next(simple.slots())
-        ctype, base = self.ctype, 0
-        steps = _split(path)
-        for number, (name, index) in enumerate(steps):
-            last = number == len(steps) - 1
-            field = Layout.of(ctype)._by_name.get(name)
+            return Slot(
+                path, simple.offset, simple.size, simple.code, (simple.shift, simple.width)
+            )
+        layout, base = self, 0
+        rest, last = path, False
+        while not last:
+            step, dot, rest = rest.partition(".")
+            last = not dot
+            name, bracket, index = step.partition("[")
+            if bracket:
+                if index[-1:] != "]":
+                    raise UsageError(f"{path}: '[' without ']'")
+                index = index[:-1]
+            field = layout._by_name.get(name)
             if field is None:
-                raise UsageError(f"{path}: no field {name!r} in {ctype.__name__}")
+                raise UsageError(f"{path}: no field {name!r} in {layout.ctype.__name__}")
             base += field.offset
-            ctype = field.element
             if field.count is not None:
                 if ":+" in index and last:
                     return self._window(path, field, base, index)
                 if index:
-                    base += _index(index, field.count, path) * ctypes.sizeof(ctype)
+                    base += _index(index, field.count, path) * (field.size // field.count)
                 elif last and field.is_bytes:
                     return Slot(path, base, field.size, "s")
                 else:
                     raise UsageError(f"{path}: {name} is an array of {field.count}: add [n]")
             elif index:
                 raise UsageError(f"{path}: {name} is not an array")
-            if last and field.code:
-                bits = (field.shift, field.width) if field.is_bits else None
-                return Slot(path, base, ctypes.sizeof(ctype), field.code, bits)
             if field.code:
-                raise UsageError(f"{path}: {name} has no fields")
-        names = ", ".join(field.name for field in Layout.of(ctype).fields)
-        raise UsageError(f"{path}: name one of its fields: {names}")
+                if not last:
+                    raise UsageError(f"{path}: {name} has no fields")
+                if field.count is not None:
+                    return Slot(path, base, field.size // field.count, field.code)
+                return Slot(path, base, field.size, field.code, (field.shift, field.width))
+            layout = Layout.of(field.element)
+        names = ", ".join(field.name for field in layout.fields)
+        raise UsageError(f"{path}: expected one of its fields: {names}")
 
     @staticmethod
     def _window(path: str, field: Field, base: int, index: str) -> Slot:
@@ -384,7 +384,7 @@ class Layout:
         codes = {"1": "B", "2": "H", "4": "I", "8": "Q"}
         if size_text not in codes or start + int(size_text) > field.size:
             raise UsageError(
-                f"{path}: the part behind ':+' is 1, 2, 4 or 8 bytes, within the array"
+                f"{path}: expected 1, 2, 4 or 8 bytes after ':+', within the array"
             )
         return Slot(path, base + start, int(size_text), codes[size_text])
 
@@ -429,7 +429,7 @@ class _Plan:
     """How to decode a structure: one `struct` format, and what to do afterwards to the
     few values that are not plain integers."""
 
-    __slots__ = ("bits", "fixes", "iter_unpack", "names", "order", "unpack_from")
+    __slots__ = ("bits", "decode", "fixes", "iter_unpack", "names", "order", "unpack_from")
 
     def __init__(self, layout: Layout) -> None:
         self.names: list[str] = []
@@ -459,6 +459,7 @@ class _Plan:
         form += f"{layout.size - end}x" if layout.size > end else ""  # of a union's larger member
         whole = struct.Struct(form)
         self.unpack_from, self.iter_unpack = whole.unpack_from, whole.iter_unpack
+        self.decode = self._decoder()
 
     def _code(self, field: Field) -> str:
         if field.code and (field.count is None or field.is_bytes):
@@ -471,25 +472,38 @@ class _Plan:
             self.fixes.append((field.name, _elements(Layout.of(field.element))))
         return f"{field.size}s"
 
-    def decode(self, body: Any) -> dict[str, Any]:
-        values: dict[str, Any] = dict(zip(self.names, self.unpack_from(body)))
-        for name, fix in self.fixes:
-            values[name] = fix(values[name])
-        if self.bits:
-            for unit, fields in self.bits:
+    def _decoder(self) -> Callable[[Any], dict[str, Any]]:
+        """A closure, as most of the time goes into finding attributes otherwise."""
+        names, fixes, bits, order = self.names, self.fixes, self.bits, self.order
+        unpack_from = self.unpack_from
+
+        def plain(body: Any) -> dict[str, Any]:
+            return dict(zip(names, unpack_from(body)))
+
+        def fixed(body: Any) -> dict[str, Any]:
+            values = dict(zip(names, unpack_from(body)))
+            for name, fix in fixes:
+                values[name] = fix(values[name])
+            return values
+
+        def with_bits(body: Any) -> dict[str, Any]:
+            values = fixed(body)
+            for unit, fields in bits:
                 word = values.pop(unit)
                 for name, shift, mask in fields:
                     values[name] = word >> shift & mask
-            return {name: values[name] for name in self.order}
-        return values
+            return {name: values[name] for name in order}
+
+        return with_bits if bits else fixed if fixes else plain
 
 
 def _elements(layout: Layout) -> Callable[[bytes], list[dict[str, Any]]]:
-    plan = layout.plan
+    plan, size = layout.plan, layout.size
     if plan.fixes or plan.bits:
-        size = layout.size
-        return lambda raw: [
-            plan.decode(raw[start : start + size]) for start in range(0, len(raw), size)
-        ]
+        decode = plan.decode
+        return lambda raw: [decode(raw[at : at + size]) for at in range(0, len(raw), size)]
     names, iter_unpack = plan.names, plan.iter_unpack
+    if len(names) == 1:
+        (name,) = names
+        return lambda raw: [{name: value} for (value,) in iter_unpack(raw)]
     return lambda raw: [dict(zip(names, values)) for values in iter_unpack(raw)]
