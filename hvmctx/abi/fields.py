@@ -339,9 +339,7 @@ class Layout:
         array of bytes."""
         simple = self._by_name.get(path)
         if simple is not None and simple.code and simple.count is None:
-            return Slot(
-                path, simple.offset, simple.size, simple.code, (simple.shift, simple.width)
-            )
+            return Slot(path, simple.offset, simple.size, simple.code, (simple.shift, simple.width))
         layout, base = self, 0
         rest, last = path, False
         while not last:
@@ -383,9 +381,7 @@ class Layout:
         start = _index(start_text, field.size, path)
         codes = {"1": "B", "2": "H", "4": "I", "8": "Q"}
         if size_text not in codes or start + int(size_text) > field.size:
-            raise UsageError(
-                f"{path}: expected 1, 2, 4 or 8 bytes after ':+', within the array"
-            )
+            raise UsageError(f"{path}: expected 1, 2, 4 or 8 bytes after ':+', within the array")
         return Slot(path, base + start, int(size_text), codes[size_text])
 
     def paths(self) -> Iterator[str]:
