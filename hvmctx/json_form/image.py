@@ -40,19 +40,15 @@ from hvmctx.image.index import IndexedRecord
 from hvmctx.json_form.context import context_to_plain
 from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
 from hvmctx.stream import body, xlfile
+from hvmctx.stream.grammar import FIRST
 from hvmctx.stream.reader import Header
 
 __all__ = [
-    "CONTEXT_RECORD",
-    "FORMATS",
-    "HeaderModel",
-    "ImageModel",
-    "StreamRecordModel",
-    "header_form",
-    "payload_form",
-]
+    "CONTEXT_RECORD", "FORMATS", "HeaderModel", "ImageModel", "StreamRecordModel",
+    "header_form", "payload_form",
+]  # fmt: skip
 
-FORMATS = (XL, LIBXL, LIBXC)
+FORMATS = tuple(FIRST)
 CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)
 _DATA_LENGTH = "optional_data_len"
 
