@@ -236,6 +236,25 @@ def misfit(name: str, value: object, width: int, *, signed: bool = False, text: 
     return f"{name} is a {'signed ' if signed else ''}{width}-bit field: {text} does not fit"
 
 
+def _name_and_index(step: str, path: str) -> tuple[str, str]:
+    """`timers[1]` -> ("timers", "1"); no index is empty."""
+    name, bracket, index = step.partition("[")
+    if bracket and not index.endswith("]"):
+        raise UsageError(f"{path}: '[' without ']'")
+    return name, index[:-1]
+
+
+def _element_at(field: Field, index: str, path: str) -> int:
+    """Where the element of that index starts in a field; 0 for what is no array."""
+    if field.count is None:
+        if index:
+            raise UsageError(f"{path}: {field.name} is not an array")
+        return 0
+    if not index:
+        raise UsageError(f"{path}: {field.name} is an array of {field.count}: add [n]")
+    return _index(index, field.count, path) * (field.size // field.count)
+
+
 def _index(text: str, count: int, path: str) -> int:
     try:
         index = int(text, 0)
@@ -345,32 +364,20 @@ class Layout:
         while not last:
             step, dot, rest = rest.partition(".")
             last = not dot
-            name, bracket, index = step.partition("[")
-            if bracket:
-                if index[-1:] != "]":
-                    raise UsageError(f"{path}: '[' without ']'")
-                index = index[:-1]
+            name, index = _name_and_index(step, path)
             field = layout._by_name.get(name)
             if field is None:
                 raise UsageError(f"{path}: no field {name!r} in {layout.ctype.__name__}")
-            base += field.offset
-            if field.count is not None:
-                if ":+" in index and last:
-                    return self._window(path, field, base, index)
-                if index:
-                    base += _index(index, field.count, path) * (field.size // field.count)
-                elif last and field.is_bytes:
-                    return Slot(path, base, field.size, "s")
-                else:
-                    raise UsageError(f"{path}: {name} is an array of {field.count}: add [n]")
-            elif index:
-                raise UsageError(f"{path}: {name} is not an array")
+            if last and field.is_bytes and not index:
+                return Slot(path, base + field.offset, field.size, "s")
+            if last and field.count is not None and ":+" in index:
+                return self._window(path, field, base + field.offset, index)
+            base += field.offset + _element_at(field, index, path)
+            if field.code and not last:
+                raise UsageError(f"{path}: {name} has no fields")
             if field.code:
-                if not last:
-                    raise UsageError(f"{path}: {name} has no fields")
-                if field.count is not None:
-                    return Slot(path, base, field.size // field.count, field.code)
-                return Slot(path, base, field.size, field.code, (field.shift, field.width))
+                bits = (field.shift, field.width) if field.is_bits else None
+                return Slot(path, base, field.size // (field.count or 1), field.code, bits)
             layout = Layout.of(field.element)
         names = ", ".join(field.name for field in layout.fields)
         raise UsageError(f"{path}: expected one of its fields: {names}")
