@@ -37,7 +37,7 @@ VCPU = "vcpu"
 
 
 class _Fields:
-    """Refuses names that are no fields (plain ctypes takes `cpu.rpi = 1` and forgets it),
+    """Refuses names that are not fields (plain ctypes takes `cpu.rpi = 1` and forgets it),
     and shows those that are in one line."""
 
     __slots__ = ()

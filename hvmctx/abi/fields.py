@@ -61,7 +61,7 @@ class Field:
 
     `offset` and `size` are in bytes from the start of the structure; for a bit field they
     give the unit that holds it, and `shift`/`width` the bits. `count` is that of an array's
-    elements, None for what is no array; `element` their type, or the field's own; `code` the
+    elements, None where it is not an array; `element` their type, or the field's own; `code` the
     `struct` code of it where it is a number, empty where it is a structure. `alternate`
     marks the members of a union other than the first; `is_reserved` padding and what is
     reserved, so meant to be zero: the last word of its name says so (`_pad0`, `res4`,
@@ -192,7 +192,7 @@ class Slot:
         """Write `value` in place. Raises FieldError when it does not fit, or the body does
         not reach the field."""
         if self.offset + self.size > len(body):
-            raise FieldError(f"{self.path} lies beyond the {len(body)} bytes that there are")
+            raise FieldError(f"{self.path} lies beyond the end, at {len(body)} bytes")
         if self.is_bytes:
             if not isinstance(value, (bytes, bytearray)) or len(value) != self.size:
                 raise FieldError(f"{self.path} takes exactly {self.size} bytes")
@@ -245,7 +245,7 @@ def _name_and_index(step: str, path: str) -> tuple[str, str]:
 
 
 def _element_at(field: Field, index: str, path: str) -> int:
-    """Where the element of that index starts in a field; 0 for what is no array."""
+    """Where the element of that index starts in a field; 0 where it is not an array."""
     if field.count is None:
         if index:
             raise UsageError(f"{path}: {field.name} is not an array")
@@ -311,9 +311,9 @@ class Layout:
         return f"{form}{self.size - end}x" if self.size > end else form
 
     def leaves(self) -> Iterator[Field]:
-        """All that is no structure: numbers, bits, arrays of numbers, each with its path as
+        """All that is not a structure: numbers, bits, arrays of numbers, each with its path as
         its name (`timers[1].cmp`) and its offset from the start of the structure, by rising
-        offset. Of a union's other members (`alternate`) those that are no structures."""
+        offset. Of a union's other members (`alternate`) those that are not structures."""
         for field in self.fields:
             yield from field._leaves("", 0)
 

@@ -89,7 +89,7 @@ CPU_COMPAT_REFUSED = ("4.0.0", "4.0.1", "4.1.0")
 _NAMES = tuple(RELEASES)
 _ORDER = {name: number for number, name in enumerate(_NAMES)}
 OLDEST, LATEST = _NAMES[0], _NAMES[-2]
-"""The first release, and the last that is out: behind it stands the newest tree."""
+"""The first release, and the last that is out; the row after it is the newest tree."""
 SPAN = f"{OLDEST} to {LATEST}"
 """All numbered releases, in words."""
 _ALIASES = {"HEAD": NEWEST, "staging": NEWEST, "unstable": NEWEST}

@@ -156,7 +156,8 @@ class HvmContext(DomainRecords):
 
     def __contains__(self, what: Record | AnyType | tuple[AnyType, int]) -> bool:
         """Whether the context has a record of that type (a number is a typecode here), or
-        of that (type, instance), or this very record. Raises UsageError for what is none."""
+        of that (type, instance), or this very record. Raises UsageError for what is not a
+        record type."""
         if isinstance(what, Record):
             return any(record is what for record in self.entries)
         record_type, instance = what if isinstance(what, tuple) else (what, None)
@@ -165,7 +166,7 @@ class HvmContext(DomainRecords):
     def __getitem__(self, what: int | AnyType | tuple[AnyType, int]) -> Record:
         """By (type, instance), by type alone (instance 0), or by its place in `entries`;
         the last where it repeats. Raises MissingRecordError, which is a KeyError; UsageError
-        for what is no type."""
+        for what is not a record type."""
         if isinstance(what, tuple):
             return self.record(*what)
         if not isinstance(what, int):
@@ -222,7 +223,7 @@ class HvmContext(DomainRecords):
         self, record_type: AnyType | None = None, instance: int | None = None
     ) -> list[Record]:
         """The records of one type (or all; `x86.CPU`, "CPU", or 2), of one instance (or all),
-        in order. Raises UsageError for what is no type."""
+        in order. Raises UsageError for what is not a record type."""
         typecode = None if record_type is None else typecode_of(record_type)
         return [
             record
@@ -233,7 +234,7 @@ class HvmContext(DomainRecords):
 
     def record(self, record_type: AnyType, instance: int = 0) -> Record:
         """The record of that type and instance, the last where it repeats. Raises
-        MissingRecordError, UsageError for what is no type."""
+        MissingRecordError, and UsageError for what is not a record type."""
         typecode = typecode_of(record_type)
         for record in reversed(self.entries):
             if record.typecode == typecode and record.instance == instance:
@@ -243,7 +244,7 @@ class HvmContext(DomainRecords):
         raise MissingRecordError(f"the context has no {name}/{instance} record")
 
     def add(self, record: Record) -> None:
-        """Put a record where Xen would write it: behind those of lower typecodes and of its
+        """Put a record where Xen would write it: after those of lower typecodes and of its
         own up to its instance, before END."""
         entries = self.entries
         key = record.typecode, record.instance
@@ -303,7 +304,7 @@ def _type_named(name: str) -> RecordType:
 
 
 def _damage(context: HvmContext, whole: int, offset: int, size: int) -> FormatError:
-    """What stopped the walk behind `whole` records, at `offset`."""
+    """What stopped the walk after `whole` records, at `offset`."""
     cut = context.cut_descriptor
     if cut is not None:
         return TruncatedError(

@@ -34,7 +34,7 @@ _INITIALISED = x86.XEN_X86_FPU_INITIALISED.to_bytes(4, "little")
 
 def _cpu_as_read(body: bytes) -> bytes:
     """A CPU record of another length than 1032, as Xen 4.7 and later read it: the 1016
-    bytes of before 3.4 have all behind `msr_efer` moved up past a zero `msr_tsc_aux`, and
+    bytes of before 3.4 have everything after `msr_efer` moved up past a zero `msr_tsc_aux`, and
     every such record counts as having its FPU state initialised."""
     if len(body) == CPU_COMPAT_SIZE:
         body = body[:_TSC_COMPAT] + bytes(8) + body[_TSC_COMPAT:]
@@ -45,7 +45,7 @@ def _cpu_as_read(body: bytes) -> bytes:
 class Record:
     """A record of a context, of a type given as `abi.declare.typecode_of` takes it.
 
-    `typecode` and `instance` are those of its descriptor, `body` the bytes behind it, for
+    `typecode` and `instance` are those of its descriptor, `body` the bytes after it, for
     a parsed record a view of the buffer that was parsed. `offset` is where the descriptor
     lies in that buffer, None for a record made by hand. `length` is what the descriptor
     says: the length of the body, unless one was given on purpose that disagrees.
@@ -115,7 +115,7 @@ class Record:
 
     @property
     def body(self) -> bytes | bytearray | memoryview:
-        """The bytes behind the descriptor, changes made through `struct` included. Raises
+        """The bytes after the descriptor, changes made through `struct` included. Raises
         FieldError where what was set lies beyond a body that is shorter than the structure."""
         if self._struct is not None:
             now = bytes(self._struct)
@@ -174,7 +174,7 @@ class Record:
     def rewritten(self, struct: bytes, rest: bytes = b"") -> bytes:
         """The body that reads as `struct` (see `as_read`), of this record's own length, or
         followed by `rest` where it is long enough for the whole structure. Raises FieldError
-        where none of that length reads so."""
+        where no body of that length reads so."""
         size = len(self._body)
         if size >= len(struct):
             return struct + rest
