@@ -75,7 +75,7 @@ def legacy_width(head: bytes) -> int:
 
 
 def _plausible_batch(words: bytes, count: int, width: int, p2m_size: int) -> bool:
-    """Whether a page batch starts with pfns that the guest has, each behind the last. (The
+    """Whether a page batch starts with pfns that the guest has, each after the last. (The
     zeros of a record's body do not.)"""
     last = -1
     for start in range(0, min(len(words) // width, count, 4) * width, width):
