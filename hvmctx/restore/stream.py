@@ -343,7 +343,7 @@ _THRESHOLDS = frozenset(
         _LARGER_RECORDS_SINCE,
         *(since for since, _ in _PARAMS_SINCE),
         *(rule.releases.since for rule in (*HEADER_RULES, *RULES)),
-        *(rule.releases.behind for rule in (*HEADER_RULES, *RULES) if rule.releases.behind),
+        *(rule.releases.after for rule in (*HEADER_RULES, *RULES) if rule.releases.after),
     )
 )
 """The releases in which the readers changed."""
