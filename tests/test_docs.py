@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from hvmctx.abi import streams
 from hvmctx.cli import _command, _parse
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.image.image import open_image
+from tests.builders.contexts import length
 from tests.builders.documents import DOCUMENTS, LINES, PYTHON, Block, make_files
 from tests.builders.running import Run
-from tests.builders.samples import ROOT
+from tests.builders.samples import EXAMPLE, ROOT, context_bytes
 
 NOT_RUN = {
     "hvmctx 7": "needs a running domain and libxenctrl",
@@ -176,6 +180,19 @@ def test_modules_that_are_named_are_there(name: str) -> None:
     assert len(named) > 5
     for module in named:
         assert any((ROOT / place / module).is_file() for place in ("", "hvmctx", "tests")), module
+
+
+def test_the_finding_on_the_page_is_what_verify_says(run: Run, tmp_path: Path) -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    length("CPU/0", 1)(context)
+    (tmp_path / "context.bin").write_bytes(context.to_bytes())
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    (line,) = re.findall(r"^    (error: .*)$", page, re.MULTILINE)
+    assert run("verify", tmp_path / "context.bin").out == f"{line}\n"
+    with open_image(EXAMPLE) as image:
+        record = image.last("libxc", streams.LIBXC_HVM_CONTEXT)
+        assert record is not None
+        assert f"HVM_CONTEXT lies at {record.offset:#x}, {record.length} bytes" in page
 
 
 def test_every_decision_is_in_their_list() -> None:

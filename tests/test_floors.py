@@ -127,6 +127,7 @@ OF_NO_MODULE = {
     "test_contributing",
     "test_docs",
     "test_floors",
+    "test_new_record",
     "test_typing",
     "tools/test_generate",
     "tools/test_vmport_flaws",

@@ -22,12 +22,15 @@ FEATURES: dict[str, tuple[int, int | None, int, int]] = {
     "FSGSBASE": (7, 0, EBX, 0), "SMEP": (7, 0, EBX, 7), "MPX": (7, 0, EBX, 14),
     "SMAP": (7, 0, EBX, 20), "UMIP": (7, 0, ECX, 2), "PKU": (7, 0, ECX, 3),
     "CET_SS": (7, 0, ECX, 7), "PKS": (7, 0, ECX, 31), "CET_IBT": (7, 0, EDX, 20),
-    "IBRSB": (7, 0, EDX, 26), "LASS": (7, 1, EAX, 6),
+    "IBRSB": (7, 0, EDX, 26), "SSBD": (7, 0, EDX, 31), "LASS": (7, 1, EAX, 6),
+    "INTEL_PSFD": (7, 2, EDX, 0), "IPRED_CTRL": (7, 2, EDX, 1), "RRSBA_CTRL": (7, 2, EDX, 2),
+    "BHI_CTRL": (7, 2, EDX, 4),
     "XSAVES": (0xD, 1, EAX, 3),
     "SVM": (0x80000001, None, ECX, 2), "DBEXT": (0x80000001, None, ECX, 26),
     "SYSCALL": (0x80000001, None, EDX, 11), "NX": (0x80000001, None, EDX, 20),
     "FFXSR": (0x80000001, None, EDX, 25), "LM": (0x80000001, None, EDX, 29),
-    "IBRS": (0x80000008, None, EBX, 14), "VIRT_SSBD": (0x80000008, None, EBX, 25),
+    "IBRS": (0x80000008, None, EBX, 14), "AMD_SSBD": (0x80000008, None, EBX, 24),
+    "VIRT_SSBD": (0x80000008, None, EBX, 25), "PSFD": (0x80000008, None, EBX, 28),
     "AUTO_IBRS": (0x80000021, None, EAX, 8),
 }  # fmt: skip
 """The features that a restore depends on."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DOMAIN",
     "MARKER",
+    "RESERVED_TYPECODES",
     "VCPU",
     "VMPORT_TYPECODE",
     "RecordType",
@@ -138,6 +139,8 @@ class RecordType:
 
 VMPORT_TYPECODE = 21
 """Here, not in `abi.vmport`: most contexts have no such record, and need not import that."""
+RESERVED_TYPECODES = range(22, 35)
+"""Those that `arch-x86/hvm/save.h` sets aside for one vendor."""
 
 declared: dict[int, RecordType] = {}
 """Typecode -> type. `abi.registry` answers for it, and for VMPORT."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from hvmctx.abi import x86  # noqa: F401 - declares Xen's own
-from hvmctx.abi.declare import DOMAIN, VMPORT_TYPECODE, RecordType, declared
+from hvmctx.abi.declare import DOMAIN, RESERVED_TYPECODES, VMPORT_TYPECODE, RecordType, declared
 from hvmctx.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["by_name", "by_typecode", "record_types", "typecode_of", "typecodes_of"]
+__all__ = [
+    "by_name",
+    "by_typecode",
+    "largest_typecode",
+    "record_types",
+    "typecode_of",
+    "typecodes_of",
+]
 
 
 def _vmport() -> RecordType:
@@ -26,6 +33,12 @@ def by_typecode(typecode: int) -> RecordType | None:
     if known is None and typecode == VMPORT_TYPECODE:
         return _vmport()
     return known
+
+
+def largest_typecode() -> int:
+    """That of a record that there can be: of those declared, and of those that Xen's header
+    sets aside for one vendor."""
+    return max(RESERVED_TYPECODES[-1], *declared)
 
 
 def typecodes_of(scope: str) -> frozenset[int]:

@@ -77,11 +77,38 @@ OLDEST, LATEST = _NAMES[0], _NAMES[-2]
 SPAN = f"{OLDEST} to {LATEST}"
 """All numbered releases, in words."""
 _ALIASES = {"HEAD": NEWEST, "staging": NEWEST, "unstable": NEWEST}
+_TAG = "RELEASE-"
+"""What the name of a release's tag starts with."""
+_OF_FOUR = "4.1.6.1"
+"""The one tag of four numbers."""
+
+
+def _parts(name: str) -> tuple[str, int | None]:
+    """Branch and point release: ("4.17", 3) of 4.17.3, ("4.1", 6) of 4.1.6.1, ("4.17", None)
+    of 4.17 and of a name of another kind."""
+    numbers = name.split(".")
+    if len(numbers) != 3 + (name == _OF_FOUR) or not all(
+        n.isascii() and n.isdigit() for n in numbers
+    ):
+        return name, None
+    return ".".join(numbers[:2]), int(numbers[2][:6])
+
+
+_ages_of: dict[str, list[tuple[int, int]]] = {}
+
+
+def _ages(first: str) -> list[tuple[int, int]]:
+    """Of the releases that `Release.since` compares with: number of the branch, and point."""
+    if first not in _ages_of:
+        parts = [_parts(name) for name in first.split()]
+        _ages_of[first] = [(_ORDER[branch], point or 0) for branch, point in parts]
+    return _ages_of[first]
 
 
 class Release:
-    """A Xen release: `4.17`, `4.17.3`, or `newest`. Releases are ordered by age; a branch
-    name alone means the tip of that branch, and comes after its point releases.
+    """A Xen release: `4.17`, `4.17.3`, `newest`, or the name of a tag, such as
+    `RELEASE-4.1.6.1`. Orders by age; a branch name alone means the tip of that branch, and
+    comes after its point releases.
 
     Raises UsageError for a name that is not in the table.
 
@@ -91,20 +118,15 @@ class Release:
     (24, 32)
     """
 
-    __slots__ = ("branch", "number", "point")
+    __slots__ = ("branch", "number", "point", "text")
 
     def __init__(self, name: str | Release) -> None:
-        name = str(name)
-        name = _ALIASES.get(name, name)
-        branch, point = name, None
-        if name.count(".") == 2:
-            branch, _, tail = name.rpartition(".")
-            if not (tail.isascii() and tail.isdigit()):
-                branch = name
-            else:
-                point = int(tail[:6])
+        text = str(name).removeprefix(_TAG)
+        text = _ALIASES.get(text, text)
+        branch, point = _parts(text)
         if branch not in _ORDER:
-            raise UsageError(f"unknown Xen release {name!r}; expected {SPAN}, or {NEWEST}")
+            raise UsageError(f"no Xen release {text!r} in the table: {SPAN}, or {NEWEST}")
+        self.text = text
         self.branch = branch
         self.point = point
         self.number = _ORDER[branch]
@@ -116,10 +138,10 @@ class Release:
         return cls(name if name in _ORDER else NEWEST)
 
     def __str__(self) -> str:
-        return self.branch if self.point is None else f"{self.branch}.{self.point}"
+        return self.text
 
     def __repr__(self) -> str:
-        return f"Release({str(self)!r})"
+        return f"Release({self.text!r})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Release) and str(self) == str(other)
@@ -142,9 +164,15 @@ class Release:
     def __ge__(self, other: Release) -> bool:
         return other <= self
 
-    def since(self, branch: str) -> bool:
-        """Whether this release is `branch` or newer."""
-        return self.number >= _ORDER[branch]
+    def since(self, first: str) -> bool:
+        """Whether this release has what came with `first`: a branch (which has it from its
+        first release on), or a point release; after it, apart by blanks, the point releases
+        of older branches that it was put into: `4.16 4.15.1 4.14.3`."""
+        age = self._age()
+        mainline, *backports = _ages(first)
+        return age >= mainline or any(
+            self.number == branch and age >= (branch, point) for branch, point in backports
+        )
 
     @property
     def version(self) -> tuple[int, int]:
@@ -181,32 +209,39 @@ class Release:
 
 
 class Window:
-    """The releases from `since` on, up to and including `until`. `oldest` is the first release in
-    question, with which a window without `since` starts."""
+    """The releases from `since` on (as `Release.since` takes it), up to and including the
+    branch `until`, or before what came with `gone` (likewise as `Release.since`). `oldest` is
+    the first in question, where a window starts that does not say since when."""
 
-    __slots__ = ("oldest", "since", "until")
+    __slots__ = ("gone", "oldest", "since", "until")
 
     def __init__(
-        self, since: str | None = None, until: str | None = None, *, oldest: str = OLDEST
+        self,
+        since: str | None = None,
+        until: str | None = None,
+        gone: str | None = None,
+        *,
+        oldest: str = OLDEST,
     ) -> None:
         self.since = since or oldest
         self.until = until
+        self.gone = gone if until is None else _NAMES[_ORDER[until] + 1]
         self.oldest = oldest
 
     def __contains__(self, release: Release) -> bool:
-        closed = self.after
-        return release.since(self.since) and (closed is None or not release.since(closed))
+        return release.since(self.since) and (self.gone is None or not release.since(self.gone))
 
     def __str__(self) -> str:
-        first = self.since == self.oldest
-        if self.until is None:
-            return "every release" if first else f"{self.since} and later"
-        return f"up to {self.until}" if first else f"{self.since} to {self.until}"
-
-    @property
-    def after(self) -> str | None:
-        """The first branch after the window; None if that has no end."""
-        return None if self.until is None else _NAMES[_ORDER[self.until] + 1]
+        first, *backports = self.since.split()
+        also = f" (also {', '.join(backports)} and later of their branches)" if backports else ""
+        if self.gone is None:
+            return "every release" if first == self.oldest else f"{first} and later{also}"
+        last = f"up to {self.until}" if self.until else f"before {', '.join(self.gone.split())}"
+        if first == self.oldest:
+            return last
+        return (
+            f"{first} to {self.until}{also}" if self.until else f"{first} and later{also}, {last}"
+        )
 
 
 def emission_order(typecode: int, instance: int) -> tuple[bool, int, int]:

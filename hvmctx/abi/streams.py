@@ -251,11 +251,11 @@ class page_data_head(SaveStructure):
     _fields_ = [("count", u32), ("reserved", u32)]
 
 
-_NOT = "a header cannot hold this: "
-XL_HEADER = Flat(xl_header, _NOT)
-LIBXL_HEADER = Flat(libxl_header, _NOT)
-IMAGE_HEADER = Flat(image_header, _NOT)
-DOMAIN_HEADER = Flat(domain_header, _NOT)
+_FIELD = "header: "
+XL_HEADER = Flat(xl_header, _FIELD)
+LIBXL_HEADER = Flat(libxl_header, _FIELD)
+IMAGE_HEADER = Flat(image_header, _FIELD)
+DOMAIN_HEADER = Flat(domain_header, _FIELD)
 HEADERS = {
     (XL, "header"): XL_HEADER,
     (LIBXL, "header"): LIBXL_HEADER,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import RecordType
+from hvmctx.abi.declare import MARKER, VMPORT_TYPECODE, RecordType
 from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
@@ -59,8 +59,6 @@ AIMS: dict[str, dict[str, list[int]]] = {
 _MSRS = (0x48, 0x140, 0x6E1, 0xD90, 0xDA0, 0xC001011F, 0xC0011027, 0xC0011019, 0xC001101A,
          0xC001101B, 0x10, 0xC0000080)  # fmt: skip
 _INSTANCES = (0, 1, 2, 3, 127, 128, 0xFFFF)
-_TYPECODES = (0, 1, 2, 3, 5, 16, 20, 21, 22, 33, 99, 0xFFFF)
-_LOADED = [known for known in record_types() if 1 < known.typecode <= 20]
 
 
 def valid_context(rng: random.Random, release: Release | None = None) -> HvmContext:
@@ -169,6 +167,11 @@ def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     return made, "; ".join(what)
 
 
+def _is_loaded(known: RecordType) -> bool:
+    """Whether a release's loader looks into records of this type: VMPORT's only the patch's."""
+    return known.scope != MARKER and known.typecode != VMPORT_TYPECODE
+
+
 def _edit(rng: random.Random, context: HvmContext) -> str:
     kind = rng.random()
     if kind < 0.02:
@@ -176,8 +179,9 @@ def _edit(rng: random.Random, context: HvmContext) -> str:
     if kind < 0.04:
         return _header(rng, context)
     if kind < 0.72:
-        weights = [5 if k.name in AIMS or k.name in _MAKERS else 1 for k in _LOADED]
-        return _change(rng, context, rng.choices(_LOADED, weights)[0])
+        loaded = [known for known in record_types() if _is_loaded(known)]
+        weights = [5 if k.name in AIMS or k.name in _MAKERS else 1 for k in loaded]
+        return _change(rng, context, rng.choices(loaded, weights)[0])
     return rng.choice(_STRUCTURAL)(rng, context)
 
 
@@ -223,7 +227,8 @@ def _lengths(known: RecordType) -> list[int]:
     if known.name not in _sizes:
         from hvmctx.abi.releases import CPU_COMPAT_SIZE, RELEASES
 
-        sizes = {row[known.name] for row in RELEASES.values() if known.name in row} | {0}
+        sizes = {row[known.name] for row in RELEASES.values() if known.name in row}
+        sizes |= {0, known.size}
         _sizes[known.name] = sorted(sizes | ({CPU_COMPAT_SIZE} if known is x86.CPU else set()))
     return _sizes[known.name]
 
@@ -286,7 +291,8 @@ def _swap(rng: random.Random, context: HvmContext) -> str:
 
 def _retype(rng: random.Random, context: HvmContext) -> str:
     record = rng.choice(context.entries)
-    record.typecode = rng.choice(_TYPECODES)
+    last = max(known.typecode for known in record_types() if _is_loaded(known))
+    record.typecode = rng.choice((0, 1, 2, 3, 5, 16, last, last + 1, last + 2, 33, 99, 0xFFFF))
     return f"type {record.typecode}"
 
 

@@ -136,7 +136,7 @@ def _bytes(data: bytes, rng: random.Random) -> tuple[bytes, str]:
         at = rng.randrange(min(len(made), 4096))
         made[at] = rng.choice((0, 1, 0x80, 0xFF, made[at] ^ 1 << rng.randrange(8)))
         return bytes(made), f"byte {at:#x}"
-    return bytes(made) + rng.randbytes(rng.randrange(1, 20)), "bytes behind"
+    return bytes(made) + rng.randbytes(rng.randrange(1, 20)), "bytes after the end"
 
 
 def _place(rng: random.Random, pieces: _Pieces) -> int:
@@ -261,7 +261,7 @@ def _static(rng: random.Random, pieces: _Pieces) -> str:
 
 
 def _verify(rng: random.Random, pieces: _Pieces) -> str:
-    """VERIFY, and a batch again behind it, its pages altered or not."""
+    """VERIFY, and the last batch again after it, its pages altered or not."""
     found = pieces.libxc(streams.LIBXC_PAGE_DATA)
     if not found:
         return "nothing"
@@ -270,7 +270,7 @@ def _verify(rng: random.Random, pieces: _Pieces) -> str:
         body = body[:-1] + b"\1"
     again = (layer, number, body)
     pieces.records[found[-1] + 1 : found[-1] + 1] = [(layer, streams.LIBXC_VERIFY, b""), again]
-    return "verified"
+    return "VERIFY, and a batch again"
 
 
 def _insert(rng: random.Random, pieces: _Pieces) -> str:
@@ -279,7 +279,7 @@ def _insert(rng: random.Random, pieces: _Pieces) -> str:
     layer = pieces.records[at][0]
     body = rng.choice((b"", bytes(8), bytes(24), rng.randbytes(16)))
     pieces.records.insert(at, (layer, number, body))
-    return f"record {number:#x} put in"
+    return f"record {number:#x} inserted"
 
 
 _EDITS: tuple[Callable[[random.Random, _Pieces], str], ...] = (

@@ -239,7 +239,7 @@ class Image(Index):
 
         if header.length > LARGEST_CONFIG:
             raise LengthError(
-                "longer than any configuration", layer=XL, offset=header.body_offset,
+                "too long configuration", layer=XL, offset=header.body_offset,
                 record="optional data", found=f"{header.length} bytes",
                 expected=f"{LARGEST_CONFIG} at most",
             )  # fmt: skip
@@ -353,7 +353,7 @@ def _index_context(image: Image) -> None:
     if context.has_end and len(context.tail):
         image.notes.append(
             Note(
-                Note.BEHIND,
+                Note.TRAILING,
                 CONTEXT,
                 image.end,
                 f"{len(context.tail)} bytes follow the END record",

@@ -33,9 +33,9 @@ class Note:
 
     __slots__ = ("kind", "layer", "offset", "text")
 
-    BYTE_ORDER, OPTIONAL, PADDING, BEHIND = "byte order", "optional", "padding", "behind"
+    BYTE_ORDER, OPTIONAL, PADDING, TRAILING = "byte order", "optional", "padding", "trailing"
     """A mark that xl refuses, an unknown optional record, padding that is not zero, bytes
-    behind the end."""
+    after the end."""
 
     def __init__(self, kind: str, layer: str, offset: int, text: str) -> None:
         self.kind = kind
@@ -50,7 +50,7 @@ class Note:
 class IndexedRecord(StreamRecord):
     """A record of an image. `count` is that of a PAGE_DATA record (-1 for any other, and
     where the body is too short to hold one); `kept` its body where the input cannot be
-    read again; `odd_padding` the bytes behind the body where they are not all zero."""
+    read again; `odd_padding` the bytes after the body where they are not all zero."""
 
     __slots__ = ("count", "kept", "odd_padding")
 
@@ -68,7 +68,7 @@ class IndexedRecord(StreamRecord):
 
 
 def cut_off(item: Header | StreamRecord, have: int) -> TruncatedError:
-    """The input ends behind `have` bytes of the item's body."""
+    """The input ends after `have` bytes of the item's body."""
     what = "padding" if have >= item.length else "body"
     return TruncatedError(
         f"the input ends within the {what}",
@@ -86,7 +86,7 @@ class Index:
     `format` is what the input starts with (xl, libxl, libxc, context, legacy);
     `headers` and `records` are in file order, whatever their layer; `problems` are errors;
     where reading had to stop, `stopped` is the one that says so, and `complete` is False;
-    `notes` are oddities. `end` is the offset behind the last byte that belongs to the image.
+    `notes` are oddities. `end` is the offset after the last byte that belongs to the image.
     """
 
     def __init__(self, source: Source, layer: str) -> None:
@@ -137,7 +137,7 @@ class Index:
 
     def effective_records(self, layer: str, number: int) -> list[IndexedRecord]:
         """Those of one type that a restore acts on: of a checkpointed stream, what came up to
-        its last checkpoint. A secondary only queues the records behind the first, and goes on
+        its last checkpoint. A secondary only queues the records after the first, and goes on
         from the last whole one however the stream ends (xg_sr_restore.c, 4.7+)."""
         end = self.last_checkpoint(layer)
         return [r for r in self.records_of(layer, number) if end is None or r.offset < end]
@@ -180,7 +180,7 @@ class Index:
 
     def body(self, record: IndexedRecord) -> bytes | memoryview:
         """The body of a record. Raises TruncatedError where the input ended before it, and
-        MissingRecordError for page data that went by in a pipe."""
+        MissingRecordError for page data of a pipe, which are not kept."""
         return self._bytes_of(record, record.length)
 
     def words(self, record: IndexedRecord) -> bytes:
@@ -219,13 +219,13 @@ class Index:
             raise cut_off(record, len(kept))
         if size > LARGEST_KEPT:
             raise LengthError(
-                "longer than a body is read", layer=record.layer, offset=record.offset,
+                "too long to be read", layer=record.layer, offset=record.offset,
                 record=record.name, found=f"{size} bytes", expected=f"{LARGEST_KEPT} at most",
             )  # fmt: skip
         if not self.source.seekable:
             raise MissingRecordError(
-                f"{record.name} at {record.offset:#x} went by: {self.source.name} cannot be read "
-                "twice"
+                f"{record.name} at {record.offset:#x} was not kept: {self.source.name} can be "
+                "read only once"
             )
         data = self.source.read_at(record.body_offset, size)
         if len(data) < size:

@@ -63,7 +63,7 @@ class Watcher:
         """A header has been read."""
 
     def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
-        """A record has gone by."""
+        """A record has been read, or skipped."""
 
 
 class Indexer:
@@ -75,7 +75,7 @@ class Indexer:
         self._keep_words = keep_words
         self._watcher = watcher
         self._room = MOST_KEPT
-        self._going_by: IndexedRecord | None = None
+        self._current: IndexedRecord | None = None
 
     def run(self) -> None:
         """Index everything, or up to what stops it."""
@@ -83,16 +83,16 @@ class Indexer:
         reader = StreamReader(index.format)
         try:
             for item in walk(self._source, reader):
-                self._went_by(whole=True)
+                self._finish(whole=True)
                 if isinstance(item, Header):
                     self._header(item)
                 else:
                     self._record(item)
                 index.end = item.end
-            self._went_by(whole=True)
+            self._finish(whole=True)
         except FormatError as error:
-            cut = self._going_by is not None and self._going_by.offset == error.offset
-            self._went_by(whole=not cut)
+            cut = self._current is not None and self._current.offset == error.offset
+            self._finish(whole=not cut)
             index.stop(error)
             index.end = error.offset  # where the item that is not whole starts
             return
@@ -103,9 +103,9 @@ class Indexer:
         index.complete = True
         self._trailing()
 
-    def _went_by(self, *, whole: bool) -> None:
+    def _finish(self, *, whole: bool) -> None:
         """The record before has been read or skipped as far as it goes."""
-        record, self._going_by = self._going_by, None
+        record, self._current = self._current, None
         if record is None:
             return
         if self._watcher is not None:
@@ -126,7 +126,7 @@ class Indexer:
             if not known or header.fields["page_shift"] != streams.PAGE_SHIFT:
                 index.problems.append(
                     UnsupportedError(
-                        "no guest that any Xen writes", layer=LIBXC, offset=header.offset,
+                        "not a guest that Xen writes", layer=LIBXC, offset=header.offset,
                         record=header.name,
                         found=f"type {header.fields['type']}, "
                               f"page shift {header.fields['page_shift']}",
@@ -140,7 +140,7 @@ class Indexer:
         index, source = self._index, self._source
         record = IndexedRecord(item.layer, item.type, item.length, item.offset)
         index.records.append(record)
-        self._going_by = record
+        self._current = record
         if record.type == streams.LIBXC_PAGE_DATA and record.layer == LIBXC:
             self._page_data(record)
         elif not source.seekable:
@@ -157,9 +157,9 @@ class Indexer:
         if len(head) == streams.PAGE_DATA_HEAD.size:
             record.count = int.from_bytes(head[:4], "little")
             if not self._source.seekable:
-                self._words_go_by(record, bytes(head))
+                self._words_of_pipe(record, bytes(head))
 
-    def _words_go_by(self, record: IndexedRecord, head: bytes) -> None:
+    def _words_of_pipe(self, record: IndexedRecord, head: bytes) -> None:
         """Of a pipe: the words are counted, and kept where somebody will ask for them."""
         keep = self._keep_words or self._watcher is not None
         keep &= record.words_size <= LARGEST_KEPT
@@ -214,7 +214,7 @@ class Indexer:
             count = f"{more} bytes" if source.size is not None else "bytes"
             self._index.notes.append(
                 Note(
-                    Note.BEHIND,
+                    Note.TRAILING,
                     self._index.format,
                     self._index.end,
                     f"{count} follow the end of the stream",

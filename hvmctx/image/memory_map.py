@@ -43,7 +43,7 @@ more scattered than that is no guest's memory."""
 
 
 class Run:
-    """`count` pfns from `pfn` on, of one type, their pages one behind the other from
+    """`count` pfns from `pfn` on, of one type, their pages one after the other from
     `offset` on (None for types without data)."""
 
     __slots__ = ("count", "offset", "pfn", "type")
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def end(self) -> int:
-        """The first pfn behind the run."""
+        """The first pfn after the run."""
         return self.pfn + self.count
 
     def blank(self) -> Run:
@@ -85,7 +85,7 @@ class MemoryMap:
     @classmethod
     def of_image(cls, index: Index) -> MemoryMap:
         """Reads the page words of every PAGE_DATA record. Raises MissingRecordError when
-        they went by in a pipe."""
+        they were those of a pipe, which are not kept."""
         return cls.of_records(index, index.batches)
 
     @classmethod

@@ -40,6 +40,7 @@ from hvmctx.image.index import IndexedRecord
 from hvmctx.json_form.context import context_to_plain
 from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
 from hvmctx.stream import body, xlfile
+from hvmctx.stream.grammar import FIRST
 from hvmctx.stream.reader import Header
 
 __all__ = [
@@ -52,7 +53,7 @@ __all__ = [
     "payload_form",
 ]
 
-FORMATS = (XL, LIBXL, LIBXC)
+FORMATS = tuple(FIRST)
 CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)
 _DATA_LENGTH = "optional_data_len"
 

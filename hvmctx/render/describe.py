@@ -125,7 +125,7 @@ def _as(kind: type, value: Any) -> Any:
 
 def _memory(image: Image) -> Plain | None:
     """`populated` is what a restore gives the guest, in bytes: where pages are sent again in
-    a pipe, whose words went by, at most that, and `exact` is False."""
+    a pipe, whose words are not kept, at most that, and `exact` is False."""
     batches = image.records_of(LIBXC, streams.LIBXC_PAGE_DATA)
     if not batches:
         return None

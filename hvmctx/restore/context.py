@@ -2,9 +2,9 @@
 
 Up to 4.18 one pass loads record by record. Since 4.19 a first pass checks the whole
 context: its framing, and the records whose handlers have a check (`CHECKED_SINCE`). Only
-then does a second pass load. Up to 4.16 every refusal is EPERM (-1), whatever the handler
-said. Source: xen/common/hvm/save.c, 4.5 to c447b730, and Xen 4.17 and
-4.20 themselves.
+then does a second pass load. Before `ERRNO_SINCE` every refusal is EPERM (-1), whatever the
+handler said. Source: xen/common/hvm/save.c of every release tag, 4.0.0 to c447b730, and what
+hypervisors from 4.5.5 on answered.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from hvmctx.abi.releases import Release
 
 _DESCRIPTOR = x86.DESCRIPTOR
-ERRNO_SINCE = "4.17"
-"""The first release that passes a handler's errno on."""
+ERRNO_SINCE = "4.16 4.15.1 4.14.3 4.13.4"
+"""Since when a handler's errno is passed on."""
 TWO_PASSES_SINCE = "4.19"
 _HEADER_RULES = tuple(rule for rule in WALK if rule.record == "HEADER")
 _END, _TYPE = (

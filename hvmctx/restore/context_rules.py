@@ -1,9 +1,8 @@
 """Every check that Xen makes of a record when it loads a context, as a table in the order
 of the loaders.
 
-Source: the load handlers of 4.5 and of c447b730, and what Xen 4.17 and 4.20 themselves
-answered. Where these and the history of the source leave it open when a check was added, the
-row has the release after the newest one that is known not to make it.
+Source: the load handlers of every release tag, 4.0.0 to c447b730, and what hypervisors
+answered when asked: twelve from 4.5.5 to c447b730 on AMD, 4.17 and 4.20 on Intel.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from hvmctx.abi import x86
 from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
 from hvmctx.restore.machine import AMD, INTEL
+from hvmctx.restore.msrs import refused
 from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
 from hvmctx.stream.reader import CONTEXT
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.releases import Release
+    from hvmctx.restore.policy import CpuPolicy
     from hvmctx.restore.rules import Answer, Predicate
 
 _SINGLE_PASS = "4.18"
@@ -28,7 +29,7 @@ _CHECKED = "4.19"
 """The first release that checks PIC, PIT and PCI_LINK before it loads anything."""
 _LAPIC_CHECKED = "4.20"
 
-_U32 = 0xFFFFFFFF
+_U32, _U64 = 0xFFFFFFFF, (1 << 64) - 1
 
 # feature -> bits of cr4 that it allows, and the first release in which it does
 _CR4_FEATURES = (
@@ -36,20 +37,28 @@ _CR4_FEATURES = (
     ("DE", CR4.DE, OLDEST), ("PSE", CR4.PSE, OLDEST), ("PAE", CR4.PAE, OLDEST),
     ("MCE", CR4.MCE, OLDEST), ("MCA", CR4.MCE, OLDEST), ("PGE", CR4.PGE, OLDEST),
     ("FXSR", CR4.OSFXSR, OLDEST), ("SSE", CR4.OSXMMEXCPT, OLDEST),
-    ("UMIP", CR4.UMIP, "4.12"), ("FSGSBASE", CR4.FSGSBASE, OLDEST),
+    ("UMIP", CR4.UMIP, "4.10"), ("FSGSBASE", CR4.FSGSBASE, OLDEST),
     ("PCID", CR4.PCIDE, OLDEST), ("XSAVE", CR4.OSXSAVE, OLDEST),
     ("SMEP", CR4.SMEP, OLDEST), ("SMAP", CR4.SMAP, OLDEST),
-    ("PKU", CR4.PKE, "4.7"), ("CET_SS", CR4.CET, "4.14"),
-    ("CET_IBT", CR4.CET, "4.14"), ("PKS", CR4.PKS, "4.18"),
-    ("LASS", CR4.LASS, "newest"),
+    ("PKU", CR4.PKE, "4.7"), ("CET_SS", CR4.CET, "4.16"),
+    ("CET_IBT", CR4.CET, "4.16"), ("PKS", CR4.PKS, "4.18"),
+    ("LASS", CR4.LASS, "4.22"),
 )  # fmt: skip
 _KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
 
 
-_MSRS = ((0x48, "4.10"), (0x140, "4.10"), (0x6E1, "4.18"), (0xD90, "4.5"), (0xDA0, "4.13"),
-         (0xC001011F, "4.17"), (0xC0011027, "4.5"), (0xC0011019, "4.5"), (0xC001101A, "4.5"),
-         (0xC001101B, "4.5"))  # fmt: skip
-"""The MSRs that a CPU_MSR record may hold, and the first release that accepts them."""
+_BY_POLICY = "4.12 4.11.2 4.10.3 4.9.4"
+"""Since when cr4 and EFER are checked against the guest's CPU policy, not the host's."""
+_XSAVE_HEAD = x86.hvm_hw_cpu_xsave.save_area.offset
+_XSAVE_CHECKED = "4.4 4.3.1 4.2.4"
+"""Since when the states of a CPU_XSAVE record are checked, and its length."""
+_ZEROES_TAKEN = "4.5 4.4.2 4.3.4"
+"""Since when zeros after the image for xcr0_accum are let through."""
+_FOREIGN_BY_POLICY = "4.12 4.11.1 4.10.2 4.9.3"
+"""Since when xcr0_accum is checked against the guest's policy; 4.8.5 checks it against the
+host's for a domain that is not running."""
+_STATES_BY_POLICY = "4.12 4.11.1 4.10.2 4.9.3 4.8.5"
+"""Since when XSAVE states and unknown bits of EFER are."""
 
 
 def _no_vcpu(seen: Seen) -> Answer:
@@ -117,12 +126,12 @@ def _bad_cr0(seen: Seen) -> bool:
 
 def cr4_allowed(seen: Seen) -> int:
     """The bits of cr4 that this guest may have set."""
-    guest, release = seen.guest, seen.release
+    policy, release = seen.policy(_BY_POLICY), seen.release
     allowed = CR4.PCE
     for feature, lets, since in _CR4_FEATURES:
-        if release.since(since) and guest.has(feature):
+        if release.since(since) and policy.has(feature):
             allowed |= lets
-    if guest.has("VMX") and (guest.nested or not release.since("4.6")):
+    if policy.has("VMX") and (seen.guest.nested or not release.since("4.15")):
         allowed |= CR4.VMXE
     return allowed
 
@@ -131,25 +140,36 @@ def _bad_cr4(seen: Seen) -> bool:
     return bool(seen.fields["cr4"] & ~cr4_allowed(seen))
 
 
-def _bad_efer(seen: Seen) -> bool:
-    guest, efer, cr0 = seen.guest, seen.fields["msr_efer"], seen.fields["cr0"]
-    old = not seen.release.since("4.6")
+def _efer_known(seen: Seen) -> int:
+    """The bits of EFER that the release takes at all, whatever the CPU has."""
+    release = seen.release
     known = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE | EFER.FFXSE
-    if old:
+    if release.since("4.1") and not release.since("4.12"):
         known |= EFER.LMSLE
-    if not old or (guest.nested and guest.has("SVM")):
+    if release.since("4.6"):
         known |= EFER.SVME
-    if seen.release.since("4.18"):
+        if not release.since(_STATES_BY_POLICY):
+            return _U64
+    elif release.since("4.2") and seen.guest.nested and seen.policy(_BY_POLICY).has("SVM"):
+        known |= EFER.SVME
+    if release.since("4.18"):
         known |= EFER.AIBRSE
+    return known
+
+
+def _bad_efer(seen: Seen) -> bool:
+    policy, efer, cr0 = seen.policy(_BY_POLICY), seen.fields["msr_efer"], seen.fields["cr0"]
+    old = not seen.release.since("4.6")
     return bool(
-        efer & ~known
-        or (efer & EFER.SCE and not guest.has("SYSCALL"))
-        or (not old and efer & (EFER.LME | EFER.LMA) and not guest.has("LM"))
+        efer & ~_efer_known(seen)
+        or (efer & EFER.SCE and not policy.has("SYSCALL"))
+        or (not old and efer & (EFER.LME | EFER.LMA) and not policy.has("LM"))
         or (efer & EFER.LMA and (not efer & EFER.LME or (not old and not cr0 & CR0.PG)))
-        or (efer & EFER.NXE and not guest.has("NX"))
-        or (efer & EFER.SVME and not (guest.has("SVM") and guest.nested))
-        or (efer & EFER.FFXSE and not guest.has("FFXSR"))
-        or (efer & EFER.AIBRSE and not guest.has("AUTO_IBRS"))
+        or (efer & EFER.NXE and not policy.has("NX"))
+        or (efer & EFER.SVME and not (policy.has("SVM") and seen.guest.nested))
+        or (efer & EFER.LMSLE and not (seen.machine.lmsle or seen.release.since("4.12")))
+        or (efer & EFER.FFXSE and not policy.has("FFXSR"))
+        or (efer & EFER.AIBRSE and seen.release.since("4.18") and not policy.has("AUTO_IBRS"))
     )
 
 
@@ -165,7 +185,7 @@ def _event(seen: Seen) -> tuple[bool, int, bool, int]:
 
 def _bad_event(seen: Seen) -> bool:
     valid, kind, _, reserved = _event(seen)
-    highest = 4 if _vendor(seen) == AMD and seen.release.since("4.17") else 6
+    highest = 4 if _vendor(seen) == AMD and seen.release.since("4.9") else 6
     return valid and (kind == 1 or kind > highest or reserved != 0)
 
 
@@ -239,30 +259,41 @@ def _states(seen: Seen) -> tuple[int, int, int, int]:
     return fields["xcr0"], fields["xcr0_accum"], header["xstate_bv"], header["xcomp_bv"]
 
 
-def _valid_xcr0(states: int) -> bool:
+def _valid_xcr0(states: int, release: Release) -> bool:
     if states & ~_KNOWN_STATES or not states & XCR0.X87:
         return False
     if states & XCR0.YMM and not states & XCR0.SSE:
         return False
+    if not release.since("4.5"):
+        return True
     if states & XCR0.AVX512 and (states & XCR0.AVX512 != XCR0.AVX512 or not states & XCR0.YMM):
         return False
-    if states & XCR0.TILE not in (0, XCR0.TILE):
+    if states & XCR0.TILE not in (0, XCR0.TILE) and release.since("4.19"):
         return False
     return bool(states & XCR0.BNDREGS) == bool(states & XCR0.BNDCSR)
 
 
 def _bad_states(seen: Seen) -> bool:
+    release = seen.release
     xcr0, accum, present, _ = _states(seen)
-    beyond = accum & ~seen.guest.xcr0_max if seen.release.since("4.17") else 0
+    beyond = 0
+    if release.since(_STATES_BY_POLICY):
+        beyond = accum & ~seen.policy(_FOREIGN_BY_POLICY).xcr0_max
+    elif not release.since("4.5"):
+        beyond = accum & ~seen.fields["xfeature_mask"]
     return bool(
-        present & ~accum or xcr0 & ~accum or beyond or not _valid_xcr0(xcr0)
-        or not _valid_xcr0(accum)
+        present & ~accum or xcr0 & ~accum or beyond or not _valid_xcr0(xcr0, release)
+        or not _valid_xcr0(accum, release)
     )  # fmt: skip
+
+
+def _host(seen: Seen) -> CpuPolicy:
+    return seen.machine if seen.machine.leaves else seen.guest
 
 
 def _compacted(seen: Seen) -> bool:
     accum, compact = _states(seen)[1], _states(seen)[3]
-    return bool(accum & ~seen.guest.xcr0_max or compact)
+    return bool(accum & ~_host(seen).xcr0_max or (compact and seen.release.since("4.7")))
 
 
 def _reserved_xsave(seen: Seen) -> bool:
@@ -270,11 +301,18 @@ def _reserved_xsave(seen: Seen) -> bool:
 
 
 def _xsave_size(seen: Seen) -> int:
-    return 24 + seen.guest.xsave_size(_states(seen)[1])
+    return _XSAVE_HEAD + _host(seen).xsave_size(_states(seen)[1])
+
+
+def _xsave_long(seen: Seen) -> Answer:
+    """Beyond all states of the host, as the loaders before the zeros did not take it."""
+    largest = _XSAVE_HEAD + _host(seen).xsave_size(_host(seen).xcr0_max)
+    return seen.length > largest and _lengths(seen)
 
 
 def _xsave_excess(seen: Seen) -> bool:
-    return any(seen.body()[_xsave_size(seen) :])
+    excess = seen.body()[_xsave_size(seen) :]
+    return any(excess) if seen.release.since(_ZEROES_TAKEN) else bool(excess)
 
 
 def _xsave_short(seen: Seen) -> bool:
@@ -298,36 +336,11 @@ def _bad_msr_count(seen: Seen) -> bool:
     return seen.length != 8 + 16 * seen.number(0)
 
 
-def takes_msr(release: Release, index: int) -> bool:
-    """Whether this MSR is in the release's list."""
-    return any(index == known and release.since(since) for known, since in _MSRS)
-
-
 def _first_msr_errno(seen: Seen) -> str | None:
-    """The errno of the first MSR that is refused."""
-    for index, _, value in _msrs(seen):
-        if not takes_msr(seen.release, index):
-            return "ENXIO"
-        errno = _msr_refused(seen, index, value)
-        if errno:
-            return errno
-    return None
-
-
-def _msr_refused(seen: Seen, index: int, value: int) -> str | None:
-    if index in (0xC0011027, 0xC0011019, 0xC001101A, 0xC001101B):
-        if _vendor(seen) != AMD or not seen.guest.has("DBEXT"):
-            return "ENXIO"
-        return "EDOM" if value >> 32 else None
-    needs = {0x48: ("IBRSB", "IBRS"), 0x6E1: ("PKS",), 0xD90: ("MPX",), 0xDA0: ("XSAVES",),
-             0xC001011F: ("VIRT_SSBD",)}.get(index)  # fmt: skip
-    if needs is not None and not any(seen.guest.has(feature) for feature in needs):
-        return "ENXIO"
-    if index == 0xDA0 and value:
-        return "ENXIO"
-    if index == 0x140 and value & ~1:
-        return "ENXIO"
-    return None
+    """MSRs are taken one by one: the errno of the first that is refused."""
+    vendor = _vendor(seen)
+    refusals = (refused(seen, vendor, index, value) for index, _, value in _msrs(seen))
+    return next(filter(None, refusals), None)
 
 
 def _caps(seen: Seen) -> bool:
@@ -383,10 +396,10 @@ RULES = (
         ("flags", "EINVAL", _beyond("flags", 1), "flags has an unknown bit", "4.7"),
         ("tsc-aux", "EINVAL", _beyond("msr_tsc_aux", 32), "msr_tsc_aux has bits above 31", "4.12"),
         ("event", "EINVAL", _shows("pending_event", _bad_event), "the pending event has an invalid type, or reserved bits set"),
-        ("error-code", "EINVAL", _shows("error_code", _bad_error_code), "the pending event's error code has bits above 15", "4.17"),
+        ("error-code", "EINVAL", _shows("error_code", _bad_error_code), "the pending event's error code has bits above 15", "4.9"),
     ),
     *_rows("PIC",
-        ("device", "ENODEV", _without("vpic"), "the guest has no PIC", "4.12"),
+        ("device", "ENODEV", _without("vpic"), "the guest has no PIC", "4.7"),
         ("instance", "ENOENT", _no_pic, "there are only two PICs"),
         ("length", "EINVAL", _strict, "not the length of this record type", OLDEST, _SINGLE_PASS),
         ("length", "ENODATA", _strict, "not the length of this record type", _CHECKED),
@@ -394,18 +407,18 @@ RULES = (
         ("state", "EINVAL", _bad_pic, "a mismatch of is_master and the instance, of int_output and init_state, or of elcr and the pins", _CHECKED),
     ),
     *_rows("IOAPIC",
-        ("device", "ENODEV", _without("vioapic"), "the guest has no I/O APIC", "4.12"),
+        ("device", "ENODEV", _without("vioapic"), "the guest has no I/O APIC", "4.7"),
         ("length", "ENODATA", _strict, "not the length of this record type"),
     ),
     *_rows("LAPIC",
-        ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.12"),
+        ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.7"),
         _VCPU,
         ("length", "EINVAL", _by_release, "this release does not accept this length", OLDEST, "4.19"),
         ("length", "ENODATA", _by_release, "this release does not accept this length", _LAPIC_CHECKED),
-        ("base", "EINVAL", _shows("apic_base_msr", _bad_lapic_base), "apic_base_msr has EXTD without EN"),
+        ("base", "EINVAL", _shows("apic_base_msr", _bad_lapic_base), "apic_base_msr has EXTD without EN", "4.5"),
     ),
     *_rows("LAPIC_REGS",
-        ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.12"),
+        ("device", "ENODEV", _without("vlapic"), "the guest has no LAPIC", "4.7"),
         _VCPU,
         ("length", "EINVAL", _strict, "not the length of this record type", OLDEST, "4.19"),
         ("length", "ENODATA", _strict, "not the length of this record type", _LAPIC_CHECKED),
@@ -419,19 +432,19 @@ RULES = (
         ("route", "EINVAL", _bad_routes, "a link is routed to an IRQ above 15"),
     ),
     *_rows("PIT",
-        ("device", "ENODEV", _without("vpit"), "the guest has no PIT", "4.12"),
+        ("device", "ENODEV", _without("vpit"), "the guest has no PIT", "4.7"),
         ("length", "ENODATA", _strict, "not the length of this record type"),
         ("range", "EDOM", _pit_domain, "a field is beyond its range, or pad0 is not zero", _CHECKED),
         ("gate", "EINVAL", _pit_gate, "the gate of channel 0 or 1 is closed", _CHECKED),
     ),
     *_rows("RTC",
-        ("device", "ENODEV", _without("vrtc"), "the guest has no RTC", "4.12"), _LENGTH,
+        ("device", "ENODEV", _without("vrtc"), "the guest has no RTC", "4.7"), _LENGTH,
     ),
     *_rows("HPET",
-        ("device", "ENODEV", _without("vhpet"), "the guest has no HPET", "4.12"), _LENGTH,
+        ("device", "ENODEV", _without("vhpet"), "the guest has no HPET", "4.7"), _LENGTH,
     ),
     *_rows("PMTIMER",
-        ("device", "ENODEV", _without("vpm"), "the guest has no PM timer", "4.12"), _LENGTH,
+        ("device", "ENODEV", _without("vpm"), "the guest has no PM timer", "4.7"), _LENGTH,
     ),
     *_rows("MTRR",
         _VCPU, _LENGTH,
@@ -442,12 +455,14 @@ RULES = (
         _VCPU,
         ("host", "ENOTSUP", lambda s: not s.machine.xsave, "the host has no XSAVE"),
         ("cut", "ENODATA", _cut_off, "the context ends within the record"),
-        ("length", "EINVAL", _shorter(x86.CPU_XSAVE.size), "shorter than the fixed part and the legacy area"),
-        ("states", "EINVAL", _bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture"),
-        ("compact", "ENOTSUP", _compacted, "states that the host does not have, or a compacted image"),
-        ("reserved", "EIO", _reserved_xsave, "reserved bytes of the xsave header are not zero", "4.17"),
-        ("excess", "ENOTSUP", _xsave_excess, "bytes after the image for xcr0_accum are not zero"),
-        ("short", "EINVAL", _xsave_short, "shorter than the image for xcr0_accum", "4.17"),
+        ("length", "EINVAL", _shorter(x86.CPU_XSAVE.size), "shorter than the fixed part and the legacy area", _XSAVE_CHECKED),
+        ("long", "ENOTSUP", _xsave_long, "longer than the image for all states of the host", "4.1", None, _ZEROES_TAKEN),
+        ("mask", "EINVAL", lambda s: bool(s.fields["xfeature_mask"] & ~_host(s).xcr0_max), "xfeature_mask has states that the host does not have", "4.1", None, _XSAVE_CHECKED),
+        ("states", "EINVAL", _bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture", _XSAVE_CHECKED),
+        ("compact", "ENOTSUP", _compacted, "states that the host does not have, or a compacted image", _XSAVE_CHECKED),
+        ("reserved", "EIO", _reserved_xsave, "reserved bytes of the xsave header are not zero", "4.7"),
+        ("excess", "ENOTSUP", _xsave_excess, "bytes after the image for xcr0_accum are not zero", _XSAVE_CHECKED),
+        ("short", "EINVAL", _xsave_short, "shorter than the image for xcr0_accum", "4.8 4.7.1"),
     ),
     *_rows("VIRIDIAN_VCPU",
         _VCPU, _LENGTH,
@@ -466,11 +481,11 @@ RULES = (
         ("count", "ENOTSUP", _bad_msr_count, "the length does not match the count"),
         ("reserved", "ENOTSUP", lambda s: any(m[1] for m in _msrs(s)), "an entry's reserved word is not zero"),
         ("index", "ENXIO", lambda s: _first_msr_errno(s) == "ENXIO", "an MSR that is not in the release's list, or a value that the guest may not write"),
-        ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31"),
+        ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31", None, "4.11"),
     ),
 )
-"""The checks of each record's loader, in order. The errnos are those of 4.17 and later; up to
-4.16 every refusal by a handler is EPERM."""
+"""The checks of each record's loader, in order. Before `context.ERRNO_SINCE` every refusal by a
+handler is EPERM."""
 # fmt: on
 
 CHECKED_SINCE = {
@@ -483,4 +498,4 @@ CHECKED_SINCE = {
 """Records with a check handler, which runs over the whole context before anything is
 loaded, and since when."""
 
-__all__ = ["CHECKED_SINCE", "RULES", "WALK", "cr4_allowed", "takes_msr"]
+__all__ = ["CHECKED_SINCE", "RULES", "WALK", "cr4_allowed"]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.abi.cpuid import EAX, EBX, ECX, EDX, FEATURES, NO_SUBLEAF, VENDORS
+from hvmctx.restore.policy import CpuPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hvmctx.image.image import Image
-
-    Row = tuple[int, int, int, int, int, int]
+    from hvmctx.restore.policy import Leaf, Msr
 
 MOST_VCPUS = 128
 """Xen's limit for an HVM guest, taken if its configuration does not give a number."""
@@ -19,21 +18,12 @@ DEVICES = frozenset(("vpic", "vioapic", "vlapic", "vpit", "vrtc", "vhpet", "vpm"
 """The emulated devices that a domain may be created with; an HVM guest has all."""
 PVH_DEVICES = frozenset(("vlapic",))
 
-_XSTATE_WITHOUT_POLICY = {
-    2: (576, 256), 3: (960, 64), 4: (1024, 64), 5: (1088, 64), 6: (1152, 512),
-    7: (1664, 1024), 9: (2688, 8),
-}  # fmt: skip
-"""Component of the uncompressed xsave image -> offset and bytes on a usual host, for guests
-whose policy is not known."""
 
-
-class Guest:
-    """A guest that a context is loaded into.
+class Guest(CpuPolicy):
+    """A guest that a context is loaded into, and the policy of its CPU.
 
     `vcpus` is how many it has, `devices` the emulated ones, `nested` whether it may run
-    guests of its own. `leaves` is its CPUID policy, rows of (leaf, subleaf, eax, ebx, ecx,
-    edx); without a policy the guest counts as having every feature, so that only what no
-    guest may have is refused. `vendor` is amd, intel, or None if the policy names neither.
+    guests of its own.
 
     >>> from hvmctx import open_image
     >>> with open_image("examples/hvm1.save") as image:
@@ -41,22 +31,21 @@ class Guest:
     <guest, 1 vcpus, 7 devices, 59 CPUID leaves>
     """
 
-    __slots__ = ("devices", "leaves", "nested", "vcpus", "vendor")
+    __slots__ = ("devices", "nested", "vcpus")
 
     def __init__(
         self,
         *,
         vcpus: int = MOST_VCPUS,
         devices: Iterable[str] = DEVICES,
-        leaves: Iterable[Row] = (),
+        leaves: Iterable[Leaf] = (),
+        msrs: Iterable[Msr] = (),
         nested: bool = False,
     ) -> None:
+        super().__init__(leaves, msrs)
         self.vcpus = vcpus
         self.devices = frozenset(devices)
-        self.leaves = {(row[0], row[1]): row for row in leaves}
         self.nested = nested
-        name = (self.register(0, None, at).to_bytes(4, "little") for at in (EBX, EDX, ECX))
-        self.vendor = VENDORS.get(b"".join(name))
 
     def __repr__(self) -> str:
         policy = f"{len(self.leaves)} CPUID leaves" if self.leaves else "no CPUID policy"
@@ -66,10 +55,11 @@ class Guest:
     def of_image(cls, image: Image, vcpus: int | None = None) -> Guest:
         """The guest of an image, with its policy, its parameters, and as many vcpus as its
         configuration says, or `vcpus`. If the configuration says that it is pvh, its only
-        emulated devices are its LAPICs. All this is read once, here.
+        emulated devices are its LAPICs. Nested virtualisation is a parameter up to 4.14, and
+        in the configuration since. All this is read once, here.
 
         Raises FormatError for a policy, parameters or a configuration that are damaged."""
-        leaves = image.policy.leaves
+        policy = image.policy
         config = image.config
         built = config.get("b_info", {}) if isinstance(config, dict) else {}
         created = config.get("c_info", {}) if isinstance(config, dict) else {}
@@ -78,49 +68,16 @@ class Guest:
         return cls(
             vcpus=vcpus or (configured if isinstance(configured, int) else None) or MOST_VCPUS,
             devices=PVH_DEVICES if pvh else DEVICES,
-            leaves=leaves,
-            nested=bool(image.params.get(streams.HVM_PARAM_NESTEDHVM)),
+            leaves=policy.leaves,
+            msrs=policy.msrs,
+            nested=_is_true(built, "nested_hvm")
+            or bool(image.params.get(streams.HVM_PARAM_NESTEDHVM)),
         )
 
-    def register(self, leaf: int, subleaf: int | None, register: int) -> int:
-        """A register of the policy; 0 for a leaf that it lacks."""
-        row = self.leaves.get((leaf, NO_SUBLEAF if subleaf is None else subleaf))
-        return 0 if row is None else row[register]
 
-    def has(self, feature: str) -> bool:
-        """Whether the policy has a feature of `abi.cpuid.FEATURES`."""
-        if not self.leaves:
-            return True
-        leaf, subleaf, register, bit = FEATURES[feature]
-        return bool(self.register(leaf, subleaf, register) >> bit & 1)
-
-    @property
-    def maxphysaddr(self) -> int:
-        """How many bits a guest-physical address has."""
-        return self.register(0x80000008, None, EAX) & 0xFF or (36 if self.leaves else 52)
-
-    @property
-    def xcr0_max(self) -> int:
-        """The states that the policy lets the guest enable."""
-        if not self.leaves:
-            return 0x2FF
-        return self.register(0xD, 0, EAX) | self.register(0xD, 0, EDX) << 32
-
-    def xsave_size(self, states: int) -> int:
-        """Bytes of the uncompressed image for these states."""
-        if not states:
-            return 0
-        size = 576
-        for bit in range(2, 63):
-            if states >> bit & 1:
-                offset, length = self._component(bit)
-                size = max(size, offset + length)
-        return size
-
-    def _component(self, bit: int) -> tuple[int, int]:
-        if not self.leaves:
-            return _XSTATE_WITHOUT_POLICY.get(bit, (0, 0))
-        return self.register(0xD, bit, EBX), self.register(0xD, bit, EAX)
+def _is_true(values: object, name: str) -> bool:
+    """Of a default-bool in xl's JSON."""
+    return isinstance(values, dict) and values.get(name) in (True, "True")
 
 
 __all__ = ["DEVICES", "MOST_VCPUS", "PVH_DEVICES", "Guest"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hvmctx.image.index import IndexedRecord
     from hvmctx.restore.guest import Guest
     from hvmctx.restore.machine import Machine
+    from hvmctx.restore.policy import CpuPolicy
 
     Answer = bool | Iterable[str]
     Predicate = Callable[["Seen"], Answer]
@@ -72,6 +73,13 @@ class Seen:
         """The fields of the body, or of the header. Of use only to rules after the one about
         the length, if a record is shorter than its structure."""
         raise NotImplementedError
+
+    def policy(self, since: str) -> CpuPolicy:
+        """What a check goes by: the guest's policy since a release (as `Release.since` takes
+        it), before that the host's, for which the guest's stands if the machine has none."""
+        if self.release.since(since) or not self.machine.leaves:
+            return self.guest
+        return self.machine
 
     def head(self, size: int = _START) -> bytes:
         """The first bytes of the body, or all of a shorter one."""

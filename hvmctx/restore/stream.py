@@ -343,7 +343,7 @@ _THRESHOLDS = frozenset(
         _LARGER_RECORDS_SINCE,
         *(since for since, _ in _PARAMS_SINCE),
         *(rule.releases.since for rule in (*HEADER_RULES, *RULES)),
-        *(rule.releases.after for rule in (*HEADER_RULES, *RULES) if rule.releases.after),
+        *(rule.releases.gone for rule in (*HEADER_RULES, *RULES) if rule.releases.gone),
     )
 )
 """The releases in which the readers changed."""

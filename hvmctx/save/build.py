@@ -102,11 +102,11 @@ def build(
     pages that no guest has, SaveError, and what the output raises.
     """
     if layer not in LAYERS:
-        raise UsageError(f"no image starts with {layer!r}: {', '.join(LAYERS)}")
+        raise UsageError(f"unknown layer {layer!r}; expected {', '.join(LAYERS)}")
     if layer == "libxc" and (emulator is not None or config):
-        raise UsageError("a libxc stream has no place for a device model or a configuration")
+        raise UsageError("a libxc stream cannot hold a device model or a configuration")
     if layer == "libxl" and config:
-        raise UsageError("a libxl stream has no place for a configuration")
+        raise UsageError("a libxl stream cannot hold a configuration")
     needed = special_pages(guest.params) if blank_specials else set()
     if any(pfn >> streams.X86_PFN_BITS for pfn in needed):
         raise FieldError("a parameter names a page beyond the memory of any x86 guest")

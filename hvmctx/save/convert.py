@@ -66,7 +66,7 @@ def convert(
     UsageError for an xl file as libxc.
     """
     if form not in (LIBXL, LIBXC):
-        raise UsageError(f"a legacy stream is converted to libxl or libxc, not {form!r}")
+        raise UsageError(f"a legacy stream can become libxl or libxc, not {form!r}")
     with open_source(target) as source:
         head = source.peek(ENOUGH)
         wrapped = detect(head) == XL
@@ -141,7 +141,7 @@ class _Conversion:
             self._out.write(piece)
 
     def _start(self, pv: bool) -> None:
-        """The headers, once what comes first is there; the static data end behind a PV
+        """The headers, once what comes first is there; the static data end after a PV
         guest's width."""
         if self._started:
             return

@@ -54,7 +54,7 @@ class GuestSource(Protocol):
         ...
 
     def all_pages(self) -> Iterable[tuple[int, int]]:
-        """What a pass over everything sends: (first pfn, behind the last), ascending.
+        """What a pass over everything sends: (first pfn, one after the last), ascending.
         The genuine save sends all pfns below p2m_size, absent ones as such."""
         ...
 
@@ -105,8 +105,8 @@ CONTINUE, STOP, ABORT = "continue", "stop", "abort"
 
 
 class SaveError(HvmctxError):
-    """A save that cannot go on: the guest is too large, does not stop, or gives pages that
-    are none."""
+    """A save that cannot go on: the guest is too large, does not stop, or gives
+    something other than pages."""
 
 
 @dataclass
@@ -142,8 +142,8 @@ class Policy2014:
 
 @dataclass
 class Saved:
-    """What a save did: pages of every pass, the last one with the guest stopped; pages put
-    off; bytes."""
+    """What a save did: pages of every pass, the last one with the guest stopped; pages
+    deferred; bytes."""
 
     passes: list[int] = field(default_factory=list)
     deferred: int = 0
@@ -218,13 +218,13 @@ def save(
     """Write the libxc stream of a guest.
 
     `writer`: that of the libxl stream around it, whose libxc part is next. `live`: in
-    passes, while the guest runs, as `policy` decides. `verify`: behind the last pass of a
+    passes, while the guest runs, as `policy` decides. `verify`: after the last pass of a
     live save a VERIFY record and all pages again. `checkpoint`: called after the state of
     every checkpoint with its number, from 1 on, when the CHECKPOINT record has been
     written; whether to make another. `recorded`: batches that were sent before, to be sent
     again as they were, instead of asking the guest for its pages.
 
-    Raises SaveError; whatever the sink and the source raise goes on unchanged, behind the
+    Raises SaveError; whatever the sink and the source raise goes on unchanged, after the
     clean-up (dirty logging is switched off).
     """
     return _Save(source, sink, writer or StreamWriter("libxc"), version, policy).run(
@@ -386,7 +386,7 @@ class _Save:
             sink.write(writer.record(streams.LIBXC_X86_TSC_INFO, tsc.to_bytes()))
         context = self._source.hvm_context()
         if not context:
-            raise SaveError("the guest has no HVM context")
+            raise SaveError("the guest gives no HVM context")
         sink.write(writer.record(streams.LIBXC_HVM_CONTEXT, context))
         params = [(index, value) for index, value in self._source.hvm_params() if value]
         if params:
@@ -395,14 +395,14 @@ class _Save:
 
 
 def set_ranges(bitmap: bytes | bytearray) -> Iterator[tuple[int, int]]:
-    """(first, behind the last) of every run of set bits, by ascending number. Stretches of
+    """(first, one after the last) of every run of set bits, by ascending number. Stretches of
     equal bytes cost one step."""
     start: int | None = None
     at, size = 0, len(bitmap)
     while at < size:
         byte = bitmap[at]
         if byte in (0, 0xFF):
-            end = _behind_equal(bitmap, at)
+            end = _end_of_equal(bitmap, at)
             if byte and start is None:
                 start = 8 * at
             elif not byte and start is not None:
@@ -421,7 +421,7 @@ def set_ranges(bitmap: bytes | bytearray) -> Iterator[tuple[int, int]]:
         yield start, 8 * size
 
 
-def _behind_equal(data: bytes | bytearray, at: int) -> int:
+def _end_of_equal(data: bytes | bytearray, at: int) -> int:
     """The end of the run of equal bytes (0 or 0xff) that starts at `at`."""
     step = 4096
     unit = bytes((data[at],))

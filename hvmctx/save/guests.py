@@ -32,7 +32,7 @@ assert DEFERRED not in _DATA
 
 
 class Runs:
-    """Which pfns there are, as disjoint runs (first, behind the last, type) by ascending
+    """Which pfns there are, as disjoint runs (first, one after the last, type) by ascending
     pfn; all others are absent. Types and pages of a batch come of its runs, not of its
     pages one by one."""
 
@@ -71,7 +71,7 @@ _ABSENT = bytes((streams.PAGE_XTAB,))
 
 
 def stretches(pfns: memoryview) -> Iterator[tuple[int, int]]:
-    """(first, behind the last) of each stretch of consecutive pfns, in their order."""
+    """(first, one after the last) of each stretch of consecutive pfns, in their order."""
     count = len(pfns)
     if count and pfns[count - 1] - pfns[0] == count - 1 and _counts_up(pfns):
         yield pfns[0], pfns[count - 1] + 1
@@ -108,7 +108,7 @@ def data_stretches(pfns: memoryview, types: bytes) -> Iterator[tuple[int, int]]:
 
 
 class StillGuest:
-    """A guest that is stopped: nothing is dirty, nothing is put off. Base of the guests
+    """A guest that is stopped: nothing is dirty, nothing is deferred. Base of the guests
     here; give it a context and what else there is."""
 
     def __init__(
@@ -219,7 +219,7 @@ def _size_of(fd: int, path: str) -> int:
         return status.st_size
     if stat.S_ISBLK(status.st_mode):
         return os.lseek(fd, 0, os.SEEK_END)
-    raise InputError(f"{path} is neither a plain file nor a block device")
+    raise InputError(f"{path} is not a regular file or a block device")
 
 
 def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ Its promises, those of tools/libs/light/libxl_stream_write.c (4.6 and later): on
 a time; the first error wins; abort needs a reason, and does nothing when nothing runs;
 completion is told once, when both tasks have stopped; a device model's file is opened,
 checked (a regular file, a size that stays) and read before its record begins; only known
-device models; no END behind a failure.
+device models; no END after a failure.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class DeviceModelFile:
         except OSError as error:
             raise SaveError(f"{self.path}: {error.strerror}") from error
         if len(data) != status.st_size:
-            raise SaveError(f"{self.path}: has {len(data)} bytes, had {status.st_size}: it changes")
+            raise SaveError(
+                f"{self.path}: changed while it was read: {status.st_size} bytes, then {len(data)}"
+            )
         return data
 
 
@@ -124,9 +126,9 @@ class LibxlSave:
         """The headers and LIBXC_CONTEXT. An unknown device model is an error before a byte
         is written (SaveError); nothing has started then."""
         if self.state != IDLE:
-            raise UsageError(f"the stream is {self.state}, it cannot start")
+            raise UsageError(f"the stream cannot start: it is {self.state}")
         if self._emulator is not None and self._emulator.emulator_id not in KNOWN_EMULATORS:
-            raise SaveError(f"no device model has the id {self._emulator.emulator_id}")
+            raise SaveError(f"unknown device model id {self._emulator.emulator_id}")
         self.state = self.stage = START
         self._stream_runs = self._in_flight = True
         wrapped = self.writer.state.layer == XL
@@ -142,7 +144,7 @@ class LibxlSave:
     def helper_stopped(self, error: BaseException | None = None) -> None:
         """It is written, or failed."""
         if not self._helper_runs:
-            raise UsageError("the helper does not run")
+            raise UsageError("the helper is not running")
         self._helper_runs = False
         if error is not None:
             self.failed(error)
@@ -155,7 +157,7 @@ class LibxlSave:
         self._complete()
 
     def next(self) -> list[Buffer] | None:
-        """The next record, as buffers to write in one go; None behind the END, and behind
+        """The next record, as buffers to write in one go; None after the END, and after
         a failure. What fails in making it ends the save before a byte of it is written."""
         if self._in_flight:
             raise UsageError("a record is being written: one at a time")
@@ -192,7 +194,7 @@ class LibxlSave:
     def stream_stopped(self) -> None:
         """The stream's task writes no more."""
         if not self._stream_runs:
-            raise UsageError("the stream does not run")
+            raise UsageError("the stream is not running")
         self._stream_runs = self._in_flight = False
         if self.running:
             if self.writer.done:

@@ -40,7 +40,7 @@ _GENERAL = (
 _SEGMENTS = {name: name for name in ("cs", "ds", "es", "fs", "gs", "ss", "tr")} | {"ldtr": "ldt"}
 
 MISSING = (
-    "the core has no EFER, STAR, LSTAR, CSTAR, sysenter MSRs nor FPU state: EFER follows from "
+    "the core has no EFER, STAR, LSTAR, CSTAR, sysenter MSRs or FPU state: EFER follows from "
     "the paging mode, the rest is as after a reset (hvmctx set changes them)"
 )
 
@@ -85,7 +85,7 @@ def _is_long(state: Any) -> bool:
 
 def cpu_states(core: Core) -> list[Any]:
     """The QEMUCPUState of each vcpu. Raises MissingRecordError where there is none,
-    FormatError for notes that are no such."""
+    FormatError for notes that are not."""
     found = []
     for note in core.notes:
         if note.owner != OWNER or note.type != TYPE:
@@ -93,14 +93,14 @@ def cpu_states(core: Core) -> list[Any]:
         version, size = (int.from_bytes(note.data[at : at + 4], "little") for at in (0, 4))
         if version != VERSION or not _AT_LEAST <= size <= len(note.data):
             raise UnsupportedError(
-                "a CPU note of another version", layer=LAYER, offset=0, record="QEMU note",
+                "unknown version of a CPU note", layer=LAYER, offset=0, record="QEMU note",
                 found=f"version {version}, size {size} in {len(note.data)} bytes",
                 expected=f"version {VERSION}, size {_AT_LEAST} at least",
             )  # fmt: skip
         data = note.data[: min(size, sizeof(QEMUCPUState))]
         found.append(QEMUCPUState.from_buffer_copy(data.ljust(sizeof(QEMUCPUState), b"\0")))
     if not found:
-        raise MissingRecordError("the core has no CPU note of QEMU's")
+        raise MissingRecordError("the core has no CPU note of QEMU")
     return found
 
 
@@ -113,20 +113,20 @@ class CoreSource(StillGuest):
         super().__init__(**state)
         with open_source(path) as source:
             if not source.seekable:
-                raise InputError(f"{path}: a core must be a plain file")
+                raise InputError(f"{path}: a core must be a regular file")
             self.core = Core.read(source)
         segments = sorted(self.core.segments, key=lambda segment: segment.address)
         for segment in segments:
             if segment.address % _PAGE or segment.size % _PAGE:
                 raise LengthError(
-                    "a segment that is not of whole pages", layer=LAYER, offset=segment.offset,
+                    "a segment is not whole pages", layer=LAYER, offset=segment.offset,
                     record="segment", found=f"{segment.size:#x} bytes at {segment.address:#x}",
                     expected=f"multiples of {_PAGE:#x}",
                 )  # fmt: skip
         for one, other in pairwise(segments):
             if one.address + one.size > other.address:
                 raise FormatError(
-                    "two segments hold the same memory", layer=LAYER, offset=other.offset,
+                    "two segments overlap", layer=LAYER, offset=other.offset,
                     record="segment", found=f"{other.address:#x}",
                     expected=f"{one.address + one.size:#x} or more",
                 )  # fmt: skip

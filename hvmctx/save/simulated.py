@@ -31,7 +31,7 @@ class Workload(Protocol):
     """What a simulated guest writes."""
 
     def dirtied(self, fetch: int, seconds: float) -> Iterable[tuple[int, int]]:
-        """Ranges (first pfn, behind the last) written in the `seconds` before the
+        """Ranges (first pfn, one after the last) written in the `seconds` before the
         `fetch`th time that is asked, from 1 on."""
         ...
 
@@ -61,11 +61,11 @@ class Rates:
     n * (1 - e^(-w/n)) of them dirty; which ones, follows from the number of the fetch."""
 
     def __init__(self, sets: Iterable[HotSet]) -> None:
-        """Raises UsageError for a rate that is none, negative or without end."""
+        """Raises UsageError for a rate that is not a number, negative or infinite."""
         self._sets = list(sets)
         for hot in self._sets:
             if not 0 <= hot.rate < math.inf:
-                raise UsageError(f"a hot set is not written {hot.rate} times a second")
+                raise UsageError(f"a hot set cannot be written {hot.rate} times a second")
 
     def dirtied(self, fetch: int, seconds: float) -> Iterable[tuple[int, int]]:
         for hot in self._sets:
@@ -175,7 +175,7 @@ def plan(
 ) -> Plan:
     """Migrate a simulated guest at `bandwidth` bytes a second. Raises UsageError."""
     if not 1 <= bandwidth < math.inf:  # so that no time is too long for a float
-        raise UsageError("a migration needs a bandwidth, of a byte a second at least")
+        raise UsageError("the bandwidth must be at least one byte a second")
     guest = SimulatedGuest(pages, workload, bandwidth=bandwidth)
     saved: Saved = save(guest, Nowhere(), live=True, policy=policy)
     seconds = [count * streams.PAGE_SIZE / bandwidth for count in saved.passes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from hvmctx.abi import streams, x86
+from hvmctx.abi.registry import largest_typecode
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, LIBXL, XL
 
 __all__ = ["ENOUGH", "detect", "legacy_width"]
@@ -19,8 +20,6 @@ _LARGEST_P2M = 1 << 32
 _ABSENT = 0xF0000000
 _LEGACY_CHUNKS = frozenset((-1, -2, -3, -4, -7, -8, -9, -10, -11, -14, -15, -16, -17, -18, -19,
                             -20, -21))  # fmt: skip
-_LARGEST_TYPECODE = 34
-"""1 to 20 are declared, 21 is VMPORT, 22 to 34 are set aside for one vendor."""
 
 
 def detect(head: bytes) -> str | None:
@@ -39,7 +38,7 @@ def detect(head: bytes) -> str | None:
         return CONTEXT
     if legacy_width(head):
         return LEGACY
-    return CONTEXT if _typecode(head) <= _LARGEST_TYPECODE else None
+    return CONTEXT if _typecode(head) <= largest_typecode() else None
 
 
 def _typecode(head: bytes) -> int:
@@ -59,7 +58,7 @@ def legacy_width(head: bytes) -> int:
         if len(head) < width + 8:
             continue
         p2m_size = int.from_bytes(head[:width], "little")
-        if not _LARGEST_TYPECODE < p2m_size < _LARGEST_P2M:
+        if not largest_typecode() < p2m_size < _LARGEST_P2M:
             continue
         if head[width : 2 * width] == b"\xff" * width:
             (total,) = (
@@ -76,7 +75,7 @@ def legacy_width(head: bytes) -> int:
 
 
 def _plausible_batch(words: bytes, count: int, width: int, p2m_size: int) -> bool:
-    """Whether a page batch starts with pfns that the guest has, each behind the last. (The
+    """Whether a page batch starts with pfns that the guest has, each after the last. (The
     zeros of a record's body do not.)"""
     last = -1
     for start in range(0, min(len(words) // width, count, 4) * width, width):

@@ -95,7 +95,7 @@ class Core:
             (count,) = _SECTION_INFO.unpack(_exactly(source, sections, 64, "section header"))
         if count and each != _PROGRAM.size:
             raise LengthError(
-                "program headers of an odd size", layer=LAYER, offset=54, record="header",
+                "program headers of an unknown size", layer=LAYER, offset=54, record="header",
                 found=f"{each} bytes", expected=str(_PROGRAM.size),
             )  # fmt: skip
         if count > min(_MOST_SEGMENTS, whole // _PROGRAM.size):
@@ -115,7 +115,7 @@ class Core:
                 noted += in_file
                 if noted > _LARGEST_NOTES:
                     raise LengthError(
-                        "longer than notes are", layer=LAYER, offset=offset, record="notes",
+                        "too long for notes", layer=LAYER, offset=offset, record="notes",
                         found=f"{noted} bytes", expected=f"{_LARGEST_NOTES} at most",
                     )  # fmt: skip
                 notes += _notes(source, offset, in_file)
@@ -151,7 +151,7 @@ def _notes(source: Source, offset: int, count: int) -> Iterator[Note]:
         end = start + size
         if end > len(data):
             raise FormatError(
-                "a note is cut off", layer=LAYER, offset=offset + at, record="notes",
+                "a note is truncated", layer=LAYER, offset=offset + at, record="notes",
                 found=f"{len(data) - at} bytes", expected=str(end - at),
             )  # fmt: skip
         name = data[at + _NOTE.size : at + _NOTE.size + name_size].rstrip(b"\0")
@@ -160,7 +160,7 @@ def _notes(source: Source, offset: int, count: int) -> Iterator[Note]:
 
 
 def notes_to_bytes(notes: Iterable[Note]) -> bytes:
-    """Notes, one behind the other."""
+    """Notes, one after the other."""
     pieces = []
     for note in notes:
         name = note.owner.encode("ascii") + b"\0"

@@ -61,7 +61,7 @@ CHUNKS = {
 _GIVEN_UP = (-5, -6, -12, -13)
 
 SIGNATURES = (b"DeviceModelRecord0002", b"RemusDeviceModelState", b"QemuDeviceModelRecord")
-"""What stands before the device model's state. Behind the first two a length, behind the
+"""What stands before the device model's state. After the first two a length, after the
 third everything up to the end of the file."""
 _SIGNATURE_SIZE = 21
 
@@ -202,9 +202,7 @@ class LegacyReader:
 
     def _blob(self, count: int) -> bytes | memoryview:
         if count > _LARGEST_BLOB:
-            raise self._wrong(
-                "longer than any", f"{count} bytes", f"{_LARGEST_BLOB} at most", LengthError
-            )
+            raise self._wrong("too long", f"{count} bytes", f"{_LARGEST_BLOB} at most", LengthError)
         return self._bytes(count)
 
     def _unpack(self, form: str) -> tuple[int, ...]:
@@ -219,7 +217,7 @@ class LegacyReader:
     def _extended_info(self) -> ExtendedInfo:
         (mark,) = self._longs(1)
         if mark != (1 << 8 * self._width) - 1:
-            raise self._wrong("no extended info", f"{mark:#x}", "all ones")
+            raise self._wrong("extended info is missing", f"{mark:#x}", "all ones")
         (total,) = self._unpack("<I")
         info, so_far = ExtendedInfo(), 0
         while so_far < total:
@@ -229,16 +227,20 @@ class LegacyReader:
             so_far += 8 + size
             if name == b"vcpu":
                 if size not in (0x1430, 0xAF0):
-                    raise self._wrong("a vcpu of an odd size", f"{size:#x}", "0x1430 or 0xaf0")
+                    raise self._wrong(
+                        "unknown size of a vcpu's context", f"{size:#x}", "0x1430 or 0xaf0"
+                    )
                 info.basic_size = size
             elif name == b"extv":
                 info.extended = True
             elif name == b"xcnt" and size >= 4:
                 info.xsave_size = int.from_bytes(data[:4], "little")
             else:
-                raise self._wrong("an unknown block", repr(name), "vcpu, extv or xcnt")
+                raise self._wrong("unknown block", repr(name), "vcpu, extv or xcnt")
         if so_far != total:
-            raise self._wrong("blocks beyond the whole", f"{so_far} bytes", str(total))
+            raise self._wrong(
+                "the blocks are longer than their total", f"{so_far} bytes", str(total)
+            )
         if not info.basic_size:
             raise self._wrong("no vcpu block", "none", "one")
         return info
@@ -254,7 +256,7 @@ class LegacyReader:
                 yield self._batch(number)
             elif number in PARAM_CHUNKS:
                 if self._pv:
-                    raise self._wrong("an HVM parameter of a PV guest", str(number), "none")
+                    raise self._wrong("an HVM parameter in a PV stream", str(number), "none")
                 _, value = self._unpack("<IQ")
                 yield Param(PARAM_CHUNKS[number], value)
             elif number == -2:
@@ -268,11 +270,11 @@ class LegacyReader:
                     yield self._toolstack(bytes(self._blob(size)))
             elif number in _GIVEN_UP:
                 raise self._wrong(
-                    "the genuine converter gives up here, and so does this one", str(number),
+                    "cannot be converted; the genuine converter stops here, too", str(number),
                     "a stream without tmem and compression", UnsupportedError,
                 )  # fmt: skip
             elif number not in (-1, -9):
-                raise self._wrong("an unknown chunk", str(number), "one of Xen 4.5 or older")
+                raise self._wrong("unknown chunk", str(number), "one of Xen 4.5 or older")
 
     def _batch(self, count: int) -> Batch:
         if count > MAX_BATCH:
@@ -286,31 +288,31 @@ class LegacyReader:
             ],
         )
         if len(set(words)) != len(words):
-            raise self._wrong("a page twice in one batch", f"{count} pages", "each once")
+            raise self._wrong("a page is twice in one batch", f"{count} pages", "each once")
         with_data = sum(word >> streams.PAGE_TYPE_SHIFT < streams.PAGE_BROKEN for word in words)
         return Batch(words, self._bytes(with_data * streams.PAGE_SIZE), count)
 
     def _vcpu_info(self) -> None:
         (largest,) = self._unpack("<i")
         if not 0 <= largest <= MAX_VCPU_ID:
-            raise self._wrong("a vcpu id that none has", str(largest), f"0 to {MAX_VCPU_ID}")
+            raise self._wrong("vcpu id out of range", str(largest), f"0 to {MAX_VCPU_ID}")
         for number, word in enumerate(self._unpack(f"<{largest // 64 + 1}Q")):
             self._online += [64 * number + bit for bit in range(64) if word >> bit & 1]
 
     def _toolstack(self, data: bytes) -> Toolstack:
-        """Version 1; a 64-bit sender leaks four bytes behind each name."""
+        """Version 1; a 64-bit sender leaks four bytes after each name."""
         version, count = struct.unpack_from("<II", data.ljust(8, b"\0"))
         if len(data) < 8 or version != 1:
-            raise self._wrong("another version", f"{version} in {len(data)} bytes", "1")
+            raise self._wrong("unknown version", f"{version} in {len(data)} bytes", "1")
         found, at = Toolstack(), 8
         for _ in range(count):
             if at + 28 > len(data):
-                raise self._wrong("an entry is cut off", f"{len(data) - at} bytes", "28 at least")
+                raise self._wrong("an entry is truncated", f"{len(data) - at} bytes", "28 at least")
             phys, start, size, name_size = struct.unpack_from("<QQQI", data, at)
             name = data[at + 28 : at + 28 + name_size]
             at += 28 + name_size + (4 if self._width == 8 else 0)
             if not name or at > len(data) or name[-1]:
-                raise self._wrong("a name that does not end", repr(name[:40]), "a NUL behind it")
+                raise self._wrong("a name is not terminated", repr(name[:40]), "a NUL at its end")
             key = f"physmap/{phys:x}".encode()
             found.pairs += [
                 (key + b"/start_addr", b"%x" % start),
@@ -331,12 +333,12 @@ class LegacyReader:
         signature = bytes(self._bytes(_SIGNATURE_SIZE))
         if signature not in SIGNATURES:
             raise self._wrong(
-                "an unknown signature", repr(signature), SIGNATURES[0].decode(), UnsupportedError
+                "unknown signature", repr(signature), SIGNATURES[0].decode(), UnsupportedError
             )
         if signature == SIGNATURES[2]:
             data = self._source.read(_LARGEST_BLOB + 1)
             if len(data) > _LARGEST_BLOB:
-                raise self._wrong("longer than any", "more", str(_LARGEST_BLOB), LengthError)
+                raise self._wrong("too long", "more", str(_LARGEST_BLOB), LengthError)
             yield DeviceModel(signature, data)
             return
         (size,) = self._unpack("<I")
@@ -357,7 +359,9 @@ class LegacyReader:
             if info.xsave_size:
                 _, size = self._unpack("<QQ")
                 if size != info.xsave_size - 16:
-                    raise self._wrong("another size of xsave", str(size), str(info.xsave_size - 16))
+                    raise self._wrong(
+                        "wrong size of the xsave state", str(size), str(info.xsave_size - 16)
+                    )
                 xsave = bytes(self._blob(size))
             yield VcpuState(vcpu, basic, extended, xsave)
         self._what = "shared info"

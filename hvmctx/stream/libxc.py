@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 @dataclass
 class PageData(Body, layer=LIBXC, number=streams.LIBXC_PAGE_DATA, head=streams.PAGE_DATA_HEAD):
-    """PAGE_DATA: one word a page (type << 60 | pfn), and behind the words 4096 bytes for
+    """PAGE_DATA: one word a page (type << 60 | pfn), and after the words 4096 bytes for
     each word whose type carries data."""
 
     words: Annotated[WordArray, Words(count="count")]
@@ -43,13 +43,13 @@ class PageData(Body, layer=LIBXC, number=streams.LIBXC_PAGE_DATA, head=streams.P
 
     @classmethod
     def from_bytes(cls, body: bytes | memoryview) -> PageData:
-        """Raises TruncatedError or LengthError where count and length contradict; types
+        """Raises TruncatedError or LengthError where count and length do not match; types
         are not judged."""
         count, reserved = cls.parse_head(body)
         start, size = pages_start(count), streams.PAGE_DATA_HEAD.size
         if start > len(body):
             raise LengthError(
-                "the count says more words than there are", layer=LIBXC, offset=0,
+                "more words counted than there are", layer=LIBXC, offset=0,
                 record="PAGE_DATA", found=f"count {count} in {len(body)} bytes",
                 expected=f"{(len(body) - size) // Words.element} at most",
             )  # fmt: skip
@@ -90,7 +90,7 @@ class PvP2mFrames(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_P2M_FRAMES):
 def _of_width(kinds: dict[int, _T], guest_width: int, record: str) -> _T:
     if guest_width not in kinds:
         raise UnsupportedError(
-            "no width that a guest has", layer=LIBXC, offset=0, record=record,
+            "no guest has this width", layer=LIBXC, offset=0, record=record,
             found=f"{guest_width} bytes", expected="4 or 8",
         )  # fmt: skip
     return kinds[guest_width]
@@ -208,7 +208,7 @@ class HvmParams(Body, layer=LIBXC, number=streams.LIBXC_HVM_PARAMS):
 class DirtyPfnList(Body, layer=LIBXC, number=streams.LIBXC_CHECKPOINT_DIRTY_PFN_LIST):
     """CHECKPOINT_DIRTY_PFN_LIST, from a secondary back to its primary. 4.18 and later
     write eight more bytes before the pfns than the length counts (a leaked pointer), so
-    such a list starts with a pfn 0 that is none, and lacks its last."""
+    such a list starts with a pfn 0 that is not one, and lacks its last."""
 
     pfns: Annotated[WordArray, Words()]
 

@@ -53,7 +53,7 @@ def length_of(count: int, tops: bytes) -> int:
 
 class WordCounts:
     """Of the page words of a stream: how many there are of each of the sixteen types, and
-    whether each batch begins behind the last pfn of the one before, as it does where a
+    whether each batch begins after the last pfn of the one before, as it does where a
     writer sends every page once."""
 
     __slots__ = ("_last", "ascending", "of_type")

@@ -82,7 +82,7 @@ class StreamRecord:
 
     @property
     def body_end(self) -> int:
-        """The offset behind the body, where padding begins."""
+        """The offset after the body, where padding begins."""
         return self.body_offset + self.length
 
     @property

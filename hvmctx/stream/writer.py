@@ -34,7 +34,7 @@ class StreamWriter:
 
     def __init__(self, layer: str) -> None:
         if layer not in FIRST:
-            raise UsageError(f"no stream starts with {layer!r}")
+            raise UsageError(f"unknown layer {layer!r}; expected {', '.join(FIRST)}")
         self.state = STATES[FIRST[layer]]
 
     @property
@@ -110,7 +110,7 @@ class StreamWriter:
         """Header and padding of a record whose body the caller writes in between."""
         row = self.state.record(number, length)
         if row is None:
-            raise UsageError(f"a record is out of turn: the {self.expecting} is next")
+            raise UsageError(f"a record is out of turn: expected the {self.expecting}")
         padding = -length % streams.RECORD_ALIGN
         page_data = row.layer == LIBXC and number == streams.LIBXC_PAGE_DATA
         largest = _LARGEST_LENGTH if page_data or row.layer == LIBXL else LARGEST_RECORD
@@ -127,7 +127,7 @@ class StreamWriter:
         """Raises UsageError where that header is not next."""
         if self.state.layer != layer or name not in self.state.by_item:
             what = f"{layer} {name}" if name == "header" else name
-            raise UsageError(f"the {what} is out of turn: the {self.expecting} is next")
+            raise UsageError(f"the {what} is out of turn: expected the {self.expecting}")
 
     def _advance(self, name: str) -> None:
         self.state = STATES[self.state.by_item[name].following]

@@ -1,4 +1,4 @@
-"""The optional data behind the xl file header: the guest's configuration.
+"""The optional data after the xl file header: the guest's configuration.
 
 Little-endian: u32 length, then that many bytes, JSON with a trailing NUL since 4.5 (flag
 bit 0), text configuration before. Source: tools/xl/xl_vmcontrol.c, 4.0 to c447b730.
@@ -28,7 +28,7 @@ _LENGTH = struct.Struct("<I")
 def config_text(data: bytes | memoryview, offset: int = 0) -> bytes:
     """The configuration's bytes, its trailing NUL included; empty when there are no
     optional data. Raises TruncatedError where the length says more than there is; bytes
-    behind the configuration are allowed, as xl allows them."""
+    after the configuration are allowed, as xl allows them."""
     if not data:
         return b""
     if len(data) < _LENGTH.size:
@@ -39,7 +39,7 @@ def config_text(data: bytes | memoryview, offset: int = 0) -> bytes:
     (length,) = _LENGTH.unpack_from(data)
     if length > len(data) - _LENGTH.size:
         raise TruncatedError(
-            "the configuration is cut off", layer=XL, offset=offset, record="optional data",
+            "the configuration is truncated", layer=XL, offset=offset, record="optional data",
             found=f"{len(data) - _LENGTH.size} bytes", expected=str(length),
         )  # fmt: skip
     return bytes(data[_LENGTH.size : _LENGTH.size + length])
@@ -47,7 +47,7 @@ def config_text(data: bytes | memoryview, offset: int = 0) -> bytes:
 
 def config_from_bytes(text: bytes, header: Header) -> Json:
     """The configuration as the object that its JSON is, or as text where the header says
-    that it is text. Raises FormatError for JSON that is none."""
+    that it is text. Raises FormatError for what is not JSON."""
     plain = text.rstrip(b"\0")
     if not header.fields["mandatory_flags"] & XL_FLAG_JSON_CONFIG:
         return plain.decode("utf-8", "replace")

@@ -214,7 +214,7 @@ class StrictStream(CheckTable):
         """The rules about the whole, once all of the input has been read."""
         offset = image.end
         for note in image.notes:
-            if note.kind == Note.BEHIND and note.layer != CONTEXT:
+            if note.kind == Note.TRAILING and note.layer != CONTEXT:
                 self._whole("trailing", note.offset, layer=note.layer)
         if not image.complete:
             return

@@ -14,7 +14,7 @@ def test_bits_of_the_manuals() -> None:
     assert {name: place[2:] for name, place in FEATURES.items() if place[:2] == (7, 0)} == {
         "FSGSBASE": (EBX, 0), "SMEP": (EBX, 7), "MPX": (EBX, 14), "SMAP": (EBX, 20),
         "UMIP": (ECX, 2), "PKU": (ECX, 3), "CET_SS": (ECX, 7), "PKS": (ECX, 31),
-        "CET_IBT": (EDX, 20), "IBRSB": (EDX, 26),
+        "CET_IBT": (EDX, 20), "IBRSB": (EDX, 26), "SSBD": (EDX, 31),
     }  # fmt: skip
     assert len(set(FEATURES.values())) == len(FEATURES)
 

@@ -205,3 +205,23 @@ def test_releases_order_by_age() -> None:
     assert Release(Release("4.17.3")) == Release("4.17.3")
     with pytest.raises(UsageError, match=r"unknown Xen release '3\.9'"):
         Release(3.9)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("4.16", True), ("4.16.0", True), ("newest", True), ("4.15", True), ("4.15.0", False),
+        ("4.15.1", True), ("4.14.2", False), ("4.14.3", True), ("4.14", True), ("4.13", False),
+        ("4.13.9", False), ("4.0", False), ("RELEASE-4.14.6", True), ("4.1.6.1", False),
+    ],
+)  # fmt: skip
+def test_backports(name: str, has: bool) -> None:
+    """What came with 4.16, and was put into two older branches."""
+    first = "4.16 4.15.1 4.14.3"
+    assert Release(name).since(first) == (Release(name) in Window(first)) == has
+    assert str(Window(first)) == "4.16 and later (also 4.15.1, 4.14.3 and later of their branches)"
+
+
+def test_every_tag_is_a_release() -> None:
+    for tag, _ in TAGS:
+        assert Release(tag) == Release(f"RELEASE-{tag}") and str(Release(tag)) == tag

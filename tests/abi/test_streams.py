@@ -29,9 +29,11 @@ def test_headers_round_trip(name: str, data: bytes) -> None:
 
 def test_what_does_not_fit_is_named() -> None:
     fields = dict.fromkeys(streams.DOMAIN_HEADER.names, 0)
-    with pytest.raises(FieldError, match="this: xen_minor is a 32-bit field: 0x100000000 does not"):
+    with pytest.raises(
+        FieldError, match="header: xen_minor is a 32-bit field: 0x100000000 does not"
+    ):
         streams.DOMAIN_HEADER.encode({**fields, "xen_minor": 1 << 32})
-    with pytest.raises(FieldError, match="this: reserved is missing"):
+    with pytest.raises(FieldError, match="header: reserved is missing"):
         streams.DOMAIN_HEADER.encode({k: 0 for k in fields if k != "reserved"})
     head = streams.Flat(streams.page_data_head)
     with pytest.raises(FieldError, match="X: reserved is a 32-bit field: -0x1 does not fit"):

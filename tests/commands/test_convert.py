@@ -59,7 +59,7 @@ def test_without_the_device_model(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "reason"),
     [
-        (("--guest", "pv"), 1, "no extended info"),
+        (("--guest", "pv"), 1, "extended info is missing"),
         (("--width", "32"), 1, "legacy: offset"),
         (("--width", "16"), 2, "invalid choice"),
         (("--format", "xl"), 2, "invalid choice"),

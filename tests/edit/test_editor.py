@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import x86
-from hvmctx.abi.registry import record_types
+from hvmctx.abi.declare import declared
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
@@ -29,7 +29,7 @@ from hvmctx.image.image import open_image
 from tests.builders.samples import EXAMPLE, context_bytes
 from tests.builders.streams import SMALL, Pipe, libxc_head, record
 
-KINDS = [known for known in record_types() if 0 < known.typecode <= 20]
+KINDS = [known for known in declared.values() if known.size]
 
 
 def edited(data: bytes, *settings: tuple[str, int | bytes | str]) -> bytes:

@@ -85,7 +85,7 @@ def test_a_watcher_is_told_of_everything_in_turn(piped: bool) -> None:
          "libxc: offset 0x28: unknown optional record 0x80000055, which a restore ignores"),
         (libxc_stream(record(9, b"x", pad=b"\2")), Note.PADDING,
          "libxc: offset 0x31: HVM_CONTEXT: padding is not zero: 02020202020202"),
-        (libxc_stream() + b"more", Note.BEHIND,
+        (libxc_stream() + b"more", Note.TRAILING,
          "libxc: offset 0x30: 4 bytes follow the end of the stream"),
         (xl_head(byteorder=5) + libxl_head() + record(1) + libxc_stream() + record(0),
          Note.BYTE_ORDER, "xl: offset 0x0: byte order mark is 0x5, which xl refuses"),

@@ -47,10 +47,10 @@ def test_layers(layer: str, tmp_path: Path) -> None:
 
 def test_parts_that_have_no_place(tmp_path: Path) -> None:
     for how, reason in (
-        ({"layer": "libxc", "config": b"{}"}, "no place for a device model or a configuration"),
-        ({"layer": "libxc", "emulator": DeviceModelFile("x")}, "no place for a device model"),
-        ({"layer": "libxl", "config": b"{}"}, "no place for a configuration"),
-        ({"layer": "context"}, "no image starts with"),
+        ({"layer": "libxc", "config": b"{}"}, "cannot hold a device model or a configuration"),
+        ({"layer": "libxc", "emulator": DeviceModelFile("x")}, "cannot hold a device model"),
+        ({"layer": "libxl", "config": b"{}"}, "cannot hold a configuration"),
+        ({"layer": "context"}, "unknown layer"),
     ):
         with pytest.raises(UsageError, match=reason):
             built(still(), **how)

@@ -84,7 +84,7 @@ def test_without_the_device_model() -> None:
 def test_width_and_guest_as_given() -> None:
     data = (PLACE / "legacy_hvm_w64.in.bin").read_bytes()
     assert converted(data, width=8, pv=False) == converted(data)
-    with pytest.raises(FormatError, match="no extended info"):
+    with pytest.raises(FormatError, match="extended info is missing"):
         converted(data, pv=True)
 
 

@@ -101,7 +101,7 @@ def test_memory_that_cannot_be_mapped(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for path in (str(fifo), "/dev/null", "/dev/zero"):
-        with pytest.raises(InputError, match="neither a plain file nor a block device"):
+        with pytest.raises(InputError, match="not a regular file or a block device"):
             MemoryFileSource(path)
     with pytest.raises(InputError, match="directory"):
         MemoryFileSource(str(tmp_path))

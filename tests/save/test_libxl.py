@@ -84,7 +84,7 @@ def test_what_is_not_for_every_guest(model: Path) -> None:
 def test_an_unknown_device_model_is_an_error_before_a_byte(model: Path, number: int) -> None:
     out = io.BytesIO()
     made = LibxlSave(emulator=DeviceModelFile(str(model), number))
-    with pytest.raises(SaveError, match=f"no device model has the id {number}"):
+    with pytest.raises(SaveError, match=f"unknown device model id {number}"):
         write(made, Sink(out), helper)
     assert out.getvalue() == b"" and made.state == "idle"
 
@@ -132,7 +132,7 @@ def test_a_device_model_file_that_shrinks(model: Path, monkeypatch: pytest.Monke
         patch.setattr(os, "fstat", larger)
         out = failing(made, told)
     no_end(out)
-    assert "has 12 bytes, had 112" in str(told.calls[0])
+    assert "changed while it was read: 112 bytes, then 12" in str(told.calls[0])
 
 
 def test_a_helper_that_fails() -> None:
@@ -194,7 +194,7 @@ def test_one_record_at_a_time() -> None:
         made.written()
     with pytest.raises(UsageError, match="cannot start"):
         made.start()
-    with pytest.raises(UsageError, match="does not run"):
+    with pytest.raises(UsageError, match="is not running"):
         made.helper_stopped()
 
 
@@ -220,7 +220,7 @@ def test_abort() -> None:
     made.start()
     with pytest.raises(UsageError, match="needs a reason"):
         made.abort(0)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="does not run"):
+    with pytest.raises(UsageError, match="is not running"):
         LibxlSave().stream_stopped()
 
 

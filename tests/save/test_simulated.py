@@ -66,5 +66,5 @@ def test_pages_beyond_the_guest_are_none_of_its() -> None:
 
 
 def test_no_bandwidth() -> None:
-    with pytest.raises(UsageError, match="needs a bandwidth"):
+    with pytest.raises(UsageError, match="at least one byte a second"):
         plan(10, Script({}), 0)

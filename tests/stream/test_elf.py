@@ -69,13 +69,13 @@ def patched(at: int, form: str, value: int) -> bytes:
         (patched(4, "<B", 1), "not a 64-bit little-endian ELF file"),
         (patched(16, "<H", 2), "not an x86 core"),
         (patched(18, "<H", 183), "not an x86 core"),
-        (patched(54, "<H", 32), "program headers of an odd size"),
+        (patched(54, "<H", 32), "program headers of an unknown size"),
         (patched(56, "<H", 0xFFFE), "more program headers than the file can hold"),
         (patched(32, "<Q", 1 << 40), "the file ends"),
-        (patched(64 + 32, "<Q", 1 << 40), "longer than notes are"),
+        (patched(64 + 32, "<Q", 1 << 40), "too long for notes"),
         (patched(64 + 56 + 32, "<Q", 9), "the file ends within a segment"),
         (patched(64 + 56 + 40, "<Q", 7), "the file ends within a segment"),
-        (patched(64 + 112 + 4, "<I", 99), "a note is cut off"),
+        (patched(64 + 112 + 4, "<I", 99), "a note is truncated"),
     ],
 )
 def test_damaged(data: bytes, reason: str) -> None:
@@ -108,5 +108,5 @@ def test_notes_that_overlap_count_each_time(monkeypatch: pytest.MonkeyPatch) -> 
     struct.pack_into("<H", many, 56, count)
     assert len(Core.read(BufferSource(bytes(many))).notes) == count
     monkeypatch.setattr("hvmctx.stream.elf._LARGEST_NOTES", 8000)
-    with pytest.raises(FormatError, match="longer than notes are"):
+    with pytest.raises(FormatError, match="too long for notes"):
         Core.read(BufferSource(bytes(many)))

@@ -85,23 +85,23 @@ def block(name: bytes, data: bytes = b"") -> bytes:
     [
         (HEAD, False, "the stream ends"),
         (with_chunk(1025), False, "too many pages: found 1025"),
-        (with_chunk(2, longs(8, 1, 1) + bytes(8192)), False, "a page twice in one batch"),
-        (with_chunk(-5), False, "the genuine converter gives up"),
-        (with_chunk(-99), False, "an unknown chunk: found -99"),
-        (with_chunk(-2, struct.pack("<i", 4096)), False, "a vcpu id that none has"),
-        (with_chunk(-2, struct.pack("<i", -1)), False, "a vcpu id that none has"),
-        (with_chunk(-18, struct.pack("<I", 1 << 31)), False, "longer than any"),
-        (toolstack(struct.pack("<II", 2, 0)), False, "another version"),
-        (toolstack(b"\1"), False, "another version"),
-        (toolstack(TOOLSTACK[:20]), False, "an entry is cut off"),
-        (toolstack(TOOLSTACK[:32] + bytes(4) + TOOLSTACK[36:]), False, "a name that does not end"),
-        (toolstack(TOOLSTACK.replace(b"n\0", b"nn")), False, "a name that does not end"),
-        (HEAD + TAIL + b"x" * 40, False, "an unknown signature"),
-        (longs(8, 64, 5), True, "no extended info"),
-        (blocks(block(b"vcpu", bytes(100))), True, "a vcpu of an odd size"),
-        (blocks(block(b"what")), True, "an unknown block"),
+        (with_chunk(2, longs(8, 1, 1) + bytes(8192)), False, "a page is twice in one batch"),
+        (with_chunk(-5), False, "the genuine converter stops here"),
+        (with_chunk(-99), False, "unknown chunk: found -99"),
+        (with_chunk(-2, struct.pack("<i", 4096)), False, "vcpu id out of range"),
+        (with_chunk(-2, struct.pack("<i", -1)), False, "vcpu id out of range"),
+        (with_chunk(-18, struct.pack("<I", 1 << 31)), False, "too long"),
+        (toolstack(struct.pack("<II", 2, 0)), False, "unknown version"),
+        (toolstack(b"\1"), False, "unknown version"),
+        (toolstack(TOOLSTACK[:20]), False, "an entry is truncated"),
+        (toolstack(TOOLSTACK[:32] + bytes(4) + TOOLSTACK[36:]), False, "a name is not terminated"),
+        (toolstack(TOOLSTACK.replace(b"n\0", b"nn")), False, "a name is not terminated"),
+        (HEAD + TAIL + b"x" * 40, False, "unknown signature"),
+        (longs(8, 64, 5), True, "extended info is missing"),
+        (blocks(block(b"vcpu", bytes(100))), True, "unknown size of a vcpu's context"),
+        (blocks(block(b"what")), True, "unknown block"),
         (blocks(block(b"extv")), True, "no vcpu block"),
-        (blocks(block(b"extv"), total=7), True, "blocks beyond the whole"),
+        (blocks(block(b"extv"), total=7), True, "the blocks are longer than their total"),
     ],
 )
 def test_damaged(data: bytes, pv: bool, reason: str) -> None:
@@ -114,7 +114,7 @@ def test_damaged(data: bytes, pv: bool, reason: str) -> None:
 def test_hvm_parameters_of_a_pv_guest() -> None:
     data = legacy_pv(random.Random(1), 8)
     at = data.index(struct.pack("<iIQII", -7, 1, 0, 0, 0)[:8])
-    with pytest.raises(FormatError, match="an HVM parameter of a PV guest"):
+    with pytest.raises(FormatError, match="an HVM parameter in a PV stream"):
         items(data[:at] + struct.pack("<iIQ", -3, 0, 0) + data[at:], pv=True)
 
 

@@ -112,18 +112,18 @@ def test_the_genuine_writers_header() -> None:
 
 def test_out_of_turn() -> None:
     writer = StreamWriter(LIBXC)
-    with pytest.raises(UsageError, match="the image header is next"):
+    with pytest.raises(UsageError, match="expected the image header"):
         writer.record(0)
     with pytest.raises(UsageError, match="the libxl header is out of turn"):
         writer.libxl_header()
     writer.image_header()
-    with pytest.raises(UsageError, match="the domain header is next"):
+    with pytest.raises(UsageError, match="expected the domain header"):
         writer.image_header()
     writer.domain_header(2, (4, 17))
     writer.record(0)
-    with pytest.raises(UsageError, match="the end is next"):
+    with pytest.raises(UsageError, match="expected the end"):
         writer.record(0)
-    with pytest.raises(UsageError, match="no stream starts with"):
+    with pytest.raises(UsageError, match="unknown layer"):
         StreamWriter("context")
 
 
@@ -132,7 +132,7 @@ def test_values_that_do_not_fit() -> None:
     with pytest.raises(FieldError, match="version 4"):
         writer.image_header(4)
     writer.image_header()
-    with pytest.raises(FieldError, match="a header cannot hold"):
+    with pytest.raises(FieldError, match="header: "):
         writer.domain_header(2, (4, 1 << 32))
     writer.domain_header(2, (4, 17))
     with pytest.raises(FieldError, match="record type 4294967296: "):

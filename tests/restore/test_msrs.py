@@ -1,0 +1,141 @@
+"""MSRs of a CPU_MSR record: since when, on what, with which values."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from hvmctx.abi.cpuid import FEATURES, NO_SUBLEAF
+from hvmctx.abi.releases import Release
+from hvmctx.abi.x86 import CPU_MSR, END, HEADER
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
+from hvmctx.restore.context import load
+from hvmctx.restore.guest import Guest
+from hvmctx.restore.machine import AMD, INTEL, Machine
+from hvmctx.restore.msrs import MSRS
+from tests.builders.samples import context_bytes
+
+HEADER_BODY = bytes(HvmContext.from_bytes(context_bytes()).record(HEADER).body)
+EVERYTHING = Guest(vcpus=1)
+Leaf = tuple[int, int, int, int, int, int]
+
+
+def loaded(release: str, vendor: str, index: int, value: int, guest: Guest = EVERYTHING) -> bool:
+    body = struct.pack("<IIIIQ", 1, 0, index, 0, value)
+    entries = [Record(HEADER, 0, HEADER_BODY), Record(CPU_MSR, 0, body), Record(END, 0)]
+    data = HvmContext(entries).to_bytes()
+    verdict = load(data, Release(release), guest, Machine(vendor=vendor))
+    assert verdict.accepted or verdict.rule in ("cpu-msr-index", "cpu-msr-mask")
+    return verdict.accepted
+
+
+def having(*features: str, faulting: bool = True) -> Guest:
+    """A guest with these features and no others."""
+    rows: dict[tuple[int, int], list[int]] = {}
+    for name in features:
+        leaf, subleaf, register, bit = FEATURES[name]
+        key = leaf, NO_SUBLEAF if subleaf is None else subleaf
+        rows.setdefault(key, [*key, 0, 0, 0, 0])[register] |= 1 << bit
+    leaves: list[Leaf] = [tuple(row) for row in rows.values()]  # type: ignore[misc]
+    leaves.append((1, NO_SUBLEAF, 0, 0, 0, 0))
+    return Guest(vcpus=1, leaves=leaves, msrs=[(0xCE, 0, faulting << 31)])
+
+
+# index -> the last release that refuses it, the first that takes it, on AMD; likewise on Intel
+SINCE = {
+    0x48: (("4.10.0", "4.10.1"), ("4.7.4", "4.7.5")),
+    0x140: (("4.9", "4.10.0"), ("4.8.3", "4.8.4")),
+    0x6E1: (("4.17", "4.18.0"), ("4.17", "4.18.0")),
+    0xD90: (("4.12", "4.13.0"), ("4.5.0", "4.5.0")),
+    0xDA0: (("4.12", "4.13.0"), ("4.6", "4.7.0")),
+    0xC001011F: (("4.16", "4.17.0"), ("4.16", "4.17.0")),
+    0xC0011019: (("4.5.0", "4.5.0"), ("4.11", "4.12.0")),
+}
+
+
+@pytest.mark.parametrize("index", SINCE)
+def test_since_when(index: int) -> None:
+    for vendor, (before, first) in zip((AMD, INTEL), SINCE[index]):
+        assert before == first or not loaded(before, vendor, index, 0)
+        assert loaded(first, vendor, index, 0) and loaded("newest", vendor, index, 0)
+
+
+def test_all_are_tried() -> None:
+    assert set(MSRS) == {*SINCE, 0xC001101A, 0xC001101B, 0xC0011027}
+
+
+def test_a_branch_may_lose_one() -> None:
+    """What 4.9.2 has on Intel, 4.10.0 does not."""
+    assert loaded("4.9.2", INTEL, 0x48, 0) and not loaded("4.10.0", INTEL, 0x48, 0)
+    assert loaded("4.9.2", INTEL, 0x140, 0) and not loaded("4.9.1", INTEL, 0x140, 0)
+
+
+@pytest.mark.parametrize("index", [0, 0x10, 0x49, 0xC0011020])
+@pytest.mark.parametrize("vendor", [AMD, INTEL])
+def test_others_are_refused(index: int, vendor: str) -> None:
+    assert not any(loaded(name, vendor, index, 0) for name in ("4.5", "4.12", "4.17", "newest"))
+
+
+@pytest.mark.parametrize(
+    ("release", "features", "allowed"),
+    [
+        ("newest", ("IBRSB",), 3), ("newest", ("IBRS",), 3), ("4.16.0", ("IBRS",), None),
+        ("4.16.1", ("IBRS",), 3), ("newest", (), None), ("newest", ("IBRSB", "SSBD"), 7),
+        ("4.10.1", ("IBRSB", "SSBD"), 3), ("4.10.2", ("IBRSB", "SSBD"), 7),
+        ("4.14.4", ("IBRSB", "AMD_SSBD"), 3), ("4.14.5", ("IBRSB", "AMD_SSBD"), 7),
+        ("newest", ("IBRSB", "PSFD"), 0x83), ("newest", ("IBRSB", "INTEL_PSFD"), 0x83),
+        ("4.15.2", ("IBRSB", "PSFD"), 3), ("4.15.3", ("IBRSB", "PSFD"), 0x83),
+        ("newest", ("IBRSB", "IPRED_CTRL"), 0x1B), ("newest", ("IBRSB", "RRSBA_CTRL"), 0x63),
+        ("newest", ("IBRSB", "BHI_CTRL"), 0x403), ("4.17.3", ("IBRSB", "BHI_CTRL"), 3),
+        ("4.17.4", ("IBRSB", "BHI_CTRL"), 0x403), ("4.18.1", ("IBRSB", "BHI_CTRL"), 3),
+        ("4.18.2", ("IBRSB", "BHI_CTRL"), 0x403),
+    ],
+)  # fmt: skip
+def test_spec_ctrl(release: str, features: tuple[str, ...], allowed: int | None) -> None:
+    guest = having(*features)
+    for bit in range(64):
+        taken = allowed is not None and bool(allowed >> bit & 1)
+        assert loaded(release, INTEL, 0x48, 1 << bit, guest) == taken, bit
+    assert loaded(release, INTEL, 0x48, 0, guest) == (allowed is not None)
+
+
+@pytest.mark.parametrize(
+    ("release", "index", "value", "taken"),
+    [
+        ("newest", 0x140, 1, True), ("newest", 0x140, 2, False), ("4.9.2", 0x140, 2, True),
+        ("newest", 0x6E1, 0xFFFFFFFF, True), ("newest", 0x6E1, 1 << 40, False),
+        ("newest", 0xD90, 0x1000, True), ("newest", 0xD90, 4, False), ("newest", 0xD90, 0x800, False),
+        ("newest", 0xD90, 1 << 47, False), ("newest", 0xD90, 0xFFFF800000000000, True),
+        ("4.5.3", 0xD90, 4, True), ("4.5.4", 0xD90, 4, False), ("4.7.0", 0xD90, 4, True),
+        ("newest", 0xDA0, 1, False), ("4.12", 0xDA0, 1, True), ("4.13.0", 0xDA0, 1, False),
+        ("newest", 0xC001011F, (1 << 64) - 1, True),
+        ("newest", 0xC0011019, 0xFFFFFFFF, True), ("newest", 0xC0011019, 1 << 32, False),
+    ],
+)  # fmt: skip
+def test_values(release: str, index: int, value: int, taken: bool) -> None:
+    assert loaded(release, INTEL, index, value) == taken
+
+
+@pytest.mark.parametrize(
+    ("index", "feature"),
+    [(0x6E1, "PKS"), (0xD90, "MPX"), (0xDA0, "XSAVES"), (0xC001011F, "VIRT_SSBD"),
+     (0xC0011027, "DBEXT")],
+)  # fmt: skip
+def test_features(index: int, feature: str) -> None:
+    assert loaded("newest", INTEL, index, 0, having(feature))
+    assert not loaded("newest", INTEL, index, 0, having("PAE"))
+
+
+def test_cpuid_faulting_is_offered_by_an_msr() -> None:
+    assert loaded("newest", INTEL, 0x140, 1, having())
+    assert not loaded("newest", INTEL, 0x140, 1, having(faulting=False))
+    assert loaded("newest", INTEL, 0x140, 0, having(faulting=False))
+
+
+def test_a_host_without_mpx_takes_nothing_but_zero() -> None:
+    """Up to 4.12."""
+    for release, zero in (("4.6.5", False), ("4.6.6", True), ("4.9", True), ("newest", False)):
+        assert loaded(release, INTEL, 0xD90, 0, having()) == zero
+        assert not loaded(release, INTEL, 0xD90, 0x1000, having())
