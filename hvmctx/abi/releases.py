@@ -107,8 +107,8 @@ def _ages(first: str) -> list[tuple[int, int]]:
 
 class Release:
     """A Xen release: `4.17`, `4.17.3`, `newest`, or the name of a tag, such as
-    `RELEASE-4.1.6.1`. Orders by age; a branch name alone means the tip of that branch, and
-    comes after its point releases.
+    `RELEASE-4.1.6.1`. Releases are ordered by age; a branch name alone means the tip of that
+    branch, and comes after its point releases.
 
     Raises UsageError for a name that is not in the table.
 
@@ -125,7 +125,7 @@ class Release:
         text = _ALIASES.get(text, text)
         branch, point = _parts(text)
         if branch not in _ORDER:
-            raise UsageError(f"no Xen release {text!r} in the table: {SPAN}, or {NEWEST}")
+            raise UsageError(f"unknown Xen release {text!r}; expected {SPAN}, or {NEWEST}")
         self.text = text
         self.branch = branch
         self.point = point
@@ -209,9 +209,9 @@ class Release:
 
 
 class Window:
-    """The releases from `since` on (as `Release.since` takes it), up to and including the
-    branch `until`, or before what came with `gone` (likewise as `Release.since`). `oldest` is
-    the first in question, where a window starts that does not say since when."""
+    """The releases from `since` on, up to and including the branch `until`, or up to those
+    that came before `gone`; `since` and `gone` are as `Release.since` takes them. `oldest` is
+    the first release in question, with which a window without `since` starts."""
 
     __slots__ = ("gone", "oldest", "since", "until")
 

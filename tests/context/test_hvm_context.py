@@ -196,7 +196,7 @@ def test_each_record_has_its_place() -> None:
     context = HvmContext.from_bytes(context_bytes())
     with pytest.raises(AttributeError, match=r"ioapic belongs to the domain: context\.ioapic"):
         _ = context.vcpus[0].ioapic  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match=r"cpu is a vcpu's: ctx\.vcpus\[n\]\.cpu"):
+    with pytest.raises(AttributeError, match=r"cpu belongs to a vcpu: context\.vcpus\[n\]\.cpu"):
         _ = context.cpu  # type: ignore[attr-defined]
     for thing, name in ((context, "rtc"), (context.vcpus[0], "cpu"), (context.vcpus[0], "rip")):
         with pytest.raises(AttributeError):
