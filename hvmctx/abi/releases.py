@@ -77,8 +77,8 @@ OLDEST, LATEST = _NAMES[0], _NAMES[-2]
 SPAN = f"{OLDEST} to {LATEST}"
 """All numbered releases, in words."""
 _ALIASES = {"HEAD": NEWEST, "staging": NEWEST, "unstable": NEWEST}
-_TAG = "RELEASE-"
-"""What the name of a release's tag starts with."""
+_TAG, _REPOSITORY = "RELEASE-", "xen-"
+"""What the name of a release's tag starts with; those of 4.14.5 and 4.16.1 have both."""
 _OF_FOUR = "4.1.6.1"
 """The one tag of four numbers."""
 
@@ -121,7 +121,9 @@ class Release:
     __slots__ = ("branch", "number", "point", "text")
 
     def __init__(self, name: str | Release) -> None:
-        text = str(name).removeprefix(_TAG)
+        text = str(name)
+        if _TAG in text:
+            text = text.removeprefix(_REPOSITORY).removeprefix(_TAG)
         text = _ALIASES.get(text, text)
         branch, point = _parts(text)
         if branch not in _ORDER:
