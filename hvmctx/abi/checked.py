@@ -17,24 +17,9 @@ if TYPE_CHECKING:
     Plain = dict[str, Any]
 
 __all__ = [
-    "Disagreement",
-    "agrees",
-    "as_list",
-    "as_object",
-    "as_text",
-    "complete",
-    "integer",
-    "label",
-    "members",
-    "number",
-    "placed",
-    "shown",
-    "unhex",
-    "unknown",
-    "within",
-    "word",
-    "wrong",
-]
+    "Disagreement", "agrees", "as_list", "as_object", "as_text", "complete", "integer", "label",
+    "number", "placed", "shown", "unhex", "unknown", "within", "word", "wrong",
+]  # fmt: skip
 
 _LONGEST = 40
 """Letters of a value in a message."""
@@ -137,17 +122,6 @@ def unknown(key: object, known: Iterable[str], where: str = "") -> FieldError:
         close = get_close_matches(str(key)[:_LONGEST], names, cutoff=0.5) or names[:3]
         offered = f"one of {len(names)} such as {', '.join(close)}"
     return FieldError(f"{where}{': ' if where else ''}unknown key {shown(key)}; expected {offered}")
-
-
-def members(value: Any, known: Iterable[str]) -> Plain:
-    """What an object holds besides nulls, which count as left out. It may have the keys in
-    `known` and no others."""
-    plain = as_object(value)
-    known = tuple(known)
-    for key in plain:
-        if key not in known:
-            raise unknown(key, known)
-    return {key: entry for key, entry in plain.items() if entry is not None}
 
 
 def complete(plain: Plain, needed: Iterable[str], prefix: str = "") -> None:

@@ -384,7 +384,7 @@ class Layout:
         codes = {"1": "B", "2": "H", "4": "I", "8": "Q"}
         if size_text not in codes or start + int(size_text) > field.size:
             raise UsageError(
-                f"{path}: the part behind ':+' is 1, 2, 4 or 8 bytes, within the array"
+                f"{path}: the part after ':+' must be 1, 2, 4 or 8 bytes within the array"
             )
         return Slot(path, base + start, int(size_text), codes[size_text])
 

@@ -25,30 +25,10 @@ if TYPE_CHECKING:
     from hvmctx.abi.checked import Plain
 
 __all__ = [
-    "Attributes",
-    "Count",
-    "Elements",
-    "Escaped",
-    "Form",
-    "Hex",
-    "Listed",
-    "Members",
-    "Number",
-    "Object",
-    "Octets",
-    "OneOf",
-    "Row",
-    "Structure",
-    "Text",
-    "Words",
-    "elements_of",
-    "escaped",
-    "form_of",
-    "member",
-    "nullable",
-    "structure_of",
-    "unescaped",
-]
+    "Attributes", "Count", "Elements", "Escaped", "Form", "Hex", "Listed", "Members", "Number",
+    "Object", "Octets", "OneOf", "Row", "Structure", "Text", "Words", "elements_of", "escaped",
+    "form_of", "member", "nullable", "structure_of", "unescaped",
+]  # fmt: skip
 
 LONGEST_LIST = 16
 """Byte arrays up to this length are written as lists of numbers, longer ones in hex."""

@@ -120,7 +120,7 @@ class hvm_hw_cpu(SaveStructure):
 
 
 class hvm_hw_cpu_compat(SaveStructure):
-    """The 1016 bytes of Xen before 3.4: no `msr_tsc_aux`, so all behind it lies 8 lower."""
+    """The 1016 bytes of Xen before 3.4: no `msr_tsc_aux`, so all that follows is 8 lower."""
 
     _anonymous_ = ("_pending",)
     _fields_ = [

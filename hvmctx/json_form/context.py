@@ -27,16 +27,9 @@ if TYPE_CHECKING:
     from hvmctx.json_form.vmport import VmportBody
 
 __all__ = [
-    "FORMAT",
-    "OLDEST",
-    "StructuredBody",
-    "body_form",
-    "context_to_plain",
-    "document_of",
-    "ending_to_plain",
-    "record_parts",
-    "record_to_plain",
-]
+    "FORMAT", "OLDEST", "StructuredBody", "body_form", "context_to_plain", "document_of",
+    "ending_to_plain", "record_parts", "record_to_plain",
+]  # fmt: skip
 
 FORMAT = 2
 """Of the JSON form: `docs/json.md` says what each was, and what raises it."""

@@ -27,6 +27,10 @@ from hvmctx.json_form.image import ImageModel
 from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hvmctx.files.opening import Target
+
 __all__ = ["LARGEST_INPUT", "ContextModel", "Document", "ImageModel", "dumps_json", "loads_json"]
 
 LARGEST_INPUT = 1 << 30
@@ -35,7 +39,9 @@ _WIDE = 1 << 32
 _TOO_DEEP = "values are nested too deep"
 
 
-def dumps_json(target: Any, *, layer: str | None = None, hex_wide: bool = False) -> str:
+def dumps_json(
+    target: Target | Image | HvmContext, *, layer: str | None = None, hex_wide: bool = False
+) -> str:
     """The JSON form of an image or a context: lossless, indented by one space.
 
     `target` is an `Image`, an `HvmContext`, or anything that `open_image` opens, which `layer`
@@ -88,7 +94,7 @@ class Document(Model):
 
     @classmethod
     def of_input(
-        cls, target: Any, layer: str | None = None, problems: list[FormatError] | None = None
+        cls, target: Target, layer: str | None = None, problems: list[FormatError] | None = None
     ) -> Document:
         """Of anything that `open_image` opens. What can be read only once is read into
         memory; a legacy stream, or an input that is nothing of Xen's, raises FormatError.

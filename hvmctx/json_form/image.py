@@ -44,14 +44,9 @@ from hvmctx.stream.grammar import FIRST
 from hvmctx.stream.reader import Header
 
 __all__ = [
-    "CONTEXT_RECORD",
-    "FORMATS",
-    "HeaderModel",
-    "ImageModel",
-    "StreamRecordModel",
-    "header_form",
-    "payload_form",
-]
+    "CONTEXT_RECORD", "FORMATS", "HeaderModel", "ImageModel", "StreamRecordModel",
+    "header_form", "payload_form",
+]  # fmt: skip
 
 FORMATS = tuple(FIRST)
 CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)

@@ -6,8 +6,7 @@ other kinds of argument: `=3` is the number 3, `path?on:off` is one of two words
 `each` `#` stands for the index.
 
 Source: tools/misc/xen-hvmctx.c, 4.0 to c447b730, checked against the tool compiled from
-4.1, 4.5, 4.7, 4.12, 4.17, 4.22 and the newest tree. The lines of the releases between
-4.1 and 4.12 of which no tool was compiled follow the change log of that file.
+each of the releases 4.0 to 4.22 and from the newest tree.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ def _cpu_before_4_12(idt: str) -> Lines:
         (f"           {idt}            (0x%016x + 0x%08x)", "idtr_base idtr_limit"),
         ("           gdtr            (0x%016x + 0x%08x)", "gdtr_base gdtr_limit"),
         (
-            "    sysenter cs 0x%016x  eip 0x%016x  esp 0x%016x",
+            "    sysenter cs 0x%08x  eip 0x%016x  esp 0x%016x",
             "sysenter_cs sysenter_eip sysenter_esp",
         ),
         ("      shadow gs 0x%016x", "shadow_gs"),

@@ -47,7 +47,6 @@ READERS: dict[str, tuple[Read, Any, Any, str]] = {
     "number of bits": (lambda v: checked.number(v, "w", 8), 255, 256, "w is a 8-bit field: 256 does not fit"),
     "number from 0": (lambda v: checked.number(v, "w", 8), 0, -1, "w is a 8-bit field: -1 does not fit"),
     "signed number": (lambda v: checked.number(v, "w", 8, signed=True), -128, 128, "w is a signed 8-bit field: 128 does not fit"),
-    "known members": (lambda v: checked.members(v, ("a", "b")), {"a": 1}, {"c": 1}, "unknown key 'c'; expected a, b"),
     "nowhere": (checked.as_object, {}, 5, "found 5, expected an object"),
 }  # fmt: skip
 
@@ -64,7 +63,6 @@ def test_what_is_read_and_what_is_refused(case: str) -> None:
 def test_other_forms_of_the_same() -> None:
     assert checked.as_list((1, 2), "w") == [1, 2]
     assert checked.number("0x10", "w", 8) == checked.number("16", "w", 8) == 16
-    assert checked.members({"a": 1, "b": None}, ("a", "b")) == {"a": 1}, "null is left out"
     for text, data in (("0aFF", b"\n\xff"), ("", b""), ("0a ff", b"\n\xff")):
         assert checked.unhex(text, "w") == data
     for wrong in ("0", "xx", 5, None):

@@ -38,18 +38,32 @@ def domid_of(text: str) -> int:
     return int(text.partition("\n")[0].rpartition(" ")[2])
 
 
+def texts_by_release() -> Iterator[tuple[str, str, bytes, str]]:
+    """(name, release, the context, the text of that release's own tool for domain 7)."""
+    files = _unpacked(DATA / "text-by-release.tar.xz")
+    for name, data in files.items():
+        if name.endswith(".bin"):
+            text = files[f"{name.removesuffix('.bin')}.stdout.txt"].decode()
+            yield name, name.partition("/")[0], data, text
+
+
+def _unpacked(path: Path) -> dict[str, bytes]:
+    with tarfile.open(path) as archive:
+        return {
+            member.name: file.read()
+            for member in archive.getmembers()
+            if (file := archive.extractfile(member)) is not None
+        }
+
+
 def context_bytes() -> bytes:
     """A genuine context of one vcpu: 4112 bytes, 18 records."""
     return (DATA / "images" / "hvm1.hvmctx.bin").read_bytes()
 
 
 def _altered() -> Iterator[tuple[dict[str, Any], bytes]]:
-    with tarfile.open(DATA / "streams" / "bad.tar.xz") as archive:
-        files = {
-            member.name.rpartition("/")[2]: file.read()
-            for member in archive.getmembers()
-            if (file := archive.extractfile(member)) is not None
-        }
+    archive = _unpacked(DATA / "streams" / "bad.tar.xz")
+    files = {name.rpartition("/")[2]: data for name, data in archive.items()}
     for entry in json.loads(files["index.json"]):
         yield entry, files[f"{entry['name']}.xc"]
 

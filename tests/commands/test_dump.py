@@ -48,6 +48,25 @@ def test_dump_of_every_sample(path: Path, run: Run) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("tag", "same"),
+    [("RELEASE-4.1.6.1", "4.1"), ("4.1.6.1", "4.1"), ("RELEASE-4.17.3", "4.17"),
+     ("4.0.0", "4.0"), ("RELEASE-4.12.0", "4.12"), ("staging", "newest"),
+     ("xen-RELEASE-4.16.1", "4.16")],
+)  # fmt: skip
+def test_release_takes_the_name_of_every_tag(tag: str, same: str, run: Run) -> None:
+    result = run("dump", EXAMPLE, "--release", tag)
+    assert (result.status, result.err) == (0, "")
+    assert result.out == run("dump", EXAMPLE, "--release", same).out
+    assert result.out != run("dump", EXAMPLE, "--release", "4.11").out
+
+
+@pytest.mark.parametrize("tag", ["4.1.6.2.1", "RELEASE-4.99.0", "RELEASE-", "4.17.x"])
+def test_no_tag(tag: str, run: Run) -> None:
+    result = run("dump", EXAMPLE, "--release", tag)
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+
+
 def test_dump_is_the_default_command() -> None:
     for arguments in ([EXAMPLE], ["dump", EXAMPLE]):
         done = bare(*arguments)

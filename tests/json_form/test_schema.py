@@ -26,7 +26,7 @@ from hvmctx.json_form.dump import as_json, as_ndjson
 from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
 from tests.builders.streams import SMALL, libxc_stream, libxl, page_data, record, word, xl_head
-from tests.builders.vmport import PROFILES
+from tests.builders.vmport import PROFILES, busy_state
 
 SCHEMA = schema.schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -205,8 +205,16 @@ def small_image() -> bytes:
     )
 
 
+def vmport_context() -> bytes:
+    """A state that says all, and one with bytes that only `raw` can say."""
+    body = busy_state().to_bytes()
+    records = [Record("VMPORT", 0, body), Record("VMPORT", 1, body + b"behind")]
+    return HvmContext([*records, Record("VMPORT", 2, b"short"), Record("END", 0)]).to_bytes()
+
+
 DOCUMENTS = [
     Document.of_input(small_context(), "context").to_text(),
+    Document.of_input(vmport_context(), "context").to_text(),
     Document.of_input(small_image(), "libxc").to_text(),
     Document.of_input(
         xl_head(b"{}\0")
@@ -225,7 +233,7 @@ VALUES: list[Any] = [
 KEYS = [
     "name", "typecode", "instance", "length", "offset", "fields", "rest", "body", "records", "tail",
     "damage", "layer", "type", "header", "config", "data", "payload", "padding", "format", "items",
-    "hvmctx", "context", "image", "khz", "msr", "reserved", "optional_data_len", "other",
+    "hvmctx", "context", "image", "guestinfo", "raw", "channels", "send", "khz", "msr", "reserved", "optional_data_len", "other",
 ]  # fmt: skip
 
 
@@ -252,7 +260,7 @@ def change(plain: Any, data: st.DataObject) -> None:
         holder[data.draw(st.sampled_from(KEYS))] = value
 
 
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(st.sampled_from(DOCUMENTS), st.data())
 def test_the_schema_accepts_what_is_read(text: str, data: st.DataObject) -> None:
     """Whatever is changed in a document: what from-json refuses is invalid, and nothing else
@@ -262,6 +270,8 @@ def test_the_schema_accepts_what_is_read(text: str, data: st.DataObject) -> None
         change(plain, data)
         if not plain:
             return
+    if plain.get("hvmctx") == 1:  # read, and the schema is of the newest
+        return
     try:
         Document.from_text(json.dumps(plain)).to_bytes()
     except Disagreement:

@@ -25,6 +25,7 @@ from tests.builders.samples import (
     domid_of,
     expected_text,
     release_of,
+    texts_by_release,
 )
 
 KNOWN = [known for known in declared.values() if known.size]
@@ -55,6 +56,14 @@ def test_samples(path: Path) -> None:
     while ours[: same + 1] == expected[: same + 1]:
         same += 1
     assert expected[:same].count("\n") >= (71 if "1024" in path.stem else 7)
+
+
+def test_text_of_every_release() -> None:
+    releases = set()
+    for name, release, data, expected in texts_by_release():
+        assert dump(HvmContext.from_bytes(data), release, domid=7) == expected, name
+        releases.add(Release(release).branch)
+    assert releases == set(RELEASES)
 
 
 def test_old_cpu_record_does_not_lead_astray() -> None:
