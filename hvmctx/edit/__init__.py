@@ -1,1 +1,1 @@
-"""Floor 5: images made from images, touching only what an edit must."""
+"""Images made from images, changing only what an edit must."""
