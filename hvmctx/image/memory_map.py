@@ -39,7 +39,7 @@ __all__ = [
 
 MOST_RUNS = 1 << 21
 """Runs in a map, some 150 bytes each: of a guest of 8 TiB in batches of 1024 pages. What is
-more scattered than that is no guest's memory."""
+more scattered than that is not a guest's memory."""
 
 
 class Run:
