@@ -113,7 +113,7 @@ class Field:
         return self.count is not None and self.code == "B"
 
     @property
-    def form(self) -> str:
+    def format(self) -> str:
         """The `struct` format of a leaf that is not a bit field."""
         if self.count is None:
             return self.code
@@ -299,16 +299,16 @@ class Layout:
         """The `struct` format of all numbers and byte arrays in order, those of nested
         structures and of arrays' elements too: the values of `slots`, in one call. Little-
         endian; what is reserved is skipped. Of a structure without bit fields."""
-        form, end = "<", 0
+        format, end = "<", 0
         for leaf in self.leaves():
             if not leaf.alternate:
                 assert not leaf.is_bits
                 # a union whose first member is not the largest leaves a gap
                 gap = leaf.offset - end
-                form += f"{gap}x" if gap else ""
-                form += f"{leaf.size}x" if leaf.is_reserved else leaf.form
+                format += f"{gap}x" if gap else ""
+                format += f"{leaf.size}x" if leaf.is_reserved else leaf.format
                 end = leaf.offset + leaf.size
-        return f"{form}{self.size - end}x" if self.size > end else form
+        return f"{format}{self.size - end}x" if self.size > end else format
 
     def leaves(self) -> Iterator[Field]:
         """All that is not a structure: numbers, bits, arrays of numbers, each with its path as
@@ -441,7 +441,7 @@ class _Plan:
         self.fixes: list[tuple[str, Callable[[Any], Any]]] = []
         self.bits: list[tuple[str, list[tuple[str, int, int]]]] = []
         self.order: list[str] = []
-        form = "<"
+        format = "<"
         end = 0
         for field in layout.fields:
             if field.alternate:
@@ -455,22 +455,22 @@ class _Plan:
                 unit = f"<bits at {field.offset}>"
                 self.bits.append((unit, [entry]))
                 self.names.append(unit)
-                form += field.code
+                format += field.code
             else:
                 self.names.append(field.name)
-                form += self._code(field)
+                format += self._code(field)
             assert field.offset == end, "padding must be declared"
             end = field.offset + field.size
-        form += f"{layout.size - end}x" if layout.size > end else ""  # of a union's larger member
-        whole = struct.Struct(form)
+        format += f"{layout.size - end}x" if layout.size > end else ""  # of a union's larger member
+        whole = struct.Struct(format)
         self.unpack_from, self.iter_unpack = whole.unpack_from, whole.iter_unpack
         self.decode = self._decoder()
 
     def _code(self, field: Field) -> str:
         if field.code and (field.count is None or field.is_bytes):
-            return field.form
+            return field.format
         if field.code:
-            self.fixes.append((field.name, struct.Struct("<" + field.form).unpack))
+            self.fixes.append((field.name, struct.Struct("<" + field.format).unpack))
         elif field.count is None:
             self.fixes.append((field.name, Layout.of(field.element).decode))
         else:

@@ -149,8 +149,8 @@ class MemoryMap:
 
 class Memory(MemoryMap):
     """What a restore leaves the guest with: `MemoryMap.restored`, with the contents of its
-    pages. Those of xenstore, the console and the device model's rings are told as they were
-    sent in the map; `read` gives them as the restore does, blank."""
+    pages. The map has those of xenstore, the console and the device model's rings as they
+    were sent; `read` returns them as the restore leaves them, blank."""
 
     def __init__(self, index: Index, params: Callable[[], dict[int, int]]) -> None:
         super().__init__(MemoryMap.restored(index).runs)

@@ -81,7 +81,7 @@ def test_where_fields_lie() -> None:
 
 
 def test_what_people_are_shown() -> None:
-    assert list(libxc.TscInfo(2, 1, 0, 0, 9).told().values()) == [2, 1, 0, 0]
+    assert list(libxc.TscInfo(2, 1, 0, 0, 9).for_people().values()) == [2, 1, 0, 0]
 
 
 def test_fields_are_named_once() -> None:
