@@ -35,8 +35,7 @@ HELP = "say whether Xen would restore it, and if not, why"
 EXAMPLES = (
     "hvmctx restore guest.save --release 4.17",
     "hvmctx restore guest.hvm --vcpus 1 --format json",
-    "hvmctx restore guest.hvm guest.save",
-    "hvmctx restore contexts --policy guest.save --release 4.17 --format ndjson  # a directory",
+    "hvmctx restore guest.hvm guest.save --policy guest.save --format ndjson  # directories too",
     "hvmctx restore --explain cpu-efer",
 )
 _UNREADABLE = "unreadable"
