@@ -1,1 +1,1 @@
-"""Floor 2: what the bytes mean, as data. Nothing here reads or judges."""
+"""What the bytes mean, as data. Nothing here reads or judges."""

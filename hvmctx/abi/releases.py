@@ -1,7 +1,7 @@
-"""Which Xen release knows which save record, and how long it is there.
+"""Which Xen release knows which save record, and how long the record is in it.
 
-To add a release, add a row to `RELEASES`: only what changed against the row above it. All
-that names releases or spans of them follows from the table.
+To add a release, add a row to `RELEASES` with what changed since the row above it. All that
+names releases or spans of them follows from the table.
 Source: the public headers of every release tag from 4.0.0 to 4.22.0 and the tip of
 August 2026 (c447b730).
 """
@@ -13,6 +13,22 @@ from hvmctx.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.abi.declare import RecordType
+
+__all__ = [
+    "CPU_COMPAT_REFUSED",
+    "CPU_COMPAT_SIZE",
+    "LATEST",
+    "NEWEST",
+    "OLDEST",
+    "POINT_RELEASES",
+    "RELEASES",
+    "SPAN",
+    "VARIABLE",
+    "ZERO_EXTEND_SINCE",
+    "Release",
+    "Window",
+    "emission_order",
+]
 
 NEWEST = "newest"
 
@@ -50,7 +66,7 @@ CPU_MSR), at the tip of each release's branch. VIRIDIAN_DOMAIN was called VIRIDI
 and 4.1."""
 
 POINT_RELEASES: dict[str, dict[str, dict[int, int]]] = {
-    # pending_esr was put into three branches after their first point releases
+    # pending_esr was added to three branches after their first point releases
     "LAPIC": {"4.18": {0: 24, 5: 32}, "4.19": {0: 24, 2: 32}, "4.20": {0: 24, 1: 32}},
 }
 """Where a record changed within a branch: branch -> first point release -> bytes."""
@@ -59,21 +75,21 @@ ZERO_EXTEND_SINCE = {
     "LAPIC": "4.1", "VMCE_VCPU": "4.3", "VIRIDIAN_DOMAIN": "4.5", "CPU": "4.7",
     "VIRIDIAN_VCPU": "4.7", "RTC": "4.14",
 }
-"""Records that a loader also takes shorter, zeroing the rest, from this release on.
-All others are strict in every release, but for the two of variable length."""
+"""Records that a loader also accepts shorter, filled up with zeros, from this release on. All
+others are strict in every release, except for the two of variable length."""
 
 VARIABLE = ("CPU_XSAVE", "CPU_MSR")
 """24 + the uncompressed xsave image for xcr0_accum; 8 + 16 * count."""
 
 CPU_COMPAT_SIZE = 1016
-"""The CPU record of Xen before 3.4, still taken except by 4.0.0, 4.0.1 and 4.1.0."""
+"""The CPU record of Xen before 3.4, still accepted except by 4.0.0, 4.0.1 and 4.1.0."""
 CPU_COMPAT_REFUSED = ("4.0.0", "4.0.1", "4.1.0")
 # fmt: on
 
 _NAMES = tuple(RELEASES)
 _ORDER = {name: number for number, name in enumerate(_NAMES)}
 OLDEST, LATEST = _NAMES[0], _NAMES[-2]
-"""The first release, and the last that is out: behind it stands the newest tree."""
+"""The first release, and the last that is out; after it comes the newest tree."""
 SPAN = f"{OLDEST} to {LATEST}"
 """All numbered releases, in words."""
 _ALIASES = {"HEAD": NEWEST, "staging": NEWEST, "unstable": NEWEST}
@@ -107,8 +123,8 @@ def _ages(first: str) -> list[tuple[int, int]]:
 
 class Release:
     """A Xen release: `4.17`, `4.17.3`, `newest`, or the name of a tag, such as
-    `RELEASE-4.1.6.1`. Orders by age; a branch name alone means the tip of that branch, and
-    comes after its point releases.
+    `RELEASE-4.1.6.1`. Releases are ordered by age; a branch name alone means the tip of that
+    branch, and comes after its point releases.
 
     Raises UsageError for a name that is not in the table.
 
@@ -127,7 +143,7 @@ class Release:
         text = _ALIASES.get(text, text)
         branch, point = _parts(text)
         if branch not in _ORDER:
-            raise UsageError(f"no Xen release {text!r} in the table: {SPAN}, or {NEWEST}")
+            raise UsageError(f"unknown Xen release {text!r}; expected {SPAN}, or {NEWEST}")
         self.text = text
         self.branch = branch
         self.point = point
@@ -135,7 +151,7 @@ class Release:
 
     @classmethod
     def of_version(cls, major: int, minor: int) -> Release:
-        """The release that a domain header names; the newest for one not in the table."""
+        """The release that a domain header names; the newest if it is not in the table."""
         name = f"{major}.{minor}"
         return cls(name if name in _ORDER else NEWEST)
 
@@ -178,15 +194,14 @@ class Release:
 
     @property
     def version(self) -> tuple[int, int]:
-        """What a domain header says: (major, minor), the inverse of `of_version`. Of the
-        newest, which has no number yet, that of the last release."""
+        """(major, minor) as in a domain header, the inverse of `of_version`. The newest has no
+        number yet, and gives that of the last release."""
         name = LATEST if self.branch == NEWEST else self.branch
         major, _, minor = name.partition(".")
         return int(major), int(minor)
 
-    def and_younger(self) -> list[Release]:
-        """The branches from this release's own on: what an image of it may be restored by.
-        A point release stays what it is."""
+    def and_newer(self) -> list[Release]:
+        """This release and all newer branches, which may restore an image that it wrote."""
         return [self, *(Release(name) for name in _NAMES[self.number + 1 :])]
 
     def sizes(self) -> dict[str, int]:
@@ -202,19 +217,19 @@ class Release:
         return sizes
 
     def size_of(self, record: RecordType | str) -> int | None:
-        """Bytes of a record's body in this release; None where it does not know it."""
+        """Bytes of a record's body in this release; None if it does not know the record."""
         return self.sizes().get(record if isinstance(record, str) else record.name)
 
     def zero_extends(self, record: RecordType | str) -> bool:
-        """Whether this release's loader takes shorter records of this type."""
+        """Whether this release's loader accepts shorter records of this type."""
         since = ZERO_EXTEND_SINCE.get(record if isinstance(record, str) else record.name)
         return since is not None and self.since(since)
 
 
 class Window:
-    """The releases from `since` on (as `Release.since` takes it), up to and including the
-    branch `until`, or before what came with `gone` (likewise as `Release.since`). `oldest` is
-    the first in question, where a window starts that does not say since when."""
+    """The releases from `since` on, up to and including the branch `until`, or up to those
+    that came before `gone`; `since` and `gone` are as `Release.since` takes them. `oldest` is
+    the first release in question, with which a window without `since` starts."""
 
     __slots__ = ("gone", "oldest", "since", "until")
 
@@ -248,8 +263,8 @@ class Window:
 
 
 def emission_order(typecode: int, instance: int) -> tuple[bool, int, int]:
-    """A key that sorts records as every release writes them: HEADER, then by rising typecode,
-    within it by rising instance, then END. Source: xen/common/hvm/save.c."""
+    """A key that sorts records as every release writes them: HEADER, then by typecode, records
+    of one type by instance, then END. Source: xen/common/hvm/save.c."""
     return typecode == _END, typecode, instance
 
 

@@ -1,6 +1,6 @@
 """Check an image, a stream or a bare context, and print what is wrong with it, one finding a
 line. As verifier: what Xen's verify-stream-v2 checks. As restore: what the restore of the
-releases would refuse, by default of the one that wrote the image and of all younger ones.
+releases would refuse, by default of the one that wrote the image and of all newer ones.
 As strict: those, and everything questionable. Exits with 1 if there are errors, with 2 if
 the input cannot be read."""
 

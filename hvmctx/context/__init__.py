@@ -1,1 +1,1 @@
-"""Floor 3: the HVM save context, taken apart and put together. No opinions here."""
+"""The HVM save context, taken apart and put together. No opinions here."""

@@ -1,8 +1,8 @@
 """The whole context: a HEADER record, records by ascending type, END.
 
-Parsing follows the descriptors' lengths and nothing else, so a record of another length
-than its structure never puts the walk out of step (Xen's own xen-hvmctx reads the size
-it was compiled with, and is). Source: `xen/common/hvm/save.c`, 4.0 to c447b730.
+Parsing follows only the lengths in the descriptors, so that a record which is not as long as
+its structure does no harm (Xen's own xen-hvmctx reads the size that it was compiled with, and
+loses its way). Source: `xen/common/hvm/save.c`, 4.0 to c447b730.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ else:  # what is declared is looked up, so that a record type that is added is t
 __all__ = ["HvmContext", "Vcpu", "Vcpus"]
 
 _MOST_SHOWN = 8
-"""Vcpus in a message."""
+"""How many vcpus a message lists."""
 
 
 class Vcpu(VcpuRecords):
     """The records of one vcpu, as attributes: `cpu`, `lapic`, `lapic_regs`, `mtrr`,
     `cpu_xsave`, `viridian_vcpu`, `vmce_vcpu`, `tsc_adjust`, `cpu_msr`. Each is the
-    record's structure; where a type repeats, the last, as Xen loads it. Raises
+    record's structure; the last if there are several, as Xen loads it. Raises
     MissingRecordError for a record that the context does not have."""
 
     __slots__ = ("_context", "id")
@@ -53,16 +53,16 @@ class Vcpu(VcpuRecords):
         def __getattr__(self, name: str) -> Any:
             known = _type_named(name)
             if known.scope != VCPU:
-                raise AttributeError(f"{name} is the domain's: ctx.{name}")
+                raise AttributeError(f"{name} belongs to the domain: context.{name}")
             return self._context.record(known, self.id).struct
 
     def records(self) -> list[Record]:
-        """All records of this vcpu, in the context's order."""
+        """All records of this vcpu, in the order of the context."""
         return [record for record in _of_vcpus(self._context.entries) if record.instance == self.id]
 
 
 class Vcpus:
-    """The vcpus of a context: every id that a per-vcpu record names, by rising id. Iterating
+    """The vcpus of a context: every id that a per-vcpu record has, in ascending order. Iterating
     gives `Vcpu`s; `vcpus[3]` is the one of id 3, `3 in vcpus` says whether there is one.
     Looks at the context anew each time."""
 
@@ -107,9 +107,9 @@ class HvmContext(DomainRecords):
     (`context.rtc.cmos_index`), those of a vcpu are its own (`context.vcpus[0].cpu.rip`).
 
     `entries` is the list of records, and may be changed freely. `tail` is what follows:
-    bytes after END, or, when the context is damaged, everything from the first byte that
-    could not be read as a whole record. `damage` is then the error that says so (also for a
-    missing END), else None.
+    bytes after END, or in a damaged context everything from the first byte that is not part
+    of a whole record. `damage` is the error that says what is wrong (also a missing END), or
+    None.
 
     >>> from hvmctx import open_image
     >>> with open_image("examples/hvm1.save") as image:
@@ -135,7 +135,7 @@ class HvmContext(DomainRecords):
         self.tail = tail
         self.damage = damage
         self.cut_descriptor: Record | None = None
-        """The whole descriptor of a record whose body is not all there, with that part."""
+        """The descriptor of a record that is cut off, with what there is of its body."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self.to_bytes(),)
@@ -156,7 +156,7 @@ class HvmContext(DomainRecords):
 
     def __contains__(self, what: Record | AnyType | tuple[AnyType, int]) -> bool:
         """Whether the context has a record of that type (a number is a typecode here), or
-        of that (type, instance), or this very record. Raises UsageError for what is none."""
+        of that (type, instance), or this very record. Raises UsageError for an unknown type."""
         if isinstance(what, Record):
             return any(record is what for record in self.entries)
         if isinstance(what, tuple):
@@ -165,8 +165,8 @@ class HvmContext(DomainRecords):
 
     def __getitem__(self, what: int | AnyType | tuple[AnyType, int]) -> Record:
         """By (type, instance), by type alone (instance 0), or by its place in `entries`;
-        the last where it repeats. Raises MissingRecordError, which is a KeyError; UsageError
-        for what is no type."""
+        the last if there are several. Raises MissingRecordError, which is a KeyError, and
+        UsageError for an unknown type."""
         if isinstance(what, tuple):
             return self.record(*_type_and_instance(what))
         if not isinstance(what, int):
@@ -175,7 +175,7 @@ class HvmContext(DomainRecords):
             return self.entries[what]
         except IndexError:
             raise MissingRecordError(
-                f"the context has no record {what}, of {len(self)} counted from 0"
+                f"the context has no record {what}; it has {len(self)}, counted from 0"
             ) from None
 
     @classmethod
@@ -183,9 +183,9 @@ class HvmContext(DomainRecords):
         cls, buffer: bytes | bytearray | memoryview, *, damaged: bool = False
     ) -> HvmContext:
         """Take a context apart, without copying. A missing END and bytes after it are
-        kept. Raises TruncatedError when a descriptor or a body is not all there; if
-        `damaged`, what there is of it is kept as well: then it never raises, `damage`
-        says what is wrong, and `to_bytes` gives the same bytes again."""
+        kept. Raises TruncatedError if a descriptor or a body is cut off. With `damaged` it never
+        raises: what there is of that record is kept too, `damage` says what is wrong, and
+        `to_bytes` returns the same bytes."""
         view = memoryview(flat(memoryview(buffer)))
         entries, offset = take_apart(view)
         context = cls((), view[offset:])
@@ -203,8 +203,8 @@ class HvmContext(DomainRecords):
         return context
 
     def copy(self) -> HvmContext:
-        """Another with the same records, `tail` and `damage`: a change to the one is none to
-        the other. Nothing is parsed again."""
+        """A context with the same records, `tail` and `damage`, which can be changed without
+        changing this one. Nothing is parsed again."""
         from copy import copy
 
         context = HvmContext(map(copy, self.entries), self.tail, self.damage)
@@ -223,7 +223,7 @@ class HvmContext(DomainRecords):
         self, record_type: AnyType | None = None, instance: int | None = None
     ) -> list[Record]:
         """The records of one type (or all; `x86.CPU`, "CPU", or 2), of one instance (or all),
-        in order. Raises UsageError for what is no type."""
+        in order. Raises UsageError for an unknown type."""
         typecode = None if record_type is None else typecode_of(record_type)
         return [
             record
@@ -233,8 +233,8 @@ class HvmContext(DomainRecords):
         ]
 
     def record(self, record_type: AnyType, instance: int = 0) -> Record:
-        """The record of that type and instance, the last where it repeats. Raises
-        MissingRecordError, UsageError for what is no type."""
+        """The record of that type and instance, the last if there are several. Raises
+        MissingRecordError, and UsageError for an unknown type."""
         typecode = typecode_of(record_type)
         for record in reversed(self.entries):
             if record.typecode == typecode and record.instance == instance:
@@ -244,8 +244,8 @@ class HvmContext(DomainRecords):
         raise MissingRecordError(f"the context has no {name}/{instance} record")
 
     def add(self, record: Record) -> None:
-        """Put a record where Xen would write it: behind those of lower typecodes and of its
-        own up to its instance, before END."""
+        """Insert a record where Xen would write it: after those of lower typecodes and those of
+        its own type up to its instance, before END."""
         entries = self.entries
         key = record.typecode, record.instance
         at = len(entries)
@@ -262,7 +262,7 @@ class HvmContext(DomainRecords):
             """`header`, `ioapic`, `rtc` ...: the structure of instance 0 of that type."""
             record_type = _type_named(name)
             if record_type.scope == VCPU:
-                raise AttributeError(f"{name} is a vcpu's: ctx.vcpus[n].{name}")
+                raise AttributeError(f"{name} belongs to a vcpu: context.vcpus[n].{name}")
             return self.record(record_type).struct
 
     @property
@@ -276,7 +276,7 @@ class HvmContext(DomainRecords):
 
     @property
     def size(self) -> int:
-        """Bytes of all records, `tail` not counted."""
+        """How many bytes the records have, without `tail`."""
         return sum(DESCRIPTOR_SIZE + len(record.body) for record in self.entries)
 
 
@@ -286,7 +286,7 @@ def _of_vcpus(entries: list[Record]) -> Iterator[Record]:
 
 
 def _attributes(records: Iterable[Record]) -> set[str]:
-    """What their structures are called."""
+    """The names of their structures as attributes."""
     return {record.name.lower() for record in records if record.type is not None}
 
 
@@ -310,7 +310,7 @@ def _type_named(name: str) -> RecordType:
 
 
 def _damage(context: HvmContext, whole: int, offset: int, size: int) -> FormatError:
-    """What stopped the walk behind `whole` records, at `offset`."""
+    """The error that stopped the walk after `whole` records, at `offset`."""
     cut = context.cut_descriptor
     if cut is not None:
         return TruncatedError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctypes import sizeof
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import RecordType
+from hvmctx.abi.declare import RecordType, declared
 from hvmctx.abi.fields import misfit
 from hvmctx.abi.registry import by_typecode, typecode_of
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTOR_SIZE", "Record", "pack_descriptor", "take_apart"]
 
 DESCRIPTOR_SIZE = x86.DESCRIPTOR.size
-_END = x86.END.typecode
 
 _TSC = x86.hvm_hw_cpu.tsc.offset
 _TSC_COMPAT = x86.hvm_hw_cpu_compat.tsc.offset
@@ -34,9 +33,9 @@ _INITIALISED = x86.XEN_X86_FPU_INITIALISED.to_bytes(4, "little")
 
 
 def _cpu_as_read(body: bytes) -> bytes:
-    """A CPU record of another length than 1032, as Xen 4.7 and later read it: the 1016
-    bytes of before 3.4 have all behind `msr_efer` moved up past a zero `msr_tsc_aux`, and
-    every such record counts as having its FPU state initialised."""
+    """A CPU record of another length than 1032, as Xen 4.7 and later read it: in the
+    1016 bytes of before 3.4 all that follows `msr_efer` moves up past a zero `msr_tsc_aux`,
+    and the FPU state of every such record counts as initialised."""
     if len(body) == CPU_COMPAT_SIZE:
         body = body[:_TSC_COMPAT] + bytes(8) + body[_TSC_COMPAT:]
     body = body.ljust(x86.CPU.size, b"\0")
@@ -46,10 +45,10 @@ def _cpu_as_read(body: bytes) -> bytes:
 class Record:
     """A record of a context, of a type given as `abi.declare.typecode_of` takes it.
 
-    `typecode` and `instance` are those of its descriptor, `body` the bytes behind it, for
-    a parsed record a view of the buffer that was parsed. `offset` is where the descriptor
-    lies in that buffer, None for a record made by hand. `length` is what the descriptor
-    says: the length of the body, unless one was given on purpose that disagrees.
+    `typecode` and `instance` are those of its descriptor, `body` the bytes after it; in
+    a parsed record it is a view of the buffer that was parsed. `offset` is where the descriptor
+    is in that buffer, None for a record made by hand. `length` is what the descriptor says:
+    the length of the body, unless another was given on purpose.
 
     >>> record = Record("TSC_ADJUST", 0, bytes(8))
     >>> record.struct.tsc_adjust = 5
@@ -80,8 +79,8 @@ class Record:
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> Record:
-        """One record, its descriptor and its body; not copied. Raises TruncatedError where
-        these are not all there, LengthError where more follows."""
+        """One record, its descriptor and its body; not copied. Raises TruncatedError if
+        these are not all there, LengthError if more follows."""
         view = memoryview(flat(memoryview(data)))
         expected = "a descriptor of 8"
         length = 0
@@ -105,19 +104,19 @@ class Record:
 
     @property
     def type(self) -> RecordType | None:
-        """None for a typecode that no declared record has."""
+        """The declared type; None for a typecode that no declared record has."""
         return by_typecode(self.typecode)
 
     @property
     def name(self) -> str:
-        """The type's name, `type N` for an unknown one."""
+        """The name of the type, or `type N` if it is unknown."""
         known = by_typecode(self.typecode)
         return known.name if known else f"type {self.typecode}"
 
     @property
     def body(self) -> bytes | bytearray | memoryview:
-        """The bytes behind the descriptor, changes made through `struct` included. Raises
-        FieldError where what was set lies beyond a body that is shorter than the structure."""
+        """The bytes after the descriptor, changes made through `struct` included. Raises
+        FieldError if a field was set that is beyond the end of a short body."""
         if self._struct is not None:
             now = bytes(self._struct)
             if now != self._written:
@@ -162,7 +161,7 @@ class Record:
     def fields(self) -> dict[str, Value]:
         """Every field of the declared structure by name. See `abi.fields` for the forms.
         Much faster than reading them off `struct`, and never affects the record."""
-        known = by_typecode(self.typecode) or self._known()
+        known = declared.get(self.typecode) or self._known()
         if self._struct is None and len(self._body) == known.size:
             return known.decode(self._body)
         return known.decode(self.as_read())
@@ -175,7 +174,7 @@ class Record:
     def rewritten(self, struct: bytes, rest: bytes = b"") -> bytes:
         """The body that reads as `struct` (see `as_read`), of this record's own length, or
         followed by `rest` where it is long enough for the whole structure. Raises FieldError
-        where none of that length reads so."""
+        where no body of that length reads so."""
         size = len(self._body)
         if size >= len(struct):
             return struct + rest
@@ -220,9 +219,10 @@ class Record:
 
 def take_apart(view: memoryview) -> tuple[list[Record], int]:
     """The whole records at the start of a buffer, up to END, and the offset of what follows
-    them. END is one whatever its length says, since Xen stops there and does not look at
-    it. What `Record()` does, in half its time."""
+    them. END is whole whatever its length, as Xen stops there and ignores it. Does what
+    `Record()` does in half the time."""
     records: list[Record] = []
+    append = records.append
     new, unpack_descriptor = Record.__new__, x86.DESCRIPTOR.unpack_from
     offset, size = 0, len(view)
     last_descriptor = size - DESCRIPTOR_SIZE
@@ -237,11 +237,12 @@ def take_apart(view: memoryview) -> tuple[list[Record], int]:
         record.instance = instance
         record.offset = offset
         record._body = view[start:end]
-        record._length = length if end > size else None
-        record._struct = None
-        records.append(record)
-        offset = min(end, size)
-        if typecode == _END:
+        record._length = record._struct = None
+        append(record)
+        offset = end
+        if not typecode:
+            if end > size:
+                record._length, offset = length, size
             break
     return records, offset
 
@@ -253,7 +254,7 @@ def _copied(
 
 
 def pack_descriptor(typecode: int, instance: int, length: int) -> bytes:
-    """Eight bytes. Raises FieldError for a number that its field cannot hold."""
+    """The eight bytes of a descriptor. Raises FieldError for a number that does not fit."""
     for name, value, width in (
         ("typecode", typecode, 16),
         ("instance", instance, 16),

@@ -1,1 +1,1 @@
-"""Floor 5: the lossless JSON document of contexts and images, its checks, its schema."""
+"""The lossless JSON document of contexts and images, its checks, its schema."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     Wanted = Callable[[Record], bool] | None
 
+__all__ = ["as_json", "as_ndjson"]
+
 
 def _wanted(context: HvmContext, wanted: Wanted) -> HvmContext:
     if wanted is None:

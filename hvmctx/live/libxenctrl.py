@@ -89,7 +89,7 @@ def _library() -> ctypes.CDLL:
 
 
 def _candidates() -> list[str]:
-    """The unversioned name first, then whatever version is installed, youngest first."""
+    """The unversioned name first, then whatever version is installed, newest first."""
     found = {path for place in _PLACES for path in glob.glob(place)}
     return ["libxenctrl.so", *sorted(found, key=_version, reverse=True)]
 

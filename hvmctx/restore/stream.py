@@ -8,15 +8,29 @@ Xen 4.17 fed with altered streams.
 
 from __future__ import annotations
 
-import struct
+from ctypes import sizeof
 
 from hvmctx.abi import streams
+from hvmctx.abi.bodies import vcpu_xsave
+from hvmctx.abi.pv import VCPU_CONTEXTS
 from hvmctx.abi.releases import NEWEST, Release, Window
 from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
 from hvmctx.image.index import LARGEST_KEPT
 from hvmctx.image.indexing import Watcher
 from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
 from hvmctx.restore.verdict import REFUSE, Verdict
+from hvmctx.stream.body import Words
+from hvmctx.stream.libxc import (
+    CpuidPolicy,
+    HvmParams,
+    MsrPolicy,
+    PvInfo,
+    PvP2mFrames,
+    PvVcpu,
+    PvVcpuMsrs,
+    TscInfo,
+)
+from hvmctx.stream.libxl import EmulatorContext
 from hvmctx.stream.pages import length_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
 
@@ -28,6 +42,7 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
     from hvmctx.image.index import Index, IndexedRecord
     from hvmctx.restore.rules import Answer, Predicate
+    from hvmctx.stream.body import BodyType
 
 _LARGER_RECORDS_SINCE = "4.10"
 _LAST_LEGACY, _LAST_V2 = "4.5", "4.13"
@@ -49,7 +64,9 @@ _OF_GUEST = {
          streams.LIBXC_X86_PV_VCPU_XSAVE, streams.LIBXC_X86_PV_VCPU_MSRS)
     ),
 }  # fmt: skip
-_BASIC_SIZES = {4: 2800, 8: 5168}
+_BASIC_SIZES = {width: sizeof(context) for width, context in VCPU_CONTEXTS.items()}
+_MOST_EXTENDED = 128
+_PARAMS = HvmParams.TYPE
 _SHIFT_MASK = 31
 """The readers shift a 32-bit 1 by page_shift, and x86 takes five bits of such a count."""
 
@@ -197,19 +214,21 @@ def other_than(size: int) -> Predicate:
     return lambda seen: seen.length != size
 
 
-def _not_rows_of(size: int) -> Predicate:
-    return lambda seen: seen.length == 0 or seen.length % size != 0
+def _not_rows_of(body: BodyType) -> Predicate:
+    return lambda seen: seen.length == 0 or seen.length % body.row.size != 0
 
 
 def _bad_params(seen: Seen) -> Answer:
-    return seen.length >= 8 and seen.length != 8 + 16 * seen.number(0)
+    head, row = _PARAMS.head.size, _PARAMS.row.size
+    return seen.length >= head and seen.length != head + row * seen.number(0)
 
 
 def _bad_index(seen: Seen) -> Answer:
     """The hypervisor refuses indices that it lacks; the readers drop PAE_ENABLED and pass all
     others on."""
     most = next(count for since, count in _PARAMS_SINCE if seen.release.since(since))
-    return any(index >= most for index, _ in struct.iter_unpack("<QQ", seen.body()[8:]))
+    rows = _PARAMS.row.iter_unpack(seen.body()[_PARAMS.head.size :])
+    return any(index >= most for index, _ in rows)
 
 
 _PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.6", 37))
@@ -227,21 +246,21 @@ def _bad_range(seen: Seen) -> Answer:
 def _bad_frames(seen: Seen) -> Answer:
     per_page = streams.PAGE_SIZE // seen.pv_width
     first, last = (seen.number(at) // per_page for at in (0, 4))
-    return seen.length != 8 + 8 * (last - first + 1)
+    return seen.length != PvP2mFrames.TYPE.size + Words.element * (last - first + 1)
 
 
 def _vcpu_size(seen: Seen) -> Answer:
     """A record with no state is ignored before anything else is checked."""
-    size, number = seen.length - 8, seen.record.type
+    size, number = seen.length - PvVcpu.TYPE.size, seen.record.type
     if size == 0:
         return False
     if number == streams.LIBXC_X86_PV_VCPU_BASIC:
         return size != _BASIC_SIZES.get(seen.pv_width)
     if number == streams.LIBXC_X86_PV_VCPU_EXTENDED:
-        return size > 128
+        return size > _MOST_EXTENDED
     if number == streams.LIBXC_X86_PV_VCPU_XSAVE:
-        return size < 16
-    return size % 16 != 0
+        return size < sizeof(vcpu_xsave)
+    return size % PvVcpuMsrs.TYPE.row.size != 0
 
 
 def _no_width(seen: Seen) -> Answer:
@@ -255,7 +274,7 @@ def _not_hvm(seen: Seen) -> Answer:
 def _bad_xenstore(seen: Seen) -> Answer:
     """Strings that do not end, and keys that are empty or absolute. libxl reads a record of any
     length; one that is longer than what is kept of an image is not checked."""
-    strings = seen.body()[8:].split(b"\0")
+    strings = seen.body()[EmulatorContext.TYPE.size :].split(b"\0")
     if strings.pop():
         return True
     return len(strings) % 2 != 0 or any(not key or key.startswith(b"/") for key in strings[::2])
@@ -297,7 +316,7 @@ RULES = (
     _row(LIBXC, ANY, "libxc-length", lambda s: s.length > s.longest, "the record is longer than a reader accepts: 8 MiB up to 4.9, 128 MiB since 4.10"),
     _row(LIBXC, ANY, "libxc-unknown", lambda s: not s.record.optional and not s.handles(s.record.type), "a mandatory record that this release does not know for this kind of guest"),
     _row(LIBXC, "PAGE_DATA", "page-data-static", _no_static_end, "page data before STATIC_DATA_END", STATIC_DATA_SINCE),
-    _row(LIBXC, "PAGE_DATA", "page-data-short", shorter(8), "too short for its count"),
+    _row(LIBXC, "PAGE_DATA", "page-data-short", shorter(streams.PAGE_DATA_HEAD.size), "too short for its count"),
     _row(LIBXC, "PAGE_DATA", "page-data-count", lambda s: s.record.count < 1, "the count is 0"),
     _row(LIBXC, "PAGE_DATA", "page-data-words", words_missing, "too short for as many words as the count says"),
     _row(LIBXC, "PAGE_DATA", "page-data-type", _bad_type, "a word has a type of 5 to 8"),
@@ -307,29 +326,29 @@ RULES = (
     _row(LIBXC, "CHECKPOINT", "checkpoint-optional", lambda s: s.queued_unknown, "an unknown optional record since the last checkpoint: the reader, replaying it, then fails on the CHECKPOINT itself"),
     _row(LIBXC, "CHECKPOINT", "checkpoint", lambda s: not s.checkpointed, "a checkpoint, where no checkpointed stream is expected"),
     _row(LIBXC, "STATIC_DATA_END", "static-end-twice", lambda s: s.static_end, "the static data have already ended", STATIC_DATA_SINCE),
-    _row(LIBXC, "X86_CPUID_POLICY", "cpuid-policy-length", _not_rows_of(24), "empty, or not whole rows of 24 bytes", STATIC_DATA_SINCE),
-    _row(LIBXC, "X86_MSR_POLICY", "msr-policy-length", _not_rows_of(16), "empty, or not whole rows of 16 bytes", STATIC_DATA_SINCE),
-    _row(LIBXC, "X86_TSC_INFO", "tsc-length", other_than(24), "the length is not 24"),
-    _row(LIBXC, "HVM_PARAMS", "hvm-params-short", shorter(8), "too short for its count"),
+    _row(LIBXC, "X86_CPUID_POLICY", "cpuid-policy-length", _not_rows_of(CpuidPolicy.TYPE), "empty, or not whole rows of 24 bytes", STATIC_DATA_SINCE),
+    _row(LIBXC, "X86_MSR_POLICY", "msr-policy-length", _not_rows_of(MsrPolicy.TYPE), "empty, or not whole rows of 16 bytes", STATIC_DATA_SINCE),
+    _row(LIBXC, "X86_TSC_INFO", "tsc-length", other_than(TscInfo.TYPE.size), "the length is not 24"),
+    _row(LIBXC, "HVM_PARAMS", "hvm-params-short", shorter(_PARAMS.size), "too short for its count"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "the length does not match the count"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor lacks"),
     _row(LIBXC, "HVM_CONTEXT", "hvm-context-empty", shorter(1), "empty body"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s: s.pv_width != 0, "the stream has an earlier one"),
-    _row(LIBXC, "X86_PV_INFO", "pv-info-short", shorter(8), "shorter than 8 bytes"),
+    _row(LIBXC, "X86_PV_INFO", "pv-info-short", shorter(PvInfo.TYPE.size), "shorter than 8 bytes"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-width", _bad_width, "neither 4-byte words with 3 levels nor 8-byte words with 4"),
     _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-static", _no_static_end, "before STATIC_DATA_END", STATIC_DATA_SINCE),
     _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-order", _no_width, "before X86_PV_INFO"),
-    _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-short", shorter(8), "shorter than 8 bytes"),
+    _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-short", shorter(PvP2mFrames.TYPE.size), "shorter than 8 bytes"),
     _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-range", _bad_range, "the first pfn is beyond the last"),
     _row(LIBXC, "X86_PV_P2M_FRAMES", "p2m-length", _bad_frames, "the length does not match the range"),
-    *(_row(LIBXC, name, "pv-vcpu-short", shorter(8), "shorter than 8 bytes") for name in _VCPU_RECORDS),
+    *(_row(LIBXC, name, "pv-vcpu-short", shorter(PvVcpu.TYPE.size), "shorter than 8 bytes") for name in _VCPU_RECORDS),
     *(_row(LIBXC, name, "pv-vcpu-size", _vcpu_size, "no vcpu's state has this size") for name in _VCPU_RECORDS),
     _row(LIBXC, "SHARED_INFO", "shared-info-order", _no_width, "before X86_PV_INFO"),
     _row(LIBXC, "SHARED_INFO", "shared-info-length", other_than(streams.PAGE_SIZE), "the length is not one page"),
     _row(LIBXC, "END", "pv-no-vcpu", lambda s: s.kind == _PV and not s.vcpu0, "the PV guest has no state of vcpu 0"),
     _row(LIBXL, ANY, "libxl-unknown", lambda s: not s.record.known, "libxl does not know this record, and ignores no record"),
     *(_row(LIBXL, name, "libxl-not-hvm", _not_hvm, "device model records are for HVM guests") for name in _EMULATOR_RECORDS),
-    *(_row(LIBXL, name, "libxl-emulator-short", shorter(8), "too short for emulator id and index") for name in _EMULATOR_RECORDS),
+    *(_row(LIBXL, name, "libxl-emulator-short", shorter(EmulatorContext.TYPE.size), "too short for emulator id and index") for name in _EMULATOR_RECORDS),
     _row(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore", _bad_xenstore, "keys or values that are not terminated or not paired, or a key that is empty or absolute"),
     *(_row(LIBXL, name, "libxl-checkpoint", lambda s: not s.checkpointed, "a record of checkpoints, where no checkpointed stream is expected") for name in ("CHECKPOINT_END", "CHECKPOINT_STATE")),
 )
@@ -383,7 +402,7 @@ class StreamJudge(Watcher):
             return
         if not whole and (record.layer != LIBXC or record.length <= seen.longest):
             return  # the damage says what the reader cannot get; libxl takes any length
-        if record.count > 0 and whole and self._plain_pages(index, record):
+        if record.count > 0 and whole and self._ordinary_pages(index, record):
             if not seen.static_end:
                 _note(seen, record)
             return
@@ -432,12 +451,12 @@ class StreamJudge(Watcher):
         release = self._seen.release
         return [rule for rule in about(item, rules) if release in rule.releases]
 
-    def _plain_pages(self, index: Index, record: IndexedRecord) -> bool:
+    def _ordinary_pages(self, index: Index, record: IndexedRecord) -> bool:
         """Whether these are page data of an HVM guest to which no rule applies."""
         seen = self._seen
         if seen.kind != _HVM or record.length > seen.longest:
             return False
-        return (seen.version == 2 or seen.static_end) and index.plain_pages(record)
+        return (seen.version == 2 or seen.static_end) and index.ordinary_pages(record)
 
 
 def judge(

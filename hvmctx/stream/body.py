@@ -71,6 +71,9 @@ class Rest:
     least = 0
     count = ""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
     def read(self, body: BodyType, data: Buffer) -> Any:
         """The field's value out of all of `data`. Raises LengthError, FormatError."""
         raise NotImplementedError
@@ -145,7 +148,7 @@ class Strings(Rest):
         if text.count(b"\0") > 2 * MOST_ROWS:
             raise body.wrong("more keys than a guest can have", 0, f"{MOST_ROWS} at most")
         if text and not text.endswith(b"\0"):
-            raise body.wrong("the last string has no NUL", end, "a NUL")
+            raise body.wrong("the last string is not terminated", end, "a NUL")
         strings = text.split(b"\0")[:-1]
         if len(strings) % 2:
             raise body.wrong("a key without a value", end, "an even number of strings")
@@ -186,6 +189,19 @@ class BodyType:
         members = [*((count, c_uint32) for count in self.counts), *numbers.items()]
         described = {"_fields_": members, "__doc__": self.model.__doc__}
         return type(self.model.__name__, (SaveStructure,), described)
+
+    @property
+    def row(self) -> Flat:
+        """A row of those that follow the head, of a type that has such."""
+        return next(part.row for part in self.rest if isinstance(part, Rows))
+
+    def place(self, name: str) -> tuple[int, int]:
+        """(offset, bytes) in the body of a field of the head, or the fewest of what follows."""
+        for part in self.rest:
+            if part.name == name:
+                return self.head.size, part.least
+        number = getattr(self.head.structure, name)
+        return number.offset, number.size
 
     def __repr__(self) -> str:
         return f"<body of {self.layer} {self.name}>"
@@ -294,8 +310,8 @@ class Body:
         from the start of the body."""
         return cls(**cls.TYPE.decode(body))
 
-    def told(self) -> dict[str, Any]:
-        """The fields by name, those left out that are reserved: what people are shown."""
+    def for_people(self) -> dict[str, Any]:
+        """The fields by name, without the reserved ones."""
         return {name: getattr(self, name) for name in self.TYPE.fields if not is_reserved(name)}
 
     def to_bytes(self) -> bytes:

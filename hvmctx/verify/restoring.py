@@ -44,7 +44,7 @@ class Restoring(Watcher):
             judge.header(index, header)
         if self._releases is None and header.name == "domain header":
             version = header.fields["xen_major"], header.fields["xen_minor"]
-            self._drop(Release.of_version(*version).and_younger())
+            self._drop(Release.of_version(*version).and_newer())
 
     def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
         for judge in self._kinds.values():
@@ -61,7 +61,7 @@ class Restoring(Watcher):
         """The findings, once all of the input has been read. The guest is read from it once."""
         guest_of = cache(partial(Guest.of_image, vcpus=vcpus))
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
-        for release in self._releases or image.release.and_younger():
+        for release in self._releases or image.release.and_newer():
             reader = self._judge_of[str(release)]
             verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
             if not verdict.accepted:
@@ -71,7 +71,8 @@ class Restoring(Watcher):
 
 
 def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
-    verb = "accesses memory out of bounds" if verdict.verdict == VIOLATION else "refuses it"
+    violation = verdict.verdict == VIOLATION
+    verb = "accesses memory that it must not" if violation else "refuses it"
     return Finding(
         ERROR,
         verdict.rule,

@@ -6,7 +6,6 @@ writers of 4.6 to c447b730 do.
 
 from __future__ import annotations
 
-import struct
 from itertools import islice
 
 from hvmctx.abi import streams
@@ -14,6 +13,7 @@ from hvmctx.findings import NOTE, WARNING, Finding
 from hvmctx.image.index import LARGEST_KEPT, Note
 from hvmctx.restore.rules import WHOLE, Rule, Seen
 from hvmctx.stream.body import MOST_ROWS
+from hvmctx.stream.libxc import CpuidPolicy, HvmParams, MsrPolicy
 from hvmctx.stream.qemu import MAGIC
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
 from hvmctx.verify.checks import CheckTable, field_not_in
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
     from hvmctx.image.index import Index, IndexedRecord
     from hvmctx.restore.rules import Predicate
+    from hvmctx.stream.body import BodyType
 
 _STATIC, _MEMORY, _STATE = 0, 1, 2
 _PHASES = {
@@ -52,8 +53,6 @@ _ONCE = (
     "HVM_CONTEXT", "HVM_PARAMS", "SHARED_INFO", "VERIFY",
 )  # fmt: skip
 """Records that occur once in a stream, or once in each checkpoint."""
-_MSR_FLAGS_AT, _MSR_ROW, _CPUID_ROW = 4, 16, 24
-
 _EXPECTED_PARAMS = (streams.HVM_PARAM_STORE_PFN, streams.HVM_PARAM_CONSOLE_PFN)
 """Of xenstore and the console, without which a toolstack cannot connect to the guest again."""
 
@@ -62,38 +61,38 @@ def _again(seen: Seen) -> bool:
     return seen.before(seen.record.type) > 0
 
 
-def _rows(seen: Seen, size: int) -> Iterator[bytes]:
-    body = seen.body()[: MOST_ROWS * size]
-    return (body[at : at + size] for at in range(0, len(body) - size + 1, size))
+def _rows(seen: Seen, kind: BodyType) -> Iterator[tuple[int, ...]]:
+    """The whole rows in the record, up to MOST_ROWS."""
+    size = kind.row.size
+    body = seen.body()[kind.head.size :][: MOST_ROWS * size]
+    return kind.row.iter_unpack(body[: len(body) // size * size])
 
 
 def _leaves_twice(seen: Seen) -> Iterator[str]:
     known = set()
-    for row in _rows(seen, _CPUID_ROW):
-        if row[:8] in known:
-            leaf, subleaf = (int.from_bytes(row[at : at + 4], "little") for at in (0, 4))
+    for leaf, subleaf, *_ in _rows(seen, CpuidPolicy.TYPE):
+        if (leaf, subleaf) in known:
             yield f"leaf {leaf:#x}, subleaf {subleaf:#x}"
-        known.add(row[:8])
+        known.add((leaf, subleaf))
 
 
 def _msrs_twice(seen: Seen) -> Iterator[str]:
     known = set()
-    for row in _rows(seen, _MSR_ROW):
-        if row[:4] in known:
-            yield f"{int.from_bytes(row[:4], 'little'):#x}"
-        known.add(row[:4])
+    for index, *_ in _rows(seen, MsrPolicy.TYPE):
+        if index in known:
+            yield f"{index:#x}"
+        known.add(index)
 
 
 def _msr_flags(seen: Seen) -> Iterator[str]:
-    for row in _rows(seen, _MSR_ROW):
-        if any(row[_MSR_FLAGS_AT:8]):
-            yield f"MSR {int.from_bytes(row[:4], 'little'):#x}"
+    for index, flags, _ in _rows(seen, MsrPolicy.TYPE):
+        if flags:
+            yield f"MSR {index:#x}"
 
 
-def _params(seen: Seen) -> list[tuple[int, int]]:
-    """(index, value) of each parameter in the record, up to MOST_ROWS."""
-    body = seen.body()[8 : 8 + 16 * MOST_ROWS]
-    return list(struct.iter_unpack("<QQ", body[: len(body) & ~15]))
+def _params(seen: Seen) -> list[tuple[int, ...]]:
+    """(index, value) of each parameter in the record."""
+    return list(_rows(seen, HvmParams.TYPE))
 
 
 def _params_twice(seen: Seen) -> Iterator[str]:
@@ -175,7 +174,7 @@ class StrictStream(CheckTable):
         self._phase = _STATIC
         self._pages = PassedPages()
         self._verify_from: int | None = None
-        self._params: tuple[IndexedRecord, list[tuple[int, int]]] | None = None
+        self._params: tuple[IndexedRecord, list[tuple[int, ...]]] | None = None
 
     def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
         super().record(index, record, whole)

@@ -15,12 +15,16 @@ from hvmctx.image.index import LARGEST_KEPT
 from hvmctx.restore import stream
 from hvmctx.restore.rules import ANY, Rule, Seen
 from hvmctx.restore.stream import all_words, other_than, shorter, words_missing
+from hvmctx.stream.body import Words
+from hvmctx.stream.libxc import HvmParams, PageData, PvInfo, PvP2mFrames, PvVcpu, TscInfo
+from hvmctx.stream.libxl import EmulatorContext, EmulatorXenstoreData
 from hvmctx.stream.reader import LIBXC, LIBXL
 from hvmctx.verify.checks import CheckTable, field_not_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.restore.rules import Answer, Predicate
+    from hvmctx.stream.body import Body
 
 _EMPTY = ("END", "VERIFY", "CHECKPOINT", "STATIC_DATA_END")
 _SINCE_V3 = ("STATIC_DATA_END", "X86_CPUID_POLICY", "X86_MSR_POLICY")
@@ -38,8 +42,9 @@ def _not_empty(seen: Seen) -> Answer:
     return [f"{seen.length} bytes"] if seen.length else False
 
 
-def _has(at: int, size: int = 4) -> Predicate:
-    """Bytes there that are not zero; the rule does not apply to a shorter body."""
+def _reserved(model: type[Body]) -> Predicate:
+    """Its reserved field is not zero; the rule does not apply to a shorter body."""
+    at, size = model.TYPE.place("reserved")
     return lambda seen: seen.length >= at + size and any(seen.head(at + size)[at:])
 
 
@@ -58,19 +63,29 @@ def _reserved_bits(seen: Seen) -> Answer:
 
 def _pv_info(seen: Seen) -> Answer:
     width, levels = seen.head(2)[:1], seen.head(2)[1:]
-    return seen.length == 8 and (width not in (b"\4", b"\x08") or levels not in (b"\3", b"\4"))
+    return seen.length == PvInfo.TYPE.size and (
+        width not in (b"\4", b"\x08") or levels not in (b"\3", b"\4")
+    )
 
 
 def _emulator_id(seen: Seen) -> Answer:
-    return seen.length >= 8 and seen.number(0) not in streams.EMULATORS
+    return seen.length >= EmulatorContext.TYPE.size and seen.number(0) not in streams.EMULATORS
+
+
+def _p2m_length(seen: Seen) -> Answer:
+    size = PvP2mFrames.TYPE.size
+    return seen.length < size or (seen.length - size) % Words.element != 0
 
 
 def _xenstore_end(seen: Seen) -> Answer:
-    return 8 < seen.length <= LARGEST_KEPT and not seen.body().endswith(b"\0")
+    return (
+        EmulatorXenstoreData.TYPE.size < seen.length <= LARGEST_KEPT
+        and not seen.body().endswith(b"\0")
+    )
 
 
 def _xenstore_odd(seen: Seen) -> Answer:
-    body = seen.body()[8:]
+    body = seen.body()[EmulatorXenstoreData.TYPE.size :]
     return body.endswith(b"\0") and body.count(b"\0") % 2 != 0
 
 
@@ -93,24 +108,24 @@ RULES = (
     Rule(LIBXC, ANY, "record-padding", _padding, "padding is not zero"),
     *(Rule(LIBXC, name, "record-empty", _not_empty, "records of this type have no body") for name in _EMPTY),
     *(Rule(LIBXC, name, "record-version", lambda s: s.version < 3, "a record of version 3 in a stream of version 2") for name in _SINCE_V3),
-    Rule(LIBXC, "PAGE_DATA", "page-data-short", shorter(9), "nothing after the count"),
-    Rule(LIBXC, "PAGE_DATA", "page-data-reserved", _has(4), "the reserved field is not zero"),
+    Rule(LIBXC, "PAGE_DATA", "page-data-short", shorter(streams.PAGE_DATA_HEAD.size + 1), "nothing after the count"),
+    Rule(LIBXC, "PAGE_DATA", "page-data-reserved", _reserved(PageData), "the reserved field is not zero"),
     Rule(LIBXC, "PAGE_DATA", "page-data-words", _words_missing, "too short for as many words as the count says"),
     Rule(LIBXC, "PAGE_DATA", "page-data-reserved-bits", _reserved_bits, "bits 52 to 59 of a word are reserved"),
     *_restored("page-data-type"),
     *_restored("page-data-length"),
-    Rule(LIBXC, "X86_PV_INFO", "pv-info-length", other_than(8), "the length is not 8"),
+    Rule(LIBXC, "X86_PV_INFO", "pv-info-length", other_than(PvInfo.TYPE.size), "the length is not 8"),
     Rule(LIBXC, "X86_PV_INFO", "pv-info-width", _pv_info, "neither 4- nor 8-byte words, or neither 3 nor 4 levels"),
-    Rule(LIBXC, "X86_PV_INFO", "pv-info-reserved", _has(2, 6), "a reserved field is not zero"),
-    Rule(LIBXC, "X86_PV_P2M_FRAMES", "p2m-length", lambda s: s.length < 8 or s.length % 8 != 0, "shorter than 8 bytes, or not whole frames"),
+    Rule(LIBXC, "X86_PV_INFO", "pv-info-reserved", _reserved(PvInfo), "a reserved field is not zero"),
+    Rule(LIBXC, "X86_PV_P2M_FRAMES", "p2m-length", _p2m_length, "shorter than 8 bytes, or not whole frames"),
     *_restored("pv-vcpu-short"),
-    *(Rule(LIBXC, name, "pv-vcpu-reserved", _has(4), "the reserved field is not zero") for name in _VCPU),
+    *(Rule(LIBXC, name, "pv-vcpu-reserved", _reserved(PvVcpu), "the reserved field is not zero") for name in _VCPU),
     *_restored("shared-info-length"),
     *_restored("tsc-length"),
-    Rule(LIBXC, "X86_TSC_INFO", "tsc-reserved", _has(20), "the reserved field is not zero"),
+    Rule(LIBXC, "X86_TSC_INFO", "tsc-reserved", _reserved(TscInfo), "the reserved field is not zero"),
     *_restored("hvm-context-empty"),
     *_restored("hvm-params-short"),
-    Rule(LIBXC, "HVM_PARAMS", "hvm-params-reserved", _has(4), "the reserved field is not zero"),
+    Rule(LIBXC, "HVM_PARAMS", "hvm-params-reserved", _reserved(HvmParams), "the reserved field is not zero"),
     *_restored("hvm-params-count"),
     *_restored("cpuid-policy-length"),
     *_restored("msr-policy-length"),

@@ -79,7 +79,7 @@ def test_missing_records() -> None:
     assert not hasattr(context, "viridian_domain")
     assert not hasattr(context.vcpus[0], "cpu_xsave")
     assert not hasattr(context, "no_such_record")
-    with pytest.raises(AttributeError, match=r"ctx.vcpus\[n\].cpu"):
+    with pytest.raises(AttributeError, match=r"context.vcpus\[n\].cpu"):
         _ = context.cpu  # type: ignore[attr-defined]
     with pytest.raises(MissingRecordError, match="no type 77/1"):
         context.record(77, 1)
@@ -194,9 +194,9 @@ def test_an_end_is_one_whatever_its_length(length: int) -> None:
 
 def test_each_record_has_its_place() -> None:
     context = HvmContext.from_bytes(context_bytes())
-    with pytest.raises(AttributeError, match=r"ioapic is the domain's: ctx\.ioapic"):
+    with pytest.raises(AttributeError, match=r"ioapic belongs to the domain: context\.ioapic"):
         _ = context.vcpus[0].ioapic  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match=r"cpu is a vcpu's: ctx\.vcpus\[n\]\.cpu"):
+    with pytest.raises(AttributeError, match=r"cpu belongs to a vcpu: context\.vcpus\[n\]\.cpu"):
         _ = context.cpu  # type: ignore[attr-defined]
     for thing, name in ((context, "rtc"), (context.vcpus[0], "cpu"), (context.vcpus[0], "rip")):
         with pytest.raises(AttributeError):

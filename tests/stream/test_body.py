@@ -71,8 +71,17 @@ def test_decode_and_encode_by_name() -> None:
         body.encode({"params": []})
 
 
+def test_where_fields_lie() -> None:
+    assert libxc.TscInfo.TYPE.place("reserved") == (20, 4)
+    assert libxc.PvInfo.TYPE.place("reserved") == (2, 6)
+    assert libxc.HvmParams.TYPE.place("params") == (8, 0)
+    assert libxc.CpuidPolicy.TYPE.row.names[:2] == ("leaf", "subleaf")
+    assert repr(libxc.HvmParams.TYPE) == "<body of libxc HVM_PARAMS>"
+    assert repr(libxc.HvmParams.TYPE.rest[0]) == "<Rows params>"
+
+
 def test_what_people_are_shown() -> None:
-    assert list(libxc.TscInfo(2, 1, 0, 0, 9).told().values()) == [2, 1, 0, 0]
+    assert list(libxc.TscInfo(2, 1, 0, 0, 9).for_people().values()) == [2, 1, 0, 0]
 
 
 def test_fields_are_named_once() -> None:

@@ -43,7 +43,7 @@ def test_emulator() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [(b"key\0value", "has no NUL"), (b"key\0", "without a value")]
+    ("text", "reason"), [(b"key\0value", "is not terminated"), (b"key\0", "without a value")]
 )
 def test_xenstore_data_that_cannot_be(text: bytes, reason: str) -> None:
     with pytest.raises(FormatError, match=reason):
