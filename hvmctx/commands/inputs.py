@@ -174,7 +174,7 @@ def target_of(args: Namespace) -> tuple[Target, str | None]:
     if not is_domid(args.input):
         return file_of(args.input), args.layer
     if args.layer not in (None, "context"):
-        raise UsageError("--layer does not go with a DOMID, which always gives a context")
+        raise UsageError("--layer cannot be combined with a DOMID, which always gives a context")
     from hvmctx.live.libxenctrl import domain_context
 
     return domain_context(int(args.input)), "context"

@@ -253,7 +253,7 @@ class VmportState:
         if origin != written and _write(self.from_bytes(origin, profile), profile) != written:
             return written
         if strict and origin != written:
-            raise FieldError("VMPORT: the writer does not write this state as its body has it")
+            raise FieldError("VMPORT: the writer would write another body for this state")
         return origin
 
     def to_json(self, profile: VmportProfile | None = None) -> str:
@@ -641,7 +641,7 @@ def _key_of(path: str) -> tuple[bool, bytes] | None:
 def _slot(path: str, body: bytes, profile: VmportProfile) -> Slot:
     slot = Layout.of(profile.packed).locate(path)
     if slot.offset + slot.size > len(body):
-        raise UsageError(f"VMPORT.{path} lies beyond the record's {len(body)} bytes")
+        raise UsageError(f"VMPORT.{path} is beyond the record's {len(body)} bytes")
     return slot
 
 

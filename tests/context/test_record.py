@@ -61,7 +61,7 @@ def test_writing_to_the_structure_writes_to_the_record(
     try:
         _ = record.body
     except FieldError as error:
-        assert "lies beyond the record's" in str(error) and len(body) < slot.offset + slot.size
+        assert "is beyond the record's" in str(error) and len(body) < slot.offset + slot.size
         return
     after = bytes(record.body)
     assert len(after) == len(body)
@@ -151,7 +151,7 @@ def test_what_a_short_record_cannot_hold_is_refused(
 ) -> None:
     record = Record(known, 0, bytes(size))
     setattr(record.struct, field, 5)
-    with pytest.raises(FieldError, match=f"{field} lies beyond the record's {size} bytes"):
+    with pytest.raises(FieldError, match=f"{field} is beyond the record's {size} bytes"):
         record.to_bytes()
 
 

@@ -197,8 +197,8 @@ TWICE = (
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (sample() + b"behind", "the writer does not write"),
-        (b"\0" + sample()[1:], "the writer does not write"),
+        (sample() + b"behind", "the writer would write another body"),
+        (b"\0" + sample()[1:], "the writer would write another body"),
         (TWICE, r'guestinfo\["k"\] comes twice'),
     ],
     ids=["behind", "version", "twice"],
