@@ -37,7 +37,7 @@ VCPU = "vcpu"
 
 
 class _Fields:
-    """Refuses names that are no fields (plain ctypes takes `cpu.rpi = 1` and forgets it),
+    """Refuses names that are not fields (plain ctypes takes `cpu.rpi = 1` and forgets it),
     and shows those that are in one line."""
 
     __slots__ = ()
@@ -83,7 +83,7 @@ class RecordType:
     descriptor's length gives beyond it, and the type of its elements.
     """
 
-    __slots__ = ("_decode", "_sized", "name", "rest", "scope", "size", "struct", "typecode")
+    __slots__ = ("_sized", "decode", "name", "rest", "scope", "size", "struct", "typecode")
 
     def __init__(
         self,
@@ -100,7 +100,6 @@ class RecordType:
         self.rest = rest
         self.size = sizeof(struct)
         self._sized: dict[int, type[SaveStructure]] = {}
-        self._decode: Callable[[Any], dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
         return f"<record type {self.typecode} {self.name}>"
@@ -109,11 +108,15 @@ class RecordType:
     def layout(self) -> Layout:
         return Layout.of(self.struct)
 
-    def decode(self, body: Any) -> dict[str, Any]:
-        """The fields of a body of exactly `size` bytes: `layout.decode`, but faster."""
-        if self._decode is None:
-            self._decode = self.layout.plan.decode
-        return self._decode(body)
+    decode: Callable[[Any], dict[str, Any]]
+    """The fields of a body of exactly `size` bytes: `layout.decode`, but faster. Made when it
+    is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "decode":
+            raise AttributeError(name)
+        self.decode = self.layout.plan.decode
+        return self.decode
 
     def struct_for(self, length: int) -> type[SaveStructure]:
         """The structure for a body of `length` bytes: with as many whole elements of

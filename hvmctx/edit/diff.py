@@ -221,8 +221,8 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     for number, (before, after) in enumerate(zip(*buffers)):
         place = profile.buffers[number]
         yield from _bytes(f"{name} chans[{place.channel}].{place.name}", before, after)
-    rests = (body[parts.rest :] for body, parts in bodies)
-    yield from _bytes(f"{name} rest", *rests)
+    tails = (body[parts.end :] for body, parts in bodies)
+    yield from _bytes(f"{name} rest", *tails)
 
 
 def _entries(parts: Parts) -> dict[str, str]:
@@ -299,8 +299,8 @@ def _params(image: Image) -> dict[str, str]:
 
 def _tsc(image: Image) -> dict[str, str]:
     info = image.tsc_info
-    told = {} if info is None else info.told()
-    return {f"X86_TSC_INFO.{name}": str(value) for name, value in told.items()}
+    fields = {} if info is None else info.for_people()
+    return {f"X86_TSC_INFO.{name}": str(value) for name, value in fields.items()}
 
 
 def _cpuid(image: Image) -> dict[str, str]:

@@ -118,14 +118,14 @@ class Editor:
             from hvmctx.context.vmport import set_path
 
             entry = "[" in field and field.startswith("guestinfo")
-            what = _plain(value, path, is_bytes=entry)
+            what = _parsed(value, path, is_bytes=entry)
             of_context.body = set_path(bytes(of_context.body), field, what)
             return
         slot, base = locate(known, field)
         body = bytearray(of_context.as_read(max(known.size, len(of_context.body))))
         _within(base + slot.offset + slot.size, body, path)
         part = body[base:]
-        slot.put(part, _plain(value, path, is_bytes=slot.is_bytes))
+        slot.put(part, _parsed(value, path, is_bytes=slot.is_bytes))
         body[base:] = part
         of_context.body = of_context.rewritten(bytes(body[: known.size]), bytes(body[known.size :]))
 
@@ -140,7 +140,7 @@ class Editor:
         known, instance = _record_only(path)
         if self._read_context().records(known, instance):
             raise UsageError(f"{path}: the context has such a record already")
-        body = _plain(value, path, is_bytes=True)
+        body = _parsed(value, path, is_bytes=True)
         if not isinstance(body, bytes):
             raise FieldError(f"{path} takes bytes")
         self.context.add(Record(known, instance, body))
@@ -320,15 +320,15 @@ def _param_index(name: str) -> int:
 
 
 def _param_value(value: Value, path: str) -> int:
-    number = _plain(value, path, is_bytes=False)
+    number = _parsed(value, path, is_bytes=False)
     if reason := misfit(path, number, 64, text=value if isinstance(value, str) else ""):
         raise FieldError(reason)
     assert isinstance(number, int)  # since it fits
     return number
 
 
-def _plain(value: Value, path: str, *, is_bytes: bool) -> int | bytes:
-    """What text says; anything else as it is."""
+def _parsed(value: Value, path: str, *, is_bytes: bool) -> int | bytes:
+    """The value that a text stands for; any other value as it is."""
     if not isinstance(value, str):
         return value
     return bytes_of(value, path) if is_bytes else value_of(value, path)

@@ -306,7 +306,7 @@ def open_image(
     stands; not closed), or a source. `layer` says what it starts with instead of looking; one of
     xl, libxl, libxc, context, legacy. `keep_words` keeps the page words of an input that
     cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher` is
-    told of everything as it goes by.
+    shown every header and record as it is read.
 
     Raises InputError when it cannot be opened or read, FormatError when it is nothing
     that Xen saves. Damage further in is in `problems`.

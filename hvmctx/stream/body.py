@@ -354,8 +354,8 @@ class Body:
         vars(self).update(cls.TYPE.decode(body))
         return self
 
-    def told(self) -> dict[str, Any]:
-        """The fields by name, those left out that are reserved: what people are shown."""
+    def for_people(self) -> dict[str, Any]:
+        """The fields by name, without the reserved ones."""
         return {name: getattr(self, name) for name in self.TYPE.fields if not is_reserved(name)}
 
     def to_bytes(self) -> bytes:

@@ -33,7 +33,7 @@ class EmulatorContext(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_CONTEXT):
         return streams.EMULATORS.get(self.emulator_id, f"emulator {self.emulator_id}")
 
     def device_model(self) -> qemu.DeviceModelState | None:
-        """What can be told of the payload when it is QEMU's; None when it is not."""
+        """What QEMU's format says of the payload; None if it is not in that format."""
         from hvmctx.stream import qemu
 
         return qemu.recognise(self.payload)

@@ -87,7 +87,7 @@ def test_models_are_as_dataclasses_are() -> None:
     page = libxc.SharedInfo(bytes(4096))
     assert repr(page) == "SharedInfo(page=<4096 bytes>)"
     tsc.mode = 2
-    assert tsc.told()["mode"] == 2
+    assert tsc.for_people()["mode"] == 2
     with pytest.raises(TypeError, match="unhashable"):
         hash(tsc)
     wrong: Any = libxc.HvmParams
@@ -102,7 +102,7 @@ def test_models_are_as_dataclasses_are() -> None:
 
 
 def test_what_people_are_shown() -> None:
-    assert list(libxc.TscInfo(2, 1, 0, 0, 9).told().values()) == [2, 1, 0, 0]
+    assert list(libxc.TscInfo(2, 1, 0, 0, 9).for_people().values()) == [2, 1, 0, 0]
 
 
 def test_fields_are_named_once() -> None:
