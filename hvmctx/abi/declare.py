@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ctypes import LittleEndianStructure, Union, sizeof
 
-from hvmctx.abi.fields import Field, Layout
+from hvmctx.abi.fields import Field, Layout, misfit
+from hvmctx.errors import FieldError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,15 +38,25 @@ VCPU = "vcpu"
 
 
 class _Fields:
-    """Refuses names that are not fields (plain ctypes takes `cpu.rpi = 1` and forgets it),
-    and shows those that are in one line."""
+    """Refuses names that are not fields, and numbers that do not fit (plain ctypes takes
+    `cpu.rpi = 1` and forgets it, `cpu.rip = 1 << 64` and puts 0), and shows its fields in one
+    line. Raises AttributeError for the one, FieldError for the other."""
 
     __slots__ = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not hasattr(type(self), name):
             raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+        if isinstance(value, int):
+            self._check(name, value)
         super().__setattr__(name, value)
+
+    def _check(self, name: str, value: int) -> None:
+        for field in Layout.of(type(self)).fields:
+            if field.name == name and field.code:
+                signed = field.code.islower()
+                if reason := misfit(name, value, field.width, signed=signed):
+                    raise FieldError(f"{type(self).__name__}: {reason}")
 
     def __repr__(self) -> str:
         text = type(self).__name__

@@ -80,7 +80,7 @@ def diff(
 
     >>> from hvmctx import open_image
     >>> with open_image("examples/hvm1.save") as image:
-    ...     context = image.context.copy()
+    ...     context = image.context
     ...     context.vcpus[0].cpu.rax = 0x1234
     ...     print(*diff(image, context))
     CPU/0.rax: 0x0 -> 0x1234
@@ -94,7 +94,7 @@ def diff(
         and (CONTEXT not in (one.format, other.format))
     ):
         return diff_images(one, other, memory=memory)
-    contexts = (side.context if isinstance(side, Image) else side for side in (one, other))
+    contexts = (side.read_context() if isinstance(side, Image) else side for side in (one, other))
     return diff_contexts(*contexts)
 
 
@@ -262,7 +262,7 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
 
 def _context(image: Image) -> HvmContext | None:
     try:
-        return image.context
+        return image.read_context()
     except HvmctxError:
         return None
 

@@ -72,6 +72,7 @@ class Editor:
         self._image = image
         self._context: HvmContext | bytes | None = None
         """Changed: taken apart, or as it was put. None while it is the image's own."""
+        self._unchanged: HvmContext | None = None
         self._bodies: dict[IndexedRecord, bytes] = {}
 
     @property
@@ -79,7 +80,7 @@ class Editor:
         """The HVM context, with what has been set; what is changed in it counts as set, up
         to the next `put` of a whole context. Raises MissingRecordError."""
         if self._context is None:
-            self._context = self._image.context.copy()
+            self._context = self._read_context()
         elif not isinstance(self._context, HvmContext):
             self._context = HvmContext.from_bytes(self._context, damaged=True)
         return self._context
@@ -233,8 +234,12 @@ class Editor:
             splice(self._image.source, out, edits)
 
     def _read_context(self) -> HvmContext:
-        """To be looked at only: no copy before something is to be changed."""
-        return self._image.context if self._context is None else self.context
+        """To be looked at only: not one that `edits` writes."""
+        if self._context is not None:
+            return self.context
+        if self._unchanged is None:
+            self._unchanged = self._image.read_context()
+        return self._unchanged
 
     def _whole_context(self) -> bytes:
         if isinstance(self._context, bytes):

@@ -112,7 +112,7 @@ def _notes(image: Image) -> Iterator[Note]:
     that debuggers know, then our own."""
     from hvmctx.abi import x86
 
-    records = {record.instance: record for record in image.context.records(x86.CPU)}
+    records = {record.instance: record for record in image.read_context().records(x86.CPU)}
     fields: list[tuple[int, dict[str, Any]]] = [
         (vcpu, records[vcpu].fields()) for vcpu in sorted(records)
     ]
