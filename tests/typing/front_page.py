@@ -68,7 +68,7 @@ def main(path: str) -> None:
         assert_type(HvmContext.from_bytes(context.to_bytes()), HvmContext)
         assert_type(Record.from_bytes(context["CPU", 0].to_bytes()).instance, int)
         assert_type(VmportState.from_bytes(b"").to_bytes(), bytes)
-        assert_type(verify(image, releases=[Release("4.17")]), list[Finding])
+        assert_type(verify(image, releases=(Release("4.17"),)), list[Finding])
         assert_type(would_restore(image, Release("4.17"), Machine()), Verdict)
         assert_type(Guest.of_image(image).vcpus, int)
         editor = assert_type(edit(image), Editor)
