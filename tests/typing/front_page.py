@@ -88,6 +88,8 @@ def refused(path: str) -> None:
         print(image.context.rtcc)  # type: ignore[attr-defined]
         print(image.context.vcpus[0].cpuu)  # type: ignore[attr-defined]
         image.context.vcpus[0].cpu.rip = "0x1000"  # type: ignore[assignment]
+        print(image.context.vcpus[0].cpu.rpi)  # type: ignore[attr-defined]
+        image.context.rtc.cmos_idx = 1  # type: ignore[assignment]
         image.context["CPU", "0"]  # type: ignore[index]
         Release(4.17)  # type: ignore[arg-type]
 
