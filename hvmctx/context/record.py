@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from ctypes import sizeof
 
 from hvmctx.abi import x86
@@ -255,11 +256,14 @@ def _copied(
 
 def pack_descriptor(typecode: int, instance: int, length: int) -> bytes:
     """The eight bytes of a descriptor. Raises FieldError for a number that does not fit."""
-    for name, value, width in (
-        ("typecode", typecode, 16),
-        ("instance", instance, 16),
-        ("length", length, 32),
-    ):
-        if reason := misfit(name, value, width, text=str(value)):
-            raise FieldError(reason)
-    return bytes(x86.hvm_save_descriptor(typecode, instance, length))
+    try:
+        return x86.DESCRIPTOR.pack(typecode, instance, length)
+    except struct.error:
+        for name, value, width in (
+            ("typecode", typecode, 16),
+            ("instance", instance, 16),
+            ("length", length, 32),
+        ):
+            if reason := misfit(name, value, width, text=str(value)):
+                raise FieldError(reason) from None
+        raise
