@@ -43,6 +43,19 @@ pass refuses such records as `context-bounds`.
 | rule | errno | refused when |
 |---|---|---|
 """
+UNPAUSED = """
+## The hypervisor dies
+
+The load pauses the guest, and ends the pause whether or not it refused a record. What is in
+the records loaded by then can kill the hypervisor at that moment: `hvmctx restore` reports a
+violation. Only what dies within the load itself is one. A viridian timer that is periodic with
+a count of 0 (XSA-504), or whose message page is off (XSA-472, CVE-2025-58142), is loaded
+without harm by a release build: such timers, of 4.13 and later, can kill the hypervisor only
+when the guest is paused and unpaused again, or runs.
+
+| rule | record | releases | dies when |
+|---|---|---|---|
+"""
 RECORD = """
 ## {}
 
@@ -124,6 +137,9 @@ def document() -> str:
             record = rule.record
             lines.append(RECORD.format(record))
         lines.append(table(rule.id, rule.errno, rule.releases, rule.words))
+    lines.append(UNPAUSED)
+    for rule in TABLES[2].rules:
+        lines.append(table(rule.id, rule.record, rule.releases, rule.words))
     lines.append(STREAMS)
     for rule in rules_of(RESTORE, *STREAM_LAYERS):
         lines.append(table(rule.id, place(rule), rule.releases, rule.words))

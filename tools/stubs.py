@@ -63,7 +63,7 @@ def _records(name: str, what: str, known: list[RecordType]) -> str:
 def _parts(module: ModuleType) -> Iterator[str]:
     own = {name: value for name, value in vars(module).items() if not name.startswith("__")}
     for kind in (int, Struct, RecordType):
-        names = [name for name, value in own.items() if isinstance(value, kind)]
+        names = [name for name, value in own.items() if type(value) is kind]
         yield "".join(f"{name}: {kind.__name__}\n" for name in names)
     for name, value in own.items():
         if _is_structure(value) and value not in _BASES:

@@ -14,6 +14,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.abi.declare import RecordType
 
+__all__ = [
+    "CPU_COMPAT_REFUSED",
+    "CPU_COMPAT_SIZE",
+    "LATEST",
+    "NEWEST",
+    "OLDEST",
+    "POINT_RELEASES",
+    "RELEASES",
+    "SPAN",
+    "VARIABLE",
+    "ZERO_EXTEND_SINCE",
+    "Release",
+    "Window",
+    "emission_order",
+]
+
 NEWEST = "newest"
 
 # fmt: off

@@ -4,7 +4,6 @@ from struct import Struct
 from hvmctx.abi.declare import RecordType, SaveStructure, SaveUnion
 from hvmctx.abi.typed import Array, Field
 
-TYPE_CHECKING: int
 HVM_FILE_MAGIC: int
 HVM_FILE_VERSION: int
 XEN_X86_FPU_INITIALISED: int

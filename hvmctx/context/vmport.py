@@ -185,7 +185,7 @@ class VmportState:
 
     `unparsed` is a body too short for its fixed part, and all else is empty then; it is
     None for a body that has one. `origin` is the body that the state was read from; it
-    stands as long as the writer makes the same of the state as of what that body holds.
+    is written again if the state has not been changed since.
 
     Methods that take a profile use the one in use (`abi.vmport.used`) where it is None.
 
@@ -356,7 +356,7 @@ class Parts:
     `VmportProfile.fixed`); `buffers` has for every buffer (`VmportProfile.buffers`) its
     offset and how many of its claimed bytes are there; `entries` the whole guestinfo
     entries, `skipped` the offsets of heads that the loader reads and takes nothing for. The
-    entries start at `first_entry`, the jumbo ones at `first_jumbo`; `rest` is the offset of
+    entries start at `first_entry`, the jumbo ones at `first_jumbo`; `end` is the offset of
     the first byte that belongs to none of them.
     """
 
@@ -373,7 +373,7 @@ class Parts:
         self.skipped: list[int] = []
         self.first_entry = data
         self.first_jumbo, left = self._read_entries(body, data, self.head["used_guestsize"], False)
-        self.rest, _ = self._read_entries(body, self.first_jumbo, left, True)
+        self.end, _ = self._read_entries(body, self.first_jumbo, left, True)
 
     def _read_entries(self, body: bytes, at: int, left: int, jumbo: bool) -> tuple[int, int]:
         """One of the loader's two loops, in its u32 arithmetic, up to the first entry that
@@ -658,4 +658,4 @@ def _entry(body: bytes, profile: VmportProfile, jumbo: bool, key: bytes) -> Entr
 
 def _after_last(body: bytes, profile: VmportProfile, jumbo: bool) -> int:
     parts = Parts(body, profile)
-    return parts.rest if jumbo else parts.first_jumbo
+    return parts.end if jumbo else parts.first_jumbo

@@ -37,7 +37,9 @@ def open_source(target: Target) -> Source:
         elif _is_readable(target):
             source = _open_object(target)
         else:
-            raise InputError(f"cannot read from {type(target).__name__}")
+            raise InputError(
+                f"cannot read from {type(target).__name__}; expected a path, bytes or a binary file"
+            )
     try:
         head = source.peek(8)
         if is_compressed(head):

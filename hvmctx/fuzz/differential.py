@@ -119,7 +119,7 @@ def vmport_report(record: bytes, ours: str, theirs: str, profile: VmportProfile)
         kind = "jumbo " if entry.jumbo else ""
         value = f"{as_text(entry.value[:40])} ({len(entry.value)})"
         lines.append(f"{entry.start:5}  {kind}{as_text(entry.key)} = {value}")
-    lines.append(f"{parts.rest:5}  rest: {body[parts.rest : parts.rest + 64].hex()}")
+    lines.append(f"{parts.end:5}  rest: {body[parts.end : parts.end + 64].hex()}")
     return "\n".join([*lines, ""])
 
 

@@ -188,17 +188,17 @@ class Index:
         the record that was asked for last are at hand."""
         return self._batch(record)[1]
 
-    def plain_pages(self, record: IndexedRecord) -> bool:
-        """Whether no rule says anything of a PAGE_DATA record (`stream.pages.is_plain`)."""
+    def ordinary_pages(self, record: IndexedRecord) -> bool:
+        """Whether no rule applies to a PAGE_DATA record (see `stream.pages.is_ordinary`)."""
         return self._batch(record)[2]
 
     def _batch(self, record: IndexedRecord) -> tuple[IndexedRecord | None, bytes, bool]:
         if self._words_of[0] is not record:
-            from hvmctx.stream.pages import is_plain
+            from hvmctx.stream.pages import is_ordinary
 
             head, words = self._head_and_words(record)
-            plain = head[4:] == bytes(4) and is_plain(words, record.count, record.length)
-            self._words_of = record, words, plain
+            ordinary = head[4:] == bytes(4) and is_ordinary(words, record.count, record.length)
+            self._words_of = record, words, ordinary
         return self._words_of
 
     def _head_and_words(self, record: IndexedRecord) -> tuple[bytes, bytes]:

@@ -124,7 +124,7 @@ class Document(Model):
         if problems is not None:
             problems += image.problems
         if image.format == CONTEXT:
-            return cls(context=ContextModel.of(image.context))
+            return cls(context=ContextModel.of(image.read_context()))
         return cls(image=ImageModel.of(image))
 
     @classmethod

@@ -17,10 +17,10 @@ from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.abi.x86_bits import RFLAGS
 from hvmctx.context.record import Record
-from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, WALK
+from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, UNPAUSED, WALK, tsc_page_of
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import Machine
-from hvmctx.restore.rules import Rule, Seen
+from hvmctx.restore.rules import Loaded, Rule, Seen
 from hvmctx.restore.verdict import ACCEPT, REFUSE, VIOLATION, Verdict
 from hvmctx.stream.reader import CONTEXT
 
@@ -47,14 +47,14 @@ class LoadedRecord(Seen):
     the context (`space` of them), and its fields, extended as the release does."""
 
     __slots__ = (
-        "_fields", "_rest", "_type", "guest", "instance", "length", "machine", "name", "release",
-        "size", "space",
+        "_fields", "_rest", "_type", "guest", "instance", "length", "loaded", "machine", "name",
+        "release", "size", "space",
     )  # fmt: skip
     layer = CONTEXT
 
     def __init__(
         self, known: RecordType, size: int, instance: int, length: int, rest: memoryview,
-        release: Release, guest: Guest, machine: Machine,
+        release: Release, guest: Guest, machine: Machine, loaded: Loaded,
     ) -> None:  # fmt: skip
         self._type = known
         self._rest = rest
@@ -67,6 +67,7 @@ class LoadedRecord(Seen):
         self.release = release
         self.guest = guest
         self.machine = machine
+        self.loaded = loaded
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -144,6 +145,8 @@ class _Load:
             vmport = by_name("VMPORT")
             self._handlers = {**self._handlers, vmport.typecode: _Handler(vmport, 0)}
         self._applied: list[str] = []
+        self._loaded = Loaded()
+        self._domain: tuple[LoadedRecord, int] | None = None
 
     def run(self) -> Verdict:
         try:
@@ -152,8 +155,33 @@ class _Load:
                 self._pass(checking=True)
             self._pass(checking=False)
         except _Refusal as refusal:
-            return refusal.verdict
-        return Verdict(ACCEPT, applied=self._applied)
+            return self._unpaused() or refusal.verdict
+        return self._unpaused() or Verdict(ACCEPT, applied=self._applied)
+
+    def _unpaused(self) -> Verdict | None:
+        """Whether the hypervisor dies when it ends the pause in which it has loaded records,
+        those before a refusal included."""
+        if self._domain is None:
+            return None
+        seen, offset = self._domain
+        for rule in UNPAUSED:
+            for text in rule.texts(seen) if self._release in rule.releases else ():
+                return Verdict(
+                    VIOLATION, rule=rule.id, record=seen.name, instance=seen.instance,
+                    offset=offset, text=text,
+                )  # fmt: skip
+        return None
+
+    def _take(self, seen: LoadedRecord, offset: int) -> None:
+        """Note what an accepted record changes, and what of it later checks ask for."""
+        self._applied += _changes(seen)
+        if seen.name == "CPU_XSAVE":
+            self._loaded.xcr0_accum[seen.instance] = seen.fields["xcr0_accum"]
+        elif seen.name == "VIRIDIAN_DOMAIN":
+            self._domain = seen, offset
+            pfn, has_page = tsc_page_of(seen), self._guest.has_page
+            if pfn is not None and has_page is not None and has_page(pfn):
+                self._loaded.tsc_page = True
 
     def _refuse(
         self, rule: Rule, offset: int, name: str = "", instance: int = 0, text: str = ""
@@ -186,7 +214,7 @@ class _Load:
     ) -> LoadedRecord:
         return LoadedRecord(
             known, size, instance, length, self._view[offset + _DESCRIPTOR.size :],
-            self._release, self._guest, self._machine,
+            self._release, self._guest, self._machine, self._loaded,
         )  # fmt: skip
 
     def _pass(self, *, checking: bool) -> None:
@@ -214,7 +242,7 @@ class _Load:
                 self._vmport(offset)
             else:
                 self._judge(handler.rules, seen, offset)
-                self._applied += _changes(seen)
+                self._take(seen, offset)
             offset = start + length
 
     def _vmport(self, offset: int) -> None:

@@ -30,6 +30,7 @@ _CHECKED = "4.19"
 _LAPIC_CHECKED = "4.20"
 
 _U32, _U64 = 0xFFFFFFFF, (1 << 64) - 1
+_PFN = (1 << 48) - 1
 
 # feature -> bits of cr4 that it allows, and the first release in which it does
 _CR4_FEATURES = (
@@ -171,6 +172,28 @@ def _bad_efer(seen: Seen) -> bool:
         or (efer & EFER.FFXSE and not policy.has("FFXSR"))
         or (efer & EFER.AIBRSE and seen.release.since("4.18") and not policy.has("AUTO_IBRS"))
     )
+
+
+def _cr3_without_page(seen: Seen) -> bool:
+    """Shadow paging needs the page of the top table at once."""
+    has_page, fields = seen.guest.has_page, seen.fields
+    if seen.guest.hap or has_page is None or not fields["cr0"] & CR0.PG:
+        return False
+    return not has_page(fields["cr3"] >> 12)
+
+
+def tsc_page_of(seen: Seen) -> int | None:
+    """The pfn that a VIRIDIAN_DOMAIN record gives to the reference TSC; None if that is off."""
+    value: int = seen.fields["reference_tsc"]
+    return value >> 12 & _PFN if value & 1 else None
+
+
+def _tsc_without_page(seen: Seen) -> bool:
+    """A page that an earlier record had mapped stays mapped, whatever this one says."""
+    pfn, has_page = tsc_page_of(seen), seen.guest.has_page
+    if pfn is None or has_page is None or not seen.guest.viridian or seen.loaded.tsc_page:
+        return False
+    return not has_page(pfn)
 
 
 def _vendor(seen: Seen) -> str:
@@ -397,6 +420,7 @@ RULES = (
         ("tsc-aux", "EINVAL", _beyond("msr_tsc_aux", 32), "msr_tsc_aux has bits above 31", "4.12"),
         ("event", "EINVAL", _shows("pending_event", _bad_event), "the pending event has an invalid type, or reserved bits set"),
         ("error-code", "EINVAL", _shows("error_code", _bad_error_code), "the pending event's error code has bits above 15", "4.9"),
+        ("cr3-page", "EINVAL", _shows("cr3", _cr3_without_page), "the guest has no page at cr3, and its page tables are shadowed"),
     ),
     *_rows("PIC",
         ("device", "ENODEV", _without("vpic"), "the guest has no PIC", "4.7"),
@@ -486,6 +510,15 @@ RULES = (
 )
 """The checks of each record's loader, in order. Before `context.ERRNO_SINCE` every refusal by a
 handler is EPERM."""
+UNPAUSED = (
+    Rule(
+        CONTEXT, "VIRIDIAN_DOMAIN", "viridian-domain-tsc-page", _shows("reference_tsc", _tsc_without_page),
+        "the hypervisor dies: the reference TSC is on, and the guest has no page for it",
+        releases=Window("4.13", gone="4.21 4.20.2 4.19.4 4.18.6 4.17.6"),
+    ),
+)
+"""What kills the hypervisor when the load ends the pause of the guest, even if a later record was
+refused (CVE-2025-27466 of XSA-472; read in 4.13.0 to 4.22.0, and seen in 4.14.6 and 4.16.7)."""
 # fmt: on
 
 CHECKED_SINCE = {
@@ -498,4 +531,4 @@ CHECKED_SINCE = {
 """Records with a check handler, which runs over the whole context before anything is
 loaded, and since when."""
 
-__all__ = ["CHECKED_SINCE", "RULES", "WALK", "cr4_allowed"]
+__all__ = ["CHECKED_SINCE", "RULES", "UNPAUSED", "WALK", "cr4_allowed", "tsc_page_of"]

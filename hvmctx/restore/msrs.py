@@ -8,6 +8,7 @@ and 4.20).
 
 from __future__ import annotations
 
+from hvmctx.abi.x86_bits import XCR0
 from hvmctx.restore.machine import AMD, INTEL
 
 TYPE_CHECKING = False
@@ -77,7 +78,8 @@ def _misc_features(seen: Seen, value: int) -> str | None:
 
 def _bndcfgs(seen: Seen, value: int) -> str | None:
     """Bits 2 to 11 are reserved, and what is above them is an address. Up to 4.12 a host
-    without MPX takes 0 (since 4.6.6 and 4.7). A value that enables MPX needs its states."""
+    without MPX takes 0 (since 4.6.6 and 4.7). A value that enables MPX needs a vcpu whose
+    xcr0_accum has one of MPX's states: Xen would add them only for the running vcpu."""
     release = seen.release
     mpx = seen.policy("4.13").has("MPX")
     if not release.since("4.13") and release.since("4.7 4.6.6") and not mpx:
@@ -86,8 +88,11 @@ def _bndcfgs(seen: Seen, value: int) -> str | None:
         return "ENXIO"
     if not release.since("4.8 4.7.1 4.6.4 4.5.4"):
         return None
-    canonical = value >> 47 in (0, (1 << 17) - 1)
-    return "ENXIO" if value & _BNDCFGS_RESERVED or not canonical else None
+    if value & _BNDCFGS_RESERVED or value >> 47 not in (0, (1 << 17) - 1):
+        return "ENXIO"
+    states = seen.loaded.xcr0_accum.get(seen.instance, 0)
+    enables = value & 1 and release.since("4.13 4.7.3 4.6.6")
+    return "ENXIO" if enables and not states & _BNDCFGS_STATES else None
 
 
 def _xss(seen: Seen, value: int) -> str | None:
@@ -105,7 +110,7 @@ def _address_mask(seen: Seen, value: int) -> str | None:
 
 
 _PLATFORM_INFO, _CPUID_FAULTING = 0xCE, 31
-_BNDCFGS_RESERVED = 0xFFC
+_BNDCFGS_RESERVED, _BNDCFGS_STATES = 0xFFC, XCR0.BNDREGS | XCR0.BNDCSR
 _MASK = Msr(_address_mask, "4.5", "4.12")
 MSRS = {
     0x48: Msr(_spec_ctrl, "4.10.1", "4.10.1 4.9.2 4.8.4 4.7.5"),

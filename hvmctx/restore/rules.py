@@ -33,13 +33,24 @@ MOST_DETAILS = 64
 _START = 64
 
 
+class Loaded:
+    """What a load has put into the guest so far: the states of each vcpu's xcr0_accum, and
+    whether the page of its reference TSC is mapped."""
+
+    __slots__ = ("tsc_page", "xcr0_accum")
+
+    def __init__(self) -> None:
+        self.xcr0_accum: dict[int, int] = {}
+        self.tsc_page = False
+
+
 class Seen:
     """A record or a header as a rule sees it, and what is known by then.
 
     `layer` and `name` say which it is, `length` how many bytes it says its body has, `fields`
     what they mean. A record of a context has `instance`, the `size` that the release has for
-    its type, the `space` that is left of the context, and the `release`, `guest` and
-    `machine` that load it. One of a stream has the index's `record`, and what the readers
+    its type, the `space` that is left of the context, the `release`, `guest` and `machine`
+    that load it, and what has been `loaded` by then. One of a stream has the index's `record`, and what the readers
     know so far: see `restore.stream.Passing`.
     """
 
@@ -53,6 +64,7 @@ class Seen:
     # of a record of a context:
     guest: Guest
     machine: Machine
+    loaded: Loaded
     size: int
     space: int
     # of a stream:
@@ -171,4 +183,4 @@ class Rule:
         return texts
 
 
-__all__ = ["ANY", "MOST_DETAILS", "WHOLE", "Rule", "Seen"]
+__all__ = ["ANY", "MOST_DETAILS", "WHOLE", "Loaded", "Rule", "Seen"]

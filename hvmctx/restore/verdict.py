@@ -10,8 +10,8 @@ ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
 class Verdict:
     """The outcome of a restore or a load, and why.
 
-    `verdict` is accept, refuse or violation (the loader overruns its memory; only VMPORT's
-    can). `rule` is the id that `--explain` takes, and `text` is the rule in words; `errno` is
+    `verdict` is accept, refuse or violation: the loader accesses memory that it must not,
+    beyond its buffers (VMPORT's) or at a null pointer, of which the hypervisor dies. `rule` is the id that `--explain` takes, and `text` is the rule in words; `errno` is
     the name of the hypervisor's answer; `layer`, `record` (name), `instance` and `offset` (of
     the record's descriptor, in bytes from the start of what was judged) say where. Refusals
     of the toolstack have no errno and no instance. `applied` lists in words what an accepted

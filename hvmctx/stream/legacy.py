@@ -205,8 +205,8 @@ class LegacyReader:
             raise self._wrong("too long", f"{count} bytes", f"{_LARGEST_BLOB} at most", LengthError)
         return self._bytes(count)
 
-    def _unpack(self, form: str) -> tuple[int, ...]:
-        return struct.unpack(form, self._bytes(struct.calcsize(form)))
+    def _unpack(self, layout: str) -> tuple[int, ...]:
+        return struct.unpack(layout, self._bytes(struct.calcsize(layout)))
 
     def _longs(self, count: int) -> array[int]:
         data = self._blob(count * self._width)

@@ -35,6 +35,7 @@ class Table:
 TABLES = (
     Table(RESTORE, "a context as a whole", context_rules.WALK),
     Table(RESTORE, "records of a context", context_rules.RULES),
+    Table(RESTORE, "what a load does to the hypervisor", context_rules.UNPAUSED),
     Table(RESTORE, "headers, and streams as a whole", stream.HEADER_RULES),
     Table(RESTORE, "records of streams", stream.RULES),
     Table(VMPORT, "VMPORT records", vmport.RULES.values()),

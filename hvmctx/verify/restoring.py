@@ -71,7 +71,8 @@ class Restoring(Watcher):
 
 
 def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
-    verb = "accesses memory out of bounds" if verdict.verdict == VIOLATION else "refuses it"
+    violation = verdict.verdict == VIOLATION
+    verb = "accesses memory that it must not" if violation else "refuses it"
     return Finding(
         ERROR,
         verdict.rule,

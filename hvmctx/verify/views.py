@@ -147,7 +147,7 @@ def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
     if image.format != CONTEXT and record is None:
         return []
     try:
-        context = image.context
+        context = image.read_context()
     except HvmctxError:  # longer than any reader accepts: the tables have a finding
         return []
     findings = findings_of(context, 0 if record is None else record.body_offset, vmport)

@@ -9,13 +9,14 @@ import pytest
 from hvmctx.abi.cpuid import NO_SUBLEAF
 from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
 from hvmctx.restore.context import ERRNO_SINCE, TWO_PASSES_SINCE, load
 from hvmctx.restore.context_rules import CHECKED_SINCE, RULES
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import AMD, INTEL, Machine
 from hvmctx.restore.rules import Rule
 from tests.builders.cases.context_rules import CASES
-from tests.builders.contexts import nothing, put
+from tests.builders.contexts import Change, instance, nothing, put
 from tests.builders.loads import base, judged, loaded
 
 DEVICE_RULES = {rule.id for rule in RULES if rule.id.endswith("-device")}
@@ -89,6 +90,71 @@ def test_devices_that_are_not_there(rule: Rule) -> None:
 def test_host_without_xsave() -> None:
     verdict = judged("newest", nothing, xsave=False)
     assert (verdict.rule, verdict.errno) == ("cpu-xsave-host", "ENOTSUP")
+
+
+@pytest.mark.parametrize("release", ["4.0", "4.5.5", "4.13.0", "newest"])
+def test_shadowed_page_tables_need_their_page(release: str) -> None:
+    """Read in every release; EINVAL where the errno is passed on."""
+    for cr0, hap, pages, rule in (
+        (0x80000011, False, (), "cpu-cr3-page"), (0x80000011, False, (0x123,), ""),
+        (0x80000011, True, (), ""), (0x11, False, (), ""), (0x80000011, False, None, ""),
+    ):  # fmt: skip
+        has_page = None if pages is None else pages.__contains__
+        guest = Guest(vcpus=1, hap=hap, has_page=has_page)
+        assert cpu(release, guest, Machine(), cr0=cr0, cr3=0x123FFF) == rule
+
+
+_TSC = "viridian-domain-tsc-page"
+
+
+@pytest.mark.parametrize(
+    ("release", "dies"),
+    [("4.12", False), ("4.13.0", True), ("4.14.6", True), ("4.16.7", True), ("4.17.5", True),
+     ("4.17.6", False), ("4.17", False), ("4.18.5", True), ("4.18.6", False), ("4.19.3", True),
+     ("4.19.4", False), ("4.20.1", True), ("4.20.2", False), ("4.21.0", False),
+     ("newest", False)],
+)  # fmt: skip
+def test_a_reference_tsc_without_its_page(release: str, dies: bool) -> None:
+    """CVE-2025-27466: the load itself ends the pause in which Xen writes to the page."""
+    context = base(Release(release))
+    put("VIRIDIAN_DOMAIN/0.reference_tsc", 0x123 << 12 | 1)(context)
+    for guest, seen in (
+        (Guest(has_page=set().__contains__), dies),
+        (Guest(has_page={0x123}.__contains__), False),
+        (Guest(has_page=set().__contains__, viridian=False), False),
+        (Guest(), False),
+    ):
+        verdict = load(context.to_bytes(), Release(release), guest, Machine(vendor=AMD))
+        assert (verdict.verdict == "violation", verdict.rule) == (seen, _TSC if seen else "")
+        assert not seen or (verdict.errno, verdict.record) == (None, "VIRIDIAN_DOMAIN")
+
+
+def test_the_last_reference_tsc_counts_and_a_later_refusal_does_not() -> None:
+    guest = Guest(vcpus=1, has_page={0x123}.__contains__)
+
+    def rule(release: str, *values: int, then: Change = nothing) -> str:
+        context = base(Release(release))
+        then(context)
+        (at,) = (n for n, e in enumerate(context.entries) if e.name == "VIRIDIAN_DOMAIN")
+        made = []
+        for value in values:
+            put("VIRIDIAN_DOMAIN/0.reference_tsc", value)(context)
+            made.append(Record(15, 0, bytes(context.entries[at].body)))
+        context.entries[at : at + 1] = made
+        return load(context.to_bytes(), Release(release), guest, Machine(vendor=AMD)).rule
+
+    bad, good, off = 0x456 << 12 | 1, 0x123 << 12 | 1, 0x456 << 12
+    assert [rule("4.16", bad), rule("4.16", bad, off), rule("4.16", off, bad)] == [_TSC, "", _TSC]
+    assert [rule("4.16", good, bad), rule("4.16", bad, good)] == ["", ""], "once mapped, it stays"
+    later = instance("VMCE_VCPU/0", 1)
+    assert [rule("4.16", bad, then=later), rule("4.16", off, then=later)] == [
+        _TSC,
+        "vmce-vcpu-vcpu",
+    ]
+    checked = put("PIC/0.int_output", 2)  # by 4.19 before it loads anything
+    assert [rule("4.16", bad, then=checked), rule("4.19.3", bad, then=checked)] == [
+        _TSC, "pic-int-output",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ from hvmctx.errors import FormatError
 from hvmctx.image.image import open_image
 from hvmctx.restore.guest import DEVICES, MOST_VCPUS, PVH_DEVICES, Guest
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
-from tests.builders.streams import libxc_stream, libxl_head, record, xl_head
+from tests.builders.streams import (
+    hvm,
+    libxc_stream,
+    libxl_head,
+    page_data,
+    record,
+    word,
+    xl_head,
+)
 
 ALL_ONES = 0xFFFFFFFF
 Row = tuple[int, int, int, int, int, int]
@@ -51,6 +59,22 @@ def test_vendors(name: bytes, vendor: str | None) -> None:
     ebx, edx, ecx = struct.unpack("<3I", name)
     assert Guest(leaves=[row(0, ebx=ebx, ecx=ecx, edx=edx)]).vendor == vendor
     assert Guest().vendor is None
+
+
+def test_what_memory_a_guest_has() -> None:
+    """Asked of the image: data pages and those that are only allocated, not absent ones."""
+    words = [word(5), word(6, 0x7), word(7, 0xE), word(8, 0xF)]
+    with open_image(hvm(page_data(*words))) as image:
+        has_page = Guest.of_image(image).has_page
+        assert has_page is not None
+        assert [has_page(pfn) for pfn in range(4, 10)] == [False, True, False, True, False, False]
+    with open_image(EXAMPLE) as image:
+        has_page = Guest.of_image(image).has_page
+        assert has_page is not None
+    assert has_page(1 << 40), "closed before anything was asked"
+    with open_image(context_bytes()) as image:
+        assert Guest.of_image(image).has_page is None
+    assert Guest().has_page is None
 
 
 def test_widths_of_addresses() -> None:
@@ -96,6 +120,17 @@ def test_of_a_configuration(config: str, vcpus: int, pvh: bool) -> None:
         assert Guest.of_image(image, 7).vcpus == 7
     assert (guest.vcpus, guest.devices) == (vcpus, PVH_DEVICES if pvh else DEVICES)
     assert not guest.nested
+
+
+def test_hap_and_viridian() -> None:
+    assert Guest().hap and Guest().viridian
+    for created, hap in (("", True), (', "hap": "False"', False), (', "hap": "True"', True)):
+        with open_image(image_of(f'{{"c_info": {{"type": "hvm"{created}}}}}')) as image:
+            assert Guest.of_image(image).hap == hap
+    with open_image(EXAMPLE) as image:
+        assert not Guest.of_image(image).viridian
+    with open_image(DATA / "images" / "hvm2x420.save") as image:
+        assert Guest.of_image(image).viridian
 
 
 def test_of_parameters_and_policies() -> None:

@@ -8,13 +8,14 @@ import pytest
 
 from hvmctx.abi.cpuid import FEATURES, NO_SUBLEAF
 from hvmctx.abi.releases import Release
-from hvmctx.abi.x86 import CPU_MSR, END, HEADER
+from hvmctx.abi.x86 import CPU_MSR, CPU_XSAVE, END, HEADER
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import AMD, INTEL, Machine
 from hvmctx.restore.msrs import MSRS
+from tests.builders.contexts import msrs, xsave
 from tests.builders.samples import context_bytes
 
 HEADER_BODY = bytes(HvmContext.from_bytes(context_bytes()).record(HEADER).body)
@@ -132,6 +133,30 @@ def test_cpuid_faulting_is_offered_by_an_msr() -> None:
     assert loaded("newest", INTEL, 0x140, 1, having())
     assert not loaded("newest", INTEL, 0x140, 1, having(faulting=False))
     assert loaded("newest", INTEL, 0x140, 0, having(faulting=False))
+
+
+@pytest.mark.parametrize(
+    ("release", "needs"),
+    [("4.6.5", False), ("4.6.6", True), ("4.7.2", False), ("4.7.3", True), ("4.8.5", False),
+     ("4.12", False), ("4.13.0", True), ("newest", True)],
+)  # fmt: skip
+def test_enabling_mpx_needs_its_states(release: str, needs: bool) -> None:
+    """Which the same vcpu's CPU_XSAVE record must have brought before."""
+
+    def taken(value: int, *states: tuple[int, int]) -> bool:
+        entries = [Record(HEADER, 0, HEADER_BODY)]
+        for vcpu, accum in states:
+            extra = bytes(Guest().xsave_size(accum) - 576)
+            entries.append(Record(CPU_XSAVE, vcpu, xsave(accum, extra, xcr0=1)))
+        entries.append(Record(CPU_MSR, 0, msrs((0xD90, 0, value))))
+        data = HvmContext([*entries, Record(END, 0)]).to_bytes()
+        verdict = load(data, Release(release), Guest(vcpus=2), Machine(vendor=INTEL))
+        assert verdict.accepted or verdict.rule == "cpu-msr-index", verdict
+        return verdict.accepted
+
+    assert taken(0x1001, (0, 0x1F)) and taken(0x1000) and taken(0x1002)
+    for states in ([], [(0, 7)], [(1, 0x1F)], [(0, 0x1F), (0, 7)]):
+        assert taken(0x1001, *states) == (not needs), states
 
 
 def test_a_host_without_mpx_takes_nothing_but_zero() -> None:

@@ -16,11 +16,13 @@ CASES = {
 """View -> ids of rules; `#` and a word after an id tell its cases apart."""
 TESTED_ALONE = {
     "checkpoint-optional": "test_a_checkpointed_stream_may_end_anywhere",
+    "cpu-cr3-page": "test_shadowed_page_tables_need_their_page",
     "cpu-xsave-host": "test_host_without_xsave",
     "libxc-length": "test_longest_records",
     "libxc-version": "test_releases",
     "scattered": "test_too_scattered",
     "stream-v2": "test_releases",
+    "viridian-domain-tsc-page": "test_a_reference_tsc_without_its_page",
     "vmport-allocated": "test_state_that_is_not_allocated",
     "verify-unchecked": "test_pages_that_went_by_cannot_be_compared",
 }
