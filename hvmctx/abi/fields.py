@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Value: TypeAlias = "int | bytes | tuple[int, ...] | dict[str, Value] | list[dict[str, Value]]"
     """Of a field that is decoded."""
 
-__all__ = ["Field", "Layout", "Slot", "decimal", "fields_of", "misfit", "shown"]
+__all__ = ["Field", "Layout", "Slot", "decimal", "fields_of", "is_reserved", "misfit", "shown"]
 
 _CODES = {
     ctypes.c_uint8: "B",

@@ -276,8 +276,10 @@ class Editor:
         found = self._image.records_of(layer, number)
         if place >= len(found):
             name = streams.record_name(layer, number)
+            if not found:
+                raise MissingRecordError(f"the image has no {name} record")
             raise MissingRecordError(
-                f"the image has no {name}/{place} record; it has {len(found) or 'none'}"
+                f"the image has no {name}/{place} record; it has {len(found)}, counted from 0"
             )
         return found[place]
 

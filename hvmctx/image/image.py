@@ -158,7 +158,7 @@ class Image(Index):
         of `problems`. Raises MissingRecordError when there is none, with the reason.
 
         It may be changed, but that changes only this object. `verify`, `would_restore`, `edit`
-        and the like keep to what the input has; to change that, use `edit`."""
+        and the like read the input; to write a changed one, use `edit`."""
         if self._context is None:
             self._context = self.read_context()
         return self._context

@@ -86,7 +86,7 @@ class PvP2mFrames(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_P2M_FRAMES):
 def _of_width(kinds: dict[int, _T], guest_width: int, record: str) -> _T:
     if guest_width not in kinds:
         raise UnsupportedError(
-            "no guest has this width", layer=LIBXC, offset=0, record=record,
+            "unknown guest width", layer=LIBXC, offset=0, record=record,
             found=f"{guest_width} bytes", expected="4 or 8",
         )  # fmt: skip
     return kinds[guest_width]
