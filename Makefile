@@ -27,7 +27,7 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/basedpyright --level error --pythonpath $(VENV)/bin/python
+	$(VENV)/bin/basedpyright --project . --level error --pythonpath $(VENV)/bin/python
 
 # Everything in the repository that a script of tools/ makes; the suite compares it.
 generate: $(VENV)/.installed

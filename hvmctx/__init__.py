@@ -114,6 +114,9 @@ if not TYPE_CHECKING:
         def __call__(self, *args, **named):
             return self.__wrapped__(*args, **named)
 
+        def __reduce__(self):  # so that a pool of processes can be given the function
+            return _room, (self.__name__,)
+
     class _FrontPage(_module):
         def __setattr__(self, name, value):
             """Importing a room sets it as an attribute, whoever imports it."""
@@ -128,6 +131,11 @@ if not TYPE_CHECKING:
 
         return getattr(importlib.import_module(f"hvmctx.{_WHERE[name]}"), name)
 
+    def _room(name):
+        import importlib
+
+        return importlib.import_module(name)
+
     def __getattr__(name):
         if name not in _WHERE:
             raise AttributeError(f"module 'hvmctx' has no attribute {name!r}")
@@ -135,4 +143,4 @@ if not TYPE_CHECKING:
         return globals().setdefault(name, found)  # a room is there by now
 
     def __dir__():
-        return [*globals(), *__all__]
+        return sorted({*globals(), *__all__})

@@ -6,13 +6,23 @@ A `FormatError` has what its message says as attributes, so that no program need
 from __future__ import annotations
 
 __all__ = [
-    "FieldError", "FormatError", "HvmctxError", "InputError", "LengthError", "MissingRecordError",
-    "RestoreRefused", "TruncatedError", "UnknownRecordError", "UnsupportedError", "UsageError",
+    "FieldError", "FormatError", "HvmctxError", "InputError", "LengthError", "MissingPageError",
+    "MissingRecordError", "RestoreRefused", "TruncatedError", "UnknownRecordError",
+    "UnsupportedError", "UsageError",
 ]  # fmt: skip
 
 
 class HvmctxError(Exception):
-    """Root of every error that hvmctx raises on purpose."""
+    """Root of every error that hvmctx raises on purpose. Can be copied, and sent from one
+    process to another."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # an exception's own calls the class with the message alone
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[HvmctxError], args: tuple[object, ...]) -> HvmctxError:
+    return kind.__new__(kind, *args)
 
 
 class UsageError(HvmctxError):

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
+import pytest
+
 from hvmctx import errors
 
 
@@ -27,3 +32,24 @@ def test_one_tree() -> None:
 def test_refusals_carry_their_errno() -> None:
     error = errors.RestoreRefused("no", errno="EINVAL", rule="cpu-cr0")
     assert (str(error), error.errno, error.rule) == ("no", "EINVAL", "cpu-cr0")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.LengthError("too long", layer="libxc", offset=0x28, record="END", found="8 bytes"),
+        errors.MissingPageError("no memory", pfn=3),
+        errors.RestoreRefused("no", errno="EINVAL", rule="cpu-cr0"),
+        errors.MissingRecordError("no CPU/9"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_come_out_of_another_process_as_they_are(error: errors.HvmctxError) -> None:
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is type(error) and str(again) == str(error)
+        assert vars(again) == vars(error) and again.args == error.args
+
+
+def test_every_error_is_exported() -> None:
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+    assert kinds == set(errors.__all__)

@@ -31,6 +31,7 @@ OUTSIDE = {
     "dataclasses_json": {"json_form/models.py"},
     "hypothesis": {"fuzz/strategies.py"},
     "rich": {"render/table.py"},
+    "typing_extensions": {"stream/body.py"},  # for type checkers, which bring it
 }
 """What else is imported, and where: everything else is imported by name when it is used."""
 NAMED = re.compile(r"hvmctx(\.\w+)+")

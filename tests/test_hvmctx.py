@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import copy
 import doctest
 import importlib
 import inspect
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +91,10 @@ def test_importing_it_imports_nothing() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "['__future__', 'hvmctx']"
+
+
+def test_what_is_a_room_too_can_be_given_to_a_pool_of_processes() -> None:
+    for function in (hvmctx.verify, hvmctx.edit):
+        assert pickle.loads(pickle.dumps(function)) is copy.copy(function) is function
+        assert function.__name__ in (inspect.getdoc(function) or "")  # `help` shows where to look
+    assert len(dir(hvmctx)) == len(set(dir(hvmctx)))

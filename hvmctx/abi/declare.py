@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ctypes import LittleEndianStructure, Union, sizeof
 
-from hvmctx.abi.fields import Field, Layout
+from hvmctx.abi.fields import Field, Layout, misfit
+from hvmctx.errors import FieldError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,15 +38,25 @@ VCPU = "vcpu"
 
 
 class _Fields:
-    """Refuses names that are no fields (plain ctypes takes `cpu.rpi = 1` and forgets it),
-    and shows those that are in one line."""
+    """Refuses names that are not fields, and numbers that do not fit (plain ctypes takes
+    `cpu.rpi = 1` and forgets it, `cpu.rip = 1 << 64` and puts 0), and shows its fields in one
+    line. Raises AttributeError for the one, FieldError for the other."""
 
     __slots__ = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not hasattr(type(self), name):
             raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+        if isinstance(value, int):
+            self._check(name, value)
         super().__setattr__(name, value)
+
+    def _check(self, name: str, value: int) -> None:
+        for field in Layout.of(type(self)).fields:
+            if field.name == name and field.code:
+                signed = field.code.islower()
+                if reason := misfit(name, value, field.width, signed=signed):
+                    raise FieldError(f"{type(self).__name__}: {reason}")
 
     def __repr__(self) -> str:
         text = type(self).__name__
@@ -83,7 +94,7 @@ class RecordType:
     descriptor's length gives beyond it, and the type of its elements.
     """
 
-    __slots__ = ("_decode", "_sized", "name", "rest", "scope", "size", "struct", "typecode")
+    __slots__ = ("_sized", "decode", "name", "rest", "scope", "size", "struct", "typecode")
 
     def __init__(
         self,
@@ -100,7 +111,6 @@ class RecordType:
         self.rest = rest
         self.size = sizeof(struct)
         self._sized: dict[int, type[SaveStructure]] = {}
-        self._decode: Callable[[Any], dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
         return f"<record type {self.typecode} {self.name}>"
@@ -109,11 +119,15 @@ class RecordType:
     def layout(self) -> Layout:
         return Layout.of(self.struct)
 
-    def decode(self, body: Any) -> dict[str, Any]:
-        """The fields of a body of exactly `size` bytes: `layout.decode`, but faster."""
-        if self._decode is None:
-            self._decode = self.layout.plan.decode
-        return self._decode(body)
+    decode: Callable[[Any], dict[str, Any]]
+    """The fields of a body of exactly `size` bytes: `layout.decode`, but faster. Made when it
+    is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "decode":
+            raise AttributeError(name)
+        self.decode = self.layout.plan.decode
+        return self.decode
 
     def struct_for(self, length: int) -> type[SaveStructure]:
         """The structure for a body of `length` bytes: with as many whole elements of

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Value: TypeAlias = "int | bytes | tuple[int, ...] | dict[str, Value] | list[dict[str, Value]]"
     """Of a field that is decoded."""
 
-__all__ = ["Field", "Layout", "Slot", "decimal", "fields_of", "misfit", "shown"]
+__all__ = ["Field", "Layout", "Slot", "decimal", "fields_of", "is_reserved", "misfit", "shown"]
 
 _CODES = {
     ctypes.c_uint8: "B",
@@ -61,7 +61,7 @@ class Field:
 
     `offset` and `size` are in bytes from the start of the structure; for a bit field they
     give the unit that holds it, and `shift`/`width` the bits. `count` is that of an array's
-    elements, None for what is no array; `element` their type, or the field's own; `code` the
+    elements, None where it is not an array; `element` their type, or the field's own; `code` the
     `struct` code of it where it is a number, empty where it is a structure. `alternate`
     marks the members of a union other than the first; `is_reserved` padding and what is
     reserved, so meant to be zero: the last word of its name says so (`_pad0`, `res4`,
@@ -74,7 +74,6 @@ class Field:
         "count",
         "ctype",
         "element",
-        "is_reserved",
         "name",
         "offset",
         "shift",
@@ -99,7 +98,10 @@ class Field:
         self.count: int | None = getattr(ctype, "_length_", None)
         self.element = ctype if self.count is None else ctype._type_
         self.code = _CODES.get(self.element, "")
-        self.is_reserved = is_reserved(name)
+
+    @property
+    def is_reserved(self) -> bool:
+        return is_reserved(self.name)
 
     @property
     def is_bits(self) -> bool:
@@ -111,7 +113,7 @@ class Field:
         return self.count is not None and self.code == "B"
 
     @property
-    def form(self) -> str:
+    def format(self) -> str:
         """The `struct` format of a leaf that is not a bit field."""
         if self.count is None:
             return self.code
@@ -190,7 +192,7 @@ class Slot:
         """Write `value` in place. Raises FieldError when it does not fit, or the body does
         not reach the field."""
         if self.offset + self.size > len(body):
-            raise FieldError(f"{self.path} lies beyond the {len(body)} bytes that there are")
+            raise FieldError(f"{self.path} lies beyond the end, at {len(body)} bytes")
         if self.is_bytes:
             if not isinstance(value, (bytes, bytearray)) or len(value) != self.size:
                 raise FieldError(f"{self.path} takes exactly {self.size} bytes")
@@ -234,6 +236,25 @@ def misfit(name: str, value: object, width: int, *, signed: bool = False, text: 
     return f"{name} is a {'signed ' if signed else ''}{width}-bit field: {text} does not fit"
 
 
+def _name_and_index(step: str, path: str) -> tuple[str, str]:
+    """`timers[1]` -> ("timers", "1"); no index is empty."""
+    name, bracket, index = step.partition("[")
+    if bracket and not index.endswith("]"):
+        raise UsageError(f"{path}: '[' without ']'")
+    return name, index[:-1]
+
+
+def _element_at(field: Field, index: str, path: str) -> int:
+    """Where the element of that index starts in a field; 0 where it is not an array."""
+    if field.count is None:
+        if index:
+            raise UsageError(f"{path}: {field.name} is not an array")
+        return 0
+    if not index:
+        raise UsageError(f"{path}: {field.name} is an array of {field.count}: add [n]")
+    return _index(index, field.count, path) * (field.size // field.count)
+
+
 def _index(text: str, count: int, path: str) -> int:
     try:
         index = int(text, 0)
@@ -242,17 +263,6 @@ def _index(text: str, count: int, path: str) -> int:
     if not 0 <= index < count:
         raise UsageError(f"{path}: index {shown(index)} is beyond the last, {count - 1:#x}")
     return index
-
-
-def _split(path: str) -> list[tuple[str, str]]:
-    """`timers[1].cmp` -> [("timers", "1"), ("cmp", "")]."""
-    steps = []
-    for part in path.split("."):
-        name, bracket, rest = part.partition("[")
-        if bracket and not rest.endswith("]"):
-            raise UsageError(f"{path}: '[' without ']'")
-        steps.append((name, rest[:-1]))
-    return steps
 
 
 class Layout:
@@ -289,21 +299,21 @@ class Layout:
         """The `struct` format of all numbers and byte arrays in order, those of nested
         structures and of arrays' elements too: the values of `slots`, in one call. Little-
         endian; what is reserved is skipped. Of a structure without bit fields."""
-        form, end = "<", 0
+        format, end = "<", 0
         for leaf in self.leaves():
             if not leaf.alternate:
                 assert not leaf.is_bits
                 # a union whose first member is not the largest leaves a gap
                 gap = leaf.offset - end
-                form += f"{gap}x" if gap else ""
-                form += f"{leaf.size}x" if leaf.is_reserved else leaf.form
+                format += f"{gap}x" if gap else ""
+                format += f"{leaf.size}x" if leaf.is_reserved else leaf.format
                 end = leaf.offset + leaf.size
-        return f"{form}{self.size - end}x" if self.size > end else form
+        return f"{format}{self.size - end}x" if self.size > end else format
 
     def leaves(self) -> Iterator[Field]:
-        """All that is no structure: numbers, bits, arrays of numbers, each with its path as
+        """All that is not a structure: numbers, bits, arrays of numbers, each with its path as
         its name (`timers[1].cmp`) and its offset from the start of the structure, by rising
-        offset. Of a union's other members (`alternate`) those that are no structures."""
+        offset. Of a union's other members (`alternate`) those that are not structures."""
         for field in self.fields:
             yield from field._leaves("", 0)
 
@@ -348,34 +358,29 @@ class Layout:
         array of bytes."""
         simple = self._by_name.get(path)
         if simple is not None and simple.code and simple.count is None:
-            return next(simple.slots())
-        ctype, base = self.ctype, 0
-        steps = _split(path)
-        for number, (name, index) in enumerate(steps):
-            last = number == len(steps) - 1
-            field = Layout.of(ctype)._by_name.get(name)
+            return Slot(path, simple.offset, simple.size, simple.code, (simple.shift, simple.width))
+        layout, base = self, 0
+        rest, last = path, False
+        while not last:
+            step, dot, rest = rest.partition(".")
+            last = not dot
+            name, index = _name_and_index(step, path)
+            field = layout._by_name.get(name)
             if field is None:
-                raise UsageError(f"{path}: no field {name!r} in {ctype.__name__}")
-            base += field.offset
-            ctype = field.element
-            if field.count is not None:
-                if ":+" in index and last:
-                    return self._window(path, field, base, index)
-                if index:
-                    base += _index(index, field.count, path) * ctypes.sizeof(ctype)
-                elif last and field.is_bytes:
-                    return Slot(path, base, field.size, "s")
-                else:
-                    raise UsageError(f"{path}: {name} is an array of {field.count}: add [n]")
-            elif index:
-                raise UsageError(f"{path}: {name} is not an array")
-            if last and field.code:
-                bits = (field.shift, field.width) if field.is_bits else None
-                return Slot(path, base, ctypes.sizeof(ctype), field.code, bits)
-            if field.code:
+                raise UsageError(f"{path}: no field {name!r} in {layout.ctype.__name__}")
+            if last and field.is_bytes and not index:
+                return Slot(path, base + field.offset, field.size, "s")
+            if last and field.count is not None and ":+" in index:
+                return self._window(path, field, base + field.offset, index)
+            base += field.offset + _element_at(field, index, path)
+            if field.code and not last:
                 raise UsageError(f"{path}: {name} has no fields")
-        names = ", ".join(field.name for field in Layout.of(ctype).fields)
-        raise UsageError(f"{path}: name one of its fields: {names}")
+            if field.code:
+                bits = (field.shift, field.width) if field.is_bits else None
+                return Slot(path, base, field.size // (field.count or 1), field.code, bits)
+            layout = Layout.of(field.element)
+        names = ", ".join(field.name for field in layout.fields)
+        raise UsageError(f"{path}: expected one of its fields: {names}")
 
     @staticmethod
     def _window(path: str, field: Field, base: int, index: str) -> Slot:
@@ -429,14 +434,14 @@ class _Plan:
     """How to decode a structure: one `struct` format, and what to do afterwards to the
     few values that are not plain integers."""
 
-    __slots__ = ("bits", "fixes", "iter_unpack", "names", "order", "unpack_from")
+    __slots__ = ("bits", "decode", "fixes", "iter_unpack", "names", "order", "unpack_from")
 
     def __init__(self, layout: Layout) -> None:
         self.names: list[str] = []
         self.fixes: list[tuple[str, Callable[[Any], Any]]] = []
         self.bits: list[tuple[str, list[tuple[str, int, int]]]] = []
         self.order: list[str] = []
-        form = "<"
+        format = "<"
         end = 0
         for field in layout.fields:
             if field.alternate:
@@ -450,46 +455,60 @@ class _Plan:
                 unit = f"<bits at {field.offset}>"
                 self.bits.append((unit, [entry]))
                 self.names.append(unit)
-                form += field.code
+                format += field.code
             else:
                 self.names.append(field.name)
-                form += self._code(field)
+                format += self._code(field)
             assert field.offset == end, "padding must be declared"
             end = field.offset + field.size
-        form += f"{layout.size - end}x" if layout.size > end else ""  # of a union's larger member
-        whole = struct.Struct(form)
+        format += f"{layout.size - end}x" if layout.size > end else ""  # of a union's larger member
+        whole = struct.Struct(format)
         self.unpack_from, self.iter_unpack = whole.unpack_from, whole.iter_unpack
+        self.decode = self._decoder()
 
     def _code(self, field: Field) -> str:
         if field.code and (field.count is None or field.is_bytes):
-            return field.form
+            return field.format
         if field.code:
-            self.fixes.append((field.name, struct.Struct("<" + field.form).unpack))
+            self.fixes.append((field.name, struct.Struct("<" + field.format).unpack))
         elif field.count is None:
             self.fixes.append((field.name, Layout.of(field.element).decode))
         else:
             self.fixes.append((field.name, _elements(Layout.of(field.element))))
         return f"{field.size}s"
 
-    def decode(self, body: Any) -> dict[str, Any]:
-        values: dict[str, Any] = dict(zip(self.names, self.unpack_from(body)))
-        for name, fix in self.fixes:
-            values[name] = fix(values[name])
-        if self.bits:
-            for unit, fields in self.bits:
+    def _decoder(self) -> Callable[[Any], dict[str, Any]]:
+        """A closure, as most of the time goes into finding attributes otherwise."""
+        names, fixes, bits, order = self.names, self.fixes, self.bits, self.order
+        unpack_from = self.unpack_from
+
+        def plain(body: Any) -> dict[str, Any]:
+            return dict(zip(names, unpack_from(body)))
+
+        def fixed(body: Any) -> dict[str, Any]:
+            values = dict(zip(names, unpack_from(body)))
+            for name, fix in fixes:
+                values[name] = fix(values[name])
+            return values
+
+        def with_bits(body: Any) -> dict[str, Any]:
+            values = fixed(body)
+            for unit, fields in bits:
                 word = values.pop(unit)
                 for name, shift, mask in fields:
                     values[name] = word >> shift & mask
-            return {name: values[name] for name in self.order}
-        return values
+            return {name: values[name] for name in order}
+
+        return with_bits if bits else fixed if fixes else plain
 
 
 def _elements(layout: Layout) -> Callable[[bytes], list[dict[str, Any]]]:
-    plan = layout.plan
+    plan, size = layout.plan, layout.size
     if plan.fixes or plan.bits:
-        size = layout.size
-        return lambda raw: [
-            plan.decode(raw[start : start + size]) for start in range(0, len(raw), size)
-        ]
+        decode = plan.decode
+        return lambda raw: [decode(raw[at : at + size]) for at in range(0, len(raw), size)]
     names, iter_unpack = plan.names, plan.iter_unpack
+    if len(names) == 1:
+        (name,) = names
+        return lambda raw: [{name: value} for (value,) in iter_unpack(raw)]
     return lambda raw: [dict(zip(names, values)) for values in iter_unpack(raw)]

@@ -74,7 +74,7 @@ def typecode_of(what: object) -> int:
     for known in record_types():
         if known.struct is what:
             return known.typecode
-    raise UsageError(f"{what!r} is no record type")
+    raise UsageError(f"{what!r} is not a record type")
 
 
 def record_types() -> Iterator[RecordType]:

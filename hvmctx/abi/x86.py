@@ -16,7 +16,7 @@ from ctypes import c_uint16 as u16
 from ctypes import c_uint32 as u32
 from ctypes import c_uint64 as u64
 
-from hvmctx.abi.declare import DOMAIN, MARKER, VCPU, SaveStructure, SaveUnion, declare
+from hvmctx.abi.declare import DOMAIN, MARKER, VCPU, RecordType, SaveStructure, SaveUnion, declare
 from hvmctx.abi.fields import Layout
 
 TYPE_CHECKING = False
@@ -422,3 +422,10 @@ VMCE_VCPU       = declare("VMCE_VCPU",       18, hvm_vmce_vcpu,               VC
 TSC_ADJUST      = declare("TSC_ADJUST",      19, hvm_tsc_adjust,              VCPU)
 CPU_MSR         = declare("CPU_MSR",         20, hvm_msr,                     VCPU, ("msr", hvm_one_msr))
 # fmt: on
+
+__all__ = [
+    name
+    for name, value in globals().items()
+    if name[0] != "_" and (type(value) in (int, struct.Struct, RecordType)
+                           or getattr(value, "__module__", "") == __name__)
+]  # fmt: skip

@@ -44,7 +44,7 @@ def run(args: Namespace) -> int:
     target = inputs.no_domid(args.input, "convert")
     with replacing(args.output, force=args.force) as out:
         done = convert(
-            target, out, form=args.format, width=int(args.width) // 8 if args.width else None,
+            target, out, format=args.format, width=int(args.width) // 8 if args.width else None,
             pv=None if args.guest is None else args.guest == "pv",
             device_model=not args.skip_qemu,
         )  # fmt: skip

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LARGEST_FILE", "LAYERS", "MOST_VCPUS", "add_input", "add_judged", "add_output",
-    "add_vmport_profile", "add_what", "check_judged", "file_of", "is_domid", "no_domid",
-    "open_input", "open_seekable", "profile_of", "read_file", "report", "target_of", "warn",
-    "whole_file",
+    "add_vmport_profile", "add_what", "check_judged", "file_of", "files_in", "is_directory",
+    "is_domid", "no_domid", "open_input", "open_named", "open_seekable", "profile_of", "read_file",
+    "report", "target_of", "warn", "whole_file",
 ]  # fmt: skip
 
 MOST_VCPUS = 0x10000
@@ -97,9 +97,8 @@ def _read_all(path: str, file: BinaryIO) -> bytes:
 
 
 def add_judged(parser: ArgumentParser) -> None:
-    """The arguments that restore and verify have in common: INPUT, which only --explain does
-    without, and the guest to restore into."""
-    parser.add_argument("input", metavar="INPUT", nargs="?", help="as for dump")
+    """The arguments that restore and verify have in common, but for INPUT: only --explain
+    does without one. They are about the guest to restore into."""
     parser.add_argument("--layer", choices=LAYERS, help="what the input starts with")
     parser.add_argument("--vcpus", type=int, metavar="N", help="how many vcpus the guest has")
     add_vmport_profile(parser, "assume a Xen with the VMPORT patch, which no release has")
@@ -107,7 +106,6 @@ def add_judged(parser: ArgumentParser) -> None:
         "--checkpointed", action="store_true", help="expect a checkpointed stream (Remus, COLO)"
     )
     parser.add_argument("--explain", metavar="RULE", help="print what RULE says, and nothing else")
-    parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def patched_xen(args: Namespace) -> VmportProfile | None:
@@ -129,7 +127,7 @@ def check_judged(args: Namespace, command: str) -> bool:
 
         sys.stdout.write(explain(args.explain))
         return False
-    if args.input is None:
+    if not args.input:
         raise UsageError(f"{command}: no INPUT")
     return True
 
@@ -163,21 +161,53 @@ def no_domid(path: str, command: str) -> str | BinaryIO:
     return file_of(path)
 
 
-def open_input(args: Namespace, *, keep_words: bool = False) -> Image:
+def open_input(args: Namespace) -> Image:
     """The image that INPUT names; the context of a running domain counts as one."""
-    target, layer = target_of(args)
+    return open_named(args.input, args.layer)
+
+
+def open_named(name: str, layer: str | None, *, keep_words: bool = False) -> Image:
+    """As `open_input`, of one of several INPUTs."""
+    target, layer = _target(name, layer)
     return open_image(target, layer=layer, keep_words=keep_words)
 
 
 def target_of(args: Namespace) -> tuple[Target, str | None]:
     """What `open_image` takes for INPUT: a target, and the layer if it is known."""
-    if not is_domid(args.input):
-        return file_of(args.input), args.layer
-    if args.layer not in (None, "context"):
+    return _target(args.input, args.layer)
+
+
+def _target(name: str, layer: str | None) -> tuple[Target, str | None]:
+    if not is_domid(name):
+        return file_of(name), layer
+    if layer not in (None, "context"):
         raise UsageError("--layer does not go with a DOMID, which always gives a context")
     from hvmctx.live.libxenctrl import domain_context
 
-    return domain_context(int(args.input)), "context"
+    return domain_context(int(name)), "context"
+
+
+def is_directory(name: str) -> bool:
+    """Whether an INPUT is a directory, which stands for the files in it."""
+    return not is_domid(name) and os.path.isdir(name)
+
+
+def files_in(directory: str) -> list[str]:
+    """The paths of the regular files in a directory, by name; those of its directories are
+    not. What hvmctx itself puts beside inputs is left out: the manifest of `fuzz generate`,
+    and temporary files. Raises InputError, also where no file is left."""
+    from hvmctx.files.output import is_temporary
+    from hvmctx.fuzz import MANIFEST
+
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_file())
+    except OSError as error:
+        raise InputError(f"{directory}: {error.strerror}") from error
+    names = [name for name in names if name != MANIFEST and not is_temporary(name)]
+    if not names:
+        raise InputError(f"{directory}: no files in this directory")
+    return [os.path.join(directory, name) for name in names]
 
 
 def open_seekable(args: Namespace) -> Image:

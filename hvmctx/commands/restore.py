@@ -1,20 +1,33 @@
 """Say what Xen would do with an image, or with a bare HVM context: restore it, and what it
 changes, or refuse it, and by which rule. Of an image the streams are judged as the
-toolstack of the release reads them, then the context as the hypervisor loads it."""
+toolstack of the release reads them, then the context as the hypervisor loads it.
+
+Of several inputs, and of all files in a directory, each gets a line, in order, as soon as
+it is judged. With --format ndjson a line is an object with `input`, `verdict` (accept,
+refuse, violation or unreadable), `errno`, `rule`, `layer`, `record`, `instance`, `offset`,
+`text` and `applied`. The exit status is 0 if all are accepted, 2 if one cannot be read, else
+1."""
 
 from __future__ import annotations
 
+import sys
+
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
+from hvmctx.errors import FormatError, HvmctxError, UsageError
 from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from hvmctx.image.image import Image
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.verdict import Verdict
+
+    Judge = Callable[[Image], Verdict]
+    GuestOf = Callable[[Image], Guest]
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -22,12 +35,24 @@ HELP = "say whether Xen would restore it, and if not, why"
 EXAMPLES = (
     "hvmctx restore guest.save --release 4.17",
     "hvmctx restore guest.hvm --vcpus 1 --format json",
+    "hvmctx restore guest.hvm guest.save --policy guest.save --format ndjson  # directories too",
     "hvmctx restore --explain cpu-efer",
 )
+_UNREADABLE = "unreadable"
+"""In place of a verdict, of one of several inputs."""
+_ACCEPTED, _REFUSED, _UNREAD = 0, 1, 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "input", metavar="INPUT", nargs="*",
+        help="as for dump; several are judged one after the other, and all files in a directory",
+    )  # fmt: skip
     inputs.add_judged(parser)
+    parser.add_argument(
+        "--format", choices=("text", "json", "ndjson"), default="text",
+        help="json is for one INPUT; ndjson has an object a line for any number",
+    )  # fmt: skip
     parser.add_argument("--release", default=NEWEST, help=f"which Xen, {SPAN} or newest")
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
@@ -36,44 +61,126 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     if not inputs.check_judged(args, "restore"):
-        return 0
+        return _ACCEPTED
     release = Release(args.release)
-    from hvmctx.restore.image import would_restore
-    from hvmctx.restore.machine import Machine
-
-    with inputs.open_input(args, keep_words=True) as image:
-        verdict = would_restore(
-            image, release, Machine(vmport=inputs.patched_xen(args)), guest_of=_guest_of(args),
-            checkpointed=args.checkpointed,
-        )  # fmt: skip
+    if args.format == "ndjson" or len(args.input) > 1 or inputs.is_directory(args.input[0]):
+        return _run_many(args, release)
+    with inputs.open_named(args.input[0], args.layer, keep_words=True) as image:
+        verdict = _judge(args, release, _guest_of(args))(image)
+        what = "load this context" if image.format == CONTEXT else "restore this image"
     if args.format == "json":
         import json
 
         print(json.dumps(verdict.as_dict(), indent=1))
     elif verdict.accepted:
-        what = "load this context" if image.format == CONTEXT else "restore this image"
         print(f"accept: Xen {args.release} would {what}")
         for change in verdict.applied:
             print(f"  {change}")
     else:
         print(f"{verdict.verdict}: Xen {args.release}: {verdict.why}")
-    return 0 if verdict.accepted else 1
+    return _ACCEPTED if verdict.accepted else _REFUSED
 
 
-def _guest_of(args: Namespace) -> Callable[[Image], Guest]:
+def _run_many(args: Namespace, release: Release) -> int:
+    """A line for each input. Nothing is kept of it."""
+    if args.format == "json":
+        raise UsageError("restore: --format json takes one file; ndjson takes any number")
+    judge = _judge(args, release, _guest_read_once(args))
+    line_of = _as_ndjson if args.format == "ndjson" else _as_text
+    status = _ACCEPTED
+    for name, verdict in _verdicts(args.input, args.layer, judge):
+        sys.stdout.write(line_of(name, verdict) + "\n")
+        status = max(status, _STATUS.get(verdict.verdict, _REFUSED))
+    return status
+
+
+_STATUS = {"accept": _ACCEPTED, _UNREADABLE: _UNREAD}
+"""Of one verdict; of all others `_REFUSED`."""
+
+
+def _verdicts(
+    names: Iterable[str], layer: str | None, judge: Judge
+) -> Iterator[tuple[str, Verdict]]:
+    """(input, verdict) of each input and of each file in a directory; an error counts as one."""
+    for name in names:
+        paths = [name]
+        if inputs.is_directory(name):
+            try:
+                paths = inputs.files_in(name)
+            except HvmctxError as error:
+                yield name, _unreadable(error)
+                continue
+        for path in paths:
+            try:
+                with inputs.open_named(path, layer, keep_words=True) as image:
+                    verdict = judge(image)
+            except (HvmctxError, OSError) as error:
+                verdict = _unreadable(error)
+            yield path, verdict
+
+
+def _unreadable(error: Exception) -> Verdict:
+    from hvmctx.restore.verdict import Verdict
+
+    if not isinstance(error, FormatError):
+        return Verdict(_UNREADABLE, text=str(error), layer="")
+    return Verdict(_UNREADABLE, text=str(error), layer=error.layer, offset=error.offset)
+
+
+def _as_ndjson(name: str, verdict: Verdict) -> str:
+    import json
+
+    return json.dumps({"input": name, **verdict.as_dict()})
+
+
+def _as_text(name: str, verdict: Verdict) -> str:
+    """A name may have any bytes: what is not printable is escaped."""
+    from hvmctx.render.table import printable
+
+    unreadable = verdict.verdict == _UNREADABLE
+    words = verdict.text.removeprefix(f"{name}: ") if unreadable else str(verdict)
+    return printable(f"{name}: {_UNREADABLE + ': ' if unreadable else ''}{words}")
+
+
+def _judge(args: Namespace, release: Release, guest_of: GuestOf) -> Judge:
+    """What gives the verdict of an image on the machine and for the guest of the arguments."""
+    from hvmctx.restore.image import would_restore
+    from hvmctx.restore.machine import Machine
+
+    machine = Machine(vmport=inputs.patched_xen(args))
+    return lambda image: would_restore(
+        image, release, machine, guest_of=guest_of, checkpointed=args.checkpointed
+    )
+
+
+def _guest_of(args: Namespace) -> GuestOf:
     """The guest to load into: that of --policy's image, or of the one to restore."""
     from functools import partial
 
     from hvmctx.restore.guest import Guest
 
-    guest_of = partial(Guest.of_image, vcpus=args.vcpus)
     if args.policy is None:
-        return guest_of
+        return partial(Guest.of_image, vcpus=args.vcpus)
+    return lambda _: _guest_of_policy(args)
 
-    def of_policy(_: Image) -> Guest:
-        from hvmctx.image.image import open_image
 
-        with open_image(inputs.no_domid(args.policy, "restore --policy")) as other:
-            return guest_of(other)
+def _guest_of_policy(args: Namespace) -> Guest:
+    from hvmctx.image.image import open_image
+    from hvmctx.restore.guest import Guest
 
-    return of_policy
+    with open_image(inputs.no_domid(args.policy, "restore --policy")) as image:
+        return Guest.of_image(image, args.vcpus)
+
+
+def _guest_read_once(args: Namespace) -> GuestOf:
+    """As `_guest_of`, but --policy is read now, so that its error is not that of every input.
+    Raises UsageError for it."""
+    if args.policy is None:
+        return _guest_of(args)
+    try:
+        guest = _guest_of_policy(args)
+    except UsageError:
+        raise
+    except HvmctxError as error:
+        raise UsageError(f"restore --policy: {error}") from error
+    return lambda _: guest

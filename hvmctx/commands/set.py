@@ -53,7 +53,7 @@ def run(args: Namespace) -> int:
         editor.put(HVM_CONTEXT, after)  # so that it is not put together once more
         editor.write(args.output, force=args.force)
         inputs.warn(image.problems)
-        _warn_of_vmport(image.context, changed)
+        _warn_of_vmport(image, changed)
         _warn(image, after)
     return 0
 
@@ -70,7 +70,7 @@ def _warn(image: Image, after: bytes) -> None:
         print(f"hvmctx: warning: cannot tell whether Xen would accept it: {error}", file=sys.stderr)
         return
     refusal = load(after, release, guest)
-    if not refusal.accepted and load(image.context.to_bytes(), release, guest).accepted:
+    if not refusal.accepted and load(image.read_context().to_bytes(), release, guest).accepted:
         print(
             f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.where}: "
             f"{refusal.text} [{refusal.rule}]",
@@ -78,10 +78,11 @@ def _warn(image: Image, after: bytes) -> None:
         )
 
 
-def _warn_of_vmport(before: HvmContext, after: HvmContext) -> None:
+def _warn_of_vmport(image: Image, changed: HvmContext) -> None:
     """What is wrong with the VMPORT record and was not before; and that it was not of the
     profile in use, whose places then are not where the values went."""
-    old, new = (context.records(VMPORT_TYPECODE)[-1:] for context in (before, after))
+    new = changed.records(VMPORT_TYPECODE)[-1:]
+    old = image.read_context().records(VMPORT_TYPECODE)[-1:] if new else []
     if not old or bytes(old[0].body) == bytes(new[0].body):
         return
     from hvmctx.abi import vmport

@@ -28,7 +28,9 @@ UNREADABLE = 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("input", metavar="INPUT", nargs="?", help="as for dump")
     inputs.add_judged(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument(
         "--as", choices=("verifier", "restore", "strict"), default="restore", dest="view"
     )

@@ -159,15 +159,16 @@ class HvmContext(DomainRecords):
         of that (type, instance), or this very record. Raises UsageError for an unknown type."""
         if isinstance(what, Record):
             return any(record is what for record in self.entries)
-        record_type, instance = what if isinstance(what, tuple) else (what, None)
-        return bool(self.records(record_type, instance))
+        if isinstance(what, tuple):
+            return bool(self.records(*_type_and_instance(what)))
+        return bool(self.records(typecode_of(what)))
 
     def __getitem__(self, what: int | AnyType | tuple[AnyType, int]) -> Record:
         """By (type, instance), by type alone (instance 0), or by its place in `entries`;
         the last if there are several. Raises MissingRecordError, which is a KeyError, and
         UsageError for an unknown type."""
         if isinstance(what, tuple):
-            return self.record(*what)
+            return self.record(*_type_and_instance(what))
         if not isinstance(what, int):
             return self.record(what)
         try:
@@ -287,6 +288,12 @@ def _of_vcpus(entries: list[Record]) -> Iterator[Record]:
 def _attributes(records: Iterable[Record]) -> set[str]:
     """The names of their structures as attributes."""
     return {record.name.lower() for record in records if record.type is not None}
+
+
+def _type_and_instance(what: tuple[AnyType, int]) -> tuple[AnyType, int]:
+    if len(what) != 2:
+        raise UsageError(f"{what!r} names no record; expected its type and instance")
+    return what
 
 
 def _again(data: bytes) -> HvmContext:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from ctypes import sizeof
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import RecordType
+from hvmctx.abi.declare import RecordType, declared
 from hvmctx.abi.fields import misfit
 from hvmctx.abi.registry import by_typecode, typecode_of
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTOR_SIZE", "Record", "pack_descriptor", "take_apart"]
 
 DESCRIPTOR_SIZE = x86.DESCRIPTOR.size
-_END = x86.END.typecode
 
 _TSC = x86.hvm_hw_cpu.tsc.offset
 _TSC_COMPAT = x86.hvm_hw_cpu_compat.tsc.offset
@@ -162,7 +162,7 @@ class Record:
     def fields(self) -> dict[str, Value]:
         """Every field of the declared structure by name. See `abi.fields` for the forms.
         Much faster than reading them off `struct`, and never affects the record."""
-        known = by_typecode(self.typecode) or self._known()
+        known = declared.get(self.typecode) or self._known()
         if self._struct is None and len(self._body) == known.size:
             return known.decode(self._body)
         return known.decode(self.as_read())
@@ -175,7 +175,7 @@ class Record:
     def rewritten(self, struct: bytes, rest: bytes = b"") -> bytes:
         """The body that reads as `struct` (see `as_read`), of this record's own length, or
         followed by `rest` where it is long enough for the whole structure. Raises FieldError
-        where none of that length reads so."""
+        where no body of that length reads so."""
         size = len(self._body)
         if size >= len(struct):
             return struct + rest
@@ -223,6 +223,7 @@ def take_apart(view: memoryview) -> tuple[list[Record], int]:
     them. END is whole whatever its length, as Xen stops there and ignores it. Does what
     `Record()` does in half the time."""
     records: list[Record] = []
+    append = records.append
     new, unpack_descriptor = Record.__new__, x86.DESCRIPTOR.unpack_from
     offset, size = 0, len(view)
     last_descriptor = size - DESCRIPTOR_SIZE
@@ -237,11 +238,12 @@ def take_apart(view: memoryview) -> tuple[list[Record], int]:
         record.instance = instance
         record.offset = offset
         record._body = view[start:end]
-        record._length = length if end > size else None
-        record._struct = None
-        records.append(record)
-        offset = min(end, size)
-        if typecode == _END:
+        record._length = record._struct = None
+        append(record)
+        offset = end
+        if not typecode:
+            if end > size:
+                record._length, offset = length, size
             break
     return records, offset
 
@@ -254,11 +256,14 @@ def _copied(
 
 def pack_descriptor(typecode: int, instance: int, length: int) -> bytes:
     """The eight bytes of a descriptor. Raises FieldError for a number that does not fit."""
-    for name, value, width in (
-        ("typecode", typecode, 16),
-        ("instance", instance, 16),
-        ("length", length, 32),
-    ):
-        if reason := misfit(name, value, width, text=str(value)):
-            raise FieldError(reason)
-    return bytes(x86.hvm_save_descriptor(typecode, instance, length))
+    try:
+        return x86.DESCRIPTOR.pack(typecode, instance, length)
+    except struct.error:
+        for name, value, width in (
+            ("typecode", typecode, 16),
+            ("instance", instance, 16),
+            ("length", length, 32),
+        ):
+            if reason := misfit(name, value, width, text=str(value)):
+                raise FieldError(reason) from None
+        raise

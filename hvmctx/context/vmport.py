@@ -179,13 +179,13 @@ class _Slots(Form):
         return self._PAIRS.schema()
 
 
-@dataclass
+@dataclass(repr=False)
 class VmportState:
     """Everything that a VMPORT record carries.
 
     `unparsed` is a body too short for its fixed part, and all else is empty then; it is
     None for a body that has one. `origin` is the body that the state was read from; it
-    stands as long as the writer makes the same of the state as of what that body holds.
+    is written again if the state has not been changed since.
 
     Methods that take a profile use the one in use (`abi.vmport.used`) where it is None.
 
@@ -202,6 +202,15 @@ class VmportState:
     guestinfo_jumbo: Slots = field(default_factory=Slots, metadata=member(_Slots()))
     unparsed: bytes | None = None
     origin: bytes | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        if self.unparsed is not None:
+            return f"<VmportState: {len(self.unparsed)} bytes, shorter than the fixed part>"
+        opened = sum(1 for channel in self.channels if channel.proto_num)
+        return (
+            f"<VmportState: {opened} of {len(self.channels)} channels open, "
+            f"{len(self.guestinfo)} guestinfo keys, {len(self.guestinfo_jumbo)} jumbo>"
+        )
 
     @classmethod
     def empty(cls, profile: VmportProfile | None = None) -> VmportState:
@@ -253,7 +262,7 @@ class VmportState:
         if origin != written and _write(self.from_bytes(origin, profile), profile) != written:
             return written
         if strict and origin != written:
-            raise FieldError("VMPORT: the writer does not write this state as its body has it")
+            raise FieldError("VMPORT: the writer would write another body for this state")
         return origin
 
     def to_json(self, profile: VmportProfile | None = None) -> str:
@@ -265,7 +274,7 @@ class VmportState:
 
     @classmethod
     def from_json(cls, text: str | bytes, profile: VmportProfile | None = None) -> VmportState:
-        """The inverse. Raises FieldError for text that is no JSON of this form, and for a
+        """The inverse. Raises FieldError for text that is not JSON of this form, and for a
         state that no record of the profile holds."""
         import json
 
@@ -356,7 +365,7 @@ class Parts:
     `VmportProfile.fixed`); `buffers` has for every buffer (`VmportProfile.buffers`) its
     offset and how many of its claimed bytes are there; `entries` the whole guestinfo
     entries, `skipped` the offsets of heads that the loader reads and takes nothing for. The
-    entries start at `first_entry`, the jumbo ones at `first_jumbo`; `rest` is the offset of
+    entries start at `first_entry`, the jumbo ones at `first_jumbo`; `end` is the offset of
     the first byte that belongs to none of them.
     """
 
@@ -373,7 +382,7 @@ class Parts:
         self.skipped: list[int] = []
         self.first_entry = data
         self.first_jumbo, left = self._read_entries(body, data, self.head["used_guestsize"], False)
-        self.rest, _ = self._read_entries(body, self.first_jumbo, left, True)
+        self.end, _ = self._read_entries(body, self.first_jumbo, left, True)
 
     def _read_entries(self, body: bytes, at: int, left: int, jumbo: bool) -> tuple[int, int]:
         """One of the loader's two loops, in its u32 arithmetic, up to the first entry that
@@ -505,13 +514,17 @@ def pack_entry(key: bytes, value: bytes, *, jumbo: bool = False) -> bytes:
 
 def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
     if state.unparsed is not None:
-        raise FieldError(f"VMPORT: a body of {len(state.unparsed)} bytes holds no state")
+        raise FieldError(f"VMPORT: a body of {len(state.unparsed)} bytes is too short for a state")
     for place, buffer in zip(profile.buffers, _buffers(state, profile)):
         where = f"VMPORT: chans[{place.channel}].{place.name}"
         if buffer.claimed() > place.kept:
-            raise FieldError(f"{where} has {buffer.claimed()} bytes, the buffer {place.kept}")
+            raise FieldError(
+                f"{where}: length {buffer.claimed()}, but the buffer holds {place.kept} bytes"
+            )
         if buffer.claimed() != len(buffer.data):
-            raise FieldError(f"{where}: length {buffer.claimed()}, {len(buffer.data)} bytes")
+            raise FieldError(
+                f"{where}: length {buffer.claimed()}, but {len(buffer.data)} bytes of data"
+            )
     for name, entries, values, slots in (
         ("guestinfo", state.guestinfo, profile.MAX_VAL_LEN, profile.MAX_NUM_KEY),
         (
@@ -522,11 +535,11 @@ def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
         ),
     ):
         if len(entries) > slots:
-            raise FieldError(f"VMPORT: {len(entries)} {name} entries, {slots} slots")
+            raise FieldError(f"VMPORT: {len(entries)} {name} entries, but only {slots} slots")
         seen = set()
         for key, value in entries:
             if key in seen:
-                raise FieldError(f"VMPORT: {name}[{as_text(key)}] comes twice")
+                raise FieldError(f"VMPORT: {name}[{as_text(key)}] occurs twice")
             seen.add(key)
             if not 0 < len(key) <= profile.MAX_KEY_LEN or len(value) > values:
                 raise FieldError(
@@ -589,7 +602,7 @@ def set_path(
     if not 0 < len(key) <= profile.MAX_KEY_LEN:
         raise FieldError(f"VMPORT.{path}: a key has 1 to {profile.MAX_KEY_LEN} bytes")
     if len(body) < profile.fixed_size:
-        raise FieldError(f"VMPORT: a body of {len(body)} bytes holds no guestinfo")
+        raise FieldError(f"VMPORT: a body of {len(body)} bytes is too short for guestinfo")
     entry = _entry(body, profile, jumbo, key)
     if entry is not None:
         start, end = entry.start, entry.end
@@ -658,4 +671,4 @@ def _entry(body: bytes, profile: VmportProfile, jumbo: bool, key: bytes) -> Entr
 
 def _after_last(body: bytes, profile: VmportProfile, jumbo: bool) -> int:
     parts = Parts(body, profile)
-    return parts.rest if jumbo else parts.first_jumbo
+    return parts.end if jumbo else parts.first_jumbo

@@ -1,5 +1,5 @@
-"""What differs between two contexts, or two images: field by field, with the paths that get
-and set take, and the meaning of a value where it has one.
+"""What differs between two contexts, or two images: field by field, and with the meaning of a
+value where it has one. Fields of a context and parameters have the paths that get and set take.
 
 Records are paired by type, instance, and how often that pair came before. Page contents are
 compared when asked for.
@@ -80,7 +80,7 @@ def diff(
 
     >>> from hvmctx import open_image
     >>> with open_image("examples/hvm1.save") as image:
-    ...     context = image.context.copy()
+    ...     context = image.context
     ...     context.vcpus[0].cpu.rax = 0x1234
     ...     print(*diff(image, context))
     CPU/0.rax: 0x0 -> 0x1234
@@ -94,7 +94,7 @@ def diff(
         and (CONTEXT not in (one.format, other.format))
     ):
         return diff_images(one, other, memory=memory)
-    contexts = (side.context if isinstance(side, Image) else side for side in (one, other))
+    contexts = (side.read_context() if isinstance(side, Image) else side for side in (one, other))
     return diff_contexts(*contexts)
 
 
@@ -221,8 +221,8 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     for number, (before, after) in enumerate(zip(*buffers)):
         place = profile.buffers[number]
         yield from _bytes(f"{name} chans[{place.channel}].{place.name}", before, after)
-    rests = (body[parts.rest :] for body, parts in bodies)
-    yield from _bytes(f"{name} rest", *rests)
+    tails = (body[parts.end :] for body, parts in bodies)
+    yield from _bytes(f"{name} rest", *tails)
 
 
 def _entries(parts: Parts) -> dict[str, str]:
@@ -262,7 +262,7 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
 
 def _context(image: Image) -> HvmContext | None:
     try:
-        return image.context
+        return image.read_context()
     except HvmctxError:
         return None
 
@@ -299,8 +299,8 @@ def _params(image: Image) -> dict[str, str]:
 
 def _tsc(image: Image) -> dict[str, str]:
     info = image.tsc_info
-    told = {} if info is None else info.told()
-    return {f"X86_TSC_INFO.{name}": str(value) for name, value in told.items()}
+    fields = {} if info is None else info.for_people()
+    return {f"X86_TSC_INFO.{name}": str(value) for name, value in fields.items()}
 
 
 def _cpuid(image: Image) -> dict[str, str]:

@@ -72,6 +72,7 @@ class Editor:
         self._image = image
         self._context: HvmContext | bytes | None = None
         """Changed: taken apart, or as it was put. None while it is the image's own."""
+        self._unchanged: HvmContext | None = None
         self._bodies: dict[IndexedRecord, bytes] = {}
 
     @property
@@ -79,7 +80,7 @@ class Editor:
         """The HVM context, with what has been set; what is changed in it counts as set, up
         to the next `put` of a whole context. Raises MissingRecordError."""
         if self._context is None:
-            self._context = self._image.context.copy()
+            self._context = self._read_context()
         elif not isinstance(self._context, HvmContext):
             self._context = HvmContext.from_bytes(self._context, damaged=True)
         return self._context
@@ -118,14 +119,14 @@ class Editor:
             from hvmctx.context.vmport import set_path
 
             entry = "[" in field and field.startswith("guestinfo")
-            what = _plain(value, path, is_bytes=entry)
+            what = _parsed(value, path, is_bytes=entry)
             of_context.body = set_path(bytes(of_context.body), field, what)
             return
         slot, base = locate(known, field)
         body = bytearray(of_context.as_read(max(known.size, len(of_context.body))))
         _within(base + slot.offset + slot.size, body, path)
         part = body[base:]
-        slot.put(part, _plain(value, path, is_bytes=slot.is_bytes))
+        slot.put(part, _parsed(value, path, is_bytes=slot.is_bytes))
         body[base:] = part
         of_context.body = of_context.rewritten(bytes(body[: known.size]), bytes(body[known.size :]))
 
@@ -140,7 +141,7 @@ class Editor:
         known, instance = _record_only(path)
         if self._read_context().records(known, instance):
             raise UsageError(f"{path}: the context has such a record already")
-        body = _plain(value, path, is_bytes=True)
+        body = _parsed(value, path, is_bytes=True)
         if not isinstance(body, bytes):
             raise FieldError(f"{path} takes bytes")
         self.context.add(Record(known, instance, body))
@@ -233,8 +234,12 @@ class Editor:
             splice(self._image.source, out, edits)
 
     def _read_context(self) -> HvmContext:
-        """To be looked at only: no copy before something is to be changed."""
-        return self._image.context if self._context is None else self.context
+        """To be looked at only: not one that `edits` writes."""
+        if self._context is not None:
+            return self.context
+        if self._unchanged is None:
+            self._unchanged = self._image.read_context()
+        return self._unchanged
 
     def _whole_context(self) -> bytes:
         if isinstance(self._context, bytes):
@@ -271,8 +276,10 @@ class Editor:
         found = self._image.records_of(layer, number)
         if place >= len(found):
             name = streams.record_name(layer, number)
+            if not found:
+                raise MissingRecordError(f"the image has no {name} record")
             raise MissingRecordError(
-                f"the image has no {name}/{place} record; it has {len(found) or 'none'}"
+                f"the image has no {name}/{place} record; it has {len(found)}, counted from 0"
             )
         return found[place]
 
@@ -320,15 +327,15 @@ def _param_index(name: str) -> int:
 
 
 def _param_value(value: Value, path: str) -> int:
-    number = _plain(value, path, is_bytes=False)
+    number = _parsed(value, path, is_bytes=False)
     if reason := misfit(path, number, 64, text=value if isinstance(value, str) else ""):
         raise FieldError(reason)
     assert isinstance(number, int)  # since it fits
     return number
 
 
-def _plain(value: Value, path: str, *, is_bytes: bool) -> int | bytes:
-    """What text says; anything else as it is."""
+def _parsed(value: Value, path: str, *, is_bytes: bool) -> int | bytes:
+    """The value that a text stands for; any other value as it is."""
     if not isinstance(value, str):
         return value
     return bytes_of(value, path) if is_bytes else value_of(value, path)

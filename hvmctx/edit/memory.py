@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
     from hvmctx.image.memory_map import Run
 
-__all__ = ["CONTROL", "CONTROL_OWNER", "CONTROL_TYPE", "ELF", "FORMS", "RAW", "extract_memory"]
+__all__ = ["CONTROL", "CONTROL_OWNER", "CONTROL_TYPE", "ELF", "FORMATS", "RAW", "extract_memory"]
 
 RAW, ELF = "raw", "elf"
-FORMS = (RAW, ELF)
+FORMATS = (RAW, ELF)
 _PAGE = streams.PAGE_SIZE
 _NT_PRSTATUS = 1
 _PRSTATUS = struct.Struct("<12xH18xI76x27Q8x")
@@ -39,12 +39,12 @@ CONTROL = struct.Struct("<I4x5Q")
 """Our own note, one a vcpu: its number, then cr0, cr2, cr3, cr4 and EFER, u64s."""
 
 
-def extract_memory(image: Image, out: BinaryIO, form: str = RAW) -> int:
+def extract_memory(image: Image, out: BinaryIO, format: str = RAW) -> int:
     """Write the memory to a seekable file that is empty. How many pages have contents.
-    Raises UsageError for another form, MissingRecordError for an image without page data (a
+    Raises UsageError for another format, MissingRecordError for an image without page data (a
     bare context is one) or, as ELF, without a context, FieldError for pfns that no guest has."""
-    if form not in FORMS:
-        raise UsageError(f"unknown form of memory {form!r}; expected {' or '.join(FORMS)}")
+    if format not in FORMATS:
+        raise UsageError(f"unknown format of memory {format!r}; expected {' or '.join(FORMATS)}")
     runs = list(image.memory.populated())
     if runs and runs[-1].end >> streams.X86_PFN_BITS:
         raise FieldError(
@@ -53,7 +53,7 @@ def extract_memory(image: Image, out: BinaryIO, form: str = RAW) -> int:
         )
     if not image.records_of("libxc", streams.LIBXC_PAGE_DATA):
         raise MissingRecordError("the image has no page data")
-    return _raw(image, out, runs) if form == RAW else _elf(image, out, runs)
+    return _raw(image, out, runs) if format == RAW else _elf(image, out, runs)
 
 
 def _raw(image: Image, out: BinaryIO, runs: list[Run]) -> int:
@@ -112,7 +112,7 @@ def _notes(image: Image) -> Iterator[Note]:
     that debuggers know, then our own."""
     from hvmctx.abi import x86
 
-    records = {record.instance: record for record in image.context.records(x86.CPU)}
+    records = {record.instance: record for record in image.read_context().records(x86.CPU)}
     fields: list[tuple[int, dict[str, Any]]] = [
         (vcpu, records[vcpu].fields()) for vcpu in sorted(records)
     ]

@@ -56,9 +56,9 @@ def strip(
 ) -> Stripped:
     """Write `target` (see `open_image`) without its page contents to `out`, in one pass.
 
-    `keep_holes` keeps the records that hold only absent pages. Compressed input comes out
-    plain. Raises FormatError for an image that is damaged, or legacy: nothing of use has
-    been written then.
+    `keep_holes` keeps the records that hold only absent pages. Compressed input is not
+    compressed again. Raises FormatError for a damaged or legacy image; what has been written
+    is then of no use.
     """
     done = Stripped()
     with open_source(target) as source:

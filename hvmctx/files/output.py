@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO, NoReturn
 
-__all__ = ["STDOUT", "replacing"]
+__all__ = ["STDOUT", "is_temporary", "replacing"]
 
 STDOUT = "-"
+_TEMPORARY = ".hvmctx-", ".tmp"
+"""How the name of a file that is not whole yet starts and ends."""
 _numbers = count()
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is called as one that `replacing` has not yet renamed."""
+    return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
 
 
 @contextmanager
@@ -44,7 +51,7 @@ def replacing(path: str, *, force: bool = False) -> Iterator[BinaryIO]:
         return
     if os.path.islink(path):
         path = os.path.realpath(path)
-    name = f".hvmctx-{os.getpid()}-{next(_numbers)}.tmp"
+    name = f"{_TEMPORARY[0]}{os.getpid()}-{next(_numbers)}{_TEMPORARY[1]}"
     temporary = os.path.join(os.path.dirname(path), name)
     try:
         file = os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "w+b")

@@ -2,3 +2,10 @@
 made with a `random.Random`), hypothesis strategies for them (`strategies`), targets with the
 library's invariants (`targets`), campaigns (`campaign`), comparison with other loaders
 (`differential`), and files for a hypervisor's test lab (`generate`)."""
+
+from __future__ import annotations
+
+__all__ = ["MANIFEST"]
+
+MANIFEST = "manifest.jsonl"
+"""What `generate` writes beside its files: which verdicts to expect of them."""

@@ -119,7 +119,7 @@ def vmport_report(record: bytes, ours: str, theirs: str, profile: VmportProfile)
         kind = "jumbo " if entry.jumbo else ""
         value = f"{as_text(entry.value[:40])} ({len(entry.value)})"
         lines.append(f"{entry.start:5}  {kind}{as_text(entry.key)} = {value}")
-    lines.append(f"{parts.rest:5}  rest: {body[parts.rest : parts.rest + 64].hex()}")
+    lines.append(f"{parts.end:5}  rest: {body[parts.end : parts.end + 64].hex()}")
     return "\n".join([*lines, ""])
 
 
@@ -128,7 +128,7 @@ class Command:
     `{}` in the command stands for the file, which otherwise is its last argument."""
 
     def __init__(self, command: str, *, timeout: float = 60) -> None:
-        """Raises InputError for words that are no command line."""
+        """Raises InputError for words that are not a command line."""
         try:
             self._words = shlex.split(command)
         except ValueError as error:

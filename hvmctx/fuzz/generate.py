@@ -11,6 +11,7 @@ from hvmctx.abi.releases import Release
 from hvmctx.errors import HvmctxError, InputError, UsageError
 from hvmctx.files.opening import open_seekable
 from hvmctx.files.output import replacing
+from hvmctx.fuzz import MANIFEST
 from hvmctx.fuzz.contexts import mutate_context
 from hvmctx.fuzz.streams import mutate_stream
 from hvmctx.image.image import open_image
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 CONTEXT, IMAGE = "context", "image"
 KINDS = (CONTEXT, IMAGE)
-MANIFEST = "manifest.jsonl"
 _SUFFIX = {CONTEXT: ".bin", IMAGE: ".xc"}
 _MOST_TRIES = 1000
 
@@ -122,7 +122,7 @@ def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
     for path in paths:
         with open_image(path if kind == CONTEXT else open_seekable(path)) as image:
             if kind == CONTEXT:
-                found.append(image.context.to_bytes())
+                found.append(image.read_context().to_bytes())
             else:
                 header = image.header(LIBXC, "image header")
                 ends = image.records_of(LIBXC, streams.LIBXC_END)

@@ -125,7 +125,7 @@ def simpler_vmport(profile: VmportProfile) -> Callable[[bytes], Iterator[bytes]]
             made = bytearray(body[:start] + body[start + there :])
             made[place.offset : place.offset + 2] = bytes(2)
             yield _framed(bytes(made))
-        yield _framed(body[: parts.rest])
+        yield _framed(body[: parts.end])
         layout = Layout.of(profile.packed)
         for slot in (*layout.slots(), *layout.reserved()):
             end = slot.offset + slot.size

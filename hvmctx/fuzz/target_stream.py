@@ -82,7 +82,7 @@ def _run(data: bytes) -> set[str]:
 class _Slowly(StreamJudge):
     """The readers without the fast path for page data."""
 
-    def _plain_pages(self, index: Index, record: IndexedRecord) -> bool:
+    def _ordinary_pages(self, index: Index, record: IndexedRecord) -> bool:
         return False
 
 

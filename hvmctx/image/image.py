@@ -107,6 +107,10 @@ class Image(Index):
     def __init__(self, source: Source, layer: str) -> None:
         super().__init__(source, layer)
         self._context: HvmContext | None = None
+        self._whole: bytes | memoryview | None = None
+        """A bare context, once it has been read."""
+        self._damage: FormatError | None = None
+        """What is wrong with the context, once that is known."""
         self._memory: Memory | None = None
 
     def __repr__(self) -> str:
@@ -151,16 +155,22 @@ class Image(Index):
     @property
     def context(self) -> HvmContext:
         """The context that a restore would load: the last. What is damaged of it becomes one
-        of `problems`. Raises MissingRecordError when there is none, with the reason."""
+        of `problems`. Raises MissingRecordError when there is none, with the reason.
+
+        It may be changed, but that changes only this object. `verify`, `would_restore`, `edit`
+        and the like read the input; to write a changed one, use `edit`."""
         if self._context is None:
-            self._context = self._find_context()
+            self._context = self.read_context()
         return self._context
 
-    def _find_context(self) -> HvmContext:
+    def read_context(self) -> HvmContext:
+        """The context of the input, taken apart anew: as `context` in all else."""
         from hvmctx.context.hvm_context import HvmContext
 
         if self.format == CONTEXT:
-            return HvmContext.from_bytes(self._whole_input(), damaged=True)
+            if self._whole is None:
+                self._whole = self._whole_input()
+            return HvmContext.from_bytes(self._whole, damaged=True)
         record = self.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
         if record is None:
             raise MissingRecordError(self._why_no_context())
@@ -171,7 +181,10 @@ class Image(Index):
             return context
         context = HvmContext.from_bytes(self.body(record), damaged=True)
         if context.damage is not None:
-            self.problems.append(context.damage.moved(record.body_offset))
+            if self._damage is None:
+                self._damage = context.damage.moved(record.body_offset)
+                self.problems.append(self._damage)
+            context.damage = self._damage
         return context
 
     def _what_there_is(self, record: IndexedRecord) -> bytes | memoryview:
@@ -306,7 +319,7 @@ def open_image(
     stands; not closed), or a source. `layer` says what it starts with instead of looking; one of
     xl, libxl, libxc, context, legacy. `keep_words` keeps the page words of an input that
     cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher` is
-    told of everything as it goes by.
+    shown every header and record as it is read.
 
     Raises InputError when it cannot be opened or read, FormatError when it is nothing
     that Xen saves. Damage further in is in `problems`.

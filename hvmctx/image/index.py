@@ -87,6 +87,9 @@ class Index:
     `headers` and `records` are in file order, whatever their layer; `problems` are errors;
     where reading had to stop, `stopped` is the one that says so, and `complete` is False;
     `notes` are oddities. `end` is the offset after the last byte that belongs to the image.
+    `source` is where bytes are read from. The pass that fills the index leaves here what a pipe
+    gives only once: `kept_config`, the xl file's optional data, and `counted_words`, the page
+    words by their types (None if they were not counted; `page_words` then does it).
     """
 
     def __init__(self, source: Source, layer: str) -> None:
@@ -188,17 +191,17 @@ class Index:
         the record that was asked for last are at hand."""
         return self._batch(record)[1]
 
-    def plain_pages(self, record: IndexedRecord) -> bool:
-        """Whether no rule says anything of a PAGE_DATA record (`stream.pages.is_plain`)."""
+    def ordinary_pages(self, record: IndexedRecord) -> bool:
+        """Whether no rule applies to a PAGE_DATA record (see `stream.pages.is_ordinary`)."""
         return self._batch(record)[2]
 
     def _batch(self, record: IndexedRecord) -> tuple[IndexedRecord | None, bytes, bool]:
         if self._words_of[0] is not record:
-            from hvmctx.stream.pages import is_plain
+            from hvmctx.stream.pages import is_ordinary
 
             head, words = self._head_and_words(record)
-            plain = head[4:] == bytes(4) and is_plain(words, record.count, record.length)
-            self._words_of = record, words, plain
+            ordinary = head[4:] == bytes(4) and is_ordinary(words, record.count, record.length)
+            self._words_of = record, words, ordinary
         return self._words_of
 
     def _head_and_words(self, record: IndexedRecord) -> tuple[bytes, bytes]:

@@ -31,7 +31,7 @@ __all__ = ["MOST_KEPT", "Indexer", "Watcher", "legacy_problem", "walk"]
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
     """Every header and record of a stream, in order. While one is being looked at, its
     body may be read from `source`; what is left of it is skipped. Raises TruncatedError
-    where the input ends, FormatError where it is no stream any more."""
+    where the input ends, FormatError where it stops being a stream."""
     while reader.need:
         data = source.read(reader.need)
         if len(data) < reader.need:
@@ -55,9 +55,9 @@ MOST_KEPT = 256 << 20
 
 
 class Watcher:
-    """What is told of every header and record while the index is made: at that moment the
-    image can answer for the record (its start, its words, a small body), whatever the
-    input. `whole` is False for the record that the input ends in."""
+    """What is shown every header and record while the index is made. At that moment the image
+    has the start of the record, its words, and a small body, whatever the input. `whole` is
+    False for the record in which the input ends."""
 
     def header(self, index: Index, header: Header) -> None:
         """A header has been read."""

@@ -39,7 +39,7 @@ __all__ = [
 
 MOST_RUNS = 1 << 21
 """Runs in a map, some 150 bytes each: of a guest of 8 TiB in batches of 1024 pages. What is
-more scattered than that is no guest's memory."""
+more scattered than that is not a guest's memory."""
 
 
 class Run:
@@ -149,8 +149,8 @@ class MemoryMap:
 
 class Memory(MemoryMap):
     """What a restore leaves the guest with: `MemoryMap.restored`, with the contents of its
-    pages. Those of xenstore, the console and the device model's rings are told as they were
-    sent in the map; `read` gives them as the restore does, blank."""
+    pages. The map has those of xenstore, the console and the device model's rings as they
+    were sent; `read` returns them as the restore leaves them, blank."""
 
     def __init__(self, index: Index, params: Callable[[], dict[int, int]]) -> None:
         super().__init__(MemoryMap.restored(index).runs)
@@ -162,7 +162,7 @@ class Memory(MemoryMap):
         and gets no contents for are zeros.
 
         Raises MissingPageError where it makes no page, UsageError for numbers below zero,
-        FormatError for parameters that are none, TruncatedError where the input ends before
+        FormatError for damaged parameters, TruncatedError where the input ends before
         a page does, InputError where it cannot be read twice. Nothing is allocated before all
         of the pages are known to be there."""
         if gpa < 0 or size < 0:

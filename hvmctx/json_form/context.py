@@ -1,8 +1,8 @@
 """Contexts as plain dictionaries, lists, numbers and strings: lossless.
 
-Integers are numbers; what is only bytes is a hex string. A record is told by its fields where
-they give its very body back, and by its body in hex where not, so nothing is lost of any
-input. `json_form.models` has the way back.
+Integers are numbers; what is only bytes is a hex string. A record has its fields if they give
+its very body back, and its body in hex if not, so that nothing of any input is lost.
+`json_form.models` has the way back.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def record_parts(record: Record) -> Plain:
 
 
 def body_form(known: RecordType) -> StructuredBody | VmportBody:
-    """How bodies of that type are told by fields."""
+    """How fields stand for the bodies of that type."""
     if known.typecode != VMPORT_TYPECODE:
         return _structured(known)
     from hvmctx.json_form.vmport import VmportBody  # few contexts have such a record
@@ -101,10 +101,9 @@ def body_form(known: RecordType) -> StructuredBody | VmportBody:
 
 
 class StructuredBody:
-    """How bodies of one record type are told by fields: by those of the declared structure,
-    and the elements of its variable part as one field more. In a record that is shorter than
-    its structure, `length` says how much of it there is, and the fields beyond may be left
-    out."""
+    """How fields stand for the bodies of one record type: those of the declared structure, and
+    one more for the elements of its variable part. In a record that is shorter than its
+    structure, `length` says how much of it there is, and later fields may be left out."""
 
     def __init__(self, known: RecordType) -> None:
         self._known = known

@@ -1,7 +1,7 @@
-"""How a VMPORT record is told by fields in the JSON of a context: as its `VmportState`.
+"""The fields of a VMPORT record in the JSON of a context: those of its `VmportState`.
 
 The form itself, with its checks and its schema, is `context.vmport.STATE_FORM`; nothing else
-writes VMPORT as JSON. dataclasses-json, which is not needed here, makes the same of a state.
+writes VMPORT as JSON. dataclasses-json, which is not needed here, writes a state in the same way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["VmportBody"]
 
 
 class VmportBody:
-    """How bodies of VMPORT records are told by fields (see `json_form.context.body_form`)."""
+    """How fields stand for the bodies of VMPORT records (see `json_form.context.body_form`)."""
 
     def write(self, record: Record, body: bytes) -> tuple[dict[str, object], bytes]:
         """The fields of the body, and what it holds besides, which is nothing."""

@@ -65,7 +65,7 @@ def describe(image: Image, *, index: bool = False) -> Plain:
         plain["index"] = [_layer(header) for header in image.headers]
         plain["index"] += [_indexed(record) for record in image.records]
         plain["index"].sort(key=lambda item: item["offset"])
-    # what stopped the reading is told once, though several parts may miss what came then
+    # what stopped the reading is said once, though several parts may miss what follows it
     plain["problems"] = list(dict.fromkeys([*map(str, image.problems), *problems]))
     plain["notes"] = [str(note) for note in image.notes]
     return plain
@@ -183,7 +183,7 @@ def _pv_vcpu(vcpu: PvVcpuBasic, guest_width: int) -> Plain:
 
 def _tsc(image: Image) -> Plain | None:
     tsc = image.tsc_info
-    return None if tsc is None else tsc.told()
+    return None if tsc is None else tsc.for_people()
 
 
 def _params(image: Image) -> Plain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvmctx.errors import UsageError
 from hvmctx.restore.policy import CpuPolicy
 
 TYPE_CHECKING = False
@@ -21,7 +22,8 @@ class Machine(CpuPolicy):
     `vendor` is amd or intel, by default that of the leaves, None for whichever the guest's
     policy names. `xsave` says whether the CPU has XSAVE, `lmsle` whether it has segment
     limits in long mode (AMD's up to Zen 2). `vmport` is the profile of a Xen with the VMPORT
-    patch; without it type 21 has no handler, as in every release.
+    patch; without it type 21 has no handler, as in every release. Raises UsageError for
+    another vendor.
 
     >>> Machine(vendor=INTEL, xsave=False)
     <machine, intel, no XSAVE>
@@ -40,6 +42,8 @@ class Machine(CpuPolicy):
         vmport: VmportProfile | None = None,
     ) -> None:
         super().__init__(leaves, msrs)
+        if vendor not in (None, AMD, INTEL):
+            raise UsageError(f"unknown vendor {vendor!r}; expected {AMD} or {INTEL}")
         self.vendor = vendor or self.vendor
         self.xsave = xsave
         self.lmsle = lmsle

@@ -402,7 +402,7 @@ class StreamJudge(Watcher):
             return
         if not whole and (record.layer != LIBXC or record.length <= seen.longest):
             return  # the damage says what the reader cannot get; libxl takes any length
-        if record.count > 0 and whole and self._plain_pages(index, record):
+        if record.count > 0 and whole and self._ordinary_pages(index, record):
             if not seen.static_end:
                 _note(seen, record)
             return
@@ -451,12 +451,12 @@ class StreamJudge(Watcher):
         release = self._seen.release
         return [rule for rule in about(item, rules) if release in rule.releases]
 
-    def _plain_pages(self, index: Index, record: IndexedRecord) -> bool:
+    def _ordinary_pages(self, index: Index, record: IndexedRecord) -> bool:
         """Whether these are page data of an HVM guest to which no rule applies."""
         seen = self._seen
         if seen.kind != _HVM or record.length > seen.longest:
             return False
-        return (seen.version == 2 or seen.static_end) and index.plain_pages(record)
+        return (seen.version == 2 or seen.static_end) and index.ordinary_pages(record)
 
 
 def judge(

@@ -71,7 +71,7 @@ RULES = {row[0]: Rule(CONTEXT, "VMPORT", row[0], None, row[3], errno=row[2], sev
     ("vmport-size", WARNING, None, "used_guestsize is not the size of the entries"),
     ("vmport-count", WARNING, None, "a used count is not the number of entries"),
     ("vmport-empty-key", WARNING, None, "an entry with an empty key: the loader skips its head and no more"),
-    ("vmport-duplicate", WARNING, None, "a key that comes twice"),
+    ("vmport-duplicate", WARNING, None, "a key that occurs twice"),
     ("vmport-protocol", WARNING, None, "a protocol that is neither closed, RPCI nor TCLO"),
     ("vmport-padding", WARNING, None, "padding that is not zero"),
     ("vmport-behind", WARNING, None, "bytes after the last entry"),
@@ -217,7 +217,7 @@ def restore(
 def _load(
     body: memoryview, profile: VmportProfile, report: Callable[[Violation], object]
 ) -> Refused | Restored:
-    """The load after the checks. `report` is told of each step that is not safe; where it
+    """The load after the checks. `report` is called with each step that is not safe; where it
     returns, the load goes on as if what is not there were empty."""
     end = len(body)
     if end < _VERSION.size:
@@ -429,7 +429,7 @@ def _inconsistencies(body: bytes, profile: VmportProfile) -> Iterator[tuple[str,
 
 
 def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
-    taken, size = parts.rest - parts.first_entry, parts.head["used_guestsize"]
+    taken, size = parts.end - parts.first_entry, parts.head["used_guestsize"]
     if size != taken:
         text = f"used_guestsize is {size}, the entries have {taken} bytes"
         yield "vmport-size", text, HEAD.locate("used_guestsize").offset
@@ -443,13 +443,13 @@ def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
         seen = set()
         for entry in entries:
             if entry.key in seen:
-                yield "vmport-duplicate", f"{name}[{as_text(entry.key)}] comes twice", entry.start
+                yield "vmport-duplicate", f"{name}[{as_text(entry.key)}] occurs twice", entry.start
             seen.add(entry.key)
     for head in parts.skipped:
         if not body[head]:
             yield "vmport-empty-key", "an entry with an empty key", head
-    if parts.rest < len(body):
-        yield "vmport-behind", f"{len(body) - parts.rest} bytes after the last entry", parts.rest
+    if parts.end < len(body):
+        yield "vmport-behind", f"{len(body) - parts.end} bytes after the last entry", parts.end
 
 
 __all__ = [

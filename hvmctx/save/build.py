@@ -1,8 +1,8 @@
-"""A restorable image out of parts: memory, context, parameters, TSC, policies, device
-model's file, xl configuration.
+"""A restorable image from parts: memory, context, parameters, TSC, policies, device model's
+file, xl configuration.
 
-Parts come one by one, or of a base image whose parts the others replace. What speaks against
-the result is told by `verify.built`.
+Parts come one by one, or from a base image in which the others replace parts. `verify.built`
+says what is wrong with the result.
 """
 
 from __future__ import annotations

@@ -50,32 +50,32 @@ def convert(
     target: Target,
     out: BinaryIO,
     *,
-    form: str = LIBXL,
+    format: str = LIBXL,
     width: int | None = None,
     pv: bool | None = None,
     device_model: bool = True,
 ) -> Converted:
-    """Write a legacy stream, bare or in an xl file, as `form` (libxl or libxc) to `out`.
+    """Write a legacy stream, bare or in an xl file, as `format` (libxl or libxc) to `out`.
 
-    `width` (bytes of the sender's long: 8 or 4) and `pv` are told from the stream where
-    they are not given; a stream of a given `width` need not look like a legacy one. Without
-    `device_model` its record, the last, is left out. An xl file stays one, and so is always
-    libxl inside.
+    `width` (bytes of the sender's long: 8 or 4) and `pv` are detected unless they are given;
+    a stream of a given `width` need not look like a legacy one. Without `device_model` the
+    record of the device model, which is the last, is left out. An xl file stays an xl file,
+    so that the stream in it is libxl's.
 
-    Raises UnsupportedError for what is no legacy stream, FormatError for a damaged one,
+    Raises UnsupportedError for anything but a legacy stream, FormatError for a damaged one,
     UsageError for an xl file as libxc.
     """
-    if form not in (LIBXL, LIBXC):
-        raise UsageError(f"a legacy stream can become libxl or libxc, not {form!r}")
+    if format not in (LIBXL, LIBXC):
+        raise UsageError(f"a legacy stream can become libxl or libxc, not {format!r}")
     with open_source(target) as source:
         head = source.peek(ENOUGH)
         wrapped = detect(head) == XL
         if wrapped:
-            if form != LIBXL:
+            if format != LIBXL:
                 raise UsageError("an xl file holds a libxl stream")
             _xl_header(source, out)
         reader = LegacyReader(source, *_recognise(source, width, pv))
-        done = _Conversion(reader, out, form, device_model).run()
+        done = _Conversion(reader, out, format, device_model).run()
         source.raise_trouble()
         return done
 
@@ -116,12 +116,14 @@ def _no_legacy(found: str) -> UnsupportedError:
 
 
 class _Conversion:
-    def __init__(self, reader: LegacyReader, out: BinaryIO, form: str, device_model: bool) -> None:
+    def __init__(
+        self, reader: LegacyReader, out: BinaryIO, format: str, device_model: bool
+    ) -> None:
         self._device_model = device_model
         self._reader = reader
         self._out = out
-        self._form = form
-        self._writer = StreamWriter(form)
+        self._format = format
+        self._writer = StreamWriter(format)
         self._params: list[tuple[int, int]] = []
         self._pairs: list[tuple[bytes, bytes]] = []
         self._started = False
@@ -131,7 +133,7 @@ class _Conversion:
         for item in self._reader.items():
             self._start(isinstance(item, legacy.ExtendedInfo))
             _WRITERS[type(item)](self, item)
-        if self._form == LIBXL:
+        if self._format == LIBXL:
             self._record(streams.LIBXL_END)
         return self._done
 
@@ -147,7 +149,7 @@ class _Conversion:
             return
         self._started = True
         writer = self._writer
-        if self._form == LIBXL:
+        if self._format == LIBXL:
             self._out.write(writer.libxl_header(streams.LIBXL_OPTION_LEGACY))
             self._record(streams.LIBXL_LIBXC_CONTEXT)
         guest = streams.GUEST_X86_PV if pv else streams.GUEST_X86_HVM
@@ -196,14 +198,14 @@ class _Conversion:
         self._record(streams.LIBXC_HVM_PARAMS, HvmParams(tail).to_bytes())
         self._record(streams.LIBXC_HVM_CONTEXT, item.context)
         self._record(streams.LIBXC_END)
-        if self._form == LIBXL and self._pairs:
+        if self._format == LIBXL and self._pairs:
             data = EmulatorXenstoreData(_UNKNOWN_EMULATOR, 0, self._pairs)
             self._record(streams.LIBXL_EMULATOR_XENSTORE_DATA, data.to_bytes())
 
     def _device_model_state(self, item: legacy.DeviceModel) -> None:
         if not self._device_model:
             return
-        if self._form == LIBXL:
+        if self._format == LIBXL:
             context = EmulatorContext(_UNKNOWN_EMULATOR, 0, item.data)
             self._record(streams.LIBXL_EMULATOR_CONTEXT, context.to_bytes())
             return

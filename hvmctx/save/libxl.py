@@ -9,8 +9,8 @@ writes the libxc stream in between to the same place.
                  any of them, on the first error -> stopping
 
 Its promises, those of tools/libs/light/libxl_stream_write.c (4.6 and later): one record at
-a time; the first error wins; abort needs a reason, and does nothing when nothing runs;
-completion is told once, when both tasks have stopped; a device model's file is opened,
+a time; the first error wins; abort needs a reason, and does nothing if nothing runs;
+completion is reported once, when both tasks have stopped; a device model's file is opened,
 checked (a regular file, a size that stays) and read before its record begins; only known
 device models; no END after a failure.
 """
@@ -58,13 +58,13 @@ class DeviceModelFile:
         self.emulator_id = emulator_id
 
     def read(self) -> bytes:
-        """All of it. Raises SaveError for what is no regular file, and for one whose size
+        """All of it. Raises SaveError for anything but a regular file, and for one whose size
         changes while it is read."""
         try:
             with open(self.path, "rb") as file:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
-                    raise SaveError(f"{self.path} is not a plain file")
+                    raise SaveError(f"{self.path} is not a regular file")
                 data = file.read(status.st_size + 1)
         except OSError as error:
             raise SaveError(f"{self.path}: {error.strerror}") from error
@@ -90,7 +90,7 @@ class LibxlSave:
     """The machine. `on_complete` is called once with None or the first error.
 
     The stream's task writes what `start` and then `next` give, and says `written` after
-    each; it ends with `stream_stopped`. The helper's end is told by `helper_stopped`.
+    each; it ends with `stream_stopped`. `helper_stopped` is called at the end of the helper.
     Raises UsageError for a call that is out of turn.
     """
 
@@ -239,7 +239,7 @@ class LibxlSave:
 
 def write(save: LibxlSave, sink: Sink, helper: Callable[[Sink, StreamWriter], object]) -> None:
     """The whole stream to a sink. `helper` writes the libxc stream, with the given writer.
-    Raises the first error; what is in the sink then is no whole stream."""
+    Raises the first error; the sink then has only part of a stream."""
     start = save.start()
     try:
         sink.write(start)

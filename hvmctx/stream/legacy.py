@@ -205,8 +205,8 @@ class LegacyReader:
             raise self._wrong("too long", f"{count} bytes", f"{_LARGEST_BLOB} at most", LengthError)
         return self._bytes(count)
 
-    def _unpack(self, form: str) -> tuple[int, ...]:
-        return struct.unpack(form, self._bytes(struct.calcsize(form)))
+    def _unpack(self, layout: str) -> tuple[int, ...]:
+        return struct.unpack(layout, self._bytes(struct.calcsize(layout)))
 
     def _longs(self, count: int) -> array[int]:
         data = self._blob(count * self._width)
@@ -288,7 +288,7 @@ class LegacyReader:
             ],
         )
         if len(set(words)) != len(words):
-            raise self._wrong("a page is twice in one batch", f"{count} pages", "each once")
+            raise self._wrong("a page occurs twice in one batch", f"{count} pages", "each once")
         with_data = sum(word >> streams.PAGE_TYPE_SHIFT < streams.PAGE_BROKEN for word in words)
         return Batch(words, self._bytes(with_data * streams.PAGE_SIZE), count)
 

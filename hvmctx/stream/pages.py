@@ -12,7 +12,7 @@ from array import array
 from hvmctx.abi import streams
 
 __all__ = [
-    "WordCounts", "bytes_of", "data_pages", "is_plain", "length_of", "page_size_of",
+    "WordCounts", "bytes_of", "data_pages", "is_ordinary", "length_of", "page_size_of",
     "pages_start", "words_of",
 ]  # fmt: skip
 
@@ -89,10 +89,10 @@ def page_size_of(word: int) -> int:
     return streams.PAGE_SIZE if has_data else 0
 
 
-def is_plain(words: bytes, count: int, length: int) -> bool:
-    """Whether a PAGE_DATA record of `length` bytes with these words is as nearly all are:
-    one valid type, no reserved bit, pfns of `X86_PFN_BITS`, the length that goes with them. Some
-    slices tell, and stand for every rule that there is about page data."""
+def is_ordinary(words: bytes, count: int, length: int) -> bool:
+    """Whether a PAGE_DATA record of `length` bytes with these words is like almost all of them:
+    one valid type, no reserved bit, pfns of `X86_PFN_BITS`, the right length. A few slices
+    show this, in place of all rules about page data."""
     if count < 1 or len(words) != 8 * count:
         return False
     tops = words[7::8]

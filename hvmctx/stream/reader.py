@@ -114,7 +114,7 @@ class StreamReader:
     def _enter(self, state: State) -> None:
         self.state = state
         self.need = state.need
-        if state.need:  # what was last needed stays told at the end
+        if state.need:  # what was last needed is kept at the end
             self.layer = state.layer
             self.expecting = "record header" if state.other else str(state.rows[0].item)
 

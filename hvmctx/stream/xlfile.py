@@ -48,11 +48,11 @@ def config_text(data: bytes | memoryview, offset: int = 0) -> bytes:
 def config_from_bytes(text: bytes, header: Header) -> Json:
     """The configuration as the object that its JSON is, or as text where the header says
     that it is text. Raises FormatError for what is not JSON."""
-    plain = text.rstrip(b"\0")
+    stripped = text.rstrip(b"\0")
     if not header.fields["mandatory_flags"] & XL_FLAG_JSON_CONFIG:
-        return plain.decode("utf-8", "replace")
+        return stripped.decode("utf-8", "replace")
     try:
-        config: Json = json.loads(plain)
+        config: Json = json.loads(stripped)
         return config
     except (ValueError, RecursionError) as error:
         raise FormatError(

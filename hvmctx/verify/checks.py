@@ -41,17 +41,17 @@ class CheckTable(Watcher):
 
     def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
         seen, key = self._seen, (record.layer, record.type)
-        if whole and not self.plain(index, record):
+        if whole and not self.ordinary(index, record):
             seen.at_record(index, record)
             if key not in self._of:
                 self._of[key] = about(record, self._rules)
             self._apply(self._of[key], record)
         seen.counts[key] = seen.counts.get(key, 0) + 1
 
-    def plain(self, index: Index, record: IndexedRecord) -> bool:
+    def ordinary(self, index: Index, record: IndexedRecord) -> bool:
         """Whether a record is of the most common kind, to which no rule applies."""
         small = record.length <= LARGEST_KEPT
-        return record.count > 0 and small and index.plain_pages(record)
+        return record.count > 0 and small and index.ordinary_pages(record)
 
     def _apply(self, rules: list[Rule], item: Header | IndexedRecord) -> None:
         for rule in rules:

@@ -17,7 +17,7 @@ from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.files.opening import Target
@@ -47,7 +47,7 @@ def verify(
     target: Image | Target,
     view: str = RESTORE,
     *,
-    releases: list[Release] | None = None,
+    releases: Sequence[Release] | None = None,
     layer: str | None = None,
     vcpus: int | None = None,
     checkpointed: bool = False,
@@ -147,7 +147,7 @@ def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
     if image.format != CONTEXT and record is None:
         return []
     try:
-        context = image.context
+        context = image.read_context()
     except HvmctxError:  # longer than any reader accepts: the tables have a finding
         return []
     findings = findings_of(context, 0 if record is None else record.body_offset, vmport)

@@ -14,6 +14,7 @@ from hvmctx.abi.declare import VCPU, RecordType, SaveStructure, declare, declare
 from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
+from hvmctx.errors import FieldError
 from hvmctx.fuzz.contexts import any_record, mutate_context
 from hvmctx.json_form import schema
 from hvmctx.json_form.document import dumps_json, loads_json
@@ -59,6 +60,20 @@ def test_whatever_a_structure_holds_is_shown_safely(known: RecordType) -> None:
         struct_type = known.struct_for(length)
         shown = repr(struct_type.from_buffer_copy(b"\xff\x1b\n" * sizeof(struct_type)))
         assert shown.isprintable() and shown.isascii() and len(shown) < 300
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 64])
+def test_a_number_that_does_not_fit_is_refused(value: int) -> None:
+    """Plain ctypes keeps the low bits and says nothing."""
+    cpu = x86.hvm_hw_cpu()
+    cpu.rip = (1 << 64) - 1
+    with pytest.raises(FieldError, match=r"hvm_hw_cpu: rip is a 64-bit field: .* does not fit"):
+        cpu.rip = value
+    assert cpu.rip == (1 << 64) - 1
+    rtc = x86.hvm_hw_rtc()
+    rtc.rtc_offset = -1 << 63
+    with pytest.raises(FieldError, match="signed 64-bit"):
+        rtc.rtc_offset = 1 << 63
 
 
 class hvm_hw_example(SaveStructure):

@@ -202,7 +202,7 @@ def test_locate(path: str, value: object) -> None:
         (f"pairs[{'9' * 5000}]", "not an index"),
         ("pairs[x]", "not an index"),
         ("pairs[0", "without"),
-        ("inners[0]", "name one of its fields: low, high, bytes"),
+        ("inners[0]", "expected one of its fields: low, high, bytes"),
         ("inners[0].bytes[0:+3]", "1, 2, 4 or 8 bytes"),
         ("inners[0].bytes[2:+2]", "within the array"),
     ],

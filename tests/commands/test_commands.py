@@ -35,6 +35,7 @@ COMMANDS = (
     ("dump", "--format", "table"), ("info",), ("info", "--format", "json"),
     ("verify",), ("verify", "--as", "strict"), ("verify", "--as", "verifier", "--format", "json"),
     ("restore",), ("restore", "--release", "4.9", "--format", "json"),
+    ("restore", "--format", "ndjson"),
     ("extract", *OUT), ("extract", "--what", "emulator", *OUT),
     ("extract", "--what", "memory", *OUT),
     ("extract", "--what", "memory", "--format", "elf", *OUT), ("strip", *OUT), ("to-json", *OUT),

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from tests.builders.running import Run
+from hvmctx.fuzz import MANIFEST
+from hvmctx.restore.guest import Guest
+from tests.builders.running import TOOL, Run
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
 from tools import rules_doc
 
@@ -83,3 +91,126 @@ def test_no_context(run: Run) -> None:
 
 def test_the_document_is_current() -> None:
     assert Path(rules_doc.DOCUMENT).read_text() == rules_doc.document(), "run make generate"
+
+
+MEMBERS = [
+    "input", "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
+]  # fmt: skip
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def contexts(tmp_path: Path) -> Path:
+    """A directory with one context that is accepted, one that is refused, and what does not
+    count."""
+    directory = tmp_path / "contexts"
+    (directory / "a directory").mkdir(parents=True)
+    (directory / "a directory" / "deep.bin").write_bytes(b"")
+    (directory / "b.bin").write_bytes(context_bytes())
+    (directory / "a.bin").write_bytes(no_cr0())
+    (directory / MANIFEST).write_text("{}\n")
+    (directory / ".hvmctx-12-0.tmp").write_bytes(b"half")
+    os.mkfifo(directory / "fifo")
+    return directory
+
+
+def no_cr0() -> bytes:
+    context = bytearray(context_bytes())
+    context[40 + 656] = 0
+    return bytes(context)
+
+
+def test_many(run: Run, contexts: Path) -> None:
+    arguments = (contexts / "a.bin", EXAMPLE, "--release", "4.17", "--policy", EXAMPLE)
+    status, said = run("restore", *arguments, "--format", "ndjson")
+    lines = objects(said.out)
+    assert status == 1 and not said.err
+    assert [list(line) for line in lines] == [MEMBERS, MEMBERS]
+    assert [line["input"] for line in lines] == [str(contexts / "a.bin"), str(EXAMPLE)]
+    assert [(line["verdict"], line["errno"], line["rule"]) for line in lines] == [
+        ("refuse", "EINVAL", "cpu-cr0"),
+        ("accept", None, ""),
+    ]
+    status, said = run("restore", *arguments)
+    first, second = said.out.splitlines()
+    assert status == 1 and second == f"{EXAMPLE}: accept"
+    assert first.startswith(f"{contexts / 'a.bin'}: refuse: EINVAL: context: offset 0x20: CPU/0: ")
+
+
+def test_what_each_says_alone_and_among_many(run: Run, contexts: Path) -> None:
+    paths = [contexts / "a.bin", contexts / "b.bin", EXAMPLE, DATA / "images" / "pvhx.save"]
+    among = objects(run("restore", *paths, "--format", "ndjson").out)
+    for path, line in zip(paths, among):
+        alone = json.loads(run("restore", path, "--format", "json").out)
+        assert line == {"input": str(path), **alone}
+        assert objects(run("restore", path, "--format", "ndjson").out) == [line]
+
+
+def test_a_directory(run: Run, contexts: Path) -> None:
+    status, said = run("restore", contexts, "--release", "4.17", "--format", "ndjson")
+    assert (status, said.err) == (1, "")
+    names = [str(contexts / name) for name in ("a.bin", "b.bin")]
+    assert [line["input"] for line in objects(said.out)] == names
+    status, said = run("restore", contexts / "b.bin", contexts / "b.bin", "--release", "4.17")
+    assert status == 0 and said.out.count(": accept\n") == 2
+
+
+def test_unreadable(run: Run, contexts: Path, tmp_path: Path) -> None:
+    """It has a line, and the others are judged."""
+    (contexts / "0.bin").write_bytes(b"nothing of Xen's")
+    absent, empty = tmp_path / "absent", tmp_path / "empty"
+    empty.mkdir()
+    legacy = DATA / "streams" / "legacy_hvm_w64.in.bin"
+    status, said = run(
+        "restore", absent, contexts, empty, legacy, "--release", "4.17", "--format", "ndjson"
+    )
+    lines = objects(said.out)
+    assert status == 2 and not said.err
+    assert [line["verdict"] for line in lines] == [
+        "unreadable", "unreadable", "refuse", "accept", "unreadable", "unreadable",
+    ]  # fmt: skip
+    assert [list(line) for line in lines] == [MEMBERS] * 6
+    words = ["No such file", "nothing that Xen saves", "", "", "no files", "convert it first"]
+    assert all(part in line["text"] for part, line in zip(words, lines))
+    assert lines[5]["layer"] == "legacy" and not lines[0]["layer"]
+    status, said = run("restore", absent, empty)
+    assert status == 2 and said.out == (
+        f"{absent}: unreadable: No such file or directory\n"
+        f"{empty}: unreadable: no files in this directory\n"
+    )
+
+
+def test_policy_and_release_of_many_are_read_once(run: Run, contexts: Path) -> None:
+    for wrong in (("--policy", "/no/such/image"), ("--policy", "7"), ("--release", "9.9")):
+        status, said = run("restore", contexts, *wrong)
+        assert (status, said.out, said.err.count("\n")) == (2, "", 1)
+    with patch.object(Guest, "of_image", wraps=Guest.of_image) as of_image:
+        run("restore", contexts, contexts, "--policy", EXAMPLE)
+    assert of_image.call_count == 1
+    status, said = run("restore", contexts, "--format", "json")
+    assert status == 2 and "ndjson" in said.err and not said.out
+
+
+def test_hostile_names(run: Run, contexts: Path) -> None:
+    names = ["new\nline: accept", "\x1b[31mred", "tab\t", "\udcff", "{}", "-"]
+    for name in names:
+        (contexts / name).write_bytes(no_cr0())
+    status, said = run("restore", contexts)
+    assert status == 1 and len(said.out.splitlines()) == len(names) + 2
+    assert not re.search("[^\n -~]", said.out) and r"new\nline: accept: refuse" in said.out
+    status, said = run("restore", contexts, "--format", "ndjson")
+    found = {os.path.basename(line["input"]) for line in objects(said.out)}
+    assert found == {*names, "a.bin", "b.bin"} and not re.search("[^\n -~]", said.out)
+
+
+def test_broken_pipe_is_quiet(contexts: Path) -> None:
+    command = [sys.executable, "-I", "-S", TOOL, "restore", *[str(contexts)] * 1000]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith(str(contexts).encode())
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141

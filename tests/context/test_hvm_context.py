@@ -319,3 +319,12 @@ def test_a_copy_is_a_context_of_its_own() -> None:
     other.vcpus[0].cpu.rip = 1
     other.entries.pop()
     assert context.to_bytes() == data and context.vcpus[0].cpu.rip != 1
+
+
+@pytest.mark.parametrize("key", [None, ("CPU", 0, 0), ("CPU",), ()])
+def test_what_names_no_record(key: object) -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    with pytest.raises(UsageError):
+        _ = key in context  # type: ignore[operator]
+    with pytest.raises(UsageError):
+        _ = context[key]  # type: ignore[index]

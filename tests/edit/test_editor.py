@@ -402,3 +402,12 @@ def test_a_context_that_is_cut_off_is_read_and_not_replaced() -> None:
         editor.set("CPU.rip", 1)
         with pytest.raises(FormatError):
             editor.write(io.BytesIO())
+
+
+def test_a_record_that_is_not_there_is_named() -> None:
+    with open_image(EXAMPLE) as image:
+        editor = edit(image)
+        with pytest.raises(MissingRecordError, match=r"^the image has no VERIFY record$"):
+            editor.take("record:VERIFY")
+        with pytest.raises(MissingRecordError, match="no X86_TSC_INFO/1 record; it has 1"):
+            editor.take("record:X86_TSC_INFO/1")

@@ -105,7 +105,7 @@ def test_an_image_that_is_all_there_in_damaged_data(name: str, more: bool) -> No
 
 @pytest.mark.parametrize("name", ["gzip", "xz"])
 def test_an_image_that_is_cut_off(name: str) -> None:
-    """As much is read of it as of the plain file that there is of it."""
+    """As much is read of it as of the same file that is not compressed."""
     data = EXAMPLE.read_bytes()
     packed = PACKERS[name](data)
     for cut in (len(packed) // 2, len(packed) - 1500):

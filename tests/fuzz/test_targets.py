@@ -142,7 +142,7 @@ def _all_with_data(count: int, tops: bytes) -> int:
     return 8 + (8 + 4096) * count
 
 
-def _always_plain(words: bytes, count: int, length: int) -> bool:
+def _always_ordinary(words: bytes, count: int, length: int) -> bool:
     return count > 0 and len(words) == 8 * count
 
 
@@ -169,7 +169,7 @@ MUTANTS: dict[str, tuple[str, Any, str, Any]] = {
     "context: fields are one short": ("context", Record, "fields", _one_less),
     "restore: an offset with a sign": ("context", target_context, "load", _negative_offset),
     "edit: the next byte changes": ("edit", fields.Slot, "put", _next_byte_too),
-    "stream: every batch is plain": ("stream", pages, "is_plain", _always_plain),
+    "stream: every batch is ordinary": ("stream", pages, "is_ordinary", _always_ordinary),
     "stream: types without contents": ("judge", restore_stream, "length_of", _all_with_data),
     "stream: records end too late": ("stream", StreamReader, "feed", _ends_late),
 }

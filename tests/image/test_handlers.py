@@ -23,7 +23,7 @@ ALL = [(LIBXC, n) for n in streams.LIBXC_RECORDS] + [(LIBXL, n) for n in streams
 
 
 @pytest.fixture
-def plain_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "_handlers", dict(handlers._handlers))
     monkeypatch.setattr(handlers, "_announced", None)
 
@@ -47,11 +47,11 @@ def test_the_first_handlers() -> None:
     assert isinstance(info, libxc.PvInfo)
 
 
-def test_records_without_a_handler_are_their_body(plain_registry: None) -> None:
+def test_records_without_a_handler_are_their_body(empty_registry: None) -> None:
     assert handlers.decode(StreamRecord(LIBXC, 0x55, 2, 0), b"ab") == b"ab"
 
 
-def test_register(plain_registry: None) -> None:
+def test_register(empty_registry: None) -> None:
     handlers.register(LIBXC, 0x20, bytes.hex)
     assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == "6162"
 
@@ -70,7 +70,7 @@ class FakeEntry:
 
 
 @pytest.fixture
-def announce(plain_registry: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def announce(empty_registry: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     def call(*entries: FakeEntry) -> list[str]:
         asked: list[str] = []
 
@@ -113,7 +113,7 @@ def test_an_entry_point_of_an_odd_name(announce: Callable[..., list[str]]) -> No
         assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == 2
 
 
-def test_a_handler_that_fails_is_a_format_error(plain_registry: None) -> None:
+def test_a_handler_that_fails_is_a_format_error(empty_registry: None) -> None:
     handlers.register(LIBXC, 0x20, lambda body: 1 // 0)
     with pytest.raises(FormatError, match=r"offset 0x48: .*ZeroDivisionError"):
         handlers.decode(StreamRecord(LIBXC, 0x20, 0, 0x40), b"")
@@ -135,7 +135,7 @@ def test_a_damaged_context_is_a_model_too() -> None:
     assert handlers.body_type("context", 2) is None and handlers.find("context", 2) is None
 
 
-def test_a_registered_handler_has_no_say_in_what_hvmctx_reads_itself(plain_registry: None) -> None:
+def test_a_registered_handler_has_no_say_in_what_hvmctx_reads_itself(empty_registry: None) -> None:
     data = EXAMPLE.read_bytes()
     with open_image(data) as image:
         before = image.params, image.tsc_info, image.emulators, dumps_json(image)

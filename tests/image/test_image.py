@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import struct
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hvmctx
 from hvmctx.abi import streams, x86
 from hvmctx.errors import (
     FormatError,
@@ -301,3 +303,19 @@ def test_a_hostile_name_is_shown_safely(tmp_path: Path) -> None:
 def test_there_is_no_policy_in_a_context() -> None:
     with open_image(context_bytes()) as image:
         assert (image.policy.cpuid, image.policy.leaves, image.policy.msrs) == (None, [], [])
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_change_to_the_context_object_is_none_to_the_image(bare: bool) -> None:
+    """All that judge or write an image go by its bytes, whichever of them comes first."""
+    data = context_bytes() if bare else EXAMPLE.read_bytes()
+    with hvmctx.open_image(data) as image:
+        image.context.vcpus[0].cpu.cr4 = 1 << 40
+        assert hvmctx.would_restore(image, hvmctx.Release("4.17")).accepted
+        assert not [each for each in hvmctx.verify(image, "strict") if each.rule == "cpu-cr4"]
+        editor = hvmctx.edit(image)
+        assert editor.get("CPU/0.cr4") == 0
+        editor.write(out := io.BytesIO())
+        assert out.getvalue() == data == hvmctx.loads_json(hvmctx.dumps_json(image))
+        changes = list(map(str, hvmctx.diff(image, image.context)))
+        assert changes == ["CPU/0.cr4: 0x0 -> 0x10000000000"]

@@ -163,7 +163,7 @@ batches = st.lists(
 
 
 @given(batches, st.integers(-1, 1), st.booleans(), st.sampled_from(["4.9", "newest"]))
-def test_plain_pages_are_judged_as_by_the_rules(
+def test_ordinary_pages_are_judged_as_by_the_rules(
     batch: list[tuple[int, int]], grow: int, static_end: bool, release: str
 ) -> None:
     made = page_data(*(word(pfn, kind) for kind, pfn in batch))[8:]
@@ -172,7 +172,7 @@ def test_plain_pages_are_judged_as_by_the_rules(
     with open_image(data) as image:
         fast = judge(image, Release(release))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(StreamJudge, "_plain_pages", lambda *_: False)
+            patch.setattr(StreamJudge, "_ordinary_pages", lambda *_: False)
             slow = judge(image, Release(release))
     assert repr(fast) == repr(slow)
     assert fast is None or slow is None or fast.as_dict() == slow.as_dict()

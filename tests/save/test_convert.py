@@ -30,8 +30,8 @@ def converted(target: Any, **how: Any) -> bytes:
 def test_as_the_genuine_converter(width: int, form: str) -> None:
     data = (PLACE / f"legacy_hvm_w{width}.in.bin").read_bytes()
     expected = (PLACE / f"legacy_hvm_w{width}_to_{form}.out.bin").read_bytes()
-    assert converted(data, form=form) == expected
-    assert converted(Pipe(data), form=form) == expected
+    assert converted(data, format=form) == expected
+    assert converted(Pipe(data), format=form) == expected
 
 
 @pytest.mark.parametrize("width", [32, 64])
@@ -45,7 +45,7 @@ def test_in_an_xl_file(width: int) -> None:
     with open_image(made) as image:
         assert image.complete and image.config == {}
     with pytest.raises(UsageError, match="holds a libxl stream"):
-        converted(data, form="libxc")
+        converted(data, format="libxc")
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -54,7 +54,7 @@ def test_in_an_xl_file(width: int) -> None:
 def test_what_is_made_is_whole(seed: int, width: int, paravirtual: bool) -> None:
     data = (legacy_pv if paravirtual else legacy_hvm)(random.Random(seed), width)
     for form in ("libxl", "libxc"):
-        made = converted(data, form=form)
+        made = converted(data, format=form)
         with open_image(made) as image:
             assert image.complete and not image.problems
             assert image.guest_type == (1 if paravirtual else 2) and image.xen_version == (0, 1)
@@ -77,7 +77,7 @@ def test_absent_pages_alone_make_no_record() -> None:
 def test_without_the_device_model() -> None:
     data = (PLACE / "legacy_hvm_w64.in.bin").read_bytes()
     with_it = (PLACE / "legacy_hvm_w64_to_libxc.out.bin").read_bytes()
-    without = converted(data, form="libxc", device_model=False)
+    without = converted(data, format="libxc", device_model=False)
     assert with_it.startswith(without) and b"DeviceModelRecord0002" not in without
 
 
@@ -127,7 +127,7 @@ def test_what_is_no_legacy_stream() -> None:
         with pytest.raises(UnsupportedError, match="not a legacy stream"):
             converted(data)
     with pytest.raises(UsageError, match="libxl or libxc"):
-        converted(b"", form="xl")
+        converted(b"", format="xl")
     wrapped = (PLACE / "legacy_hvm_w64_xl.in.bin").read_bytes()
     with pytest.raises(FormatError, match="the input ends"):
         converted(wrapped[:50])

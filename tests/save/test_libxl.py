@@ -110,7 +110,7 @@ def test_a_device_model_file_that_is_none(tmp_path: Path) -> None:
     for path, reason in (
         (tmp_path / "none", "No such file"),
         (tmp_path, "s a directory"),
-        (Path("/dev/null"), "not a plain file"),
+        (Path("/dev/null"), "not a regular file"),
     ):
         told = Told()
         made = LibxlSave(emulator=DeviceModelFile(str(path)), on_complete=told)

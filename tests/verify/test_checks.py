@@ -70,7 +70,7 @@ def test_words() -> None:
     assert said.endswith(f": {struct.pack('<2Q', *sent).hex()} [rule]")
 
 
-def test_plain_pages_are_not_looked_at() -> None:
+def test_ordinary_pages_are_not_looked_at() -> None:
     """Nor counted less."""
     data = stream(page_data(word(1), word(2)), page_data(word(3, 5)))
     said = found(data, check(lambda seen: [f"{seen.before(1)} before"], "PAGE_DATA"))

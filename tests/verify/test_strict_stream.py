@@ -58,7 +58,7 @@ def test_good_is_good() -> None:
     assert rules_of(libxl(record(3, QEMU))) == []
 
 
-def test_many_mismatches_are_not_all_told() -> None:
+def test_many_mismatches_are_not_all_reported() -> None:
     batch = [word(pfn) for pfn in range(40)]
     data = hvm(page_data(*batch), VERIFY, page_data(*batch, fill=1))
     assert rules_of(data).count("verify-mismatch") == 16

@@ -52,7 +52,7 @@ def test_every_rule(case: str) -> None:
     assert rule not in rules_of(misses)
 
 
-def test_all_that_is_wrong_is_told() -> None:
+def test_all_that_is_wrong_is_reported() -> None:
     (one, two, three) = verify(v3(record(9), record(0x13), pages(word(1, 5))), "verifier")
     assert (one.rule, two.rule, three.rule) == (
         "hvm-context-empty",
