@@ -201,12 +201,12 @@ def document(told: dict[str, Any] | None = None) -> str:
     )  # fmt: skip
     lines.append(RECORDS)
     for known in sorted(record_types(), key=lambda known: known.typecode):
-        counts = [
+        loads = [
             sum(one["loaded"].get(known.name, 0) for one in sets if one["vendor"] == vendor)
             for vendor in by_vendor
         ]
-        if any(counts):
-            lines.append(table(known.name, *(f"{count:,}" for count in counts)))
+        if any(loads):
+            lines.append(table(known.name, *(f"{count:,}" for count in loads)))
     return "".join(lines)
 
 
