@@ -192,7 +192,7 @@ class Slot:
         """Write `value` in place. Raises FieldError when it does not fit, or the body does
         not reach the field."""
         if self.offset + self.size > len(body):
-            raise FieldError(f"{self.path} lies beyond the end, at {len(body)} bytes")
+            raise FieldError(f"{self.path} is beyond the end, at {len(body)} bytes")
         if self.is_bytes:
             if not isinstance(value, (bytes, bytearray)) or len(value) != self.size:
                 raise FieldError(f"{self.path} takes exactly {self.size} bytes")
@@ -347,7 +347,7 @@ class Layout:
         for name, value in values.items():
             field = self._by_name.get(name)
             if field is None:
-                raise FieldError(f"{where}{name}: no such field")
+                raise FieldError(f"{where}{name}: unknown field")
             _encode_field(field, body, base, value, f"{where}{name}")
 
     def locate(self, path: str) -> Slot:

@@ -654,7 +654,7 @@ def _key_of(path: str) -> tuple[bool, bytes] | None:
 def _slot(path: str, body: bytes, profile: VmportProfile) -> Slot:
     slot = Layout.of(profile.packed).locate(path)
     if slot.offset + slot.size > len(body):
-        raise UsageError(f"VMPORT.{path} lies beyond the record's {len(body)} bytes")
+        raise UsageError(f"VMPORT.{path} is beyond the record's {len(body)} bytes")
     return slot
 
 

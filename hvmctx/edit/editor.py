@@ -343,4 +343,4 @@ def _parsed(value: Value, path: str, *, is_bytes: bool) -> int | bytes:
 
 def _within(end: int, body: bytes | bytearray, path: str) -> None:
     if end > len(body):
-        raise UsageError(f"{path} lies beyond the record's {len(body)} bytes")
+        raise UsageError(f"{path} is beyond the record's {len(body)} bytes")

@@ -341,7 +341,7 @@ def open_image(
                     expected="an xl file, a libxl or libxc stream, a legacy stream, or a context",
                 )  # fmt: skip
         elif layer not in streams.LAYERS:
-            raise UsageError(f"no layer is called {layer!r}")
+            raise UsageError(f"unknown layer {layer!r}")
         image = Image(source, layer)
         if layer == LEGACY:
             image.stop(legacy_problem(0, "a legacy stream (Xen 4.5 or older)"))

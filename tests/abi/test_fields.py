@@ -220,7 +220,7 @@ def test_paths_that_name_nothing(path: str, reason: str) -> None:
         ({"word": 1 << 20000}, r"0x10{21}\.\.\. does not fit"),
         ({"word": "1"}, "takes a number"),
         ({"signed": 1 << 63}, "signed 64-bit field"),
-        ({"nothing": 0}, "nothing: no such field"),
+        ({"nothing": 0}, "nothing: unknown field"),
         ({"pairs": [1]}, "takes 2 values"),
         ({"pairs": 1}, "takes 2 values"),
         ({"pairs": [1, 1 << 16]}, r"pairs\[1\] is a 16-bit field"),
