@@ -124,12 +124,14 @@ TESTED_ELSEWHERE = {"__main__.py": "test_module_and_script"}
 """Modules without a test file of their name, as they hold a call only: the test of it."""
 OF_NO_MODULE = {
     "commands/test_commands",
+    "restore/test_hypervisors",
     "test_big",
     "test_contributing",
     "test_docs",
     "test_floors",
     "test_new_record",
     "test_typing",
+    "tools/test_fidelity",
     "tools/test_generate",
     "tools/test_vmport_flaws",
 }
