@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: demo test long lint generate hooks fuzz bench clean
+.PHONY: demo test long lint generate fidelity hooks fuzz bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,12 @@ lint: $(VENV)/.lint
 # Everything in the repository that a script of tools/ makes; the suite compares it.
 generate: $(VENV)/.installed
 	$(VENV)/bin/python tools/generate.py
+
+# Judge what hypervisors have judged, and write docs/fidelity.md anew. SAMPLES is where their answers
+# are, by default a folder of that name in one beside the repository; without it nothing is done.
+SAMPLES ?=
+fidelity: $(VENV)/.installed
+	$(VENV)/bin/python tools/fidelity.py $(SAMPLES)
 
 # The checks of .pre-commit-config.yaml before every commit.
 hooks: $(VENV)/.lint

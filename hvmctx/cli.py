@@ -104,7 +104,7 @@ def _make_streams_ready() -> None:
 
 
 def _refuse_misspelt(word: str) -> None:
-    """Raises UsageError for a word that is no file but close to the name of a command."""
+    """Raises UsageError for a word that is not a file and resembles the name of a command."""
     if word.startswith("-") or os.path.lexists(word):
         return
     from difflib import get_close_matches

@@ -218,3 +218,13 @@ def test_nothing_points_to_a_document_outside_of_the_repository() -> None:
         text = path.suffix in (".py", ".md", ".toml", ".sh", ".yaml", "") and path.is_file()
         if text and path != Path(__file__):
             assert not OUTSIDE.search(path.read_text()), path
+
+
+def test_pages_that_code_names_are_there() -> None:
+    named = {
+        (page, path.relative_to(ROOT).as_posix())
+        for folder in ("hvmctx", "tools", "benchmarks", "fuzz")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for page in re.findall(r"\bdocs/[\w./-]*\.md\b", path.read_text())
+    }
+    assert named and {(page, by) for page, by in named if not (ROOT / page).is_file()} == set()

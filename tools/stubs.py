@@ -17,8 +17,8 @@ HEAD = """\
 # Made by tools/stubs.py out of x86.py (make generate): what type checkers see of it.
 from struct import Struct
 
-from hvmctx.abi.declare import RecordType, SaveStructure, SaveUnion
-from hvmctx.abi.typed import Array, Field
+from hvmctx.abi.declare import RecordType, SaveStructure
+from hvmctx.abi.typed import Array, Field, KnownStructure, KnownUnion
 """
 _BASES = (SaveStructure, SaveUnion)
 
@@ -35,7 +35,7 @@ def _type_of(field: Field) -> str:
 def _structure(name: str, ctype: type[Structure]) -> str:
     """Fields of anonymous members and alternates of unions too. Last what stands beyond the
     fixed part, in the structure of a record (`RecordType.struct_for`)."""
-    base = "SaveUnion" if issubclass(ctype, Union) else "SaveStructure"
+    base = "KnownUnion" if issubclass(ctype, Union) else "KnownStructure"
     members = [f"    {field.name}: {_type_of(field)}\n" for field in Layout.of(ctype).fields]
     for known in declared.values():
         if known.struct is ctype and known.rest is not None:

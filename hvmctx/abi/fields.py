@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Value: TypeAlias = "int | bytes | tuple[int, ...] | dict[str, Value] | list[dict[str, Value]]"
     """Of a field that is decoded."""
 
-__all__ = ["Field", "Layout", "Slot", "decimal", "fields_of", "misfit", "shown"]
+__all__ = ["Field", "Layout", "Slot", "decimal", "fields_of", "is_reserved", "misfit", "shown"]
 
 _CODES = {
     ctypes.c_uint8: "B",
@@ -192,7 +192,7 @@ class Slot:
         """Write `value` in place. Raises FieldError when it does not fit, or the body does
         not reach the field."""
         if self.offset + self.size > len(body):
-            raise FieldError(f"{self.path} lies beyond the end, at {len(body)} bytes")
+            raise FieldError(f"{self.path} is beyond the end, at {len(body)} bytes")
         if self.is_bytes:
             if not isinstance(value, (bytes, bytearray)) or len(value) != self.size:
                 raise FieldError(f"{self.path} takes exactly {self.size} bytes")
@@ -233,7 +233,8 @@ def misfit(name: str, value: object, width: int, *, signed: bool = False, text: 
     if isinstance(value, int) and low <= value < low + (1 << width):
         return ""
     text = text or (shown(value) if isinstance(value, int) else repr(value))
-    return f"{name} is a {'signed ' if signed else ''}{width}-bit field: {text} does not fit"
+    kind = f"a signed {width}" if signed else f"{'an' if width == 8 else 'a'} {width}"
+    return f"{name} is {kind}-bit field: {text} does not fit"
 
 
 def _name_and_index(step: str, path: str) -> tuple[str, str]:
@@ -347,7 +348,7 @@ class Layout:
         for name, value in values.items():
             field = self._by_name.get(name)
             if field is None:
-                raise FieldError(f"{where}{name}: no such field")
+                raise FieldError(f"{where}{name}: unknown field")
             _encode_field(field, body, base, value, f"{where}{name}")
 
     def locate(self, path: str) -> Slot:

@@ -58,7 +58,7 @@ def by_name(name: str) -> RecordType:
         if known.name == wanted:
             return known
     raise UsageError(
-        f"no record type is called {name!r}; known: {', '.join(known.name for known in types)}"
+        f"unknown record type {name!r}; expected {', '.join(known.name for known in types)}"
     )
 
 

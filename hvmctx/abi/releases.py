@@ -184,7 +184,7 @@ class Release:
 
     def since(self, first: str) -> bool:
         """Whether this release has what came with `first`: a branch (which has it from its
-        first release on), or a point release; after it, apart by blanks, the point releases
+        first release on), or a point release; after it, separated by blanks, the point releases
         of older branches that it was put into: `4.16 4.15.1 4.14.3`."""
         age = self._age()
         mainline, *backports = _ages(first)

@@ -4,6 +4,10 @@ stubs of the declared structures consist of it. There is no such module at run t
 from collections.abc import Iterator
 from typing import Generic, TypeVar, overload
 
+from typing_extensions import Never
+
+from hvmctx.abi.declare import SaveStructure, SaveUnion
+
 _T = TypeVar("_T")
 
 class Field(Generic[_T]):
@@ -30,3 +34,14 @@ class Array(Generic[_T]):
     def __getitem__(self, index: slice) -> list[_T]: ...
     def __setitem__(self, index: int, value: _T) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+# ctypes says that a structure has attributes of any name. Of the declared ones all fields are
+# known: another name is an error, to read and to set.
+
+class KnownStructure(SaveStructure):
+    __getattr__: None  # type: ignore[assignment, misc]  # pyright: ignore
+    def __setattr__(self, name: str, value: Never) -> None: ...
+
+class KnownUnion(SaveUnion):
+    __getattr__: None  # type: ignore[assignment, misc]  # pyright: ignore
+    def __setattr__(self, name: str, value: Never) -> None: ...

@@ -1,8 +1,8 @@
 # Made by tools/stubs.py out of x86.py (make generate): what type checkers see of it.
 from struct import Struct
 
-from hvmctx.abi.declare import RecordType, SaveStructure, SaveUnion
-from hvmctx.abi.typed import Array, Field
+from hvmctx.abi.declare import RecordType, SaveStructure
+from hvmctx.abi.typed import Array, Field, KnownStructure, KnownUnion
 
 HVM_FILE_MAGIC: int
 HVM_FILE_VERSION: int
@@ -37,28 +37,28 @@ VMCE_VCPU: RecordType
 TSC_ADJUST: RecordType
 CPU_MSR: RecordType
 
-class hvm_save_descriptor(SaveStructure):
+class hvm_save_descriptor(KnownStructure):
     typecode: Field[int]
     instance: Field[int]
     length: Field[int]
 
-class hvm_save_end(SaveStructure): ...
+class hvm_save_end(KnownStructure): ...
 
-class hvm_save_header(SaveStructure):
+class hvm_save_header(KnownStructure):
     magic: Field[int]
     version: Field[int]
     changeset: Field[int]
     cpuid: Field[int]
     gtsc_khz: Field[int]
 
-class _pending_event_bits(SaveStructure):
+class _pending_event_bits(KnownStructure):
     pending_vector: Field[int]
     pending_type: Field[int]
     pending_error_valid: Field[int]
     pending_reserved: Field[int]
     pending_valid: Field[int]
 
-class _pending_event(SaveUnion):
+class _pending_event(KnownUnion):
     pending_event: Field[int]
     pending_vector: Field[int]
     pending_type: Field[int]
@@ -66,7 +66,7 @@ class _pending_event(SaveUnion):
     pending_reserved: Field[int]
     pending_valid: Field[int]
 
-class hvm_hw_cpu(SaveStructure):
+class hvm_hw_cpu(KnownStructure):
     fpu_regs: Field[Array[int]]
     rax: Field[int]
     rbx: Field[int]
@@ -154,7 +154,7 @@ class hvm_hw_cpu(SaveStructure):
     flags: Field[int]
     pad0: Field[int]
 
-class hvm_hw_cpu_compat(SaveStructure):
+class hvm_hw_cpu_compat(KnownStructure):
     fpu_regs: Field[Array[int]]
     rax: Field[int]
     rbx: Field[int]
@@ -239,7 +239,7 @@ class hvm_hw_cpu_compat(SaveStructure):
     pending_valid: Field[int]
     error_code: Field[int]
 
-class hvm_hw_vpic(SaveStructure):
+class hvm_hw_vpic(KnownStructure):
     irr: Field[int]
     imr: Field[int]
     isr: Field[int]
@@ -257,7 +257,7 @@ class hvm_hw_vpic(SaveStructure):
     elcr: Field[int]
     int_output: Field[int]
 
-class _vioapic_redir_fields(SaveStructure):
+class _vioapic_redir_fields(KnownStructure):
     vector: Field[int]
     delivery_mode: Field[int]
     dest_mode: Field[int]
@@ -270,17 +270,17 @@ class _vioapic_redir_fields(SaveStructure):
     reserved: Field[Array[int]]
     dest_id: Field[int]
 
-class vioapic_redir_entry(SaveUnion):
+class vioapic_redir_entry(KnownUnion):
     bits: Field[int]
     fields: Field[_vioapic_redir_fields]
 
-class hvm_hw_vioapic(SaveStructure):
+class hvm_hw_vioapic(KnownStructure):
     base_address: Field[int]
     ioregsel: Field[int]
     id: Field[int]
     redirtbl: Field[Array[vioapic_redir_entry]]
 
-class hvm_hw_lapic(SaveStructure):
+class hvm_hw_lapic(KnownStructure):
     apic_base_msr: Field[int]
     disabled: Field[int]
     timer_divisor: Field[int]
@@ -288,30 +288,30 @@ class hvm_hw_lapic(SaveStructure):
     pending_esr: Field[int]
     _pad0: Field[int]
 
-class hvm_hw_lapic_regs(SaveStructure):
+class hvm_hw_lapic_regs(KnownStructure):
     data: Field[Array[int]]
 
-class _pci_irq_words(SaveUnion):
+class _pci_irq_words(KnownUnion):
     i: Field[Array[int]]
     pad: Field[Array[int]]
 
-class hvm_hw_pci_irqs(SaveStructure):
+class hvm_hw_pci_irqs(KnownStructure):
     i: Field[Array[int]]
     pad: Field[Array[int]]
 
-class _isa_irq_words(SaveUnion):
+class _isa_irq_words(KnownUnion):
     i: Field[Array[int]]
     pad: Field[Array[int]]
 
-class hvm_hw_isa_irqs(SaveStructure):
+class hvm_hw_isa_irqs(KnownStructure):
     i: Field[Array[int]]
     pad: Field[Array[int]]
 
-class hvm_hw_pci_link(SaveStructure):
+class hvm_hw_pci_link(KnownStructure):
     route: Field[Array[int]]
     pad0: Field[Array[int]]
 
-class hvm_hw_pit_channel(SaveStructure):
+class hvm_hw_pit_channel(KnownStructure):
     count: Field[int]
     latched_count: Field[int]
     count_latched: Field[int]
@@ -325,24 +325,24 @@ class hvm_hw_pit_channel(SaveStructure):
     bcd: Field[int]
     gate: Field[int]
 
-class hvm_hw_pit(SaveStructure):
+class hvm_hw_pit(KnownStructure):
     channels: Field[Array[hvm_hw_pit_channel]]
     speaker_data_on: Field[int]
     pad0: Field[int]
 
-class hvm_hw_rtc(SaveStructure):
+class hvm_hw_rtc(KnownStructure):
     cmos_data: Field[Array[int]]
     cmos_index: Field[int]
     pad0: Field[int]
     rtc_offset: Field[int]
 
-class hvm_hw_hpet_timer(SaveStructure):
+class hvm_hw_hpet_timer(KnownStructure):
     config: Field[int]
     cmp: Field[int]
     fsb: Field[int]
     res4: Field[int]
 
-class hvm_hw_hpet(SaveStructure):
+class hvm_hw_hpet(KnownStructure):
     capability: Field[int]
     res0: Field[int]
     config: Field[int]
@@ -355,44 +355,44 @@ class hvm_hw_hpet(SaveStructure):
     res5: Field[Array[int]]
     period: Field[Array[int]]
 
-class hvm_hw_pmtimer(SaveStructure):
+class hvm_hw_pmtimer(KnownStructure):
     tmr_val: Field[int]
     pm1a_sts: Field[int]
     pm1a_en: Field[int]
 
-class hvm_hw_mtrr(SaveStructure):
+class hvm_hw_mtrr(KnownStructure):
     msr_pat_cr: Field[int]
     msr_mtrr_var: Field[Array[int]]
     msr_mtrr_fixed: Field[Array[int]]
     msr_mtrr_cap: Field[int]
     msr_mtrr_def_type: Field[int]
 
-class hvm_viridian_domain_context(SaveStructure):
+class hvm_viridian_domain_context(KnownStructure):
     hypercall_gpa: Field[int]
     guest_os_id: Field[int]
     time_ref_count: Field[int]
     reference_tsc: Field[int]
 
-class _xsave_fpu_sse(SaveStructure):
+class _xsave_fpu_sse(KnownStructure):
     x: Field[Array[int]]
 
-class _xsave_hdr(SaveStructure):
+class _xsave_hdr(KnownStructure):
     xstate_bv: Field[int]
     xcomp_bv: Field[int]
     reserved: Field[Array[int]]
 
-class _xsave_area(SaveStructure):
+class _xsave_area(KnownStructure):
     fpu_sse: Field[_xsave_fpu_sse]
     xsave_hdr: Field[_xsave_hdr]
 
-class hvm_hw_cpu_xsave(SaveStructure):
+class hvm_hw_cpu_xsave(KnownStructure):
     xfeature_mask: Field[int]
     xcr0: Field[int]
     xcr0_accum: Field[int]
     save_area: Field[_xsave_area]
     extended: Field[Array[int]]
 
-class hvm_viridian_vcpu_context(SaveStructure):
+class hvm_viridian_vcpu_context(KnownStructure):
     vp_assist_msr: Field[int]
     apic_assist_pending: Field[int]
     _pad: Field[Array[int]]
@@ -401,21 +401,21 @@ class hvm_viridian_vcpu_context(SaveStructure):
     stimer_config_msr: Field[Array[int]]
     stimer_count_msr: Field[Array[int]]
 
-class hvm_vmce_vcpu(SaveStructure):
+class hvm_vmce_vcpu(KnownStructure):
     caps: Field[int]
     mci_ctl2_bank0: Field[int]
     mci_ctl2_bank1: Field[int]
     mcg_ext_ctl: Field[int]
 
-class hvm_tsc_adjust(SaveStructure):
+class hvm_tsc_adjust(KnownStructure):
     tsc_adjust: Field[int]
 
-class hvm_one_msr(SaveStructure):
+class hvm_one_msr(KnownStructure):
     index: Field[int]
     _rsvd: Field[int]
     val: Field[int]
 
-class hvm_msr(SaveStructure):
+class hvm_msr(KnownStructure):
     count: Field[int]
     _pad0: Field[int]
     msr: Field[Array[hvm_one_msr]]

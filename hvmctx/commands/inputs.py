@@ -181,7 +181,7 @@ def _target(name: str, layer: str | None) -> tuple[Target, str | None]:
     if not is_domid(name):
         return file_of(name), layer
     if layer not in (None, "context"):
-        raise UsageError("--layer does not go with a DOMID, which always gives a context")
+        raise UsageError("--layer cannot be combined with a DOMID, which always gives a context")
     from hvmctx.live.libxenctrl import domain_context
 
     return domain_context(int(name)), "context"

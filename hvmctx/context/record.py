@@ -190,7 +190,7 @@ class Record:
         if read != struct:
             at = next(at for at in range(len(struct)) if read[at] != struct[at])
             raise FieldError(
-                f"{self.name}/{self.instance}: {self._field_at(at)} lies beyond the record's "
+                f"{self.name}/{self.instance}: {self._field_at(at)} is beyond the record's "
                 f"{size} bytes"
             )
         return body

@@ -179,7 +179,7 @@ class _Slots(Form):
         return self._PAIRS.schema()
 
 
-@dataclass
+@dataclass(repr=False)
 class VmportState:
     """Everything that a VMPORT record carries.
 
@@ -202,6 +202,15 @@ class VmportState:
     guestinfo_jumbo: Slots = field(default_factory=Slots, metadata=member(_Slots()))
     unparsed: bytes | None = None
     origin: bytes | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        if self.unparsed is not None:
+            return f"<VmportState: {len(self.unparsed)} bytes, shorter than the fixed part>"
+        opened = sum(1 for channel in self.channels if channel.proto_num)
+        return (
+            f"<VmportState: {opened} of {len(self.channels)} channels open, "
+            f"{len(self.guestinfo)} guestinfo keys, {len(self.guestinfo_jumbo)} jumbo>"
+        )
 
     @classmethod
     def empty(cls, profile: VmportProfile | None = None) -> VmportState:
@@ -253,7 +262,7 @@ class VmportState:
         if origin != written and _write(self.from_bytes(origin, profile), profile) != written:
             return written
         if strict and origin != written:
-            raise FieldError("VMPORT: the writer does not write this state as its body has it")
+            raise FieldError("VMPORT: the writer would write another body for this state")
         return origin
 
     def to_json(self, profile: VmportProfile | None = None) -> str:
@@ -265,7 +274,7 @@ class VmportState:
 
     @classmethod
     def from_json(cls, text: str | bytes, profile: VmportProfile | None = None) -> VmportState:
-        """The inverse. Raises FieldError for text that is no JSON of this form, and for a
+        """The inverse. Raises FieldError for text that is not JSON of this form, and for a
         state that no record of the profile holds."""
         import json
 
@@ -505,13 +514,17 @@ def pack_entry(key: bytes, value: bytes, *, jumbo: bool = False) -> bytes:
 
 def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
     if state.unparsed is not None:
-        raise FieldError(f"VMPORT: a body of {len(state.unparsed)} bytes holds no state")
+        raise FieldError(f"VMPORT: a body of {len(state.unparsed)} bytes is too short for a state")
     for place, buffer in zip(profile.buffers, _buffers(state, profile)):
         where = f"VMPORT: chans[{place.channel}].{place.name}"
         if buffer.claimed() > place.kept:
-            raise FieldError(f"{where} has {buffer.claimed()} bytes, the buffer {place.kept}")
+            raise FieldError(
+                f"{where}: length {buffer.claimed()}, but the buffer holds {place.kept} bytes"
+            )
         if buffer.claimed() != len(buffer.data):
-            raise FieldError(f"{where}: length {buffer.claimed()}, {len(buffer.data)} bytes")
+            raise FieldError(
+                f"{where}: length {buffer.claimed()}, but {len(buffer.data)} bytes of data"
+            )
     for name, entries, values, slots in (
         ("guestinfo", state.guestinfo, profile.MAX_VAL_LEN, profile.MAX_NUM_KEY),
         (
@@ -522,11 +535,11 @@ def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
         ),
     ):
         if len(entries) > slots:
-            raise FieldError(f"VMPORT: {len(entries)} {name} entries, {slots} slots")
+            raise FieldError(f"VMPORT: {len(entries)} {name} entries, but only {slots} slots")
         seen = set()
         for key, value in entries:
             if key in seen:
-                raise FieldError(f"VMPORT: {name}[{as_text(key)}] comes twice")
+                raise FieldError(f"VMPORT: {name}[{as_text(key)}] occurs twice")
             seen.add(key)
             if not 0 < len(key) <= profile.MAX_KEY_LEN or len(value) > values:
                 raise FieldError(
@@ -589,7 +602,7 @@ def set_path(
     if not 0 < len(key) <= profile.MAX_KEY_LEN:
         raise FieldError(f"VMPORT.{path}: a key has 1 to {profile.MAX_KEY_LEN} bytes")
     if len(body) < profile.fixed_size:
-        raise FieldError(f"VMPORT: a body of {len(body)} bytes holds no guestinfo")
+        raise FieldError(f"VMPORT: a body of {len(body)} bytes is too short for guestinfo")
     entry = _entry(body, profile, jumbo, key)
     if entry is not None:
         start, end = entry.start, entry.end
@@ -641,7 +654,7 @@ def _key_of(path: str) -> tuple[bool, bytes] | None:
 def _slot(path: str, body: bytes, profile: VmportProfile) -> Slot:
     slot = Layout.of(profile.packed).locate(path)
     if slot.offset + slot.size > len(body):
-        raise UsageError(f"VMPORT.{path} lies beyond the record's {len(body)} bytes")
+        raise UsageError(f"VMPORT.{path} is beyond the record's {len(body)} bytes")
     return slot
 
 

@@ -1,5 +1,5 @@
-"""What differs between two contexts, or two images: field by field, with the paths that get
-and set take, and the meaning of a value where it has one.
+"""What differs between two contexts, or two images: field by field, and with the meaning of a
+value where it has one. Fields of a context and parameters have the paths that get and set take.
 
 Records are paired by type, instance, and how often that pair came before. Page contents are
 compared when asked for.

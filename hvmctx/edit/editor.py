@@ -276,8 +276,10 @@ class Editor:
         found = self._image.records_of(layer, number)
         if place >= len(found):
             name = streams.record_name(layer, number)
+            if not found:
+                raise MissingRecordError(f"the image has no {name} record")
             raise MissingRecordError(
-                f"the image has no {name}/{place} record; it has {len(found) or 'none'}"
+                f"the image has no {name}/{place} record; it has {len(found)}, counted from 0"
             )
         return found[place]
 
@@ -341,4 +343,4 @@ def _parsed(value: Value, path: str, *, is_bytes: bool) -> int | bytes:
 
 def _within(end: int, body: bytes | bytearray, path: str) -> None:
     if end > len(body):
-        raise UsageError(f"{path} lies beyond the record's {len(body)} bytes")
+        raise UsageError(f"{path} is beyond the record's {len(body)} bytes")

@@ -70,13 +70,13 @@ def open_seekable(target: Target) -> Source:
                 return FileSource(os.dup(spool.fileno()), source.name)
         except OSError as error:
             raise InputError(
-                f"{source.name}: to {gettempdir()}: {error.strerror or error}"
+                f"{source.name}: cannot be copied to {gettempdir()}: {error.strerror or error}"
             ) from error
 
 
 def _buffer(target: AnyBuffer | Readable) -> memoryview | None:
     try:
-        view = memoryview(target)  # type: ignore[arg-type]  # it raises for what is none
+        view = memoryview(target)  # type: ignore[arg-type]  # it raises for anything else
     except (TypeError, ValueError):  # no buffer, or a closed one
         return None
     tell = getattr(target, "tell", None)  # an mmap's

@@ -6,8 +6,6 @@ is declared. `AIMS` adds the places of rules that depend on single bits or range
 
 from __future__ import annotations
 
-import struct
-
 from hvmctx.abi import x86
 from hvmctx.abi.declare import MARKER, VMPORT_TYPECODE, RecordType
 from hvmctx.abi.registry import by_name, record_types
@@ -109,26 +107,32 @@ def xsave_record(rng: random.Random, vcpu: int) -> Record:
     """An XSAVE record: any states, reserved words and lengths, and bytes after the image."""
     states = rng.choice((1, 2, 3, 7, 7, 7, 0x207, 6, 5, 0xFF, 0x1F, 0x20007, 1 << 62 | 7, 0))
     accum = states | rng.choice((0, 0, 0, 7, 0x200, 0x18))
-    size = rng.choice((600, 599, 608, 832 + 24, 832 + 25, 2696 + 24, 24, 0, 900, 4096))
-    body = bytearray(size)
-    if size >= 600:
-        struct.pack_into("<QQQ", body, 0, states, states, accum)
-        struct.pack_into("<QQ", body, 536, rng.choice((0, 1, 3, accum, accum, 1 << 9)),
-                         rng.choice((0, 0, 0, 0, 1 << 63, 1)))  # fmt: skip
+    fixed, head = x86.CPU_XSAVE.size, x86.hvm_hw_cpu_xsave.save_area.offset
+    sizes = (fixed, fixed - 1, fixed + 8, head + 832, head + 833, head + 2696, head, 0, 900, 4096)
+    body = bytearray(rng.choice(sizes))
+    if len(body) >= fixed:
+        slot = x86.CPU_XSAVE.layout.locate
+        slot("xfeature_mask").put(body, states)
+        slot("xcr0").put(body, states)
+        slot("xcr0_accum").put(body, accum)
+        header = "save_area.xsave_hdr."
+        slot(header + "xstate_bv").put(body, rng.choice((0, 1, 3, accum, accum, 1 << 9)))
+        slot(header + "xcomp_bv").put(body, rng.choice((0, 0, 0, 0, 1 << 63, 1)))
         if rng.random() < 0.2:
-            body[552 + rng.randrange(48)] = 1
-        if rng.random() < 0.3 and size > 600:
-            body[rng.choice((rng.randrange(600, size), size - 1))] = 1
+            body[rng.randrange(slot(header + "reserved[0]").offset, fixed)] = 1
+        if rng.random() < 0.3 and len(body) > fixed:
+            body[rng.choice((rng.randrange(fixed, len(body)), len(body) - 1))] = 1
     return Record(x86.CPU_XSAVE, vcpu, bytes(body))
 
 
 def msr_record(rng: random.Random, vcpu: int) -> Record:
     """An MSR record: known and unknown MSRs, values of all sizes, counts that are wrong."""
     count = rng.choice((0, 1, 1, 1, 2, 3))
-    body = struct.pack("<II", rng.choice((count, count, count, count + 1)), rng.choice((0, 0, 1)))
+    claimed, pad = rng.choice((count, count, count, count + 1)), rng.choice((0, 0, 1))
+    body = bytes(x86.hvm_msr(claimed, pad))
     for _ in range(count):
         value = rng.choice((0, 1, 2, 0xFFFFFFFF, 1 << 32, 1 << 63))
-        body += struct.pack("<IIQ", rng.choice(_MSRS), rng.choice((0, 0, 0, 0, 1)), value)
+        body += bytes(x86.hvm_one_msr(rng.choice(_MSRS), rng.choice((0, 0, 0, 0, 1)), value))
     return Record(x86.CPU_MSR, vcpu, body + bytes(rng.choice((0, 0, 0, 0, 1, 16))))
 
 

@@ -129,7 +129,7 @@ class Command:
     `{}` in the command stands for the file, which otherwise is its last argument."""
 
     def __init__(self, command: str, *, timeout: float = 60) -> None:
-        """Raises InputError for words that are no command line."""
+        """Raises InputError for words that are not a command line."""
         try:
             self._words = shlex.split(command)
         except ValueError as error:

@@ -158,7 +158,7 @@ class Image(Index):
         of `problems`. Raises MissingRecordError when there is none, with the reason.
 
         It may be changed, but that changes only this object. `verify`, `would_restore`, `edit`
-        and the like keep to what the input has; to change that, use `edit`."""
+        and the like read the input; to write a changed one, use `edit`."""
         if self._context is None:
             self._context = self.read_context()
         return self._context
@@ -341,7 +341,7 @@ def open_image(
                     expected="an xl file, a libxl or libxc stream, a legacy stream, or a context",
                 )  # fmt: skip
         elif layer not in streams.LAYERS:
-            raise UsageError(f"no layer is called {layer!r}")
+            raise UsageError(f"unknown layer {layer!r}")
         image = Image(source, layer)
         if layer == LEGACY:
             image.stop(legacy_problem(0, "a legacy stream (Xen 4.5 or older)"))

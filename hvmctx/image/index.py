@@ -87,6 +87,9 @@ class Index:
     `headers` and `records` are in file order, whatever their layer; `problems` are errors;
     where reading had to stop, `stopped` is the one that says so, and `complete` is False;
     `notes` are oddities. `end` is the offset after the last byte that belongs to the image.
+    `source` is where bytes are read from. The pass that fills the index leaves here what a pipe
+    gives only once: `kept_config`, the xl file's optional data, and `counted_words`, the page
+    words by their types (None if they were not counted; `page_words` then does it).
     """
 
     def __init__(self, source: Source, layer: str) -> None:

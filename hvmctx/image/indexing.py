@@ -31,7 +31,7 @@ __all__ = ["MOST_KEPT", "Indexer", "Watcher", "legacy_problem", "walk"]
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
     """Every header and record of a stream, in order. While one is being looked at, its
     body may be read from `source`; what is left of it is skipped. Raises TruncatedError
-    where the input ends, FormatError where it is no stream any more."""
+    where the input ends, FormatError where it stops being a stream."""
     while reader.need:
         data = source.read(reader.need)
         if len(data) < reader.need:

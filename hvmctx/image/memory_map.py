@@ -162,7 +162,7 @@ class Memory(MemoryMap):
         and gets no contents for are zeros.
 
         Raises MissingPageError where it makes no page, UsageError for numbers below zero,
-        FormatError for parameters that are none, TruncatedError where the input ends before
+        FormatError for damaged parameters, TruncatedError where the input ends before
         a page does, InputError where it cannot be read twice. Nothing is allocated before all
         of the pages are known to be there."""
         if gpa < 0 or size < 0:

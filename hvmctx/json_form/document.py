@@ -157,7 +157,7 @@ class Document(Model):
 
     @classmethod
     def from_text(cls, text: str | bytes) -> Document:
-        """Raises FieldError for text that is no JSON of this form."""
+        """Raises FieldError for text that is not JSON of this form."""
         try:
             return cls.from_dict(_parsed(text))
         except RecursionError:

@@ -202,7 +202,7 @@ def _typecode_named(name: str) -> int:
     try:
         return by_name(name).typecode
     except HvmctxError:
-        raise FieldError(f"no record type is called {checked.shown(name)}") from None
+        raise FieldError(f"unknown record type {checked.shown(name)}") from None
 
 
 @modelled("context")

@@ -50,7 +50,7 @@ def _get_context(library: ctypes.CDLL, handle: int, domid: int) -> bytes:
     if size < 0:
         raise InputError(f"domain {domid}: cannot get the length of its context: {_reason()}")
     if size > LARGEST_CONTEXT:
-        raise InputError(f"domain {domid}: claims a context of {size} bytes")
+        raise InputError(f"domain {domid}: has a context of {size} bytes, which is too large")
     buffer = ctypes.create_string_buffer(size)
     got = library.xc_domain_hvm_getcontext(handle, domid, buffer, size)
     if got < 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hvmctx.abi import x86
 from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window
+from hvmctx.abi.streams import Flat
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
 from hvmctx.restore.machine import AMD, INTEL
 from hvmctx.restore.msrs import refused
@@ -45,6 +46,7 @@ _CR4_FEATURES = (
     ("CET_IBT", CR4.CET, "4.16"), ("PKS", CR4.PKS, "4.18"),
     ("LASS", CR4.LASS, "4.22"),
 )  # fmt: skip
+_MSR = Flat(x86.hvm_one_msr)
 _KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
 
 
@@ -55,6 +57,8 @@ _XSAVE_CHECKED = "4.4 4.3.1 4.2.4"
 """Since when the states of a CPU_XSAVE record are checked, and its length."""
 _ZEROES_TAKEN = "4.5 4.4.2 4.3.4"
 """Since when zeros after the image for xcr0_accum are let through."""
+_ROOM_BY_LENGTH = "4.5 4.4.2 4.3.4"
+"""Since when a short record that is extended with zeros may be the last of a context."""
 _FOREIGN_BY_POLICY = "4.12 4.11.1 4.10.2 4.9.3"
 """Since when xcr0_accum is checked against the guest's policy; 4.8.5 checks it against the
 host's for a domain that is not running."""
@@ -83,7 +87,9 @@ def _strict(seen: Seen) -> Answer:
 
 
 def _extends(seen: Seen) -> Answer:
-    return (seen.length > seen.size or seen.length > seen.space) and _lengths(seen)
+    """Older loaders want as many bytes left of the context as the whole structure has."""
+    needed = seen.length if seen.release.since(_ROOM_BY_LENGTH) else max(seen.length, seen.size)
+    return (seen.length > seen.size or needed > seen.space) and _lengths(seen)
 
 
 def _by_release(seen: Seen) -> Answer:
@@ -343,20 +349,13 @@ def _xsave_short(seen: Seen) -> bool:
 
 
 def _msrs(seen: Seen) -> list[tuple[int, int, int]]:
-    """(index, reserved, value) of each element."""
-    body = seen.body()
-    return [
-        (
-            int.from_bytes(body[at : at + 4], "little"),
-            int.from_bytes(body[at + 4 : at + 8], "little"),
-            int.from_bytes(body[at + 8 : at + 16], "little"),
-        )
-        for at in range(8, seen.length, 16)
-    ]
+    """(index, reserved, value) of each whole element."""
+    rows = seen.body()[x86.CPU_MSR.size :]
+    return list(_MSR.iter_unpack(rows[: len(rows) // _MSR.size * _MSR.size]))
 
 
 def _bad_msr_count(seen: Seen) -> bool:
-    return seen.length != 8 + 16 * seen.number(0)
+    return seen.length != x86.CPU_MSR.size + _MSR.size * seen.number(0)
 
 
 def _first_msr_errno(seen: Seen) -> str | None:

@@ -71,7 +71,7 @@ RULES = {row[0]: Rule(CONTEXT, "VMPORT", row[0], None, row[3], errno=row[2], sev
     ("vmport-size", WARNING, None, "used_guestsize is not the size of the entries"),
     ("vmport-count", WARNING, None, "a used count is not the number of entries"),
     ("vmport-empty-key", WARNING, None, "an entry with an empty key: the loader skips its head and no more"),
-    ("vmport-duplicate", WARNING, None, "a key that comes twice"),
+    ("vmport-duplicate", WARNING, None, "a key that occurs twice"),
     ("vmport-protocol", WARNING, None, "a protocol that is neither closed, RPCI nor TCLO"),
     ("vmport-padding", WARNING, None, "padding that is not zero"),
     ("vmport-behind", WARNING, None, "bytes after the last entry"),
@@ -443,7 +443,7 @@ def _bad_entries(body: bytes, parts: Parts) -> Iterator[tuple[str, str, int]]:
         seen = set()
         for entry in entries:
             if entry.key in seen:
-                yield "vmport-duplicate", f"{name}[{as_text(entry.key)}] comes twice", entry.start
+                yield "vmport-duplicate", f"{name}[{as_text(entry.key)}] occurs twice", entry.start
             seen.add(entry.key)
     for head in parts.skipped:
         if not body[head]:

@@ -62,7 +62,7 @@ def convert(
     record of the device model, which is the last, is left out. An xl file stays an xl file,
     so that the stream in it is libxl's.
 
-    Raises UnsupportedError for what is no legacy stream, FormatError for a damaged one,
+    Raises UnsupportedError for anything but a legacy stream, FormatError for a damaged one,
     UsageError for an xl file as libxc.
     """
     if format not in (LIBXL, LIBXC):

@@ -58,7 +58,7 @@ class DeviceModelFile:
         self.emulator_id = emulator_id
 
     def read(self) -> bytes:
-        """All of it. Raises SaveError for what is no regular file, and for one whose size
+        """All of it. Raises SaveError for anything but a regular file, and for one whose size
         changes while it is read."""
         try:
             with open(self.path, "rb") as file:
@@ -239,7 +239,7 @@ class LibxlSave:
 
 def write(save: LibxlSave, sink: Sink, helper: Callable[[Sink, StreamWriter], object]) -> None:
     """The whole stream to a sink. `helper` writes the libxc stream, with the given writer.
-    Raises the first error; what is in the sink then is no whole stream."""
+    Raises the first error; the sink then has only part of a stream."""
     start = save.start()
     try:
         sink.write(start)

@@ -1,5 +1,5 @@
 """The order of headers and records, as one table: what may come in each state, and which
-state follows. `StreamReader` and `StreamWriter` run on it; `docs/formats/grammar.md` is
+state follows. `StreamReader` and `StreamWriter` run on it; `docs/formats/streams.md` is
 drawn from it.
 
 An xl file holds a libxl stream, and that a libxc stream; after the libxc END the libxl

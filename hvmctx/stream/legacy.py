@@ -288,7 +288,7 @@ class LegacyReader:
             ],
         )
         if len(set(words)) != len(words):
-            raise self._wrong("a page is twice in one batch", f"{count} pages", "each once")
+            raise self._wrong("a page occurs twice in one batch", f"{count} pages", "each once")
         with_data = sum(word >> streams.PAGE_TYPE_SHIFT < streams.PAGE_BROKEN for word in words)
         return Batch(words, self._bytes(with_data * streams.PAGE_SIZE), count)
 

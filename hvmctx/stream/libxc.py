@@ -7,7 +7,6 @@ c447b730.
 from __future__ import annotations
 
 from ctypes import c_uint8, sizeof
-from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
 from hvmctx.abi import streams
@@ -32,7 +31,6 @@ _Kind = TypeVar("_Kind", bound=SaveStructure)
 _T = TypeVar("_T")
 
 
-@dataclass
 class PageData(Body, layer=LIBXC, number=streams.LIBXC_PAGE_DATA, head=streams.PAGE_DATA_HEAD):
     """PAGE_DATA: one word a page (type << 60 | pfn), and after the words 4096 bytes for
     each word whose type carries data."""
@@ -69,7 +67,6 @@ class PageData(Body, layer=LIBXC, number=streams.LIBXC_PAGE_DATA, head=streams.P
         return count, reserved
 
 
-@dataclass
 class PvInfo(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_INFO):
     """X86_PV_INFO: guest_width in bytes (4, 8), pt_levels (3, 4)."""
 
@@ -78,7 +75,6 @@ class PvInfo(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_INFO):
     reserved: Annotated[bytes | memoryview, Bytes(least=6)] = bytes(6)
 
 
-@dataclass
 class PvP2mFrames(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_P2M_FRAMES):
     """X86_PV_P2M_FRAMES: the frames that hold the p2m for pfns start to end, inclusive."""
 
@@ -90,19 +86,18 @@ class PvP2mFrames(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_P2M_FRAMES):
 def _of_width(kinds: dict[int, _T], guest_width: int, record: str) -> _T:
     if guest_width not in kinds:
         raise UnsupportedError(
-            "no guest has this width", layer=LIBXC, offset=0, record=record,
+            "unknown guest width", layer=LIBXC, offset=0, record=record,
             found=f"{guest_width} bytes", expected="4 or 8",
         )  # fmt: skip
     return kinds[guest_width]
 
 
-@dataclass
 class PvVcpu(Body, layer=LIBXC, name="X86_PV_VCPU"):
     """What the records of a PV vcpu have in common: its number, then its state, which is not
     looked at."""
 
     vcpu: u32
-    state: Annotated[bytes | memoryview, Bytes()] = field(repr=False)
+    state: Annotated[bytes | memoryview, Bytes()]
     reserved: u32 = 0
 
     def state_as(self, kind: type[_Kind]) -> _Kind:
@@ -112,7 +107,6 @@ class PvVcpu(Body, layer=LIBXC, name="X86_PV_VCPU"):
         return kind.from_buffer_copy(self.state)
 
 
-@dataclass
 class PvVcpuBasic(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_BASIC):
     """X86_PV_VCPU_BASIC: registers and tables."""
 
@@ -127,7 +121,6 @@ class PvVcpuBasic(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_BASIC):
         return self.state_as(_of_width(pv.VCPU_CONTEXTS, guest_width, self.TYPE.name))
 
 
-@dataclass
 class PvVcpuExtended(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_EXTENDED):
     """X86_PV_VCPU_EXTENDED: callbacks of 32-bit system calls, machine check banks."""
 
@@ -138,7 +131,6 @@ class PvVcpuExtended(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_EXTEN
         return self.state_as(xen_domctl_ext_vcpucontext)
 
 
-@dataclass
 class PvVcpuXsave(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_XSAVE):
     """X86_PV_VCPU_XSAVE: u64 xcr0, u64 xcr0_accum, and an xsave image, uncompressed (none,
     or 576 bytes and more)."""
@@ -160,7 +152,6 @@ class PvVcpuXsave(PvVcpu, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_XSAVE):
         return self.state[sizeof(vcpu_xsave) :]
 
 
-@dataclass
 class PvVcpuMsrs(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_MSRS):
     """X86_PV_VCPU_MSRS: rows of `vcpu_msr`."""
 
@@ -169,11 +160,10 @@ class PvVcpuMsrs(Body, layer=LIBXC, number=streams.LIBXC_X86_PV_VCPU_MSRS):
     reserved: u32 = 0
 
 
-@dataclass
 class SharedInfo(Body, layer=LIBXC, number=streams.LIBXC_SHARED_INFO):
     """SHARED_INFO: the guest's shared page as it was."""
 
-    page: Annotated[bytes | memoryview, c_uint8 * streams.PAGE_SIZE] = field(repr=False)
+    page: Annotated[bytes | memoryview, c_uint8 * streams.PAGE_SIZE]
 
     def head(self, guest_width: int) -> pv.shared_info_x86_64 | pv.shared_info_x86_32:
         """What Xen and the guest agree on, as `abi.pv.SHARED_INFOS` has it: a copy. Raises
@@ -184,7 +174,6 @@ class SharedInfo(Body, layer=LIBXC, number=streams.LIBXC_SHARED_INFO):
         return kind.from_buffer_copy(self.page)
 
 
-@dataclass
 class TscInfo(Body, layer=LIBXC, number=streams.LIBXC_X86_TSC_INFO):
     """X86_TSC_INFO: mode (0 default, 1 always emulate, 2 never emulate), frequency in
     kHz, elapsed time in ns, and how often the guest was restored."""
@@ -196,7 +185,6 @@ class TscInfo(Body, layer=LIBXC, number=streams.LIBXC_X86_TSC_INFO):
     reserved: u32 = 0
 
 
-@dataclass
 class HvmParams(Body, layer=LIBXC, number=streams.LIBXC_HVM_PARAMS):
     """HVM_PARAMS: rows of `hvm_param`, in stream order."""
 
@@ -204,7 +192,6 @@ class HvmParams(Body, layer=LIBXC, number=streams.LIBXC_HVM_PARAMS):
     reserved: u32 = 0
 
 
-@dataclass
 class DirtyPfnList(Body, layer=LIBXC, number=streams.LIBXC_CHECKPOINT_DIRTY_PFN_LIST):
     """CHECKPOINT_DIRTY_PFN_LIST, from a secondary back to its primary. 4.18 and later
     write eight more bytes before the pfns than the length counts (a leaked pointer), so
@@ -213,14 +200,12 @@ class DirtyPfnList(Body, layer=LIBXC, number=streams.LIBXC_CHECKPOINT_DIRTY_PFN_
     pfns: Annotated[WordArray, Words()]
 
 
-@dataclass
 class CpuidPolicy(Body, layer=LIBXC, number=streams.LIBXC_X86_CPUID_POLICY):
     """X86_CPUID_POLICY (4.14+): rows of `cpuid_leaf`."""
 
     leaves: Annotated[list[tuple[int, int, int, int, int, int]], Rows(cpuid_leaf)]
 
 
-@dataclass
 class MsrPolicy(Body, layer=LIBXC, number=streams.LIBXC_X86_MSR_POLICY):
     """X86_MSR_POLICY (4.14+): rows of `policy_msr`."""
 

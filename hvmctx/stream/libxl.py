@@ -6,25 +6,26 @@ Source: docs/specs/libxl-migration-stream.pandoc and tools/libs/light/libxl_sr_s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Annotated
 
 from hvmctx.abi import streams
 from hvmctx.abi.streams import LIBXL
-from hvmctx.stream import qemu
 from hvmctx.stream.body import Body, Bytes, Strings, u32
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hvmctx.stream import qemu
 
 __all__ = ["CheckpointState", "EmulatorContext", "EmulatorXenstoreData"]
 
 
-@dataclass
 class EmulatorContext(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_CONTEXT):
     """EMULATOR_CONTEXT: which device model, which of its instances (always 0), and the
     file it saved."""
 
     emulator_id: u32
     index: u32
-    payload: Annotated[bytes | memoryview, Bytes()] = field(repr=False)
+    payload: Annotated[bytes | memoryview, Bytes()]
 
     @property
     def emulator(self) -> str:
@@ -33,10 +34,11 @@ class EmulatorContext(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_CONTEXT):
 
     def device_model(self) -> qemu.DeviceModelState | None:
         """What QEMU's format says of the payload; None if it is not in that format."""
+        from hvmctx.stream import qemu
+
         return qemu.recognise(self.payload)
 
 
-@dataclass
 class EmulatorXenstoreData(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_XENSTORE_DATA):
     """EMULATOR_XENSTORE_DATA: pairs of keys and values below the device model's node."""
 
@@ -45,7 +47,6 @@ class EmulatorXenstoreData(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_XENS
     pairs: Annotated[list[tuple[bytes, bytes]], Strings()]
 
 
-@dataclass
 class CheckpointState(Body, layer=LIBXL, number=streams.LIBXL_CHECKPOINT_STATE):
     """CHECKPOINT_STATE (4.7+, COLO): 0 NEW, 1 SVM_SUSPENDED, 2 SVM_READY, 3 SVM_RESUMED."""
 

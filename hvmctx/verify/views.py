@@ -17,7 +17,7 @@ from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.files.opening import Target
@@ -47,7 +47,7 @@ def verify(
     target: Image | Target,
     view: str = RESTORE,
     *,
-    releases: list[Release] | None = None,
+    releases: Sequence[Release] | None = None,
     layer: str | None = None,
     vcpus: int | None = None,
     checkpointed: bool = False,

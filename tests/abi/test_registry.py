@@ -15,6 +15,6 @@ def test_registry() -> None:
     assert codes == sorted(codes)
     assert set(codes) == {*declared, VMPORT_TYPECODE}
     assert largest_typecode() == 34
-    with pytest.raises(UsageError, match="no record type is called 'XYZ'; known: END, HEADER"):
+    with pytest.raises(UsageError, match="unknown record type 'XYZ'; expected END, HEADER"):
         by_name("XYZ")
     assert repr(x86.CPU) == "<record type 2 CPU>"

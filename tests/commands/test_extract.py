@@ -37,7 +37,7 @@ def test_extract(what: str, run: Run, tmp_path: Path) -> None:
     [
         ("bogus", 2, "expected hvm-context, emulator or record:TYPE/INSTANCE"),
         ("record:", 2, "expected hvm-context"),
-        ("record:NOPE", 2, "no record type is called"),
+        ("record:NOPE", 2, "unknown record type"),
         ("record:CPU/x", 2, "is not an instance"),
         ("record:CPU/7", 1, "no CPU/7 record"),
         ("record:HVM_PARAMS/7", 1, "no HVM_PARAMS/7 record; it has 1"),

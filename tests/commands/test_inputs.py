@@ -73,7 +73,7 @@ def test_digits_are_a_domid() -> None:
 def test_the_target_of_an_input() -> None:
     assert target_of(given()) == (str(EXAMPLE), None)
     assert target_of(given(layer="xl")) == (str(EXAMPLE), "xl")
-    with pytest.raises(UsageError, match="--layer does not go with a DOMID"):
+    with pytest.raises(UsageError, match="--layer cannot be combined with a DOMID"):
         target_of(given(input="7", layer="xl"))
     with open_input(given()) as image:
         assert image.format == "xl"

@@ -169,15 +169,15 @@ def numbered(count: int) -> Slots:
 
 
 IMPOSSIBLE = [
-    (with_send(Buffer(b"x" * 181)), r"chans\[1\].send has 181 bytes, the buffer 180"),
-    (with_send(Buffer(b"x", 0, 5)), r"chans\[1\].send: length 5, 1 bytes"),
+    (with_send(Buffer(b"x" * 181)), r"chans\[1\].send: length 181, but the buffer holds 180 bytes"),
+    (with_send(Buffer(b"x", 0, 5)), r"chans\[1\].send: length 5, but 1 bytes of data"),
     (broken(guestinfo=Slots({b"": b""})), r'guestinfo\[""\]: a key of 0'),
     (broken(guestinfo=Slots({b"k" * 31: b""})), "a key of 31"),
     (broken(guestinfo=Slots({b"k": b"v" * 129})), "a value of 129 bytes"),
     (broken(guestinfo_jumbo=Slots({b"k": b"v" * 4097})), "a value of 4097 bytes"),
-    (broken(guestinfo=numbered(65)), "65 guestinfo entries, 64 slots"),
-    (broken(guestinfo_jumbo=numbered(3)), "3 guestinfo_jumbo entries, 2"),
-    (broken(unparsed=b"x"), "a body of 1 bytes holds no state"),
+    (broken(guestinfo=numbered(65)), "65 guestinfo entries, but only 64 slots"),
+    (broken(guestinfo_jumbo=numbered(3)), "3 guestinfo_jumbo entries, but only 2"),
+    (broken(unparsed=b"x"), "a body of 1 bytes is too short for a state"),
 ]
 
 
@@ -197,9 +197,9 @@ TWICE = (
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (sample() + b"behind", "the writer does not write"),
-        (b"\0" + sample()[1:], "the writer does not write"),
-        (TWICE, r'guestinfo\["k"\] comes twice'),
+        (sample() + b"behind", "the writer would write another body"),
+        (b"\0" + sample()[1:], "the writer would write another body"),
+        (TWICE, r'guestinfo\["k"\] occurs twice'),
     ],
     ids=["behind", "version", "twice"],
 )
@@ -463,3 +463,12 @@ def test_paths_do_to_bodies_what_slots_do(
     assert remove_path(body, path, profile) == state.to_bytes(profile)
     slots[key] = b""
     assert set_path(remove_path(body, path, profile), path, b"", profile) == state.to_bytes(profile)
+
+
+def test_a_state_in_one_line() -> None:
+    state = VmportState.empty()
+    state.guestinfo[b"k"] = b"v"
+    state.channels[2].proto_num = 0x49435052
+    assert repr(state) == "<VmportState: 1 of 6 channels open, 1 guestinfo keys, 0 jumbo>"
+    short = VmportState.from_bytes(b"abc")
+    assert repr(short) == "<VmportState: 3 bytes, shorter than the fixed part>"

@@ -130,7 +130,7 @@ def test_length_changes_move_the_rest() -> None:
     [
         ("CPU", "1", UsageError, "expected RECORD.FIELD"),
         ("CPU/x.rip", "1", UsageError, "'X' is not an instance"),
-        ("NOPE.rip", "1", UsageError, "no record type is called"),
+        ("NOPE.rip", "1", UsageError, "unknown record type"),
         ("CPU.nope", "1", UsageError, "no field 'nope'"),
         ("CPU/9.rip", "1", MissingRecordError, "no CPU/9 record"),
         ("CPU.rip", "x", FieldError, "'x' is not a number"),
@@ -169,7 +169,7 @@ def test_elements_that_are_not_there(path: str) -> None:
 def test_short_records() -> None:
     context = HvmContext([Record(x86.LAPIC, 0, bytes(24)), Record(0, 0)]).to_bytes()
     assert got(context, "LAPIC.pending_esr") == 0
-    with pytest.raises(FieldError, match="pending_esr lies beyond the record's 24 bytes"):
+    with pytest.raises(FieldError, match="pending_esr is beyond the record's 24 bytes"):
         edited(context, ("LAPIC.pending_esr", "1"))
 
 
@@ -317,7 +317,7 @@ def test_guestinfo_keys_go(vmport: Path) -> None:
         ("HVM_PARAMS.17", 1, UsageError, "sets it already"),
         ("HVM_PARAMS.nope", 1, UsageError, "unknown parameter"),
         ("HVM_PARAMS.9", -1, FieldError, "64-bit field"),
-        ("NOPE", b"", UsageError, "no record type is called"),
+        ("NOPE", b"", UsageError, "unknown record type"),
         ("CPU/9", 1, FieldError, "takes bytes"),
         ("CPU/9", "x", FieldError, "neither hex digits"),
     ],
@@ -402,3 +402,12 @@ def test_a_context_that_is_cut_off_is_read_and_not_replaced() -> None:
         editor.set("CPU.rip", 1)
         with pytest.raises(FormatError):
             editor.write(io.BytesIO())
+
+
+def test_a_record_that_is_not_there_is_named() -> None:
+    with open_image(EXAMPLE) as image:
+        editor = edit(image)
+        with pytest.raises(MissingRecordError, match=r"^the image has no VERIFY record$"):
+            editor.take("record:VERIFY")
+        with pytest.raises(MissingRecordError, match="no X86_TSC_INFO/1 record; it has 1"):
+            editor.take("record:X86_TSC_INFO/1")

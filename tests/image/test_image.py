@@ -250,7 +250,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
             open_image(target)
     with pytest.raises(FormatError, match="nothing that Xen saves: found 23 21"):
         open_image(b"#!/bin/sh\n")
-    with pytest.raises(UsageError, match="no layer is called 'foo'"):
+    with pytest.raises(UsageError, match="unknown layer 'foo'"):
         open_image(b"", layer="foo")
     with pytest.raises(FormatError, match="wrong ident"):
         raise open_image(context_bytes(), layer="libxl").problems[0]

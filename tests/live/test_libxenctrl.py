@@ -89,7 +89,7 @@ def test_extract_and_json(stand_in: None, tmp_path: Path) -> None:
     [
         (8, "", "domain 8: cannot get the length of its context: No such process"),
         (7, "STAND_IN_CLOSED", "Permission denied; this needs root in dom0"),
-        (7, "STAND_IN_HUGE", "claims a context of 2147483647 bytes"),
+        (7, "STAND_IN_HUGE", "has a context of 2147483647 bytes, which is too large"),
         (7, "STAND_IN_GONE", "cannot get its context: No space left"),
         (0x7FF0, "", "no domain has an id above"),
     ],

@@ -85,7 +85,7 @@ def block(name: bytes, data: bytes = b"") -> bytes:
     [
         (HEAD, False, "the stream ends"),
         (with_chunk(1025), False, "too many pages: found 1025"),
-        (with_chunk(2, longs(8, 1, 1) + bytes(8192)), False, "a page is twice in one batch"),
+        (with_chunk(2, longs(8, 1, 1) + bytes(8192)), False, "a page occurs twice in one batch"),
         (with_chunk(-5), False, "the genuine converter stops here"),
         (with_chunk(-99), False, "unknown chunk: found -99"),
         (with_chunk(-2, struct.pack("<i", 4096)), False, "vcpu id out of range"),

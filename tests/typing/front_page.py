@@ -68,7 +68,7 @@ def main(path: str) -> None:
         assert_type(HvmContext.from_bytes(context.to_bytes()), HvmContext)
         assert_type(Record.from_bytes(context["CPU", 0].to_bytes()).instance, int)
         assert_type(VmportState.from_bytes(b"").to_bytes(), bytes)
-        assert_type(verify(image, releases=[Release("4.17")]), list[Finding])
+        assert_type(verify(image, releases=(Release("4.17"),)), list[Finding])
         assert_type(would_restore(image, Release("4.17"), Machine()), Verdict)
         assert_type(Guest.of_image(image).vcpus, int)
         editor = assert_type(edit(image), Editor)
@@ -88,6 +88,8 @@ def refused(path: str) -> None:
         print(image.context.rtcc)  # type: ignore[attr-defined]
         print(image.context.vcpus[0].cpuu)  # type: ignore[attr-defined]
         image.context.vcpus[0].cpu.rip = "0x1000"  # type: ignore[assignment]
+        print(image.context.vcpus[0].cpu.rpi)  # type: ignore[attr-defined]
+        image.context.rtc.cmos_idx = 1  # type: ignore[assignment]
         image.context["CPU", "0"]  # type: ignore[index]
         Release(4.17)  # type: ignore[arg-type]
 
