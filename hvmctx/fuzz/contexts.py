@@ -120,7 +120,7 @@ def xsave_record(rng: random.Random, vcpu: int) -> Record:
         slot(header + "xcomp_bv").put(body, rng.choice((0, 0, 0, 0, 1 << 63, 1)))
         if rng.random() < 0.2:
             body[rng.randrange(slot(header + "reserved[0]").offset, fixed)] = 1
-        if rng.random() < 0.3 and len(body) > fixed:
+        if rng.random() < 0.5 and len(body) > fixed:
             body[rng.choice((rng.randrange(fixed, len(body)), len(body) - 1))] = 1
     return Record(x86.CPU_XSAVE, vcpu, bytes(body))
 

@@ -27,9 +27,9 @@ __all__ = ["Steering", "unlike"]
 
 ACCEPTED = ""
 """The rule of a variant that is accepted."""
-_ACCEPTED_SHARE = 4
-"""How many times as many variants are accepted as reach any one rule."""
-_MISSES = 4
+_ACCEPTED_EACH = 12
+"""At least one of so many variants is to be accepted."""
+_MISSES = 5
 """How often a rule is aimed at in vain, one time after another, before it counts as out of
 reach: so many times as often if it was reached before."""
 _PATIENCE = 4
@@ -77,6 +77,7 @@ class Steering:
         self._misses: Counter[Outcome] = Counter()
         self._pool: dict[Outcome, list[Variant]] = {}
         self._given = set(given)
+        self._count = 0
         self.reached: Counter[Outcome] = Counter()
 
     def __iter__(self) -> Iterator[Variant]:
@@ -103,12 +104,14 @@ class Steering:
             del self._aims[other]
 
     def _rarest(self) -> Outcome:
-        def share(aim: Outcome) -> int:
-            count = self.reached[aim]
-            return count // _ACCEPTED_SHARE if aim[1] == ACCEPTED else count
-
-        least = min(map(share, self._aims))
-        return self._rng.choice([aim for aim in self._aims if share(aim) == least])
+        due = [
+            aim for aim in self._aims
+            if aim[1] == ACCEPTED and self.reached[aim] * _ACCEPTED_EACH <= self._count
+        ]  # fmt: skip
+        if due:
+            return due[0]
+        least = min(self.reached[aim] for aim in self._aims)
+        return self._rng.choice([aim for aim in self._aims if self.reached[aim] == least])
 
     def _from_pool(self, aim: Outcome) -> Variant | None:
         kept = self._pool.get(aim, [])
@@ -138,6 +141,7 @@ class Steering:
 
     def _give(self, variant: Variant) -> Variant:
         self._given.add(variant[0])
+        self._count += 1
         self.reached.update(_outcomes(variant))
         return variant
 

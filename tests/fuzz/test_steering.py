@@ -102,7 +102,7 @@ def test_the_rarest_first() -> None:
     )
     made = list(islice(steering, 120))
     counts = Counter(expected["r"]["rule"] for _, _, expected in made)
-    assert counts["one"] == counts["two"] == counts[""] / 4 == 20
+    assert all(abs(count - 40) <= 1 for count in counts.values()) and len(counts) == 3
     assert steering.missed("r") == ["never"] and len({data for data, _, _ in made}) == 120
 
 
