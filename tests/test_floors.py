@@ -124,6 +124,7 @@ TESTED_ELSEWHERE = {"__main__.py": "test_module_and_script"}
 """Modules without a test file of their name, as they hold a call only: the test of it."""
 OF_NO_MODULE = {
     "commands/test_commands",
+    "restore/test_history",
     "restore/test_hypervisors",
     "test_big",
     "test_contributing",

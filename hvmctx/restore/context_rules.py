@@ -57,6 +57,8 @@ _XSAVE_CHECKED = "4.4 4.3.1 4.2.4"
 """Since when the states of a CPU_XSAVE record are checked, and its length."""
 _ZEROES_TAKEN = "4.5 4.4.2 4.3.4"
 """Since when zeros after the image for xcr0_accum are let through."""
+_ROOM_BY_LENGTH = "4.5 4.4.2 4.3.4"
+"""Since when a short record that is extended with zeros may be the last of a context."""
 _FOREIGN_BY_POLICY = "4.12 4.11.1 4.10.2 4.9.3"
 """Since when xcr0_accum is checked against the guest's policy; 4.8.5 checks it against the
 host's for a domain that is not running."""
@@ -85,7 +87,9 @@ def _strict(seen: Seen) -> Answer:
 
 
 def _extends(seen: Seen) -> Answer:
-    return (seen.length > seen.size or seen.length > seen.space) and _lengths(seen)
+    """Older loaders want as many bytes left of the context as the whole structure has."""
+    needed = seen.length if seen.release.since(_ROOM_BY_LENGTH) else max(seen.length, seen.size)
+    return (seen.length > seen.size or needed > seen.space) and _lengths(seen)
 
 
 def _by_release(seen: Seen) -> Answer:
