@@ -47,16 +47,18 @@ class _Fields:
     def __setattr__(self, name: str, value: Any) -> None:
         if not hasattr(type(self), name):
             raise AttributeError(f"{type(self).__name__} has no field {name!r}")
-        if isinstance(value, int):
-            self._check(name, value)
+        if not isinstance(value, int):
+            super().__setattr__(name, value)
+            return
+        before = getattr(self, name)
         super().__setattr__(name, value)
+        if getattr(self, name) != value:  # ctypes has taken its low bits
+            super().__setattr__(name, before)
+            raise FieldError(f"{type(self).__name__}: {self._misfit(name, value)}")
 
-    def _check(self, name: str, value: int) -> None:
-        for field in Layout.of(type(self)).fields:
-            if field.name == name and field.code:
-                signed = field.code.islower()
-                if reason := misfit(name, value, field.width, signed=signed):
-                    raise FieldError(f"{type(self).__name__}: {reason}")
+    def _misfit(self, name: str, value: int) -> str:
+        (field,) = (field for field in Layout.of(type(self)).fields if field.name == name)
+        return misfit(name, value, field.width, signed=field.code.islower())
 
     def __repr__(self) -> str:
         text = type(self).__name__

@@ -233,7 +233,8 @@ def misfit(name: str, value: object, width: int, *, signed: bool = False, text: 
     if isinstance(value, int) and low <= value < low + (1 << width):
         return ""
     text = text or (shown(value) if isinstance(value, int) else repr(value))
-    return f"{name} is a {'signed ' if signed else ''}{width}-bit field: {text} does not fit"
+    kind = f"a signed {width}" if signed else f"{'an' if width == 8 else 'a'} {width}"
+    return f"{name} is {kind}-bit field: {text} does not fit"
 
 
 def _name_and_index(step: str, path: str) -> tuple[str, str]:

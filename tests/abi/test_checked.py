@@ -44,8 +44,8 @@ READERS: dict[str, tuple[Read, Any, Any, str]] = {
     "integer": (lambda v: checked.integer(v, "w", 8), 255, "255", "w: found '255', expected a number"),
     "integer, not true": (lambda v: checked.integer(v, "w", 8), 0, True, "w: found true, expected a number"),
     "number": (lambda v: checked.number(v, "w", 8), 0, "x", "w: found 'x', expected a number"),
-    "number of bits": (lambda v: checked.number(v, "w", 8), 255, 256, "w is a 8-bit field: 256 does not fit"),
-    "number from 0": (lambda v: checked.number(v, "w", 8), 0, -1, "w is a 8-bit field: -1 does not fit"),
+    "number of bits": (lambda v: checked.number(v, "w", 8), 255, 256, "w is an 8-bit field: 256 does not fit"),
+    "number from 0": (lambda v: checked.number(v, "w", 8), 0, -1, "w is an 8-bit field: -1 does not fit"),
     "signed number": (lambda v: checked.number(v, "w", 8, signed=True), -128, 128, "w is a signed 8-bit field: 128 does not fit"),
     "nowhere": (checked.as_object, {}, 5, "found 5, expected an object"),
 }  # fmt: skip

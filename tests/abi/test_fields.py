@@ -156,10 +156,10 @@ def test_a_union_whose_first_member_is_not_its_largest() -> None:
 
 def test_misfit() -> None:
     assert misfit("x", 255, 8) == misfit("x", -128, 8, signed=True) == ""
-    assert misfit("x", 256, 8) == "x is a 8-bit field: 0x100 does not fit"
+    assert misfit("x", 256, 8) == "x is an 8-bit field: 0x100 does not fit"
     assert misfit("x", 128, 8, signed=True) == "x is a signed 8-bit field: 0x80 does not fit"
-    assert misfit("x", None, 8) == "x is a 8-bit field: None does not fit"
-    assert misfit("x", -1, 8, text="-1") == "x is a 8-bit field: -1 does not fit"
+    assert misfit("x", None, 8) == "x is an 8-bit field: None does not fit"
+    assert misfit("x", -1, 8, text="-1") == "x is an 8-bit field: -1 does not fit"
 
 
 def test_paths() -> None:
