@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from hvmctx.abi import x86
+from hvmctx.abi.cpuid import FEATURES
 from hvmctx.abi.registry import by_typecode, record_types
 from hvmctx.abi.releases import Release
 from hvmctx.edit.strip import strip
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 ROOT = Path(sys.path[0])
 SAMPLES = next(ROOT.parent.glob("*/samples"), ROOT / "samples")
 FOLDER = ROOT / "tests" / "data" / "hypervisors"
-SLICES = FOLDER / "slices.tar.xz"
+SLICES, OWN = FOLDER / "slices.tar.xz", FOLDER / "own.tar.xz"
+"""Parts of the samples' sets, and whole sets of this project's own."""
+ABOUT = ("name", "release", "vendor", "guest", "line", "hap")
 KNOWN = {("amd 4.6.6", "b000144.bin")}
 """Contexts on which the model differs; docs/differences.md says why."""
 
@@ -84,7 +87,7 @@ class Set:
 
     def __init__(
         self, name: str, release: str, vendor: str, guest: str, policy: bytes,
-        answers: list[Answer], line: bool = False,
+        answers: list[Answer], line: bool = False, hap: bool = True,
     ) -> None:  # fmt: skip
         self.name = name
         self.release = release
@@ -93,9 +96,11 @@ class Set:
         self.policy = policy
         self.answers = answers
         self.line = line
+        self.hap = hap
         self.machine = Machine(vendor=vendor)
-        with open_image(policy) as image:
-            self.loaded_into = Guest.of_image(image, VCPUS)
+        # left open, as it is asked for the guest's memory
+        self.loaded_into = Guest.of_image(open_image(policy), VCPUS)
+        self.loaded_into.hap = hap
 
     def judge(self, answer: Answer, release: str | None = None) -> Verdict:
         """The model's verdict, by default that of the set's own release."""
@@ -155,6 +160,7 @@ def sets_of(samples: Path) -> Iterator[Set]:
         answers = _answers(real["verdicts.jsonl"], real, release)
         policy = _stripped(samples / "images" / f"{image}.save.xz")
         yield Set(f"amd {release} images", release, AMD, "HVM", policy, answers)
+    yield from held(OWN)
 
 
 def _stripped(image: Path) -> bytes:
@@ -164,9 +170,9 @@ def _stripped(image: Path) -> bytes:
     return output.getvalue()
 
 
-def slices() -> Iterator[Set]:
-    """The sets that the suite holds."""
-    with tarfile.open(SLICES) as tar:
+def held(archive: Path) -> Iterator[Set]:
+    """The sets of an archive of the suite: `SLICES` or `OWN`."""
+    with tarfile.open(archive) as tar:
         files = {
             member.name: file.read()
             for member in tar.getmembers()
@@ -223,6 +229,7 @@ class Measured:
             "vendor": self.set.vendor,
             "guest": self.set.guest,
             "line": self.set.line,
+            "features": [name for name in FEATURES if self.set.loaded_into.has(name)],
             "contexts": len(self.verdicts),
             "accepted": accepted,
             "fired": dict(sorted(self.fired.items())),
@@ -315,7 +322,7 @@ def written(measured: list[Measured], changed: list[Change]) -> dict[str, Any]:
     """What docs/fidelity.md is made of, as of today."""
     return {
         "date": f"{datetime.date.today()}",
-        "slice": sum(len(one.answers) for one in slices()),
+        "slice": sum(len(one.answers) for archive in (SLICES, OWN) for one in held(archive)),
         "sets": [one.counts() for one in measured],
         "changes": [told for one in changed if (told := one.counts())["rules"]],
     }
@@ -392,13 +399,10 @@ def archive(sets: list[Set], contexts: dict[str, dict[str, Answer]]) -> bytes:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
 
-        held = [one for one in sets if contexts.get(one.name)]
-        about = [
-            {name: getattr(one, name) for name in ("name", "release", "vendor", "guest", "line")}
-            for one in held
-        ]
+        there = [one for one in sets if contexts.get(one.name)]
+        about = [{name: getattr(one, name) for name in ABOUT} for one in there]
         add("sets.json", json.dumps(about, indent=1).encode())
-        for one in held:
+        for one in there:
             place = one.name.replace(" ", "-")
             mine = sorted(contexts[one.name].values(), key=lambda answer: answer.name)
             rows = [[answer.name, answer.what, answer.errno] for answer in mine]
@@ -423,7 +427,7 @@ def main() -> int:
         print(f"{one.name:24}{len(one.answers):7}{len(measured[-1].differ):7} differ", flush=True)
     changed = changes(measured)
     if args.slices:
-        of_suite = [one for one in measured if not one.set.name.endswith(" images")]
+        of_suite = [one for one in measured if one.set.line or one.set.vendor == INTEL]
         data = archive([one.set for one in of_suite], chosen(of_suite, changed))
         SLICES.write_bytes(data)
         print(f"{SLICES.name}: {len(data)} bytes")

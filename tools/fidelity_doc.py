@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
+from hvmctx.abi.cpuid import FEATURES
 from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import Release
 from hvmctx.restore.context_rules import RULES, UNPAUSED, WALK
@@ -28,18 +29,23 @@ else of {differ}. Measured on {date}. Made by tools/fidelity_doc.py from
 
 A rule is *measured* on a tree if contexts were refused there that the model refuses by that
 rule, with the same errno. What was never asked is *read*: from the source of every release tag,
-4.0.0 to 4.22.0 and August 2026. So are all verdicts of releases before 4.5.5, all of shadowed
-guests, of devices that a guest lacks, of hosts without XSAVE, and of MPX, PKU, PKS, CET and
-LASS, which none of these machines has. Contexts that kill the hypervisor
-(viridian-domain-tsc-page) were seen on 4.14.6 and 4.16.7 when the samples were made, and are
-therefore not among those of these trees.
+4.0.0 to 4.22.0 and August 2026. So are all verdicts of releases before 4.5.5, of shadowed
+guests (the 4.17 and 4.20 that could be asked are built without shadow paging), of hosts without
+XSAVE, and what is allowed by features that no guest had:
+
+- on AMD {amd_lacks};
+- on Intel {intel_lacks}.
+
+Contexts that kill the hypervisor (viridian-domain-tsc-page) were seen on 4.14.6 and 4.16.7 when
+the samples were made, and are therefore not among those of these trees.
 
 ## Agreement
 
 The AMD trees ran under QEMU's TCG, into a guest with HAP, viridian and without memory; the
-Intel ones under Bochs. Sets named "images" are those of `tests/data/real-contexts.tar.xz`. The
-suite holds {slice} of these contexts (`tests/restore/test_hypervisors.py`), chosen to reach
-every rule that each set reaches, with one that is loaded near each that is refused.
+Intel ones under Bochs. Sets named "images" are those of `tests/data/real-contexts.tar.xz`; the
+"pvh" ones on AMD are single records, whole and altered, of devices that a PVH guest has or
+lacks. The suite holds {slice:,} of these contexts (`tests/restore/test_hypervisors.py`), chosen
+to reach every rule that each set reaches, with one that is loaded near each that is refused.
 
 | hypervisor | guest | contexts | loaded | rules reached | differ |
 |---|---|---|---|---|---|
@@ -97,6 +103,11 @@ class Numbers:
             if one["vendor"] == vendor and count and Release(release) in rule.releases:
                 counts[release] = counts.get(release, 0) + count
         return dict(sorted(counts.items(), key=lambda item: Release(item[0])))
+
+    def lacks(self, vendor: str) -> str:
+        """The features that no guest on this vendor's hosts had."""
+        there = {name for one in self.sets if one["vendor"] == vendor for name in one["features"]}
+        return ", ".join(name for name in FEATURES if name not in there)
 
     def trees(self, rule: Rule, vendor: str) -> list[str]:
         """The releases with this row that were asked, by age."""
@@ -166,7 +177,16 @@ def document(told: dict[str, Any] | None = None) -> str:
     sets = numbers.sets
     contexts = sum(one["contexts"] for one in sets)
     differ = sum(len(one["differ"]) for one in sets)
-    lines = [HEAD.format(contexts=contexts, differ=differ, date=numbers.date, slice=numbers.slice)]
+    lines = [
+        HEAD.format(
+            contexts=contexts,
+            differ=differ,
+            date=numbers.date,
+            slice=numbers.slice,
+            amd_lacks=numbers.lacks(AMD),
+            intel_lacks=numbers.lacks(INTEL),
+        )
+    ]
     for one in sets:
         lines.append(
             table(one["name"], one["guest"], f"{one['contexts']:,}", f"{one['accepted']:,}",

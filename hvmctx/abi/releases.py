@@ -137,6 +137,8 @@ class Release:
     __slots__ = ("branch", "number", "point", "text")
 
     def __init__(self, name: str | Release) -> None:
+        if not isinstance(name, (str, Release)):  # 4.20 as a number is 4.2
+            raise UsageError(f"found {name!r}, expected a release as text, such as '4.20'")
         text = str(name)
         if _TAG in text:
             text = text.removeprefix(_REPOSITORY).removeprefix(_TAG)

@@ -111,6 +111,10 @@ class HvmContext(DomainRecords):
     of a whole record. `damage` is the error that says what is wrong (also a missing END), or
     None.
 
+    There is one representation, the records themselves: making them when they are first asked
+    for saved 5 microseconds of a context of one vcpu and 160 of one of 128 where only one was
+    wanted, and cost as much again where all were.
+
     >>> from hvmctx import open_image
     >>> with open_image("examples/hvm1.save") as image:
     ...     context = HvmContext.from_bytes(image.context.to_bytes())

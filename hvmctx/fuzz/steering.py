@@ -31,8 +31,9 @@ _ACCEPTED_EACH = 12
 """At least one of so many variants is to be accepted."""
 _MISSES = 5
 """How often a rule is aimed at in vain, one time after another, before it counts as out of
-reach: so many times as often if it was reached before."""
+reach."""
 _PATIENCE = 4
+"""How many times as often, if it was reached before."""
 _KEPT = 8
 """Variants that are kept for each outcome until it is its turn."""
 _MOST_TRIES = 1000

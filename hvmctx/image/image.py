@@ -252,7 +252,7 @@ class Image(Index):
 
         if header.length > LARGEST_CONFIG:
             raise LengthError(
-                "too long configuration", layer=XL, offset=header.body_offset,
+                "the configuration is too long", layer=XL, offset=header.body_offset,
                 record="optional data", found=f"{header.length} bytes",
                 expected=f"{LARGEST_CONFIG} at most",
             )  # fmt: skip

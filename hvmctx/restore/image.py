@@ -4,6 +4,7 @@ hypervisor loads the context."""
 from __future__ import annotations
 
 from hvmctx.abi import streams
+from hvmctx.abi.releases import Release
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import Machine
@@ -15,14 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hvmctx.abi.releases import Release
     from hvmctx.image.image import Image
     from hvmctx.restore.stream import StreamJudge
 
 
 def would_restore(
     image: Image,
-    release: Release,
+    release: Release | str,
     machine: Machine | None = None,
     *,
     guest_of: Callable[[Image], Guest] = Guest.of_image,
@@ -40,20 +40,22 @@ def would_restore(
     `kind`, `checkpointed` and what the image must be are as for `restore.stream.judge`. A
     `reader` is one that has watched the image being opened, and judges instead.
 
-    Raises UnsupportedError for a legacy stream (Xen 4.5 or older), FormatError for a
+    Raises UsageError for an unknown release, UnsupportedError for a legacy stream (Xen 4.5 or
+    older), FormatError for a
     configuration that cannot be read, and what `guest_of` raises.
 
-    >>> from hvmctx import Release, edit, open_image
+    >>> from hvmctx import edit, open_image
     >>> with open_image("examples/hvm1.save") as image:
-    ...     print(would_restore(image, Release("4.17")))
+    ...     print(would_restore(image, "4.17"))
     ...     editor = edit(image)
     ...     editor.set("CPU/0.cr4", 1 << 40)
     ...     editor.write("mutant.save")
     accept
     >>> with open_image("mutant.save") as image:
-    ...     would_restore(image, Release("4.17")).rule
+    ...     would_restore(image, "4.17").rule
     'cpu-cr4'
     """
+    release = Release(release)
     if image.format == LEGACY:
         image.raise_stopped()
     if image.format == CONTEXT:

@@ -47,7 +47,7 @@ def verify(
     target: Image | Target,
     view: str = RESTORE,
     *,
-    releases: Sequence[Release] | None = None,
+    releases: Sequence[Release | str] | None = None,
     layer: str | None = None,
     vcpus: int | None = None,
     checkpointed: bool = False,
@@ -80,7 +80,8 @@ def verify(
     if view != VERIFIER:
         from hvmctx.verify.restoring import Restoring
 
-        watchers.append(restoring := Restoring(releases, checkpointed=checkpointed))
+        asked = None if releases is None else [Release(release) for release in releases]
+        watchers.append(restoring := Restoring(asked, checkpointed=checkpointed))
     if view == STRICT:
         from hvmctx.verify.strict_stream import StrictStream
 

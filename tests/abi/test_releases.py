@@ -204,7 +204,7 @@ def test_releases_order_by_age() -> None:
         assert all(one < other and other > one for other in releases[at + 1 :])
     assert Release(Release("4.17.3")) == Release("4.17.3")
     with pytest.raises(UsageError, match=r"unknown Xen release '3\.9'"):
-        Release(3.9)  # type: ignore[arg-type]
+        Release("3.9")
 
 
 @pytest.mark.parametrize(
@@ -225,3 +225,10 @@ def test_backports(name: str, has: bool) -> None:
 def test_every_tag_is_a_release() -> None:
     for tag, _ in TAGS:
         assert Release(tag) == Release(f"RELEASE-{tag}") and str(Release(tag)) == tag
+
+
+@pytest.mark.parametrize("name", [4.20, 4, None, b"4.17"])
+def test_releases_are_named_by_text(name: object) -> None:
+    """4.20 as a number is 4.2."""
+    with pytest.raises(UsageError, match="expected a release as text"):
+        Release(name)  # type: ignore[arg-type]

@@ -7,11 +7,12 @@ import pytest
 import hvmctx
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
-from hvmctx.errors import FormatError, RestoreRefused, UnsupportedError
+from hvmctx.errors import FormatError, RestoreRefused, UnsupportedError, UsageError
 from hvmctx.image.image import Image, open_image
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.image import would_restore
 from hvmctx.restore.stream import StreamJudge
+from hvmctx.verify.views import verify
 from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
 from tests.builders.streams import (
     VCPU0,
@@ -92,3 +93,11 @@ def test_the_library_raises_on_request() -> None:
         verdict = hvmctx.would_restore(image, hvmctx.Release("4.17"))
         with pytest.raises(RestoreRefused, match="tsc-length"):
             verdict.raise_for_refusal()
+
+
+def test_releases_by_name() -> None:
+    with open_image(EXAMPLE) as image:
+        assert would_restore(image, "4.17").accepted
+        assert verify(image, releases=["4.17", Release("4.20")]) == []
+        with pytest.raises(UsageError, match=r"unknown Xen release '5\.0'"):
+            would_restore(image, "5.0")

@@ -16,7 +16,11 @@ def into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that writes there, and judges the slices of two sets."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "hypervisors").mkdir()
-    sets = [one for one in fidelity.slices() if one.release in ("4.17.7", "4.18.6") and one.line]
+    sets = [
+        one
+        for one in fidelity.held(fidelity.SLICES)
+        if one.release in ("4.17.7", "4.18.6") and one.line
+    ]
     monkeypatch.setattr(fidelity, "sets_of", lambda samples: iter(sets))
     monkeypatch.setattr(fidelity, "ROOT", tmp_path)
     monkeypatch.setattr(fidelity_doc, "MEASURED", tmp_path / "measured.json")
