@@ -39,13 +39,18 @@ _CR4_FEATURES = (
     ("DE", CR4.DE, OLDEST), ("PSE", CR4.PSE, OLDEST), ("PAE", CR4.PAE, OLDEST),
     ("MCE", CR4.MCE, OLDEST), ("MCA", CR4.MCE, OLDEST), ("PGE", CR4.PGE, OLDEST),
     ("FXSR", CR4.OSFXSR, OLDEST), ("SSE", CR4.OSXMMEXCPT, OLDEST),
-    ("UMIP", CR4.UMIP, "4.10"), ("FSGSBASE", CR4.FSGSBASE, OLDEST),
-    ("PCID", CR4.PCIDE, OLDEST), ("XSAVE", CR4.OSXSAVE, OLDEST),
-    ("SMEP", CR4.SMEP, OLDEST), ("SMAP", CR4.SMAP, OLDEST),
+    ("UMIP", CR4.UMIP, "4.10"), ("FSGSBASE", CR4.FSGSBASE, "4.1.2"),
+    ("PCID", CR4.PCIDE, "4.2"), ("XSAVE", CR4.OSXSAVE, OLDEST),
+    ("SMEP", CR4.SMEP, "4.1.2"), ("SMAP", CR4.SMAP, "4.5"),
     ("PKU", CR4.PKE, "4.7"), ("CET_SS", CR4.CET, "4.16"),
     ("CET_IBT", CR4.CET, "4.16"), ("PKS", CR4.PKS, "4.18"),
     ("LASS", CR4.LASS, "4.22"),
 )  # fmt: skip
+_CR4_OF_ALL = (
+    CR4.VME | CR4.PVI | CR4.TSD | CR4.DE | CR4.PSE | CR4.PAE | CR4.MCE | CR4.PGE | CR4.OSFXSR
+    | CR4.OSXMMEXCPT
+)  # fmt: skip
+"""The bits of cr4 that releases before 4.5 allow on every host."""
 _MSR = Flat(x86.hvm_one_msr)
 _KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
 
@@ -138,7 +143,10 @@ def cr4_allowed(seen: Seen) -> int:
     for feature, lets, since in _CR4_FEATURES:
         if release.since(since) and policy.has(feature):
             allowed |= lets
-    if policy.has("VMX") and (seen.guest.nested or not release.since("4.15")):
+    if not release.since("4.5"):
+        allowed |= _CR4_OF_ALL
+    by_vmx = release.since("4.5") and not release.since("4.15")
+    if policy.has("VMX") and release.since("4.2") and (by_vmx or seen.guest.nested):
         allowed |= CR4.VMXE
     return allowed
 
@@ -366,8 +374,12 @@ def _first_msr_errno(seen: Seen) -> str | None:
 
 
 def _caps(seen: Seen) -> bool:
+    """4.2 allows the same bits on every host; those of Intel's CPUs are other ones since."""
     intel = 0x09000DFF if seen.release.since("4.10") else 0x01000DFF
-    return bool(seen.fields["caps"] & ~(intel if _vendor(seen) == INTEL else 0x1FF))
+    allowed = intel if _vendor(seen) == INTEL else 0x1FF
+    if not seen.release.since("4.3"):
+        allowed = 0x010009FF
+    return bool(seen.fields["caps"] & ~allowed)
 
 
 def _no_header(seen: Seen) -> bool:

@@ -60,7 +60,7 @@ def _spec_ctrl(seen: Seen, value: int) -> str | None:
 
 _SPEC_CTRL_AMD = "4.17 4.16.1 4.15.3 4.14.5"
 _SPEC_CTRL_BITS = (
-    (1 << 2, ("SSBD",), "4.10.2 4.9.3 4.8.5"), (1 << 2, ("AMD_SSBD",), _SPEC_CTRL_AMD),
+    (1 << 2, ("SSBD",), "4.10.2 4.9.4 4.8.5"), (1 << 2, ("AMD_SSBD",), _SPEC_CTRL_AMD),
     (1 << 7, ("INTEL_PSFD", "PSFD"), _SPEC_CTRL_AMD),
     (3 << 3, ("IPRED_CTRL",), "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),
     (3 << 5, ("RRSBA_CTRL",), "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),

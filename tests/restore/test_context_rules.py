@@ -210,6 +210,45 @@ def test_since_when_a_bit_of_cr4_is_taken(release: str, bits: int, taken: bool) 
 
 
 @pytest.mark.parametrize(
+    ("release", "bit", "taken"),
+    [("4.1.1", 16, False), ("4.1.2", 16, True), ("4.1.1", 20, False), ("4.1.2", 20, True),
+     ("4.1.6.1", 17, False), ("4.2.0", 17, True), ("4.4.4", 21, False), ("4.5.0", 21, True)],
+)  # fmt: skip
+def test_bits_of_cr4_that_the_first_releases_refuse(release: str, bit: int, taken: bool) -> None:
+    """FSGSBASE, SMEP, PCIDE and SMAP, whatever the host has."""
+    assert (cpu(release, Guest(vcpus=1), Machine(), cr4=1 << bit) == "") == taken
+
+
+@pytest.mark.parametrize(
+    ("release", "plain", "nested"),
+    [("4.1", False, False), ("4.2.0", False, True), ("4.4.4", False, True),
+     ("4.5.0", True, True), ("4.14", True, True), ("4.15.0", False, True)],
+)  # fmt: skip
+def test_vmxe(release: str, plain: bool, nested: bool) -> None:
+    for has, taken in ((False, plain), (True, nested)):
+        guest = Guest(vcpus=1, nested=has)
+        assert (cpu(release, guest, Machine(), cr4=1 << 13) == "") == taken
+
+
+@pytest.mark.parametrize(("release", "taken"), [("4.4.4", True), ("4.5.0", False)])
+def test_before_4_5_most_bits_of_cr4_need_no_feature(release: str, taken: bool) -> None:
+    host = Machine(leaves=[_LEAF1])
+    assert (cpu(release, Guest(vcpus=1), host, cr4=0x7FF) == "") == taken
+
+
+@pytest.mark.parametrize("vendor", [AMD, INTEL])
+def test_caps_of_4_2_are_the_same_on_every_host(vendor: str) -> None:
+    """4.2 gives each guest MCG_TES_P and MCG_SER_P, and refuses MCG_CMCI_P."""
+    for caps, taken in ((0x1000802, True), (0x100, True), (0x400, False)):
+        context = base(Release("4.2"))
+        put("VMCE_VCPU/0.caps", caps)(context)
+        only = [e for e in context.entries if e.name in ("HEADER", "VMCE_VCPU", "END")]
+        data = HvmContext(only).to_bytes()
+        verdict = load(data, Release("4.2"), Guest(vcpus=1), Machine(vendor=vendor))
+        assert verdict.rule == ("" if taken else "vmce-vcpu-caps"), hex(caps)
+
+
+@pytest.mark.parametrize(
     ("release", "efer", "taken"),
     [("4.5.5", 1 << 9, False), ("4.6", 1 << 9, True), ("4.7", 1 << 9, True),
      ("4.8.4", 1 << 9, True), ("4.8.5", 1 << 9, False), ("4.9.2", 1 << 9, True),

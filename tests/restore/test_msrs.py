@@ -85,6 +85,7 @@ def test_others_are_refused(index: int, vendor: str) -> None:
         ("newest", ("IBRSB",), 3), ("newest", ("IBRS",), 3), ("4.16.0", ("IBRS",), None),
         ("4.16.1", ("IBRS",), 3), ("newest", (), None), ("newest", ("IBRSB", "SSBD"), 7),
         ("4.10.1", ("IBRSB", "SSBD"), 3), ("4.10.2", ("IBRSB", "SSBD"), 7),
+        ("4.9.3", ("IBRSB", "SSBD"), 3), ("4.9.4", ("IBRSB", "SSBD"), 7),
         ("4.14.4", ("IBRSB", "AMD_SSBD"), 3), ("4.14.5", ("IBRSB", "AMD_SSBD"), 7),
         ("newest", ("IBRSB", "PSFD"), 0x83), ("newest", ("IBRSB", "INTEL_PSFD"), 0x83),
         ("4.15.2", ("IBRSB", "PSFD"), 3), ("4.15.3", ("IBRSB", "PSFD"), 0x83),
