@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from random import Random
 
-    from hvmctx.abi.releases import Release
     from hvmctx.fuzz.differential import Disagreement
+    from hvmctx.fuzz.generate import Loads
     from hvmctx.fuzz.target import Target
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -28,7 +28,7 @@ EXAMPLES = (
     "hvmctx fuzz campaign --target edit --corpus corpus --time 2s --jobs 2 --html edit.html",
     "hvmctx fuzz diff --against c-reference --count 1000",
     "hvmctx fuzz diff --kind context --count 20 --against 'command:hvmctx restore {}'",
-    "hvmctx fuzz generate --count 20 -o contexts",
+    "hvmctx fuzz generate --count 20 --release 4.17 --vcpus 2 --vendor intel -o contexts",
     "hvmctx fuzz generate --kind image --base guest.xc --release 4.17 --count 20 -o images",
 )
 
@@ -108,6 +108,9 @@ def _add_hosts(parser: ArgumentParser) -> None:
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from IMAGE"
     )
     parser.add_argument("--vcpus", type=int, metavar="N", help="how many vcpus the guest has")
+    parser.add_argument(
+        "--vendor", choices=("amd", "intel"), help="the host's CPU (default: as the guest's)"
+    )
 
 
 def run(args: Namespace) -> int:
@@ -241,10 +244,10 @@ def _diff_command(args: Namespace, rng: Random) -> Disagreement | None:
             "fuzz diff: expected --against c-reference, or command:COMMAND with --kind context "
             "or image"
         )
-    (load_into,) = generate.loads_of(
-        (args.release or ["newest"])[:1], args.policy, args.vcpus
-    ).values()
-    bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, [load_into[0]])
+    releases = (args.release or ["newest"])[:1]
+    loads = generate.loads_of(releases, args.policy, args.vcpus, args.vendor)
+    (load_into,) = loads.values()
+    bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, loads)
     model = differential.context_model if args.kind == "context" else differential.stream_model
     layer = None if args.kind == "context" else "libxc"
     variants = (data for data, _ in generate.variants(bases, args.kind, rng, layer))
@@ -254,13 +257,11 @@ def _diff_command(args: Namespace, rng: Random) -> Disagreement | None:
     )  # fmt: skip
 
 
-def _bases(kind: str, rng: Random, releases: list[Release]) -> list[bytes]:
-    from hvmctx.fuzz.contexts import valid_context
+def _bases(kind: str, rng: Random, loads: Loads) -> list[bytes]:
+    from hvmctx.fuzz.generate import valid_bases
     from hvmctx.fuzz.streams import valid_stream
 
-    if kind == "context":
-        return [valid_context(rng, release).to_bytes() for release in releases]
-    return [valid_stream(rng) for _ in range(4)]
+    return valid_bases(rng, loads) if kind == "context" else [valid_stream(rng) for _ in range(4)]
 
 
 def _generate(args: Namespace) -> int:
@@ -271,12 +272,18 @@ def _generate(args: Namespace) -> int:
     _check_number(args, "count", _MOST_INPUTS)
     _check_number(args, "vcpus", inputs.MOST_VCPUS)
     rng = random.Random(args.seed)
-    loads = loads_of(args.release or ["4.17", "4.20", "newest"], args.policy, args.vcpus)
-    bases = bases_of(args.base, args.kind) or _bases(
-        args.kind, rng, [into[0] for into in loads.values()]
-    )
-    accepted = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads)
-    print(f"hvmctx: {args.count} files, {accepted} accepted by some release", file=sys.stderr)
+    releases = args.release or ["4.17", "4.20", "newest"]
+    loads = loads_of(releases, args.policy, args.vcpus, args.vendor)
+    bases = bases_of(args.base, args.kind) or _bases(args.kind, rng, loads)
+    made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads)
+    for release in loads:
+        known, missed = len(made.rules[release]), made.missed(release)
+        said = f"; not {', '.join(missed)}" if missed else ""
+        print(
+            f"hvmctx: {release}: {args.count} files, {made.reached[release, '']} accepted, "
+            f"{known - len(missed)} of {known} rules reached{said}",
+            file=sys.stderr,
+        )
     return 0
 
 

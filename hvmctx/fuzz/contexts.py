@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from hvmctx.abi import x86
 from hvmctx.abi.declare import MARKER, VMPORT_TYPECODE, RecordType
-from hvmctx.abi.registry import record_types
+from hvmctx.abi.registry import by_name, record_types
 from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.fuzz.values import LENGTHS, around, of_slot
+from hvmctx.restore.rules import ANY, WHOLE
 from hvmctx.save.reset import reset_context
 
 TYPE_CHECKING = False
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-__all__ = ["AIMS", "any_record", "msr_record", "mutate_context", "valid_context", "xsave_record"]
+__all__ = [
+    "AIMS", "any_record", "msr_record", "mutate_context", "mutate_record", "valid_context",
+    "xsave_record",
+]  # fmt: skip
 
 AIMS: dict[str, dict[str, list[int]]] = {
     "CPU": {
@@ -44,7 +48,7 @@ AIMS: dict[str, dict[str, list[int]]] = {
         **{f"channels[{n}].{name}": values for n in range(3) for name, values in (
             ("count", [0, 0x10000, 0x10001]), ("count_latched", [0, 4, 5]),
             ("read_state", [0, 4, 5]), ("write_state", [4, 5]), ("rw_mode", [3, 4]),
-            ("gate", [0, 1, 2]), ("bcd", [0, 1, 2]), ("mode", [0, 5, 6, 7, 255]))},
+            ("gate", [0, 0, 0, 1, 2]), ("bcd", [0, 1, 2]), ("mode", [0, 5, 6, 7, 255]))},
         "speaker_data_on": [0, 1, 2], "pad0": [0, 1],
     },
     "MTRR": {"msr_mtrr_cap": [0, 8, 9, 255, 0x508, 0x109]},
@@ -59,11 +63,14 @@ _MSRS = (0x48, 0x140, 0x6E1, 0xD90, 0xDA0, 0xC001011F, 0xC0011027, 0xC0011019, 0
 _INSTANCES = (0, 1, 2, 3, 127, 128, 0xFFFF)
 
 
-def valid_context(rng: random.Random, release: Release | None = None) -> HvmContext:
-    """A context that this release loads into a guest with as many vcpus and every device.
-    Registers and device state are arbitrary where no rule restricts them."""
+def valid_context(
+    rng: random.Random, release: Release | None = None, vcpus: int | None = None
+) -> HvmContext:
+    """A context that this release loads into a guest with as many vcpus (by default one to
+    three) and every device. Registers and device state are arbitrary where no rule restricts
+    them."""
     release = release or Release("newest")
-    context = reset_context(rng.choice((1, 1, 2, 3)), release)
+    context = reset_context(vcpus or rng.choice((1, 1, 2, 3)), release)
     for record in context.entries:
         _fill(rng, record)
     return context
@@ -101,7 +108,7 @@ def xsave_record(rng: random.Random, vcpu: int) -> Record:
     states = rng.choice((1, 2, 3, 7, 7, 7, 0x207, 6, 5, 0xFF, 0x1F, 0x20007, 1 << 62 | 7, 0))
     accum = states | rng.choice((0, 0, 0, 7, 0x200, 0x18))
     fixed, head = x86.CPU_XSAVE.size, x86.hvm_hw_cpu_xsave.save_area.offset
-    sizes = (fixed, fixed - 1, fixed + 8, head + 832, head + 833, head + 2696, head, 0, 900, 2720)
+    sizes = (fixed, fixed - 1, fixed + 8, head + 832, head + 833, head + 2696, head, 0, 900, 4096)
     body = bytearray(rng.choice(sizes))
     if len(body) >= fixed:
         slot = x86.CPU_XSAVE.layout.locate
@@ -111,10 +118,10 @@ def xsave_record(rng: random.Random, vcpu: int) -> Record:
         header = "save_area.xsave_hdr."
         slot(header + "xstate_bv").put(body, rng.choice((0, 1, 3, accum, accum, 1 << 9)))
         slot(header + "xcomp_bv").put(body, rng.choice((0, 0, 0, 0, 1 << 63, 1)))
-        if rng.random() < 0.1:
+        if rng.random() < 0.2:
             body[rng.randrange(slot(header + "reserved[0]").offset, fixed)] = 1
-        if rng.random() < 0.3 and len(body) > fixed:
-            body[rng.randrange(fixed, len(body))] = 1
+        if rng.random() < 0.5 and len(body) > fixed:
+            body[rng.choice((rng.randrange(fixed, len(body)), len(body) - 1))] = 1
     return Record(x86.CPU_XSAVE, vcpu, bytes(body))
 
 
@@ -138,22 +145,20 @@ _MAKERS: dict[str, Callable[[random.Random, int], Record]] = {
 def any_record(rng: random.Random, known: RecordType) -> Record:
     """A record of a type, its fields on borders, mostly as long as it should be."""
     if known.name in _MAKERS:
-        return _MAKERS[known.name](rng, rng.choice(_INSTANCES[:3]))
+        return _MAKERS[known.name](rng, rng.choice((0, 0, 0, 0, 1, 2, 128)))
     body = bytearray(known.size)
     for path in known.layout.paths() if known.size else ():
         if rng.random() < 0.2:
             slot = known.layout.locate(path)
             slot.put(body, of_slot(slot, rng))
-    size = len(body) + rng.choice((0, 0, 0, 0, -1, 1, 8, -8))
+    size = rng.choice((*[len(body)] * 4, *_lengths(known)))
+    size += rng.choice((0, 0, 0, 0, -1, 1, 8))
     return Record(known, rng.choice(_INSTANCES), bytes(body[: max(size, 0)]).ljust(size, b"\0"))
 
 
 def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     """The context with one or two edits, and what they are in words."""
-    context = HvmContext.from_bytes(data, damaged=True)
-    context.entries = [
-        Record(r.typecode, r.instance, bytes(r.body), length=r.length) for r in context.entries
-    ]
+    context = _copy(data)
     if not context.entries:
         return rng.randbytes(rng.randrange(40)), "noise"
     what: list[str] = []
@@ -169,6 +174,48 @@ def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
         made = made[:at] + rng.randbytes(rng.randrange(1, 9)) + made[at:]
         what.append("bytes inserted")
     return made, "; ".join(what)
+
+
+def mutate_record(data: bytes, rng: random.Random, name: str) -> tuple[bytes, str]:
+    """The context with one edit that aims at the rules about records of that name, HEADER
+    among them, or about all records or the whole (`rules.ANY` and `WHOLE`)."""
+    context = _copy(data)
+    if not context.entries:
+        return mutate_context(data, rng)
+    if name == WHOLE:
+        most = len(data) if rng.random() < 0.5 else x86.DESCRIPTOR.size
+        return data[: -rng.randrange(1, most + 1)], "cut"
+    if name == ANY:
+        what = rng.choice((_lie, _drop, _retype))(rng, context)
+        return context.to_bytes(), what
+    if name == "HEADER" and rng.random() < 0.6:
+        what = _header(rng, context)
+    elif name == "CPU" and rng.random() < 0.1:
+        what = _event(rng, context)
+    else:
+        known = by_name(name)
+        if known.name not in _MAKERS and not context.records(known) and rng.random() < 0.7:
+            plain = Record(known, 0, bytes(rng.choice(_lengths(known))))
+            context.entries.insert(_before_end(context), plain)
+        what = _change(rng, context, known, rng.uniform(0.1, 0.9))
+        if rng.random() < 0.1 and (found := context.records(known)):
+            at = next(at for at, record in enumerate(context.entries) if record is found[-1])
+            what += f"; {_lie(rng, context, at)}"
+    return context.to_bytes(), what
+
+
+def _copy(data: bytes) -> HvmContext:
+    """The context, none of whose records are views of the bytes. A length that is that of the
+    body follows it."""
+    context = HvmContext.from_bytes(data, damaged=True)
+    context.entries = [_copied(record) for record in context.entries]
+    return context
+
+
+def _copied(record: Record) -> Record:
+    body = bytes(record.body)
+    length = None if record.length == len(body) else record.length
+    return Record(record.typecode, record.instance, body, length=length)
 
 
 def _is_loaded(known: RecordType) -> bool:
@@ -189,29 +236,32 @@ def _edit(rng: random.Random, context: HvmContext) -> str:
     return rng.choice(_STRUCTURAL)(rng, context)
 
 
-def _change(rng: random.Random, context: HvmContext, known: RecordType) -> str:
+def _change(
+    rng: random.Random, context: HvmContext, known: RecordType, at: float | None = None
+) -> str:
     """Change a field, the length or the instance of a record of that type; insert one if
-    there is none."""
+    there is none. `at` says which, from 0 to 1: random by default."""
     found = context.records(known)
     if not found or known.name in _MAKERS:
         record = any_record(rng, known)
         context.entries.insert(_before_end(context), record)
         return f"{known.name} inserted"
-    record, at = rng.choice(found), rng.random()
-    if at < 0.12:
+    record, at = rng.choice(found), rng.random() if at is None else at
+    if at < 0.15:
         record.instance = rng.choice(_INSTANCES)
         return f"{known.name} instance {record.instance}"
     if at < 0.3:
         borders = _lengths(known)
-        size = rng.choice((*around(rng.choice(borders)), max(0, len(record.body) - 8)))
+        others = max(0, len(record.body) - 8), borders[-1] + 1, borders[-1] + rng.randrange(2, 40)
+        size = rng.choice((*around(rng.choice(borders)), *others))
         record.body = bytes(record.body[:size]).ljust(size, b"\0")
         return f"{known.name} length {size}"
     body = bytearray(record.body)
     aims = AIMS.get(known.name)
     if aims and at < 0.85:
         path = rng.choice(list(aims))
-        value: int | bytes = rng.choice(aims[path])
         slot = known.layout.locate(path)
+        value = rng.choice(aims[path]) if rng.random() < 0.7 else of_slot(slot, rng)
     else:
         path = rng.choice(list(known.layout.paths()))
         slot = known.layout.locate(path)
@@ -263,13 +313,15 @@ def _header(rng: random.Random, context: HvmContext) -> str:
     for record in context.records(x86.HEADER)[:1]:
         body = bytearray(record.body)
         if len(body) == x86.HEADER.size:
-            x86.HEADER.layout.locate(path).put(body, rng.choice(AIMS["HEADER"][path]))
+            slot = x86.HEADER.layout.locate(path)
+            slot.put(body, rng.choice((*AIMS["HEADER"][path], of_slot(slot, rng))))
             record.body = bytes(body)
     return f"HEADER.{path}"
 
 
-def _lie(rng: random.Random, context: HvmContext) -> str:
-    place = rng.randrange(len(context.entries))
+def _lie(rng: random.Random, context: HvmContext, place: int | None = None) -> str:
+    if place is None:
+        place = rng.randrange(len(context.entries))
     old = context.entries[place]
     length = rng.choice((*LENGTHS, *around(len(old.body) + 8)))
     context.entries[place] = Record(old.typecode, old.instance, old.body, length=length)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.releases import Release
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.machine import Machine
 
 __all__ = [
     "Command", "Disagreement", "compare_command", "compare_vmport", "context_model",
@@ -178,12 +179,14 @@ def compare_command(
     return None
 
 
-def context_model(release: Release, guest: Guest) -> Callable[[bytes], str]:
-    """A model that says accept or refuse: of a load into this guest."""
-    return lambda data: ACCEPTED if load(data, release, guest).accepted else REFUSED
+def context_model(
+    release: Release, guest: Guest, machine: Machine | None = None
+) -> Callable[[bytes], str]:
+    """A model that says accept or refuse: of a load into this guest on this machine."""
+    return lambda data: ACCEPTED if load(data, release, guest, machine).accepted else REFUSED
 
 
-def stream_model(release: Release, _: Guest) -> Callable[[bytes], str]:
+def stream_model(release: Release, _: Guest, __: Machine | None = None) -> Callable[[bytes], str]:
     """A model that says accept or refuse: of the toolstack's readers alone."""
     from hvmctx.errors import HvmctxError
     from hvmctx.image.image import open_image

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import islice
 
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
@@ -12,28 +13,37 @@ from hvmctx.errors import HvmctxError, InputError, UsageError
 from hvmctx.files.opening import open_seekable
 from hvmctx.files.output import replacing
 from hvmctx.fuzz import MANIFEST
-from hvmctx.fuzz.contexts import mutate_context
+from hvmctx.fuzz.contexts import mutate_context, mutate_record, valid_context
+from hvmctx.fuzz.steering import Steering, unlike
 from hvmctx.fuzz.streams import mutate_stream
 from hvmctx.image.image import open_image
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import MOST_VCPUS, Guest
 from hvmctx.restore.image import would_restore
-from hvmctx.restore.verdict import ACCEPT, REFUSE, Verdict
+from hvmctx.restore.machine import Machine
+from hvmctx.restore.verdict import REFUSE, Verdict
 from hvmctx.stream.reader import LIBXC
+from hvmctx.verify.registry import rules
+from hvmctx.verify.views import RESTORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from random import Random
     from typing import Any
 
+    from hvmctx.fuzz.steering import Make
+
     Verdicts = dict[str, dict[str, Any]]
-    Loads = dict[str, tuple[Release, Guest]]
+    Loads = dict[str, tuple[Release, Guest, Machine]]
 
 CONTEXT, IMAGE = "context", "image"
 KINDS = (CONTEXT, IMAGE)
 _SUFFIX = {CONTEXT: ".bin", IMAGE: ".xc"}
-_MOST_TRIES = 1000
+_AIMED = {CONTEXT: 40, IMAGE: 4}
+"""Variants of which one is to reach a rule."""
+_REFUSING = 8
+"""Types of record that a guest may refuse of a context made for one with all devices."""
 
 
 def context_verdicts(data: bytes, loads: Loads) -> Verdicts:
@@ -50,11 +60,13 @@ def stream_verdicts(data: bytes, loads: Loads, layer: str | None = None) -> Verd
     return {name: _as_plain(_restored(data, *into, layer)) for name, into in loads.items()}
 
 
-def _restored(data: bytes, release: Release, guest: Guest, layer: str | None) -> Verdict:
+def _restored(
+    data: bytes, release: Release, guest: Guest, machine: Machine, layer: str | None
+) -> Verdict:
     try:
         with open_image(data, layer=layer) as image:
             return would_restore(
-                image, release, guest_of=lambda _: guest, kind=streams.GUEST_X86_HVM
+                image, release, machine, guest_of=lambda _: guest, kind=streams.GUEST_X86_HVM
             )
     except HvmctxError as error:  # no stream at all
         return Verdict(REFUSE, rule=type(error).__name__)
@@ -64,18 +76,51 @@ def variants(
     bases: Sequence[bytes], kind: str, rng: Random, layer: str | None = None
 ) -> Iterator[tuple[bytes, str]]:
     """Variants of the bases, no two alike, without end: (bytes, what was changed)."""
-    mutate: Callable[..., tuple[bytes, str]] = mutate_context if kind == CONTEXT else mutate_stream
+    make = _maker(bases, kind, rng, layer)
     seen = set(bases)
     while True:
-        for _ in range(_MOST_TRIES):
-            base = rng.choice(bases)
-            made, what = mutate(base, rng) if kind == CONTEXT else mutate(base, rng, layer)
-            if made not in seen:
-                break
-        else:
-            raise UsageError("no further variants of these bases can be found")
+        made, what = unlike(seen, make)
         seen.add(made)
         yield made, what
+
+
+def _maker(bases: Sequence[bytes], kind: str, rng: Random, layer: str | None = None) -> Make:
+    """What makes a variant of one of the bases; of a context, if it is given the name of a
+    record, one with an edit of such a record."""
+
+    def make(record: str | None = None) -> tuple[bytes, str]:
+        base = rng.choice(bases)
+        if kind != CONTEXT:
+            return mutate_stream(base, rng, layer)
+        return mutate_context(base, rng) if record is None else mutate_record(base, rng, record)
+
+    return make
+
+
+def _rules_of(kind: str, release: Release) -> dict[str, str]:
+    """The rules that a release applies to such files, and what each is about."""
+    layers = (CONTEXT,) if kind == CONTEXT else (LIBXC, CONTEXT)
+    found = (rule for rule in rules(RESTORE, *layers) if rule.predicate is not None)
+    return {rule.id: rule.record for rule in found if release in rule.releases}
+
+
+def valid_bases(rng: Random, loads: Loads) -> list[bytes]:
+    """Contexts that are loaded into the guests of `loads`, by as many of them as there are
+    any. A record that a guest refuses, such as of a device that it does not have, is left
+    out."""
+    made = []
+    for release, guest, machine in loads.values():
+        for _ in range(4):
+            vcpus = min(rng.choice((1, 1, 2, 3)), guest.vcpus)
+            context = valid_context(rng, release, vcpus)
+            for _ in range(_REFUSING):
+                verdict = load(context.to_bytes(), release, guest, machine)
+                if verdict.accepted:
+                    break
+                context.entries = [r for r in context.entries if r.name != verdict.record]
+            made.append(context.to_bytes())
+    taken = [sum(load(data, *into).accepted for into in loads.values()) for data in made]
+    return [data for data, count in zip(made, taken) if count == max(taken)]
 
 
 def generate(
@@ -86,9 +131,10 @@ def generate(
     *,
     kind: str = CONTEXT,
     loads: Loads,
-) -> int:
-    """Write `count` variants and the manifest. Returns how many of them some release accepts.
-    Raises InputError for a directory that is not empty, UsageError for an unknown kind."""
+) -> Steering:
+    """Write `count` variants and the manifest. What is returned says which rules of each
+    release they reach, as far as possible each about as often. Raises InputError for a
+    directory that is not empty, UsageError for an unknown kind."""
     if kind not in KINDS:
         raise UsageError(f"fuzz: unknown kind {kind!r}; expected {' or '.join(KINDS)}")
     if not bases:
@@ -100,19 +146,20 @@ def generate(
     except OSError as error:
         raise InputError(f"{directory}: {error.strerror}") from error
     judge_all = context_verdicts if kind == CONTEXT else stream_verdicts
-    accepted, lines = 0, []
-    for number, (data, what) in enumerate(variants(bases, kind, rng)):
-        if number == count:
-            break
+    steering = Steering(
+        _maker(bases, kind, rng), lambda data: judge_all(data, loads),
+        {name: _rules_of(kind, release) for name, (release, _, _) in loads.items()}, rng,
+        tries=_AIMED[kind], given=bases,
+    )  # fmt: skip
+    lines = []
+    for number, (data, what, expected) in enumerate(islice(steering, count)):
         name = f"{number:06}{_SUFFIX[kind]}"
         with replacing(os.path.join(directory, name)) as out:
             out.write(data)
-        expected = judge_all(data, loads)
-        accepted += any(verdict["verdict"] == ACCEPT for verdict in expected.values())
         lines.append(json.dumps({"name": name, "changed": what, "expected": expected}))
     with replacing(os.path.join(directory, MANIFEST)) as out:
         out.write("".join(f"{line}\n" for line in lines).encode())
-    return accepted
+    return steering
 
 
 def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
@@ -133,17 +180,20 @@ def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
     return found
 
 
-def loads_of(releases: Sequence[str], policy: str | None, vcpus: int | None) -> Loads:
-    """Name -> what to load into: each release, with the guest of an image."""
+def loads_of(
+    releases: Sequence[str], policy: str | None, vcpus: int | None, vendor: str | None = None
+) -> Loads:
+    """Name -> what to load into: each release, with the guest of an image, on a machine of
+    that vendor, by default that of the guest's policy."""
     if policy is None:
         guest = Guest(vcpus=vcpus or MOST_VCPUS)
     else:
         with open_image(policy) as image:
             guest = Guest.of_image(image, vcpus)
-    return {name: (Release(name), guest) for name in releases}
+    return {name: (Release(name), guest, Machine(vendor=vendor)) for name in releases}
 
 
 __all__ = [
     "CONTEXT", "IMAGE", "KINDS", "MANIFEST", "bases_of", "context_verdicts",
-    "generate", "loads_of", "stream_verdicts", "variants",
+    "generate", "loads_of", "stream_verdicts", "valid_bases", "variants",
 ]  # fmt: skip

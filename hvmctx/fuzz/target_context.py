@@ -11,7 +11,7 @@ from hvmctx.fuzz.target import Target
 from hvmctx.render.text import TextDialect
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import PVH_DEVICES, Guest
-from hvmctx.restore.machine import AMD, Machine
+from hvmctx.restore.machine import AMD, INTEL, Machine
 from hvmctx.verify import strict_context
 from hvmctx.verify.registry import rules
 from hvmctx.verify.views import RESTORE
@@ -39,6 +39,7 @@ LOADS: dict[str, tuple[Release, Guest, Machine]] = {
     "4.17": (Release("4.17"), _AMD_GUEST, Machine()),
     "4.17-any": (Release("4.17"), Guest(), Machine()),
     "4.5": (Release("4.5"), _ANY_GUEST, Machine(vendor=AMD)),
+    "4.9-intel": (Release("4.9"), _ANY_GUEST, Machine(vendor=INTEL)),
     "4.20": (Release("4.20"), Guest(vcpus=2, leaves=LEAVES, nested=True), Machine()),
     "newest": (Release("newest"), _ANY_GUEST, Machine()),
     "newest-pvh": (Release("newest"), Guest(vcpus=2, devices=PVH_DEVICES), Machine(xsave=False)),

@@ -58,7 +58,7 @@ def test_diff_against_a_command(
         "from hvmctx.cli import main\n"
         "sys.exit(main(['restore', sys.argv[1], '--release', '4.17', '--layer', sys.argv[2]]))\n"
     )
-    command = f"command:{sys.executable} {program}"
+    command = f"command:{sys.executable} {program} {{}} context"
     how = ["--kind", kind, "--release", "4.17", "--count", "4", "-o", str(tmp_path / "out")]
     if kind == "context":
         assert main(["fuzz", "diff", "--against", command, *how, "--base", str(EXAMPLE)]) == 0

@@ -25,7 +25,7 @@ def test_contexts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "made"
     how = ["--base", str(EXAMPLE), "--policy", str(EXAMPLE), "--vcpus", "2", "--release", "4.17"]
     assert main(["fuzz", "generate", "--count", "60", "-o", str(place), *how]) == 0
-    assert "60 files, " in capfd.readouterr().err
+    assert "4.17: 60 files, " in capfd.readouterr().err
     entries = manifest(place)
     loads = loads_of(["4.17"], str(EXAMPLE), 2)
     contents = [(place / entry["name"]).read_bytes() for entry in entries]
