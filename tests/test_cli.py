@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -161,3 +162,15 @@ def test_an_input_without_an_end() -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("hvmctx: ") and done.stderr.count("\n") == 1
+
+
+def test_only_a_process_of_its_own_tunes_the_garbage_collector(run: Run) -> None:
+    before = gc.get_threshold()
+    assert run("--version").status == 0
+    assert gc.get_threshold() == before
+    told = "import gc, sys; from hvmctx.cli import main; sys.argv[1:] = ['--version']; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{told}; print(gc.get_threshold()[0])"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "50000"

@@ -1,25 +1,13 @@
 from __future__ import annotations
 
-import json
-import random
-from collections.abc import Iterator
-from ctypes import c_uint32, c_uint64, sizeof
-from pathlib import Path
+from ctypes import sizeof
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import VCPU, RecordType, SaveStructure, declare, declared
+from hvmctx.abi.declare import RecordType
 from hvmctx.abi.registry import record_types
-from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.record import Record
 from hvmctx.errors import FieldError
-from hvmctx.fuzz.contexts import any_record, mutate_context
-from hvmctx.json_form import schema
-from hvmctx.json_form.document import dumps_json, loads_json
-from tests.builders.running import Run
-from tests.builders.samples import context_bytes
 
 
 def test_struct_for() -> None:
@@ -74,46 +62,3 @@ def test_a_number_that_does_not_fit_is_refused(value: int) -> None:
     rtc.rtc_offset = -1 << 63
     with pytest.raises(FieldError, match="signed 64-bit"):
         rtc.rtc_offset = 1 << 63
-
-
-class hvm_hw_example(SaveStructure):
-    _fields_ = [("first", c_uint32), ("_pad", c_uint32), ("second", c_uint64)]  # noqa: RUF012
-
-
-@pytest.fixture
-def example() -> Iterator[RecordType]:
-    yield declare("EXAMPLE", 22, hvm_hw_example, VCPU)
-    del declared[22]
-
-
-def test_a_record_that_is_declared_is_everywhere(
-    example: RecordType, run: Run, tmp_path: Path
-) -> None:
-    """As no number of types is written down anywhere."""
-    path, other = tmp_path / "one", tmp_path / "other"
-    body = bytes(range(16))
-    context = HvmContext.from_bytes(context_bytes())
-    context.entries.insert(-1, Record(example, 0, body))
-    path.write_bytes(context.to_bytes())
-    assert context.vcpus[0].example.second == 0x0F0E0D0C0B0A0908  # type: ignore[attr-defined]
-
-    only = ("--record", "EXAMPLE")
-    assert "second 0xf0e0d0c0b0a0908\n" in run("dump", path, "--all", *only).out
-    assert "  22  EXAMPLE         0      16" in run("dump", path, "--format", "table", *only).out
-    shown = json.loads(run("dump", path, "--format", "json", *only).out)
-    assert shown["context"]["records"][0]["fields"]["first"] == 0x03020100
-    assert run("get", path, "EXAMPLE/0.first").out == "0x3020100\n"
-    assert run("set", path, "EXAMPLE/0.first=5", "-o", other).status == 0
-    assert run("diff", path, other).out == "EXAMPLE/0.first: 0x3020100 -> 0x5\n"
-
-    document = schema.schema()
-    validator = Draft202012Validator(document)
-    assert "EXAMPLE" in document["$defs"] and validator.is_valid(shown)
-    shown["context"]["records"][0]["fields"]["first"] = "five"
-    assert not validator.is_valid(shown)
-    assert loads_json(dumps_json(path)) == path.read_bytes()
-
-    rng = random.Random(1)
-    told = [mutate_context(path.read_bytes(), rng)[1] for _ in range(300)]
-    assert any(what.startswith("EXAMPLE") for what in told)
-    assert any_record(rng, example).typecode == 22
