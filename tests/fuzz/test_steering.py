@@ -86,6 +86,14 @@ def test_command(run: Run, tmp_path: Path) -> None:
     assert judged.out.count("cpu-vcpu]") < 10
 
 
+def test_rules_about_records_of_later_releases_do_not_count(run: Run, tmp_path: Path) -> None:
+    """4.0 knows neither CPU_XSAVE nor CPU_MSR, and 4.2 no TSC_ADJUST."""
+    arguments = ["--count", "5", "--release", "4.0", "--release", "4.2", "-o", tmp_path / "a"]
+    of_4_0, of_4_2 = run("fuzz", "generate", *arguments)[1].err.splitlines()[:2]
+    assert "cpu-xsave" not in of_4_0 and "vmce" not in of_4_0 and "cpu-msr" not in of_4_0
+    assert "vmce-vcpu-caps" in of_4_2 and "cpu-msr" not in of_4_2 and "tsc-adjust" not in of_4_2
+
+
 def verdicts(data: bytes) -> Verdicts:
     return {"r": {"rule": {b"a": "", b"b": "one"}.get(data[:1], "two")}}
 
