@@ -5,8 +5,8 @@ toolstack of the release reads them, then the context as the hypervisor loads it
 Of several inputs, and of all files in a directory, each gets a line, in order, as soon as
 it is judged. With --format ndjson a line is an object with `input`, `verdict` (accept,
 refuse, violation or unreadable), `errno`, `rule`, `layer`, `record`, `instance`, `offset`,
-`text` and `applied`. The exit status is 0 if all are accepted, 2 if one cannot be read, else
-1."""
+`text` and `applied`. The exit status is 0 if all are accepted, else 1; of several, of a
+directory and of ndjson it is 2 if one cannot be read."""
 
 from __future__ import annotations
 
@@ -63,6 +63,8 @@ def run(args: Namespace) -> int:
     if not inputs.check_judged(args, "restore"):
         return _ACCEPTED
     release = Release(args.release)
+    if [*args.input, args.policy].count("-") > 1:
+        raise UsageError("restore: standard input can be read only once")
     if args.format == "ndjson" or len(args.input) > 1 or inputs.is_directory(args.input[0]):
         return _run_many(args, release)
     with inputs.open_named(args.input[0], args.layer, keep_words=True) as image:

@@ -183,6 +183,14 @@ def test_unreadable(run: Run, contexts: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("arguments", [("-", "-"), ("-", "--policy", "-"), ("-", EXAMPLE, "-")])
+def test_standard_input_twice(run: Run, arguments: tuple[object, ...]) -> None:
+    """The second would be judged as an empty file."""
+    status, said = run("restore", *arguments)
+    assert (status, said.out) == (2, "")
+    assert said.err == "hvmctx: restore: standard input can be read only once\n"
+
+
 def test_policy_and_release_of_many_are_read_once(run: Run, contexts: Path) -> None:
     for wrong in (("--policy", "/no/such/image"), ("--policy", "7"), ("--release", "9.9")):
         status, said = run("restore", contexts, *wrong)
