@@ -231,7 +231,7 @@ def _bad_index(seen: Seen) -> Answer:
     return any(index >= most for index, _ in rows)
 
 
-_PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.6", 37))
+_PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.7 4.6.3", 37), ("4.6", 36))
 """HVM_NR_PARAMS."""
 
 

@@ -178,7 +178,10 @@ def test_ordinary_pages_are_judged_as_by_the_rules(
     assert fast is None or slow is None or fast.as_dict() == slow.as_dict()
 
 
-@pytest.mark.parametrize(("release", "most"), [("4.6", 37), ("4.9", 38), ("4.10", 39)])
+@pytest.mark.parametrize(
+    ("release", "most"),
+    [("4.6.2", 36), ("4.6.3", 37), ("4.6", 37), ("4.7.0", 37), ("4.9", 38), ("4.10", 39)],
+)
 def test_parameters_of_a_release(release: str, most: int) -> None:
     for index in (most - 1, most):
         params = record(10, struct.pack("<IIQQ", 1, 0, index, 1))
