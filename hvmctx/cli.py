@@ -144,7 +144,9 @@ def _complain(error: HvmctxError, status: int) -> int:
             sys.stdout.flush()
         except OSError:  # the disk is full, which is what the error is about
             _forget_output()
-    print(f"hvmctx: {error}", file=sys.stderr)
+    from hvmctx.render.table import printable
+
+    print(f"hvmctx: {printable(str(error))}", file=sys.stderr)
     return status
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "ZERO_EXTEND_SINCE",
     "Release",
     "Window",
+    "came_with",
     "emission_order",
 ]
 
@@ -262,6 +263,11 @@ class Window:
         return (
             f"{first} to {self.until}{also}" if self.until else f"{first} and later{also}, {last}"
         )
+
+
+def came_with(record: str) -> str:
+    """The first release that knows a record. Raises StopIteration if none does."""
+    return next(name for name, sizes in RELEASES.items() if record in sizes)
 
 
 def emission_order(typecode: int, instance: int) -> tuple[bool, int, int]:

@@ -171,7 +171,10 @@ def _guest_of_policy(args: Namespace) -> Guest:
     from hvmctx.restore.guest import Guest
 
     with open_image(inputs.no_domid(args.policy, "restore --policy")) as image:
-        return Guest.of_image(image, args.vcpus)
+        guest = Guest.of_image(image, args.vcpus)
+    if not guest.leaves:
+        raise UsageError(f"restore --policy: {args.policy} has no CPU policy")
+    return guest
 
 
 def _guest_read_once(args: Namespace) -> GuestOf:

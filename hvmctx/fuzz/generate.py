@@ -8,7 +8,7 @@ import os
 from itertools import islice
 
 from hvmctx.abi import streams
-from hvmctx.abi.releases import NEWEST, Release
+from hvmctx.abi.releases import Release
 from hvmctx.errors import HvmctxError, InputError, UsageError
 from hvmctx.files.opening import open_seekable
 from hvmctx.files.output import replacing
@@ -98,15 +98,10 @@ def _maker(bases: Sequence[bytes], kind: str, rng: Random, layer: str | None = N
 
 
 def _rules_of(kind: str, release: Release) -> dict[str, str]:
-    """The rules that a release applies to such files, and what each is about. Rules about
-    records that came with a later release are not among them."""
+    """The rules that a release applies to such files, and what each is about."""
     layers = (CONTEXT,) if kind == CONTEXT else (LIBXC, CONTEXT)
-    later = Release(NEWEST).sizes().keys() - release.sizes().keys()
     found = (rule for rule in rules(RESTORE, *layers) if rule.predicate is not None)
-    return {
-        rule.id: rule.record for rule in found
-        if release in rule.releases and not (rule.layer == CONTEXT and rule.record in later)
-    }  # fmt: skip
+    return {rule.id: rule.record for rule in found if release in rule.releases}
 
 
 def valid_bases(rng: Random, loads: Loads) -> list[bytes]:

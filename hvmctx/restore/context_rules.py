@@ -8,7 +8,7 @@ answered when asked: twelve from 4.5.5 to c447b730 on AMD, 4.17 and 4.20 on Inte
 from __future__ import annotations
 
 from hvmctx.abi import x86
-from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window
+from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window, came_with
 from hvmctx.abi.streams import Flat
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
 from hvmctx.restore.machine import AMD, INTEL
@@ -391,12 +391,13 @@ def _always(seen: Seen) -> bool:
 
 
 def _rows(record: str, *rows: tuple[Any, ...]) -> tuple[Rule, ...]:
-    """Rules from (id, errno, predicate, words, since, until); the last two may be omitted."""
-    prefix = record.lower().replace("_", "-")
+    """Rules from (id, errno, predicate, words, since, until, gone); the last three may be
+    omitted, and without `since` a rule is as old as its record."""
+    prefix, first = record.lower().replace("_", "-"), came_with(record)
     return tuple(
         Rule(
             CONTEXT, record, f"{prefix}-{identifier}", predicate, words,
-            errno=errno, releases=Window(*window),
+            errno=errno, releases=Window(*(window or (first,))),
         )
         for identifier, errno, predicate, words, *window in rows
     )  # fmt: skip
@@ -516,7 +517,7 @@ RULES = (
         ("count", "ENOTSUP", _bad_msr_count, "the length does not match the count"),
         ("reserved", "ENOTSUP", lambda s: any(m[1] for m in _msrs(s)), "an entry's reserved word is not zero"),
         ("index", "ENXIO", lambda s: _first_msr_errno(s) == "ENXIO", "an MSR that is not in the release's list, or a value that the guest may not write"),
-        ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31", None, "4.11"),
+        ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31", "4.5", "4.11"),
     ),
 )
 """The checks of each record's loader, in order. Before `context.ERRNO_SINCE` every refusal by a

@@ -222,3 +222,17 @@ def test_broken_pipe_is_quiet(contexts: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+def test_a_policy_without_a_policy(run: Run) -> None:
+    """A raw context has none: nothing would be refused for it."""
+    path = DATA / "images" / "hvm1.hvmctx.bin"
+    for paths in ((path,), (path, path)):
+        status, said = run("restore", *paths, "--policy", path)
+        assert (status, said.out) == (2, "")
+        assert said.err == f"hvmctx: restore --policy: {path} has no CPU policy\n"
+
+
+def test_hostile_name_in_an_error(run: Run, tmp_path: Path) -> None:
+    status, said = run("restore", tmp_path / "\x1b[31mred\nline")
+    assert status == 1 and r"\x1b[31mred\nline" in said.err and said.err.count("\n") == 1
