@@ -39,6 +39,10 @@ XSAVE, and what is allowed by features that no guest had:
 Contexts that kill the hypervisor (viridian-domain-tsc-page) were seen on 4.14.6 and 4.16.7 when
 the samples were made, and are therefore not among those of these trees.
 
+Besides these sets, contexts of `hvmctx fuzz generate`, which aims at the rules, were loaded by
+hypervisors under emulation on 2026-11-28: 3,000 each by 4.17.7 and 4.20 on AMD, and 3,000 by
+4.17.7 on Intel. All verdicts and their errno were the model's; 46, 60 and 54 rules were reached.
+
 ## Agreement
 
 The AMD trees ran under QEMU's TCG, into a guest with HAP, viridian and without memory; the
