@@ -189,7 +189,7 @@ def _context_of(path: str) -> bytes:
     from hvmctx.image.image import open_image
 
     with open_image(data) as image:
-        return image.read_context().to_bytes()
+        return bytes(image.context_bytes())
 
 
 def _set_params(args: Namespace, guest: StillGuest, base: Image | None) -> None:

@@ -70,7 +70,7 @@ def _warn(image: Image, after: bytes) -> None:
         print(f"hvmctx: warning: cannot tell whether Xen would accept it: {error}", file=sys.stderr)
         return
     refusal = load(after, release, guest)
-    if not refusal.accepted and load(image.read_context().to_bytes(), release, guest).accepted:
+    if not refusal.accepted and load(image.context_bytes(), release, guest).accepted:
         print(
             f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.where}: "
             f"{refusal.text} [{refusal.rule}]",

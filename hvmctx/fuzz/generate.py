@@ -169,7 +169,7 @@ def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
     for path in paths:
         with open_image(path if kind == CONTEXT else open_seekable(path)) as image:
             if kind == CONTEXT:
-                found.append(image.read_context().to_bytes())
+                found.append(bytes(image.context_bytes()))
             else:
                 header = image.header(LIBXC, "image header")
                 ends = image.records_of(LIBXC, streams.LIBXC_END)

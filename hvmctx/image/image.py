@@ -167,25 +167,37 @@ class Image(Index):
         """The context of the input, taken apart anew: as `context` in all else."""
         from hvmctx.context.hvm_context import HvmContext
 
+        context = HvmContext.from_bytes(self.context_bytes(), damaged=True)
         if self.format == CONTEXT:
-            if self._whole is None:
-                self._whole = self._whole_input()
-            return HvmContext.from_bytes(self._whole, damaged=True)
-        record = self.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
-        if record is None:
-            raise MissingRecordError(self._why_no_context())
-        if record.end > self.end and self.stopped is not None:
-            # the input ends within the context: what there is of it can still be read
-            context = HvmContext.from_bytes(self._what_there_is(record), damaged=True)
-            context.damage = self.stopped
             return context
-        context = HvmContext.from_bytes(self.body(record), damaged=True)
-        if context.damage is not None:
+        record = self._context_record()
+        if self._is_cut(record):
+            context.damage = self.stopped
+        elif context.damage is not None:
             if self._damage is None:
                 self._damage = context.damage.moved(record.body_offset)
                 self.problems.append(self._damage)
             context.damage = self._damage
         return context
+
+    def context_bytes(self) -> bytes | memoryview:
+        """The bytes of that context, as they are in the input: if it ends within them, those
+        that are there. Raises MissingRecordError as `context` does."""
+        if self.format == CONTEXT:
+            if self._whole is None:
+                self._whole = self._whole_input()
+            return self._whole
+        record = self._context_record()
+        return self._what_there_is(record) if self._is_cut(record) else self.body(record)
+
+    def _context_record(self) -> IndexedRecord:
+        record = self.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+        if record is None:
+            raise MissingRecordError(self._why_no_context())
+        return record
+
+    def _is_cut(self, record: IndexedRecord) -> bool:
+        return record.end > self.end and self.stopped is not None
 
     def _what_there_is(self, record: IndexedRecord) -> bytes | memoryview:
         if record.kept is not None:

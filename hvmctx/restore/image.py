@@ -59,7 +59,7 @@ def would_restore(
     if image.format == LEGACY:
         image.raise_stopped()
     if image.format == CONTEXT:
-        return load(image.read_context().to_bytes(), release, guest_of(image), machine)
+        return load(image.context_bytes(), release, guest_of(image), machine)
     if reader is None:
         refusal = judge(image, release, kind=kind, checkpointed=checkpointed)
     else:

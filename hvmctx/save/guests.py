@@ -257,7 +257,7 @@ def image_state(image: Image, *, with_context: bool = True) -> dict[str, Any]:
         record = image.last("libxc", number)
         state[name] = b"" if record is None else bytes(image.body(record))
     if with_context:
-        state["context"] = image.read_context().to_bytes()
+        state["context"] = bytes(image.context_bytes())
     state["xen_version"] = image.xen_version or (4, 17)
     return state
 
