@@ -6,10 +6,12 @@ is declared. `AIMS` adds the places of rules that depend on single bits or range
 
 from __future__ import annotations
 
+from functools import cache
+
 from hvmctx.abi import x86
 from hvmctx.abi.declare import MARKER, VMPORT_TYPECODE, RecordType
 from hvmctx.abi.registry import by_name, record_types
-from hvmctx.abi.releases import Release
+from hvmctx.abi.releases import CPU_COMPAT_SIZE, RELEASES, Release
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.fuzz.values import LENGTHS, around, of_slot
@@ -273,18 +275,12 @@ def _change(
     return f"{known.name}.{path} = {value.hex() if isinstance(value, bytes) else hex(value)}"
 
 
-_sizes: dict[str, list[int]] = {}
-
-
+@cache
 def _lengths(known: RecordType) -> list[int]:
     """Every length of a type in some release, and 0."""
-    if known.name not in _sizes:
-        from hvmctx.abi.releases import CPU_COMPAT_SIZE, RELEASES
-
-        sizes = {row[known.name] for row in RELEASES.values() if known.name in row}
-        sizes |= {0, known.size}
-        _sizes[known.name] = sorted(sizes | ({CPU_COMPAT_SIZE} if known is x86.CPU else set()))
-    return _sizes[known.name]
+    sizes = {row[known.name] for row in RELEASES.values() if known.name in row}
+    sizes |= {0, known.size}
+    return sorted(sizes | ({CPU_COMPAT_SIZE} if known is x86.CPU else set()))
 
 
 def _before_end(context: HvmContext) -> int:

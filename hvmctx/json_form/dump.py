@@ -21,8 +21,7 @@ __all__ = ["as_json", "as_ndjson"]
 def _wanted(context: HvmContext, wanted: Wanted) -> HvmContext:
     if wanted is None:
         return context
-    chosen = HvmContext((r for r in context.entries if wanted(r)), b"", context.damage)
-    return chosen
+    return HvmContext((r for r in context.entries if wanted(r)), b"", context.damage)
 
 
 def as_json(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:

@@ -8,6 +8,8 @@ CPU cannot enter a guest.
 
 from __future__ import annotations
 
+from functools import cache
+
 from hvmctx.abi import x86
 from hvmctx.abi.declare import DOMAIN
 from hvmctx.abi.fields import Layout
@@ -446,18 +448,14 @@ class _Judging:
             ids.setdefault(number, vcpu)
 
 
-_known_reserved: dict[Any, list[tuple[str, int, int, int]]] = {}
-
-
+@cache
 def _reserved(struct: Any) -> list[tuple[str, int, int, int]]:
     """(path, offset, bytes, mask of the bits) of every field that is padding or reserved."""
-    if struct not in _known_reserved:
-        _known_reserved[struct] = [
-            (leaf.name, leaf.offset, leaf.size, (1 << leaf.width) - 1 << leaf.shift)
-            for leaf in Layout.of(struct).leaves()
-            if leaf.is_reserved and (leaf.is_bits or not leaf.alternate)
-        ]
-    return _known_reserved[struct]
+    return [
+        (leaf.name, leaf.offset, leaf.size, (1 << leaf.width) - 1 << leaf.shift)
+        for leaf in Layout.of(struct).leaves()
+        if leaf.is_reserved and (leaf.is_bits or not leaf.alternate)
+    ]
 
 
 __all__ = ["MOST_OF_A_RULE", "OF_WHOLE", "RULES", "findings_of"]
