@@ -18,6 +18,7 @@ from hvmctx.fuzz.corpus import Corpus
 from hvmctx.fuzz.minimise import minimise
 from hvmctx.fuzz.target import Target
 from hvmctx.fuzz.targets import TARGETS
+from hvmctx.messages import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Summary:
         ]
         if self.missing:
             lines.append(f"  not reached: {', '.join(self.missing)}")
-        lines += [f"  finding: {path}" for path in self.findings]
+        lines += [f"  finding: {printable(path)}" for path in self.findings]
         return "\n".join(lines) + "\n"
 
 
