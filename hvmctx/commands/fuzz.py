@@ -199,6 +199,8 @@ def _campaign(args: Namespace) -> int:
 
         with replacing(args.html, force=True) as out:
             out.write(page(summary.as_dict()).encode())
+    if summary.interrupted:
+        raise KeyboardInterrupt
     return 1 if summary.findings else 0
 
 

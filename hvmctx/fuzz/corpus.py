@@ -4,7 +4,6 @@ or not there and named by their contents, so that an interrupted campaign can go
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 
 from hvmctx.errors import InputError
@@ -14,7 +13,6 @@ from hvmctx.messages import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
 __all__ = ["FINDINGS", "Corpus"]
 
@@ -50,23 +48,6 @@ class Corpus:
             with replacing(path, force=True) as out:
                 out.write(data)
         return path
-
-    def report(self, job: int, status: dict[str, Any]) -> None:
-        """Keep the progress of a job."""
-        with replacing(self._status(job), force=True) as out:
-            out.write(json.dumps(status).encode())
-
-    def reports(self, jobs: int) -> Iterator[dict[str, Any]]:
-        """The last report of each job that has made one."""
-        for job in range(jobs):
-            try:
-                with open(self._status(job), encoding="ascii") as file:
-                    yield json.load(file)
-            except (OSError, ValueError):
-                continue
-
-    def _status(self, job: int) -> str:
-        return os.path.join(self.directory, f"job-{job}.json")
 
     def names(self) -> set[str]:
         """The names of all inputs; findings are not among them."""
