@@ -1,5 +1,5 @@
 """Write an image without its page contents: small and easy to share. It dumps the same, and
-restores with blank memory."""
+restores with blank memory. What follows the end of the image is left out."""
 
 from __future__ import annotations
 
@@ -31,10 +31,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from hvmctx.edit.strip import strip
+    from hvmctx.files.opening import open_source
 
     target = inputs.no_domid(args.input, "strip")
-    with replacing(args.output, force=args.force) as out:
-        done = strip(target, out, layer=args.layer, keep_holes=args.keep_holes)
+    with (
+        open_source(target) as source,
+        replacing(args.output, force=args.force, like=[source.access]) as out,
+    ):
+        done = strip(source, out, layer=args.layer, keep_holes=args.keep_holes)
+    if done.trailing:
+        print(
+            f"hvmctx: warning: what follows the image, from offset {done.end:#x} on, is left out",
+            file=sys.stderr,
+        )
     print(
         f"hvmctx: {done.pages} pages emptied, {done.records} records of "
         f"{done.absent_words} absent pages left out",

@@ -10,6 +10,7 @@ from bisect import bisect_right
 
 from hvmctx.abi import streams
 from hvmctx.errors import InputError
+from hvmctx.files.access import Access
 from hvmctx.save.engine import DEFERRED
 from hvmctx.stream.libxc import TscInfo
 
@@ -179,6 +180,7 @@ class MemoryFileSource(StillGuest):
         try:
             with open(path, "rb", opener=_without_waiting) as file:
                 size = _size_of(file.fileno(), path)
+                self.access = Access.of(file.fileno())
                 runs = list(_data_runs(file.fileno(), size)) if holes_absent else [(0, size)]
                 self._map: Any = (
                     mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""

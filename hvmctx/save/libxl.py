@@ -23,6 +23,7 @@ from contextlib import suppress
 
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError, UsageError
+from hvmctx.files.access import Access
 from hvmctx.save.engine import SaveError
 from hvmctx.stream.grammar import AFTER_LIBXC
 from hvmctx.stream.libxl import EmulatorContext, EmulatorXenstoreData
@@ -56,6 +57,8 @@ class DeviceModelFile:
     def __init__(self, path: str, emulator_id: int = 2) -> None:
         self.path = path
         self.emulator_id = emulator_id
+        self.access: Access | None = None
+        """Who may read it, once it has been read."""
 
     def read(self) -> bytes:
         """All of it. Raises SaveError for anything but a regular file, and for one whose size
@@ -65,6 +68,7 @@ class DeviceModelFile:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     raise SaveError(f"{self.path} is not a regular file")
+                self.access = Access.of(file)
                 data = file.read(status.st_size + 1)
         except OSError as error:
             raise SaveError(f"{self.path}: {error.strerror}") from error
