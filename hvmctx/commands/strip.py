@@ -3,8 +3,7 @@ restores with blank memory. What follows the end of the image is left out."""
 
 from __future__ import annotations
 
-import sys
-
+from hvmctx import messages
 from hvmctx.commands import inputs
 from hvmctx.files.output import replacing
 
@@ -40,13 +39,9 @@ def run(args: Namespace) -> int:
     ):
         done = strip(source, out, layer=args.layer, keep_holes=args.keep_holes)
     if done.trailing:
-        print(
-            f"hvmctx: warning: what follows the image, from offset {done.end:#x} on, is left out",
-            file=sys.stderr,
-        )
-    print(
-        f"hvmctx: {done.pages} pages emptied, {done.records} records of "
-        f"{done.absent_words} absent pages left out",
-        file=sys.stderr,
+        messages.warn(f"what follows the image, from offset {done.end:#x} on, is left out")
+    messages.say(
+        f"{done.pages} pages emptied, {done.records} records of {done.absent_words} absent pages "
+        "left out"
     )
     return 0
