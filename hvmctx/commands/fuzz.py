@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from hvmctx.files.access import Access
-    from hvmctx.fuzz.differential import Disagreement
+    from hvmctx.fuzz.differential import Disagreement, Loader
     from hvmctx.fuzz.generate import Loads
     from hvmctx.fuzz.target import Target
 
@@ -68,9 +68,9 @@ def _add_campaign(parser: ArgumentParser) -> None:
 
 def _add_diff(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--against", required=True, metavar="c-reference|command:COMMAND",
-        help="our C reference under AddressSanitizer, or a program that takes a file (as {}, or "
-        "last) and exits with 0 if it would restore it",
+        "--against", metavar="c-reference|command:COMMAND",
+        help="our C reference under AddressSanitizer (the default), or a program that takes a "
+        "file (as {}, or last) and exits with 0 if it would restore it",
     )  # fmt: skip
     parser.add_argument("--kind", choices=("vmport", "context", "image"), default="vmport")
     parser.add_argument("--count", type=int, default=10000, metavar="N")
@@ -83,7 +83,10 @@ def _add_diff(parser: ArgumentParser) -> None:
         default="disagreements",
         help="where to save a disagreement",
     )
-    parser.add_argument("--source", metavar="FILE", help="compile this C reference instead")
+    parser.add_argument(
+        "--source", metavar="FILE",
+        help="compile this loader in C instead of the C reference, which is for vmport alone",
+    )  # fmt: skip
     inputs.add_vmport_profile(parser)
     _add_hosts(parser)
 
@@ -164,6 +167,7 @@ def _say_finding(path: str) -> None:
             messages.say(line)
 
 
+_C_REFERENCE = "c-reference"
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -224,7 +228,7 @@ def _diff(args: Namespace) -> int:
     _check_number(args, "count", _MOST_INPUTS)
     _check_number(args, "vcpus", inputs.MOST_VCPUS)
     rng = random.Random(args.seed)
-    found = _diff_vmport(args, rng) if args.against == "c-reference" else _diff_command(args, rng)
+    found = _compared(args, rng)
     if found is None:
         messages.show(f"{args.count} inputs, no disagreement")
         return 0
@@ -233,41 +237,64 @@ def _diff(args: Namespace) -> int:
     return 1
 
 
-def _diff_vmport(args: Namespace, rng: Random) -> Disagreement | None:
+def _compared(args: Namespace, rng: Random) -> Disagreement | None:
     import tempfile
 
     from hvmctx.abi import vmport
-    from hvmctx.fuzz.differential import compare_vmport
+    from hvmctx.fuzz import differential
     from hvmctx.fuzz.reference import SOURCE, Reference
 
-    if args.kind != "vmport":
-        raise UsageError("fuzz diff: the C reference loads only VMPORT records")
+    kind, _, words = (args.against or _C_REFERENCE).partition(":")
+    if kind == "command" and args.source is None:
+        return _compared_with(differential.Command(words), args, rng, exact=False)
+    if kind != _C_REFERENCE or words:
+        raise UsageError(
+            f"fuzz diff: expected --against {_C_REFERENCE}, --against command:COMMAND, or --source"
+        )
+    of_vmport = args.kind == "vmport"
+    if args.source is None and not of_vmport:
+        raise UsageError("fuzz diff: the C reference loads only VMPORT records; give a --source")
     with tempfile.TemporaryDirectory() as place:
         reference = Reference(place, source=args.source or SOURCE)
-        return compare_vmport(reference, args.count, rng, vmport.used())
+        loader = differential.Source(reference, vmport.used() if of_vmport else None)
+        return _compared_with(loader, args, rng, exact=True)
 
 
-def _diff_command(args: Namespace, rng: Random) -> Disagreement | None:
+def _compared_with(
+    loader: Loader, args: Namespace, rng: Random, *, exact: bool
+) -> Disagreement | None:
+    """`exact`: the loader's answer about a VMPORT record has all that the C reference says."""
+    from functools import partial
     from itertools import islice
 
+    from hvmctx.abi import vmport
     from hvmctx.fuzz import differential, generate
+    from hvmctx.fuzz.minimise import simpler_contexts, simpler_vmport
+    from hvmctx.fuzz.vmport import random_record
 
-    kind, _, words = args.against.partition(":")
-    if kind != "command" or args.kind == "vmport":
-        raise UsageError(
-            "fuzz diff: expected --against c-reference, or command:COMMAND with --kind context "
-            "or image"
-        )
+    if args.kind == "vmport":
+        profile = vmport.used()
+        model = (
+            partial(differential.vmport_verdict, profile=profile)
+            if exact else differential.vmport_model(profile)
+        )  # fmt: skip
+        return differential.compare(
+            loader, (random_record(rng, profile) for _ in range(args.count)), model,
+            simpler=simpler_vmport(profile),
+            report=partial(differential.vmport_report, profile=profile),
+        )  # fmt: skip
     releases = (args.release or ["newest"])[:1]
     loads = generate.loads_of(releases, args.policy, args.vcpus, args.vendor)
     (load_into,) = loads.values()
     bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, loads)
-    model = differential.context_model if args.kind == "context" else differential.stream_model
-    layer = None if args.kind == "context" else "libxc"
-    variants = (data for data, _ in generate.variants(bases, args.kind, rng, layer))
-    return differential.compare_command(
-        differential.Command(words), islice(variants, args.count), model(*load_into),
-        contexts=args.kind == "context",
+    contexts = args.kind == "context"
+    model_of = differential.context_model if contexts else differential.stream_model
+    variants = (
+        data for data, _ in generate.variants(bases, args.kind, rng, None if contexts else "libxc")
+    )
+    return differential.compare(
+        loader, islice(variants, args.count), model_of(*load_into),
+        simpler=simpler_contexts if contexts else None,
     )  # fmt: skip
 
 
