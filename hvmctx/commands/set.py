@@ -69,8 +69,10 @@ def _warn(image: Image, after: bytes) -> None:
     except HvmctxError as error:  # policies that cannot be read
         print(f"hvmctx: warning: cannot tell whether Xen would accept it: {error}", file=sys.stderr)
         return
-    refusal = load(after, release, guest)
-    if not refusal.accepted and load(image.context_bytes(), release, guest).accepted:
+    limits = image.limits
+    refusal = load(after, release, guest, limits=limits)
+    before = image.context_bytes()
+    if not refusal.accepted and load(before, release, guest, limits=limits).accepted:
         print(
             f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.where}: "
             f"{refusal.text} [{refusal.rule}]",
