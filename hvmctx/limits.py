@@ -24,7 +24,7 @@ class Limits:
     >>> with open_image("examples/hvm1.save", limits=limits) as image:
     ...     image.context
     Traceback (most recent call last):
-    hvmctx.errors.LimitError: context: offset 0xcf6d: HVM_CONTEXT: more than 10 records: \
+    hvmctx.errors.LimitError: context: offset 0xd575: HVM_CONTEXT: more than 10 records: \
 --limits context_records=N allows more
     >>> Limits.parse("kept=1G,stream_records=2M")
     Limits(kept=1073741824, stream_records=2097152)
@@ -49,7 +49,7 @@ class Limits:
     some hundreds of kilobytes are kept."""
     spooled: int = 1 << 40
     """Bytes copied to a temporary file of an input that can be read only once, where it must be
-    read twice. A compressed image of a guest of a TiB is not handled like that."""
+    read twice. So large a guest is saved to a file, and not compressed afterwards."""
     unpacked: int = 1 << 45
     """Bytes that come out of a compressed input. Two passes over a guest of 16 TiB fit."""
     window: int = 128 << 20
@@ -69,7 +69,7 @@ class Limits:
     """Findings about one input, and oddities and problems noted while it is read. Of a genuine
     image there are some dozens at most."""
     rule_findings: int = 10_000
-    """Findings of one rule about one context."""
+    """Findings of one rule about one context. A rule that is broken has a finding a vcpu."""
     json_depth: int = 100
     """Levels of nested values in JSON. What `to-json` writes has a dozen."""
     json_values: int = 1 << 22

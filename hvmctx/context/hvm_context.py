@@ -143,7 +143,7 @@ class HvmContext(DomainRecords):
         """The descriptor of a record that is cut off, with what there is of its body."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.to_bytes(), len(self))
+        return _again, (self.to_bytes(),)
 
     def __repr__(self) -> str:
         damaged = "" if self.damage is None else ", damaged"
@@ -306,9 +306,9 @@ def _type_and_instance(what: tuple[AnyType, int]) -> tuple[AnyType, int]:
     return what
 
 
-def _again(data: bytes, count: int) -> HvmContext:
-    """Out of a pickle, of as many records as there were."""
-    return HvmContext.from_bytes(data, damaged=True, limits=Limits(context_records=count))
+def _again(data: bytes) -> HvmContext:
+    """Out of a pickle: as many records as it has."""
+    return HvmContext.from_bytes(data, damaged=True, limits=Limits(context_records=len(data)))
 
 
 def _type_named(name: str) -> RecordType:
