@@ -64,7 +64,8 @@ class Limits:
     """Runs of neighbouring pfns in a map of the guest's memory, beyond one for each batch. A
     restored guest is sent in a run a batch; what a live migration sends again is scattered."""
     strict_runs: int = 1 << 19
-    """The same, as far as `verify --as strict` follows what became of each pfn."""
+    """Runs as far as `verify --as strict` follows what became of each pfn, beyond one for each
+    batch. It says where it gives up."""
     findings: int = 100_000
     """Findings about one input, and oddities and problems noted while it is read. Of a genuine
     image there are some dozens at most."""

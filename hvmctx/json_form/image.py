@@ -32,7 +32,6 @@ from hvmctx.abi.forms import (
     Words,
 )
 from hvmctx.abi.streams import LIBXC, LIBXL, XL, record_name
-from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
@@ -227,7 +226,7 @@ def _payload(record: IndexedRecord, body: bytes, limits: Limits) -> dict[str, An
     if form is None:
         return None
     if key == CONTEXT_RECORD:
-        return context_to_plain(HvmContext.from_bytes(body, damaged=True, limits=limits))
+        return context_to_plain(handlers.parse(record, body, limits))
     try:
         plain: dict[str, Any] = form.write(vars(handlers.parse(record, body, limits)))
         return plain if _payload_bytes(*key, plain) == body else None
