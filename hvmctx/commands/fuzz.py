@@ -9,12 +9,14 @@ import sys
 from hvmctx import messages
 from hvmctx.commands import inputs
 from hvmctx.errors import UsageError
+from hvmctx.fuzz import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from random import Random
 
+    from hvmctx.files.access import Access
     from hvmctx.fuzz.differential import Disagreement
     from hvmctx.fuzz.generate import Loads
     from hvmctx.fuzz.target import Target
@@ -47,13 +49,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_run(parser: ArgumentParser) -> None:
-    parser.add_argument("target", metavar="TARGET", help="context, stream, vmport, json or edit")
+    parser.add_argument("target", metavar="TARGET", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("files", metavar="FILE", nargs="+", help="- is standard input")
     inputs.add_limits(parser)
 
 
 def _add_campaign(parser: ArgumentParser) -> None:
-    parser.add_argument("--target", required=True, help="context, stream, vmport, json or edit")
+    parser.add_argument("--target", required=True, help=f"one of {', '.join(NAMES)}")
     parser.add_argument("--corpus", required=True, metavar="DIR", help="created, or continued")
     parser.add_argument("--time", metavar="N[s|m|h]", help="how long (default: 1m)")
     parser.add_argument(
@@ -142,7 +144,7 @@ def _run(args: Namespace) -> int:
     """The exit status is 1 at the first finding, as engines want it."""
     target = _target(args.target)
     for path in args.files:
-        data = inputs.read_file(path, inputs.limits_of(args))
+        data = inputs.read_file(path, limits=inputs.limits_of(args))
         try:
             target.run(data)
         except Exception:
@@ -286,9 +288,10 @@ def _generate(args: Namespace) -> int:
     _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
     releases = args.release or ["4.17", "4.20", "newest"]
-    loads = loads_of(releases, args.policy, args.vcpus, args.vendor)
-    bases = bases_of(args.base, args.kind) or _bases(args.kind, rng, loads)
-    made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads)
+    like: list[Access | None] = []
+    loads = loads_of(releases, args.policy, args.vcpus, args.vendor, like)
+    bases = bases_of(args.base, args.kind, like) or _bases(args.kind, rng, loads)
+    made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads, like=like)
     for release in loads:
         known, missed = len(made.rules[release]), made.missed(release)
         said = f"; not {', '.join(missed)}" if missed else ""
