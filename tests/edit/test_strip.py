@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from hvmctx.abi import streams, x86
 from hvmctx.edit.strip import strip
-from hvmctx.errors import FormatError, HvmctxError, LimitError, UnsupportedError, UsageError
+from hvmctx.errors import (
+    FormatError,
+    HvmctxError,
+    LengthError,
+    LimitError,
+    UnsupportedError,
+    UsageError,
+)
 from hvmctx.image.image import open_image
 from hvmctx.limits import DEFAULT
 from tests.builders.samples import DATA, EXAMPLE, STREAMS, context_bytes
@@ -101,7 +108,7 @@ def test_what_never_ends(tmp_path: Path) -> None:
     with open(tmp_path / "out", "w+b") as out:
         assert strip(path, out).trailing
     assert (tmp_path / "out").read_bytes() == bytes(8)
-    path.write_bytes((x86.DESCRIPTOR.pack(2, 0, 1016) + bytes(1016)) * (DEFAULT.input // 1024 + 1))
+    path.write_bytes((x86.DESCRIPTOR.pack(2, 0, 4088) + bytes(4088)) * (DEFAULT.input // 4096 + 1))
     with pytest.raises(LimitError, match="more than 64 MiB: --max-size N allows more"):
         stripped(path.read_bytes())
     path.write_bytes(x86.DESCRIPTOR.pack(2, 0, 0) * (DEFAULT.context_records + 1))
