@@ -215,7 +215,7 @@ def _diff(args: Namespace) -> int:
         print(f"{args.count} inputs, no disagreement")
         return 0
     path = found.save(args.output, f"{args.kind}-{args.seed}")
-    print(f"{path}: model {found.ours}, other {found.theirs}")
+    print(f"{path}: model {found.ours:.60}, other {found.theirs:.60}")
     return 1
 
 
