@@ -12,5 +12,5 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from hvmctx.cli import main
 
-if __name__ == "__main__":  # fuzz campaign's workers import this file again
+if __name__ == "__main__":
     sys.exit(main())

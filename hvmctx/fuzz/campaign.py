@@ -7,32 +7,41 @@ processes that share the corpus directory and look into it now and then.
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import random
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass, field
 
+from hvmctx.errors import InputError
+from hvmctx.files.output import replacing
 from hvmctx.fuzz.corpus import Corpus
 from hvmctx.fuzz.minimise import minimise
 from hvmctx.fuzz.target import Target
 from hvmctx.fuzz.targets import TARGETS
+from hvmctx.fuzz.workers import Workers
+from hvmctx.messages import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
+
+    Report = dict[str, Any]
 
 __all__ = ["Engine", "Summary", "campaign"]
 
 _LOOK_EVERY = 2.0
+_SHOW_EVERY = 0.5
 _MOST_FINDINGS = 50
 
 
 @dataclass
 class Summary:
-    """What a campaign did. `timeline` has (seconds, rules reached so far) for every change."""
+    """What a campaign did. `timeline` has (seconds, rules reached so far) for every change;
+    `interrupted` says whether Ctrl-C ended it."""
 
     target: str
     seed: int
@@ -43,6 +52,7 @@ class Summary:
     known: frozenset[str] = frozenset()
     findings: list[str] = field(default_factory=list)
     timeline: list[tuple[float, int]] = field(default_factory=list)
+    interrupted: bool = False
 
     @property
     def missing(self) -> list[str]:
@@ -74,7 +84,7 @@ class Summary:
         ]
         if self.missing:
             lines.append(f"  not reached: {', '.join(self.missing)}")
-        lines += [f"  finding: {path}" for path in self.findings]
+        lines += [f"  finding: {printable(path)}" for path in self.findings]
         return "\n".join(lines) + "\n"
 
 
@@ -145,9 +155,11 @@ class Engine:
                 return _where(other) == kind
             return False
 
-        small = minimise(data, again, tries=500)
-        path = self._corpus.add_finding(small, f"{kind}\n\n{traceback.format_exc()}")
-        self.summary.findings.append(path)
+        report, small = f"{kind}\n\n{traceback.format_exc()}", data
+        try:
+            small = minimise(data, again, tries=500)
+        finally:  # it is kept after Ctrl-C too
+            self.summary.findings.append(self._corpus.add_finding(small, report))
 
 
 def _where(error: Exception) -> str:
@@ -167,20 +179,35 @@ def campaign(
     progress: Callable[[Summary], object] = lambda summary: None,
 ) -> Summary:
     """Fuzz a target for a number of seconds, or of executions of each job. Inputs that are
-    in the corpus already are run first."""
+    in the corpus already are run first. Ctrl-C ends it; what was found until then is
+    returned. Raises InputError if a job's process dies."""
     if jobs <= 1:
         return _job(name, directory, seed, 0, seconds, executions, progress)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs) as pool:
-        done = [
-            pool.apply_async(_job_of_many, (name, directory, seed, job, seconds, executions))
+    corpus = Corpus(directory)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+
+        def so_far() -> Summary:
+            whole = _together(Summary(name, seed, known=TARGETS[name].known), _reports(place))
+            whole.seconds, whole.corpus = time.monotonic() - start, len(corpus.names())
+            return whole
+
+        calls = [
+            (name, directory, seed, job, seconds, executions, place, os.getpid())
             for job in range(jobs)
         ]
-        start = time.monotonic()
-        while not all(result.ready() for result in done):
-            done[0].wait(_LOOK_EVERY)
-            progress(_so_far(Summary(name, seed), directory, time.monotonic() - start, jobs))
-        return _together([result.get() for result in done], directory)
+        interrupted = False
+        try:
+            with Workers(_job_of_many, calls) as workers:
+                while not workers.wait(_SHOW_EVERY):
+                    progress(so_far())
+        except KeyboardInterrupt:
+            interrupted = True
+        except InputError as error:
+            raise InputError(f"{error}; what was found before is in {directory}") from error
+        summary = so_far()
+        summary.interrupted = interrupted
+        return summary
 
 
 def _job(
@@ -190,64 +217,66 @@ def _job(
     job: int,
     seconds: float | None,
     executions: int | None,
-    progress: Callable[[Summary], object] = lambda summary: None,
+    progress: Callable[[Summary], object],
 ) -> Summary:
+    start = looked = time.monotonic()
     corpus = Corpus(directory)
     engine = Engine(TARGETS[name], corpus, seed, job)
     summary = engine.summary
-    start = looked = time.monotonic()
-    while True:
-        now = time.monotonic()
-        if seconds is not None and now - start >= seconds:
-            break
-        if executions is not None and summary.executions >= executions:
-            break
-        engine.step()
-        if now - looked > _LOOK_EVERY:
-            looked = now
-            summary.seconds, summary.corpus = now - start, len(corpus.names())
-            if seconds is not None:  # else the seed alone decides what is run
-                engine.look()
-            progress(summary)
+    try:
+        while True:
+            now = time.monotonic()
+            if seconds is not None and now - start >= seconds:
+                break
+            if executions is not None and summary.executions >= executions:
+                break
+            engine.step()
+            if now - looked > _LOOK_EVERY:
+                looked = now
+                summary.seconds, summary.corpus = now - start, len(corpus.names())
+                if seconds is not None:  # else the seed alone decides what is run
+                    engine.look()
+                progress(summary)
+    except KeyboardInterrupt:
+        summary.interrupted = True
     summary.seconds, summary.corpus = time.monotonic() - start, len(corpus.names())
     return summary
 
 
 def _job_of_many(
-    name: str, directory: str, seed: int, job: int, seconds: float | None, executions: int | None
-) -> Summary:
-    """A job that writes its progress to a file, for the process that shows it."""
-    corpus = Corpus(directory)
+    name: str, directory: str, seed: int, job: int, seconds: float | None,
+    executions: int | None, place: str, parent: int,
+) -> None:  # fmt: skip
+    """A job in a process of its own, whose reports are files in `place`."""
 
     def report(summary: Summary) -> None:
-        corpus.report(job, {**summary.as_dict(), "reached": sorted(summary.reached)})
+        plain = {**summary.as_dict(), "reached": sorted(summary.reached)}
+        with replacing(os.path.join(place, f"{job}.json"), force=True) as out:
+            out.write(json.dumps(plain).encode())
+        if os.getppid() != parent:  # nobody is left to end this process
+            raise KeyboardInterrupt
 
-    return _job(name, directory, seed, job, seconds, executions, report)
-
-
-def _so_far(summary: Summary, directory: str, seconds: float, jobs: int) -> Summary:
-    """The last reports of all jobs, together."""
-    corpus = Corpus(directory)
-    summary.seconds, summary.corpus = seconds, len(corpus.names())
-    summary.known = TARGETS[summary.target].known
-    for status in corpus.reports(jobs):
-        summary.executions += status["executions"]
-        summary.reached |= set(status["reached"])
-        summary.findings += status["findings"]
-    return summary
+    report(_job(name, directory, seed, job, seconds, executions, report))
 
 
-def _together(parts: list[Summary], directory: str) -> Summary:
-    whole = Summary(parts[0].target, parts[0].seed, known=parts[0].known)
-    whole.seconds = max(part.seconds for part in parts)
-    whole.executions = sum(part.executions for part in parts)
-    whole.corpus = len(Corpus(directory).names())
-    for part in parts:
-        whole.reached |= part.reached
-        whole.findings += part.findings
-    merged = sorted(point for part in parts for point in part.timeline)
+def _reports(place: str) -> Iterator[Report]:
+    """The last report of every job that has made one."""
+    for name in sorted(os.listdir(place)):
+        if name.endswith(".json"):
+            with open(os.path.join(place, name), encoding="ascii") as file:
+                yield json.load(file)
+
+
+def _together(whole: Summary, reports: Iterator[Report]) -> Summary:
+    """What all jobs did."""
+    timeline: list[tuple[float, int]] = []
+    for report in reports:
+        whole.executions += report["executions"]
+        whole.reached |= set(report["reached"])
+        whole.findings += report["findings"]
+        timeline += [(at, count) for at, count in report["timeline"]]
     best = 0
-    for at, count in merged:
+    for at, count in sorted(timeline):
         if count > best:
             best = count
             whole.timeline.append((at, count))

@@ -4,16 +4,15 @@ or not there and named by their contents, so that an interrupted campaign can go
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 
 from hvmctx.errors import InputError
 from hvmctx.files.output import replacing
+from hvmctx.messages import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
 __all__ = ["FINDINGS", "Corpus"]
 
@@ -39,7 +38,7 @@ class Corpus:
         """Keep an input that broke something, and a report of how. Returns its path."""
         path = self._write(os.path.join(self.directory, FINDINGS), data)
         with replacing(f"{path}.txt", force=True) as out:
-            out.write(report.encode("utf-8", "backslashreplace"))
+            out.write("\n".join(map(printable, report.split("\n"))).encode())
         return path
 
     @staticmethod
@@ -49,23 +48,6 @@ class Corpus:
             with replacing(path, force=True) as out:
                 out.write(data)
         return path
-
-    def report(self, job: int, status: dict[str, Any]) -> None:
-        """Keep the progress of a job."""
-        with replacing(self._status(job), force=True) as out:
-            out.write(json.dumps(status).encode())
-
-    def reports(self, jobs: int) -> Iterator[dict[str, Any]]:
-        """The last report of each job that has made one."""
-        for job in range(jobs):
-            try:
-                with open(self._status(job), encoding="ascii") as file:
-                    yield json.load(file)
-            except (OSError, ValueError):
-                continue
-
-    def _status(self, job: int) -> str:
-        return os.path.join(self.directory, f"job-{job}.json")
 
     def names(self) -> set[str]:
         """The names of all inputs; findings are not among them."""

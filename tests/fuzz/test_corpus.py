@@ -32,11 +32,10 @@ def test_an_input_is_named_by_its_contents(tmp_path: Path) -> None:
 
 
 def test_loading_takes_inputs_only(tmp_path: Path) -> None:
-    """No reports, no status, nothing that has gone, no directory of someone else's."""
+    """No reports, nothing that has gone, no directory of someone else's."""
     corpus = Corpus(str(tmp_path))
     kept = corpus.add(b"input")
     corpus.add_finding(b"bad", "why")
-    corpus.report(0, {"executions": 1})
     (tmp_path / "theirs").mkdir()
     gone = corpus.add(b"gone")
     names = []
@@ -51,16 +50,3 @@ def test_loading_takes_inputs_only(tmp_path: Path) -> None:
 def test_reports_of_any_text(tmp_path: Path) -> None:
     path = Corpus(str(tmp_path)).add_finding(b"bad", "a file \udcff")
     assert Path(f"{path}.txt").read_bytes() == b"a file \\udcff"
-
-
-def test_what_jobs_tell(tmp_path: Path) -> None:
-    corpus = Corpus(str(tmp_path))
-    assert list(corpus.reports(3)) == []
-    corpus.report(0, {"executions": 1})
-    corpus.report(2, {"executions": 2})
-    corpus.report(0, {"executions": 3})
-    assert list(corpus.reports(3)) == [{"executions": 3}, {"executions": 2}]
-    assert list(corpus.reports(2)) == [{"executions": 3}]
-    (tmp_path / "job-1.json").write_text("{cut off")
-    assert len(list(corpus.reports(3))) == 2
-    assert corpus.names() == set()

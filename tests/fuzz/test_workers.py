@@ -1,0 +1,160 @@
+"""Workers import nothing of the working directory, and one that dies ends all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hvmctx.errors import HvmctxError, InputError
+from hvmctx.fuzz.workers import Workers, import_path
+from tests.builders.running import ROOT
+
+PATIENCE = 60
+"""Seconds after which a test has failed."""
+
+
+def write_path(place: str, job: int) -> None:
+    """What a worker can import from, and its process id."""
+    text = "\n".join([str(os.getpid()), *sys.path])
+    Path(place, str(job)).write_text(text, "utf-8", "surrogateescape")
+
+
+def sleep(place: str, job: int) -> None:
+    """As long as nobody ends it."""
+    write_path(place, job)
+    try:
+        time.sleep(PATIENCE)
+    finally:
+        Path(place, f"{job}.ended").touch()
+
+
+def never_ends(place: str, job: int) -> None:
+    write_path(place, job)
+    while True:
+        try:
+            time.sleep(PATIENCE)
+        except KeyboardInterrupt:
+            continue
+
+
+def refuse(problem: str) -> None:
+    raise HvmctxError(problem)
+
+
+def break_down(problem: str) -> None:
+    raise ValueError(problem)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(*paths: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while not all(path.exists() and path.stat().st_size for path in paths):
+        assert time.monotonic() < end, "the workers do not start"
+        time.sleep(0.02)
+
+
+def test_all_are_done(tmp_path: Path) -> None:
+    with Workers(write_path, [(str(tmp_path), 0), (str(tmp_path), 1)]) as workers:
+        assert workers.wait(PATIENCE)
+    assert [int((tmp_path / n).read_text().split("\n")[0]) for n in "01"] == workers.pids
+
+
+def test_what_they_import_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile, lib = tmp_path / "hostile", tmp_path / "lib"
+    for place in (hostile, lib):
+        place.mkdir()
+    monkeypatch.chdir(hostile)
+    monkeypatch.setenv("PYTHONPATH", str(hostile))
+    monkeypatch.setattr(sys, "path", ["", str(hostile), "relative", str(lib), *sys.path])
+    with Workers(write_path, [(str(tmp_path), 0)]) as workers:
+        assert workers.wait(PATIENCE)
+    found = (tmp_path / "0").read_text().split("\n")[1:]
+    assert found == import_path() and found[0] == str(lib)
+    assert "" not in found and str(hostile) not in found
+
+
+def test_a_checkout_may_be_the_working_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """hvmctx itself is imported from there."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    assert import_path()[0] == str(ROOT)
+    monkeypatch.setattr(sys, "path", ["", "/lib"])
+    assert import_path() == [os.path.realpath("/lib"), str(ROOT)]
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert import_path()
+
+
+@pytest.mark.parametrize(
+    "function, said",
+    [(refuse, "failed: one line"), (break_down, "failed: ValueError: one line")],
+)
+def test_one_that_fails(function: Callable[[str], None], said: str) -> None:
+    with (
+        pytest.raises(InputError, match=f"^worker . of 2 {said}$"),
+        Workers(function, [("one line",), ("one line",)]) as workers,
+    ):
+        workers.wait(PATIENCE)
+
+
+def test_one_that_is_killed_ends_all(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"^worker 1 of 2 was killed by signal 9$"),
+        Workers(sleep, [(str(tmp_path), 0), (str(tmp_path), 1)]) as workers,
+    ):
+        wait_for(tmp_path / "0", tmp_path / "1")
+        os.kill(workers.pids[1], signal.SIGKILL)
+        workers.wait(PATIENCE)
+    assert not any(map(is_running, workers.pids))
+    assert (tmp_path / "0.ended").exists(), "told to end, it could say goodbye"
+
+
+def test_an_import_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as of a module that one of the workers lacks."""
+    monkeypatch.setattr(refuse, "__module__", "there_is_no_such_module")
+    with (
+        pytest.raises(InputError, match="ModuleNotFoundError: No module named 'there_is_no"),
+        Workers(refuse, [("",)] * 3) as workers,
+    ):
+        workers.wait(PATIENCE)
+
+
+def test_one_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvmctx.fuzz.workers._PATIENCE", 0.2)
+    with Workers(never_ends, [(str(tmp_path), 0)]) as workers:
+        wait_for(tmp_path / "0")
+    assert not is_running(workers.pids[0])
+
+
+def test_ctrl_c_is_not_theirs(tmp_path: Path) -> None:
+    """A terminal sends it to every process; the first one tells the others."""
+    with Workers(sleep, [(str(tmp_path), 0)]) as workers:
+        wait_for(tmp_path / "0")
+        os.kill(workers.pids[0], signal.SIGINT)
+        assert not workers.wait(0.3)
+        assert is_running(workers.pids[0])
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(InputError, match="cannot start another process: No such file"):
+        Workers(refuse, [("",)])
