@@ -18,19 +18,40 @@
  *   errno NAME CURSOR
  *   violation ASKED LIMIT SITE                without QUERY only "violation"
  */
+#include <sanitizer/asan_interface.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#ifdef QUERY
-#include <sanitizer/asan_interface.h>
-#include <setjmp.h>
-#define GUARD 64
-static jmp_buf violated;
+
+static uint32_t chans, buckets, key_max, value_max, jumbo_value_max, keys, jumbo_keys;
+static uint32_t version, body_max;
+
+static uint32_t stride(void) { return (32 + 4 * (buckets + 1) + 7) / 8 * 8; }
+static uint32_t fixed_size(void) { return 32 + chans * stride(); }
+
 static struct { uint8_t *place; size_t size; } made[100000];
 static unsigned made_count;
+
+/* Zeroed, and what follows is poisoned. The allocator's own red zones are not enough: after the
+ * last of its blocks nothing is poisoned, and packed_data begin that far behind a short body. */
+static void *get(size_t count, size_t size)
+{
+    uint8_t *place;
+
+    size *= count;
+    place = calloc(1, size + fixed_size());
+    __asan_poison_memory_region(place + size, fixed_size());
+    made[made_count].place = place;
+    made[made_count++].size = size;
+    return place;
+}
+
+#ifdef QUERY
+#include <setjmp.h>
+static jmp_buf violated;
 static struct { const char *kind, *site, *end; uint64_t asked, limit; } violation;
 #define TOUCH(place, count, ...) \
     do { \
@@ -49,38 +70,21 @@ static void violate(const char *kind, const char *site, const char *end, uint64_
     longjmp(violated, 1);
 }
 
-/* The allocator's own red zones are not enough: after the last of its blocks nothing is
- * poisoned, and not even mapped. */
-static void *get(size_t count, size_t size)
-{
-    uint8_t *place;
-
-    size *= count;
-    place = calloc(1, size + GUARD);
-    __asan_poison_memory_region(place + size, GUARD);
-    made[made_count].place = place;
-    made[made_count++].size = size;
-    return place;
-}
-
 static void drop_all(void)
 {
     while (made_count) {
         made_count--;
-        __asan_unpoison_memory_region(made[made_count].place + made[made_count].size, GUARD);
+        __asan_unpoison_memory_region(made[made_count].place + made[made_count].size,
+                                      fixed_size());
         free(made[made_count].place);
     }
 }
 #else
 #define TOUCH(place, count, ...) do { } while (0)
-#define get(count, size) calloc(count, size)
 #endif
 
 #define GUESTINFO 0
 #define JUMBO 1
-
-static uint32_t chans, buckets, key_max, value_max, jumbo_value_max, keys, jumbo_keys;
-static uint32_t version, body_max;
 
 /* As in a record, and copied whole, the padding with it. */
 struct channel_control {
@@ -107,9 +111,6 @@ static struct { const uint8_t *body, *cursor; uint32_t length, left, memory; } i
 static uint16_t get16(const uint8_t *from) { uint16_t v; memcpy(&v, from, 2); return v; }
 static uint32_t get32(const uint8_t *from) { uint32_t v; memcpy(&v, from, 4); return v; }
 static uint64_t get64(const uint8_t *from) { uint64_t v; memcpy(&v, from, 8); return v; }
-
-static uint32_t stride(void) { return (32 + 4 * (buckets + 1) + 7) / 8 * 8; }
-static uint32_t fixed_size(void) { return 32 + chans * stride(); }
 
 static void new_state(void)
 {
