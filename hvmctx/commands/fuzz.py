@@ -51,6 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_run(parser: ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("files", metavar="FILE", nargs="+", help="- is standard input")
+    inputs.add_limits(parser)
 
 
 def _add_campaign(parser: ArgumentParser) -> None:
@@ -146,7 +147,7 @@ def _run(args: Namespace) -> int:
     """The exit status is 1 at the first finding, as engines want it."""
     target = _target(args.target)
     for path in args.files:
-        data = inputs.read_file(path)
+        data = inputs.read_file(path, limits=inputs.limits_of(args))
         try:
             target.run(data)
         except Exception:
@@ -226,14 +227,14 @@ def _diff(args: Namespace) -> int:
     import random
 
     _check_number(args, "count", _MOST_INPUTS)
-    _check_number(args, "vcpus", inputs.MOST_VCPUS)
+    _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
     found = _compared(args, rng)
     if found is None:
         messages.show(f"{args.count} inputs, no disagreement")
         return 0
     path = found.save(args.output, f"{args.kind}-{args.seed}")
-    messages.show(f"{path}: model {found.ours}, other {found.theirs}")
+    messages.show(f"{path}: model {found.ours:.60}, other {found.theirs:.60}")
     return 1
 
 
@@ -246,25 +247,21 @@ def _compared(args: Namespace, rng: Random) -> Disagreement | None:
 
     kind, _, words = (args.against or _C_REFERENCE).partition(":")
     if kind == "command" and args.source is None:
-        return _compared_with(differential.Command(words), args, rng, exact=False)
+        return _compared_with(differential.Command(words), args, rng)
     if kind != _C_REFERENCE or words:
         raise UsageError(
             f"fuzz diff: expected --against {_C_REFERENCE}, --against command:COMMAND, or --source"
         )
-    of_vmport = args.kind == "vmport"
-    if args.source is None and not of_vmport:
+    if args.source is None and args.kind != "vmport":
         raise UsageError("fuzz diff: the C reference loads only VMPORT records; give a --source")
     with tempfile.TemporaryDirectory() as place:
         reference = Reference(place, source=args.source or SOURCE)
-        loader = differential.Source(reference, vmport.used() if of_vmport else None)
-        return _compared_with(loader, args, rng, exact=True)
+        if args.kind == "vmport":
+            return differential.compare_vmport(reference, args.count, rng, vmport.used())
+        return _compared_with(differential.Source(reference), args, rng)
 
 
-def _compared_with(
-    loader: Loader, args: Namespace, rng: Random, *, exact: bool
-) -> Disagreement | None:
-    """`exact`: the loader's answer about a VMPORT record has all that the C reference says."""
-    from functools import partial
+def _compared_with(loader: Loader, args: Namespace, rng: Random) -> Disagreement | None:
     from itertools import islice
 
     from hvmctx.abi import vmport
@@ -274,28 +271,20 @@ def _compared_with(
 
     if args.kind == "vmport":
         profile = vmport.used()
-        model = (
-            partial(differential.vmport_verdict, profile=profile)
-            if exact else differential.vmport_model(profile)
-        )  # fmt: skip
-        return differential.compare(
-            loader, (random_record(rng, profile) for _ in range(args.count)), model,
-            simpler=simpler_vmport(profile),
-            report=partial(differential.vmport_report, profile=profile),
-        )  # fmt: skip
+        records = (random_record(rng, profile) for _ in range(args.count))
+        model = differential.vmport_model(profile)
+        return differential.compare(loader, records, model, simpler=simpler_vmport(profile))
     releases = (args.release or ["newest"])[:1]
     loads = generate.loads_of(releases, args.policy, args.vcpus, args.vendor)
     (load_into,) = loads.values()
     bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, loads)
-    contexts = args.kind == "context"
-    model_of = differential.context_model if contexts else differential.stream_model
-    variants = (
-        data for data, _ in generate.variants(bases, args.kind, rng, None if contexts else "libxc")
-    )
-    return differential.compare(
-        loader, islice(variants, args.count), model_of(*load_into),
-        simpler=simpler_contexts if contexts else None,
-    )  # fmt: skip
+    layer = None if args.kind == "context" else "libxc"
+    variants = (data for data, _ in generate.variants(bases, args.kind, rng, layer))
+    inputs = islice(variants, args.count)
+    if args.kind == "context":
+        model = differential.context_model(*load_into)
+        return differential.compare(loader, inputs, model, simpler=simpler_contexts)
+    return differential.compare(loader, inputs, differential.stream_model(*load_into))
 
 
 def _bases(kind: str, rng: Random, loads: Loads) -> list[bytes]:
@@ -311,7 +300,7 @@ def _generate(args: Namespace) -> int:
     from hvmctx.fuzz.generate import bases_of, generate, loads_of
 
     _check_number(args, "count", _MOST_INPUTS)
-    _check_number(args, "vcpus", inputs.MOST_VCPUS)
+    _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
     releases = args.release or ["4.17", "4.20", "newest"]
     like: list[Access | None] = []

@@ -1,11 +1,12 @@
-"""The model against another loader: the C reference, a loader in C of your own that speaks as it
-does, or any program that takes a file and says by its exit status whether it would restore it.
-A disagreement is minimised and saved with a report."""
+"""The model against another loader: the C reference of VMPORT, a loader in C of your own, or any
+program that takes a file and says by its exit status whether it would restore it. A
+disagreement is minimised and saved with a report."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import struct
 import subprocess
 import tempfile
 from itertools import islice
@@ -13,17 +14,21 @@ from itertools import islice
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.streams import GUEST_X86_HVM
 from hvmctx.abi.vmport import VmportProfile
-from hvmctx.context.vmport import Parts, as_text
+from hvmctx.abi.x86 import DESCRIPTOR
+from hvmctx.context.vmport import Parts, VmportState, descriptor, save
+from hvmctx.context.vmport_slots import as_text
 from hvmctx.errors import InputError
 from hvmctx.files.output import replacing
-from hvmctx.fuzz.minimise import minimise
-from hvmctx.fuzz.reference import Reference
+from hvmctx.fuzz.minimise import minimise, simpler_vmport
+from hvmctx.fuzz.reference import UNLIMITED, Case, Reference
+from hvmctx.fuzz.vmport import random_record, random_state
 from hvmctx.restore.context import load
-from hvmctx.restore.vmport import Refused, Restored, restore
+from hvmctx.restore.vmport import Refused, Restored, Violation, restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from random import Random
 
     from hvmctx.abi.releases import Release
     from hvmctx.restore.guest import Guest
@@ -33,21 +38,80 @@ if TYPE_CHECKING:
     Simpler = Callable[[bytes], Iterator[bytes]]
 
 __all__ = [
-    "Command", "Disagreement", "Loader", "Source", "compare", "context_model", "stream_model",
-    "vmport_model", "vmport_report", "vmport_verdict",
+    "Command", "Disagreement", "Loader", "Source", "compare", "compare_vmport", "context_model",
+    "random_case", "state_text", "stream_model", "vmport_model", "vmport_report",
+    "vmport_verdict",
 ]  # fmt: skip
 
-ACCEPTED, REFUSED, VIOLATION = "accept", "refuse", "violation"
+_AT_ONCE = 2000
+_TRIES = 2000
+"""Runs of the C reference to minimise a disagreement."""
+ACCEPTED, REFUSED = "accept", "refuse"
 
 
-def vmport_verdict(record: bytes, profile: VmportProfile) -> str:
+def _outcome(case: Case, profile: VmportProfile) -> Refused | Restored | Violation:
+    before = restore(case.over, profile) if case.over else None
+    over = before.state if isinstance(before, Restored) else None
+    memory = None if case.memory == UNLIMITED else case.memory
+    return restore(case.record, profile, over=over, memory=memory)
+
+
+def vmport_verdict(case: Case, profile: VmportProfile) -> str:
     """The model's verdict in the words of the C reference."""
-    outcome = restore(record, profile)
+    outcome = _outcome(case, profile)
     if isinstance(outcome, Refused):
-        return f"errno {outcome.errno}"
-    if isinstance(outcome, Restored):
-        return f"ok {outcome.slots} {outcome.jumbo_slots}"
-    return VIOLATION
+        return f"errno {outcome.errno} {outcome.cursor}"
+    if isinstance(outcome, Violation):
+        return f"violation {outcome.asked} {outcome.limit} {outcome.site}"
+    state = outcome.state
+    saved = save(state, case.room, profile)
+    return (
+        f"ok {outcome.cursor} {outcome.slots} {outcome.jumbo_slots} {state_text(state)} "
+        f"{'full' if saved is None else saved.hex()}"
+    )
+
+
+_CONTROL = struct.Struct("<QIIIHHBBB5s")
+
+
+def state_text(state: VmportState) -> str:
+    """All of a state, in hex: `ping_time` and `open_cookie`; of each channel its control as in
+    a record, and the bytes of its send buffer; so of each of its buckets; of each slot with
+    a key: jumbo or not, its number, the lengths of key and value, these two."""
+    pieces = [struct.pack("<QI", state.ping_time, state.open_cookie)]
+    for channel in state.channels:
+        send = channel.send
+        control = _CONTROL.pack(
+            channel.active_time, channel.chan_id, channel.cookie, channel.proto_num,
+            send.claimed(), send.index, channel.jumbo, channel.recv_read, channel.recv_write,
+            channel.padding,
+        )  # fmt: skip
+        pieces += [control, send.data]
+        for bucket in (*channel.recv, channel.jumbo_recv):
+            pieces += [struct.pack("<HH", bucket.claimed(), bucket.index), bucket.data]
+    for jumbo, slots in enumerate((state.guestinfo, state.guestinfo_jumbo)):
+        for number, (key, value) in enumerate(slots):
+            if key:
+                head = struct.pack("<IIBH", jumbo, number, len(key), len(value))
+                pieces += [head, key, value]
+    return b"".join(pieces).hex()
+
+
+def random_case(rng: Random, profile: VmportProfile) -> Case:
+    """A record of `fuzz.vmport`; sometimes into a domain that has a state already, with little
+    memory, or with hardly room for the writer."""
+    case = Case(random_record(rng, profile))
+    if rng.random() < 0.3:
+        longest = DESCRIPTOR.size + profile.max_size
+        case = case._replace(room=rng.choice((0, longest - 1, longest)))
+    if rng.random() < 0.1:
+        return case._replace(memory=rng.choice((0, 1, 9, 10, 11, 12, profile.MAX_NUM_KEY)))
+    if rng.random() < 0.3:
+        body = random_state(rng, profile).to_bytes(profile)
+        over = descriptor(body) + body
+        if isinstance(restore(over, profile), Restored):
+            return case._replace(over=over)
+    return case
 
 
 class Disagreement:
@@ -68,6 +132,71 @@ class Disagreement:
         with replacing(os.path.join(directory, f"{name}.txt"), force=True) as out:
             out.write(self.report.encode())
         return path
+
+
+def compare_vmport(
+    reference: Reference, count: int, rng: Random, profile: VmportProfile
+) -> Disagreement | None:
+    """Try `count` random cases on the C reference: verdict, first violation, the state that the
+    load leaves, and what the writer makes of it. Returns the first disagreement."""
+    done = 0
+    while done < count:
+        cases = [random_case(rng, profile) for _ in range(min(_AT_ONCE, count - done))]
+        for case, theirs in zip(cases, reference.verdicts(cases, profile)):
+            if vmport_verdict(case, profile) != theirs:
+                return _minimal_vmport(case, reference, profile)
+        done += len(cases)
+    return None
+
+
+def _minimal_vmport(case: Case, reference: Reference, profile: VmportProfile) -> Disagreement:
+    def said(data: bytes) -> tuple[str, str]:
+        tried = case._replace(record=data)
+        return vmport_verdict(tried, profile), reference.verdicts([tried], profile)[0]
+
+    def differs(data: bytes) -> str:
+        """What kind of verdict ours is; "" where theirs is the same verdict."""
+        ours, theirs = said(data)
+        return "" if ours == theirs else ours.split()[0]
+
+    first = differs(case.record)
+    data = minimise(
+        case.record, lambda d: differs(d) == first, simpler_vmport(profile), tries=_TRIES
+    )
+    ours, theirs = said(data)
+    report = vmport_report(case._replace(record=data), ours, theirs, profile)
+    return Disagreement(data, ours, theirs, report)
+
+
+def vmport_report(case: Case, ours: str, theirs: str, profile: VmportProfile) -> str:
+    """The record in hex with the names of its fields, both verdicts, and the rule."""
+    record, outcome = case.record, _outcome(case, profile)
+    rule = "" if isinstance(outcome, Restored) else f" [{outcome.rule}]"
+    lines = [f"model:     {ours}{rule}", f"reference: {theirs}", ""]
+    if case.over:
+        lines.append(f"loaded over {case.over.hex()}")
+    if case.memory != UNLIMITED:
+        lines.append(f"memory for {case.memory} slots")
+    if case.room != UNLIMITED:
+        lines.append(f"room for {case.room} bytes to save")
+    lines.append(f"descriptor {record[:8].hex()}")
+    body = record[8:]
+    if len(body) < profile.fixed_size:
+        return "\n".join([*lines, f"body {body.hex()}", ""])
+    for path in Layout.of(profile.packed).paths():
+        slot = Layout.of(profile.packed).locate(path)
+        held = body[slot.offset : slot.offset + slot.size]
+        if any(held):
+            lines.append(f"{slot.offset:5}  {path} = {held.hex()}")
+    parts = Parts(body, profile)
+    lines += [f"{start:5}  buffer, {there} bytes: {body[start : start + min(there, 32)].hex()}"
+              for start, there in parts.buffers if there]  # fmt: skip
+    for entry in parts.entries:
+        kind = "jumbo " if entry.jumbo else ""
+        value = f"{as_text(entry.value[:40])} ({len(entry.value)})"
+        lines.append(f"{entry.start:5}  {kind}{as_text(entry.key)} = {value}")
+    lines.append(f"{parts.end:5}  rest: {body[parts.end : parts.end + 64].hex()}")
+    return "\n".join([*lines, ""])
 
 
 class Loader:
@@ -120,46 +249,17 @@ def _in_hex(data: bytes, ours: str, theirs: str) -> str:
 
 
 class Source(Loader):
-    """A loader in C. Of VMPORT records (`profile`) the whole answers count, of contexts and
-    images whether they are accepted, refused, or make it leave its memory."""
+    """A loader in C, of contexts or whatever it takes."""
 
     at_once = tries = 2000
 
-    def __init__(self, reference: Reference, profile: VmportProfile | None = None) -> None:
+    def __init__(self, reference: Reference) -> None:
         self._reference = reference
-        self._profile = profile
 
     def verdicts(self, inputs: Sequence[bytes]) -> list[str]:
-        found = self._reference.verdicts(inputs, self._profile)
-        if self._profile is not None:
-            return found
         words = {"ok": ACCEPTED, "errno": REFUSED}
-        return [words.get(said.partition(" ")[0], said) for said in found]
-
-
-def vmport_report(record: bytes, ours: str, theirs: str, profile: VmportProfile) -> str:
-    """The record in hex with the names of its fields, both verdicts, and the rule."""
-    outcome = restore(record, profile)
-    rule = "" if isinstance(outcome, Restored) else f" [{outcome.rule}]"
-    lines = [f"model:     {ours}{rule}", f"reference: {theirs}", ""]
-    lines.append(f"descriptor {record[:8].hex()}")
-    body = record[8:]
-    if len(body) < profile.fixed_size:
-        return "\n".join([*lines, f"body {body.hex()}", ""])
-    for path in Layout.of(profile.packed).paths():
-        slot = Layout.of(profile.packed).locate(path)
-        held = body[slot.offset : slot.offset + slot.size]
-        if any(held):
-            lines.append(f"{slot.offset:5}  {path} = {held.hex()}")
-    parts = Parts(body, profile)
-    lines += [f"{start:5}  buffer, {there} bytes: {body[start : start + min(there, 32)].hex()}"
-              for start, there in parts.buffers if there]  # fmt: skip
-    for entry in parts.entries:
-        kind = "jumbo " if entry.jumbo else ""
-        value = f"{as_text(entry.value[:40])} ({len(entry.value)})"
-        lines.append(f"{entry.start:5}  {kind}{as_text(entry.key)} = {value}")
-    lines.append(f"{parts.end:5}  rest: {body[parts.end : parts.end + 64].hex()}")
-    return "\n".join([*lines, ""])
+        found = (said.partition(" ")[0] for said in self._reference.answers(inputs))
+        return [words.get(said, said) for said in found]
 
 
 class Command(Loader):

@@ -4,7 +4,6 @@ import random
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,36 +13,24 @@ from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.errors import InputError
 from hvmctx.fuzz.differential import (
     Command,
-    Disagreement,
     Source,
     compare,
+    compare_vmport,
     context_model,
     stream_model,
     vmport_model,
     vmport_report,
-    vmport_verdict,
 )
 from hvmctx.fuzz.minimise import simpler_contexts, simpler_vmport
-from hvmctx.fuzz.reference import SOURCE, Reference
-from hvmctx.fuzz.vmport import random_record
+from hvmctx.fuzz.reference import SOURCE, Case, Reference
 from hvmctx.restore.guest import Guest
 from tests.builders.samples import STREAMS, context_bytes
 from tests.builders.vmport import keys
 
 CHECKS = {
-    "version": 'if (get32(head) != version) { puts("errno EINVAL"); return; }',
+    "version": 'if (get32(body) != version)\n        return "EINVAL";',
     "typecode": "get16(data) != 21 || ",
 }
-
-
-def compared(reference: Reference, count: int, rng: random.Random) -> Disagreement | None:
-    """VMPORT records on a reference."""
-    profile = XEN_4_5_V6
-    return compare(
-        Source(reference, profile), (random_record(rng, profile) for _ in range(count)),
-        partial(vmport_verdict, profile=profile), simpler=simpler_vmport(profile),
-        report=partial(vmport_report, profile=profile),
-    )  # fmt: skip
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler")
@@ -54,7 +41,8 @@ def test_a_reference_without_a_check(check: str, tmp_path: Path) -> None:
     assert CHECKS[check] in text
     altered = tmp_path / "altered.c"
     altered.write_text(text.replace(CHECKS[check], ""))
-    found = compared(Reference(str(tmp_path), source=str(altered)), 20000, random.Random(1))
+    reference = Reference(str(tmp_path), source=str(altered))
+    found = compare_vmport(reference, 20000, random.Random(1), XEN_4_5_V6)
     assert found is not None and found.ours != found.theirs
     assert found.ours.startswith("errno ")
     assert len(found.data) <= 8 + 464, "nothing but the fixed part is left"
@@ -68,22 +56,20 @@ def test_the_reference_agrees(tmp_path: Path) -> None:
     asked: list[int] = []
 
     class Counting(Reference):
-        def verdicts(
-            self, records: Sequence[bytes], profile: VmportProfile | None = None
-        ) -> list[str]:
-            asked.append(len(records))
-            return super().verdicts(records, profile)
+        def verdicts(self, cases: Sequence[Case], profile: VmportProfile) -> list[str]:
+            asked.append(len(cases))
+            return super().verdicts(cases, profile)
 
-    assert compared(Counting(str(tmp_path)), 2500, random.Random(2)) is None
+    assert compare_vmport(Counting(str(tmp_path)), 2500, random.Random(2), XEN_4_5_V6) is None
     assert asked == [2000, 500]
 
 
 def test_report() -> None:
     record = keys(b"\1\1kv", 1, 4)
-    text = vmport_report(record, "ok 10 2", "violation", XEN_4_5_V6)
+    text = vmport_report(Case(record), "ok 10 2", "violation", XEN_4_5_V6)
     assert text.splitlines()[:2] == ["model:     ok 10 2", "reference: violation"]
     assert "used_guestsize = 04000000" in text and '"k" = "v" (1)' in text
-    assert "body 00" in vmport_report(record[:8] + b"\0", "x", "y", XEN_4_5_V6)
+    assert "body 00" in vmport_report(Case(record[:8] + b"\0"), "x", "y", XEN_4_5_V6)
 
 
 def script(tmp_path: Path, code: str) -> str:
