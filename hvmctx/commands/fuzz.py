@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hvmctx.fuzz.differential import Disagreement, Loader
     from hvmctx.fuzz.generate import Loads
     from hvmctx.fuzz.target import Target
+    from hvmctx.restore.guest import Guest
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -275,7 +276,7 @@ def _compared_with(loader: Loader, args: Namespace, rng: Random) -> Disagreement
         model = differential.vmport_model(profile)
         return differential.compare(loader, records, model, simpler=simpler_vmport(profile))
     releases = (args.release or ["newest"])[:1]
-    loads = generate.loads_of(releases, args.policy, args.vcpus, args.vendor)
+    loads = generate.loads_of(releases, _guest_of(args), args.vendor)
     (load_into,) = loads.values()
     bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, loads)
     layer = None if args.kind == "context" else "libxc"
@@ -285,6 +286,15 @@ def _compared_with(loader: Loader, args: Namespace, rng: Random) -> Disagreement
         model = differential.context_model(*load_into)
         return differential.compare(loader, inputs, model, simpler=simpler_contexts)
     return differential.compare(loader, inputs, differential.stream_model(*load_into))
+
+
+def _guest_of(args: Namespace, like: list[Access | None] | None = None) -> Guest:
+    """The guest of --policy and --vcpus."""
+    from hvmctx.restore.guest import MOST_VCPUS, Guest
+
+    if args.policy is None:
+        return Guest(vcpus=args.vcpus or MOST_VCPUS)
+    return inputs.guest_of_policy(args, f"fuzz {args.action}", like)
 
 
 def _bases(kind: str, rng: Random, loads: Loads) -> list[bytes]:
@@ -304,7 +314,7 @@ def _generate(args: Namespace) -> int:
     rng = random.Random(args.seed)
     releases = args.release or ["4.17", "4.20", "newest"]
     like: list[Access | None] = []
-    loads = loads_of(releases, args.policy, args.vcpus, args.vendor, like)
+    loads = loads_of(releases, _guest_of(args, like), args.vendor)
     bases = bases_of(args.base, args.kind, like) or _bases(args.kind, rng, loads)
     made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads, like=like)
     for release in loads:
