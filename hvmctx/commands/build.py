@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.releases import Release
     from hvmctx.context.record import Record
     from hvmctx.image.image import Image
+    from hvmctx.limits import Limits
     from hvmctx.save.guests import StillGuest
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
@@ -59,12 +60,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--force-inconsistent", action="store_true", help="only warn of parts that do not match"
     )
     inputs.add_output(parser)
+    inputs.add_limits(parser)
 
 
 def run(args: Namespace) -> int:
     from hvmctx.abi.releases import Release
-    from hvmctx.files.opening import open_seekable
-    from hvmctx.image.image import open_image
 
     release = Release(args.release) if args.release else None
     inputs.whole_file(args.output, "build", "an image is verified once it is written")
@@ -72,7 +72,7 @@ def run(args: Namespace) -> int:
         raise UsageError("build: --vcpus cannot be combined with --context, --base or --core")
     if args.base is None:
         return _build(args, None, release)
-    with open_image(open_seekable(inputs.no_domid(args.base, "build"))) as base:
+    with inputs.open_file(args, args.base, "build", seekable=True) as base:
         return _build(args, base, release)
 
 
@@ -80,7 +80,8 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
     from hvmctx.save.build import build
 
     guest = _guest(args, base, release)
-    config = inputs.read_file(args.config) if args.config else _config_of(base, args.layer)
+    limits = inputs.limits_of(args)
+    config = inputs.read_file(args.config, limits) if args.config else _config_of(base, args.layer)
     with replacing(args.output, force=args.force) as out:
         saved = build(
             guest, out, layer=args.layer, version=_version(base, release), config=config,
@@ -135,9 +136,7 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
     _set_context(args, guest, base, release, cpus)
     _set_params(args, guest, base)
     if args.policy:
-        from hvmctx.image.image import open_image
-
-        with open_image(inputs.no_domid(args.policy, "build")) as other:
+        with inputs.open_file(args, args.policy, "build") as other:
             policies = image_state(other, with_context=False)
         guest.cpuid_policy, guest.msr_policy = policies["cpuid_policy"], policies["msr_policy"]
     if args.tsc:
@@ -159,7 +158,8 @@ def _set_context(
     from hvmctx.save.reset import reset_context
 
     if args.context:
-        context = HvmContext.from_bytes(_context_of(args.context), damaged=True)
+        data = _context_of(args.context, inputs.limits_of(args))
+        context = HvmContext.from_bytes(data, damaged=True, limits=inputs.limits_of(args))
     elif base is not None:
         context = HvmContext.from_bytes(guest.context, damaged=True)
     else:
@@ -176,18 +176,18 @@ def _set_context(
     guest.context = context.to_bytes()
 
 
-def _context_of(path: str) -> bytes:
-    data = inputs.read_file(path)
+def _context_of(path: str, limits: Limits) -> bytes:
+    data = inputs.read_file(path, limits)
     if data.lstrip()[:1] == b"{":
         from hvmctx.json_form.document import Document
 
-        document = Document.from_text(data)
+        document = Document.from_text(data, limits)
         if document.context is not None:
             return document.to_bytes()
         data = document.to_bytes()
     from hvmctx.image.image import open_image
 
-    with open_image(data) as image:
+    with open_image(data, limits=limits) as image:
         return bytes(image.context_bytes())
 
 

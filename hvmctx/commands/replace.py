@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.edit.editor import edit
 
-    payload = inputs.read_file(args.payload)
+    payload = inputs.read_file(args.payload, inputs.limits_of(args))
     with inputs.open_seekable(args) as image:
         editor = edit(image)
         editor.put(args.what, payload)

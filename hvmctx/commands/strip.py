@@ -33,7 +33,10 @@ def run(args: Namespace) -> int:
 
     target = inputs.no_domid(args.input, "strip")
     with replacing(args.output, force=args.force) as out:
-        done = strip(target, out, layer=args.layer, keep_holes=args.keep_holes)
+        done = strip(
+            target, out, layer=args.layer, keep_holes=args.keep_holes,
+            limits=inputs.limits_of(args),
+        )  # fmt: skip
     messages.say(
         f"{done.pages} pages emptied, {done.records} records of {done.absent_words} absent pages "
         "left out"

@@ -34,7 +34,7 @@ def run(args: Namespace) -> int:
 
     target, layer = inputs.target_of(args)
     problems: list[FormatError] = []
-    document = Document.of_input(target, layer, problems)
+    document = Document.of_input(target, layer, problems, inputs.limits_of(args))
     with replacing(args.output, force=args.force) as out:
         out.write(document.to_text(hex_wide=args.hex).encode())
     inputs.warn(problems)

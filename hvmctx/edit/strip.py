@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from hvmctx.files.opening import Target
+    from hvmctx.limits import Limits
 
 __all__ = ["Stripped", "strip"]
 
@@ -53,15 +54,16 @@ def strip(
     *,
     layer: str | None = None,
     keep_holes: bool = False,
+    limits: Limits | None = None,
 ) -> Stripped:
     """Write `target` (see `open_image`) without its page contents to `out`, in one pass.
 
     `keep_holes` keeps the records that hold only absent pages. Compressed input is not
-    compressed again. Raises FormatError for a damaged or legacy image; what has been written
-    is then of no use.
+    compressed again. `limits` are as for `open_image`. Raises FormatError for a damaged or
+    legacy image; what has been written is then of no use.
     """
     done = Stripped()
-    with open_source(target) as source:
+    with open_source(target, limits) as source:
         layer = layer or detect(source.peek(ENOUGH))
         if layer is None or layer == LEGACY:
             raise UnsupportedError(
