@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.releases import Release
     from hvmctx.context.record import Record
+    from hvmctx.files.access import Access
     from hvmctx.image.image import Image
     from hvmctx.limits import Limits
     from hvmctx.save.guests import StillGuest
@@ -78,15 +79,22 @@ def run(args: Namespace) -> int:
 
 def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
     from hvmctx.save.build import build
+    from hvmctx.save.libxl import DeviceModelFile
 
-    guest = _guest(args, base, release)
-    limits = inputs.limits_of(args)
-    config = inputs.read_file(args.config, limits) if args.config else _config_of(base, args.layer)
-    with replacing(args.output, force=args.force) as out:
+    like = [base.source.access] if base is not None else []
+    guest = _guest(args, base, release, like)
+    if args.config:
+        config = inputs.read_file(args.config, like, inputs.limits_of(args))
+    else:
+        config = _config_of(base, args.layer)
+    emulator = _emulator(args, base)
+    with replacing(args.output, force=args.force, like=like) as out:
         saved = build(
             guest, out, layer=args.layer, version=_version(base, release), config=config,
-            emulator=_emulator(args, base),
+            emulator=emulator,
         )  # fmt: skip
+        if isinstance(emulator, DeviceModelFile):
+            like.append(emulator.access)
         from hvmctx.verify.built import contradictions
 
         against = contradictions(out, release)
@@ -109,8 +117,10 @@ def _version(base: Image | None, release: Release | None) -> int:
     return header.fields["version"] if header else 3
 
 
-def _guest(args: Namespace, base: Image | None, release: Release | None) -> StillGuest:
-    """The memory, with all state."""
+def _guest(
+    args: Namespace, base: Image | None, release: Release | None, like: list[Access | None]
+) -> StillGuest:
+    """The memory, with all state; `like` gets to know who may read what it is made of."""
     from hvmctx.save.guests import ImageSource, MemoryFileSource, image_state
 
     guest: StillGuest
@@ -118,12 +128,14 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
         from hvmctx.save.qemu_core import MISSING, CoreSource
 
         guest = CoreSource(args.core)
+        like.append(guest.access)
         cpus = guest.cpu_records()
         messages.say(MISSING)
     else:
         cpus = []
         if args.memory:
             guest = MemoryFileSource(args.memory)
+            like.append(guest.access)
         elif base is not None:
             guest = ImageSource(base, **({"context": b"\0"} if args.context else {}))
         else:
@@ -133,10 +145,11 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
             setattr(guest, name, value)
     if release is not None:
         guest.xen_version = release.version
-    _set_context(args, guest, base, release, cpus)
+    _set_context(args, guest, base, release, cpus, like)
     _set_params(args, guest, base)
     if args.policy:
         with inputs.open_file(args, args.policy, "build") as other:
+            like.append(other.source.access)
             policies = image_state(other, with_context=False)
         guest.cpuid_policy, guest.msr_policy = policies["cpuid_policy"], policies["msr_policy"]
     if args.tsc:
@@ -150,6 +163,7 @@ def _set_context(
     base: Image | None,
     release: Release | None,
     cpus: list[Record],
+    like: list[Access | None],
 ) -> None:
     """The context: given, or the base's, or of a machine after a reset; its CPU records are
     the core's where there is one."""
@@ -158,8 +172,9 @@ def _set_context(
     from hvmctx.save.reset import reset_context
 
     if args.context:
-        data = _context_of(args.context, inputs.limits_of(args))
-        context = HvmContext.from_bytes(data, damaged=True, limits=inputs.limits_of(args))
+        limits = inputs.limits_of(args)
+        data = _context_of(args.context, like, limits)
+        context = HvmContext.from_bytes(data, damaged=True, limits=limits)
     elif base is not None:
         context = HvmContext.from_bytes(guest.context, damaged=True)
     else:
@@ -176,8 +191,8 @@ def _set_context(
     guest.context = context.to_bytes()
 
 
-def _context_of(path: str, limits: Limits) -> bytes:
-    data = inputs.read_file(path, limits)
+def _context_of(path: str, like: list[Access | None], limits: Limits) -> bytes:
+    data = inputs.read_file(path, like, limits)
     if data.lstrip()[:1] == b"{":
         from hvmctx.json_form.document import Document
 

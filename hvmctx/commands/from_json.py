@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from hvmctx.files.access import Access
+
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "make a context or an image from such JSON"
@@ -28,8 +30,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.json_form.document import Document
 
+    like: list[Access | None] = []
     limits = inputs.limits_of(args)
-    document = Document.from_text(inputs.read_file(args.input, limits), limits)
-    with replacing(args.output, force=args.force) as out:
+    document = Document.from_text(inputs.read_file(args.input, like, limits), limits)
+    with replacing(args.output, force=args.force, like=like) as out:
         out.write(document.to_bytes())
     return 0

@@ -10,6 +10,7 @@ from hvmctx import messages
 from hvmctx.abi.fields import decimal
 from hvmctx.abi.streams import LAYERS
 from hvmctx.errors import InputError, LimitError, UsageError
+from hvmctx.files.access import Access
 from hvmctx.image.image import Image, open_image
 from hvmctx.limits import DEFAULT, Limits, size_of
 
@@ -96,19 +97,23 @@ def profile_of(name: str) -> VmportProfile:
     return VmportProfile.from_json(text, name)
 
 
-def read_file(path: str, limits: Limits = DEFAULT) -> bytes:
-    """All of a file, or of standard input, not decompressed. Raises InputError, and LimitError
-    if there is more than may be read whole."""
+def read_file(
+    path: str, like: list[Access | None] | None = None, limits: Limits = DEFAULT
+) -> bytes:
+    """All of a file, or of standard input, not decompressed; `like` gets to know who may read
+    it. Raises InputError, and LimitError if there is more than may be read whole."""
     if path == "-":
-        return _read_all(path, _standard_input(), limits)
+        return _read_all(path, _standard_input(), like, limits)
     try:
         with open(path, "rb") as file:
-            return _read_all(path, file, limits)
+            return _read_all(path, file, like, limits)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _read_all(path: str, file: BinaryIO, limits: Limits) -> bytes:
+def _read_all(path: str, file: BinaryIO, like: list[Access | None] | None, limits: Limits) -> bytes:
+    if like is not None:
+        like.append(Access.of(file))
     pieces = []
     left = limits.input
     while piece := file.read(min(left + 1, 1 << 20)):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Target = str | os.PathLike[str] | AnyBuffer | Readable | Source
     """What can be opened; an mmap counts as a buffer, from where it stands."""
 
-__all__ = ["is_compressed", "open_seekable", "open_source", "open_whole"]
+__all__ = ["is_compressed", "open_seekable", "open_source", "open_whole", "without_waiting"]
 
 
 def open_source(target: Target, limits: Limits | None = None) -> Source:
@@ -80,7 +80,7 @@ def open_seekable(target: Target, limits: Limits | None = None) -> Source:
                 source.raise_trouble()
                 spool.flush()
                 spooled = FileSource(os.dup(spool.fileno()), source.name)
-                spooled.limits = limits
+                spooled.limits, spooled.access = limits, source.access
                 return spooled
         except OSError as error:
             raise InputError(
@@ -101,8 +101,14 @@ def open_whole(target: Target, limits: Limits | None = None) -> Source:
             raise limits.over("input", "bytes", layer="input", offset=limits.input)
         source.raise_trouble()
     whole = BufferSource(data)
-    whole.name, whole.limits = source.name, limits
+    whole.name, whole.limits, whole.access = source.name, limits, source.access
     return whole
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """An `opener` for `open` that opens a FIFO, too, that nobody writes to: to say that it is
+    one."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _buffer(target: AnyBuffer | Readable) -> memoryview | None:

@@ -106,10 +106,10 @@ def test_files_are_read_whole_or_refused(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 5000)
     assert read_file(str(path)) == b"x" * 5000
     limits = Limits(input=5000)
-    assert len(read_file(str(path), limits)) == 5000
+    assert len(read_file(str(path), limits=limits)) == 5000
     path.write_bytes(b"x" * 5001)
     with pytest.raises(LimitError, match="file: more than 5000 bytes: --max-size N allows more"):
-        read_file(str(path), limits)
+        read_file(str(path), limits=limits)
     for name, reason in (("/no/such/file", "No such file"), (str(tmp_path), "directory"),
                          ("a\0b", "null")):  # fmt: skip
         with pytest.raises(InputError, match=reason):
