@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from random import Random
 
     from hvmctx.files.access import Access
-    from hvmctx.fuzz.differential import Disagreement
+    from hvmctx.fuzz.differential import Disagreement, Loader
     from hvmctx.fuzz.generate import Loads
     from hvmctx.fuzz.target import Target
+    from hvmctx.restore.guest import Guest
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -69,9 +70,9 @@ def _add_campaign(parser: ArgumentParser) -> None:
 
 def _add_diff(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--against", required=True, metavar="c-reference|command:COMMAND",
-        help="our C reference under AddressSanitizer, or a program that takes a file (as {}, or "
-        "last) and exits with 0 if it would restore it",
+        "--against", metavar="c-reference|command:COMMAND",
+        help="our C reference under AddressSanitizer (the default), or a program that takes a "
+        "file (as {}, or last) and exits with 0 if it would restore it",
     )  # fmt: skip
     parser.add_argument("--kind", choices=("vmport", "context", "image"), default="vmport")
     parser.add_argument("--count", type=int, default=10000, metavar="N")
@@ -84,7 +85,10 @@ def _add_diff(parser: ArgumentParser) -> None:
         default="disagreements",
         help="where to save a disagreement",
     )
-    parser.add_argument("--source", metavar="FILE", help="compile this C reference instead")
+    parser.add_argument(
+        "--source", metavar="FILE",
+        help="compile this loader in C instead of the C reference, which is for vmport alone",
+    )  # fmt: skip
     inputs.add_vmport_profile(parser)
     _add_hosts(parser)
 
@@ -165,6 +169,7 @@ def _say_finding(path: str) -> None:
             messages.say(line)
 
 
+_C_REFERENCE = "c-reference"
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -225,7 +230,7 @@ def _diff(args: Namespace) -> int:
     _check_number(args, "count", _MOST_INPUTS)
     _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
-    found = _diff_vmport(args, rng) if args.against == "c-reference" else _diff_command(args, rng)
+    found = _compared(args, rng)
     if found is None:
         messages.show(f"{args.count} inputs, no disagreement")
         return 0
@@ -234,42 +239,62 @@ def _diff(args: Namespace) -> int:
     return 1
 
 
-def _diff_vmport(args: Namespace, rng: Random) -> Disagreement | None:
+def _compared(args: Namespace, rng: Random) -> Disagreement | None:
     import tempfile
 
     from hvmctx.abi import vmport
-    from hvmctx.fuzz.differential import compare_vmport
+    from hvmctx.fuzz import differential
     from hvmctx.fuzz.reference import SOURCE, Reference
 
-    if args.kind != "vmport":
-        raise UsageError("fuzz diff: the C reference loads only VMPORT records")
+    kind, _, words = (args.against or _C_REFERENCE).partition(":")
+    if kind == "command" and args.source is None:
+        return _compared_with(differential.Command(words), args, rng)
+    if kind != _C_REFERENCE or words:
+        raise UsageError(
+            f"fuzz diff: expected --against {_C_REFERENCE}, --against command:COMMAND, or --source"
+        )
+    if args.source is None and args.kind != "vmport":
+        raise UsageError("fuzz diff: the C reference loads only VMPORT records; give a --source")
     with tempfile.TemporaryDirectory() as place:
         reference = Reference(place, source=args.source or SOURCE)
-        return compare_vmport(reference, args.count, rng, vmport.used())
+        if args.kind == "vmport":
+            return differential.compare_vmport(reference, args.count, rng, vmport.used())
+        return _compared_with(differential.Source(reference), args, rng)
 
 
-def _diff_command(args: Namespace, rng: Random) -> Disagreement | None:
+def _compared_with(loader: Loader, args: Namespace, rng: Random) -> Disagreement | None:
     from itertools import islice
 
+    from hvmctx.abi import vmport
     from hvmctx.fuzz import differential, generate
+    from hvmctx.fuzz.minimise import simpler_contexts, simpler_vmport
+    from hvmctx.fuzz.vmport import random_record
 
-    kind, _, words = args.against.partition(":")
-    if kind != "command" or args.kind == "vmport":
-        raise UsageError(
-            "fuzz diff: expected --against c-reference, or command:COMMAND with --kind context "
-            "or image"
-        )
+    if args.kind == "vmport":
+        profile = vmport.used()
+        records = (random_record(rng, profile) for _ in range(args.count))
+        model = differential.vmport_model(profile)
+        return differential.compare(loader, records, model, simpler=simpler_vmport(profile))
     releases = (args.release or ["newest"])[:1]
-    loads = generate.loads_of(releases, args.policy, args.vcpus, args.vendor)
+    loads = generate.loads_of(releases, _guest_of(args), args.vendor)
     (load_into,) = loads.values()
     bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, loads)
-    model = differential.context_model if args.kind == "context" else differential.stream_model
     layer = None if args.kind == "context" else "libxc"
     variants = (data for data, _ in generate.variants(bases, args.kind, rng, layer))
-    return differential.compare_command(
-        differential.Command(words), islice(variants, args.count), model(*load_into),
-        contexts=args.kind == "context",
-    )  # fmt: skip
+    inputs = islice(variants, args.count)
+    if args.kind == "context":
+        model = differential.context_model(*load_into)
+        return differential.compare(loader, inputs, model, simpler=simpler_contexts)
+    return differential.compare(loader, inputs, differential.stream_model(*load_into))
+
+
+def _guest_of(args: Namespace, like: list[Access | None] | None = None) -> Guest:
+    """The guest of --policy and --vcpus."""
+    from hvmctx.restore.guest import MOST_VCPUS, Guest
+
+    if args.policy is None:
+        return Guest(vcpus=args.vcpus or MOST_VCPUS)
+    return inputs.guest_of_policy(args, f"fuzz {args.action}", like)
 
 
 def _bases(kind: str, rng: Random, loads: Loads) -> list[bytes]:
@@ -289,7 +314,7 @@ def _generate(args: Namespace) -> int:
     rng = random.Random(args.seed)
     releases = args.release or ["4.17", "4.20", "newest"]
     like: list[Access | None] = []
-    loads = loads_of(releases, args.policy, args.vcpus, args.vendor, like)
+    loads = loads_of(releases, _guest_of(args, like), args.vendor)
     bases = bases_of(args.base, args.kind, like) or _bases(args.kind, rng, loads)
     made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads, like=like)
     for release in loads:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.errors import FormatError
     from hvmctx.files.opening import Target
+    from hvmctx.restore.guest import Guest
 
 __all__ = [
     "LAYERS", "MOST_INSTANCES", "add_input", "add_judged", "add_limits", "add_output",
@@ -205,6 +206,23 @@ def open_file(args: Namespace, name: str, what: str, *, seekable: bool = False) 
     """The image in a file that is not INPUT; messages call the option `what`. `seekable` as
     for `open_seekable`."""
     return open_image(no_domid(name, what), limits=limits_of(args), seekable=seekable)
+
+
+def guest_of_policy(
+    args: Namespace, command: str, like: list[Access | None] | None = None
+) -> Guest:
+    """The guest of --policy's image, with --vcpus vcpus; `like` gets to know who may read that
+    image. Raises UsageError for one without a CPU policy, for which nothing would be refused."""
+    from hvmctx.restore.guest import Guest
+
+    what = f"{command} --policy"
+    with open_file(args, args.policy, what) as image:
+        guest = Guest.of_image(image, args.vcpus)
+        if like is not None:
+            like.append(image.source.access)
+    if not guest.leaves:
+        raise UsageError(f"{what}: {args.policy} has no CPU policy")
+    return guest
 
 
 def target_of(args: Namespace) -> tuple[Target, str | None]:

@@ -78,8 +78,9 @@ def test_diff_against_what_is_no_command(capfd: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     "arguments",
     [
-        (), ("run",), ("run", "nope", "f"), ("diff",), ("diff", "--against", "x"),
-        ("diff", "--against", "command:true"),
+        (), ("run",), ("run", "nope", "f"), ("diff", "--against", "x"),
+        ("diff", "--against", "command:true", "--source", "x.c"),
+        ("diff", "--kind", "context"),
         *(("diff", "--against", "command:true", "--kind", "context", "--count", count)
           for count in ("-1", "0", str(1 << 70))),
         ("diff", "--against", "command:true", "--kind", "context", "--vcpus", "-4"),
