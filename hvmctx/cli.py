@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A run makes few cycles. Looking for them after every 700 objects, as Python does by
         # default, took a tenth of a dump.
         gc.set_threshold(50_000)
+        _import_nothing_from_here()
     arguments = list(sys.argv[1:] if argv is None else argv)
     unreadable = FAILED
     _make_streams_ready()
@@ -91,6 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(InputError("out of memory"), unreadable)
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _import_nothing_from_here() -> None:
+    """Python looks for modules first in the script's folder or, with -m, in the working
+    directory: from now on it does not, so that a `lzma.py` there is left alone."""
+    first = os.path.realpath(sys.path[0]) if sys.path else ""
+    if first in (os.path.dirname(os.path.realpath(sys.argv[0])), os.path.realpath(os.curdir)):
+        del sys.path[0]
 
 
 def _make_streams_ready() -> None:
