@@ -64,7 +64,7 @@ def script_of_a_checkout(place: Path) -> list[str]:
     for folder in (place / "tree", place / "tree" / "tools"):
         plant(folder, frozenset({"hvmctx"} if folder.name == "tree" else ()))
     (place / "tree" / "hvmctx").symlink_to(ROOT / "hvmctx")
-    return [sys.executable, shutil.copy(TOOL, place / "tree" / "tools")]
+    return [sys.executable, shutil.copy(TOOL, f"{place}/tree/tools")]
 
 
 def installed_command(place: Path) -> list[str]:
@@ -74,7 +74,7 @@ def installed_command(place: Path) -> list[str]:
     first = subprocess.run([sys.executable, "-c", told], capture_output=True, check=True, text=True)
     plant(place / "bin", frozenset(first.stdout.split()))
     script = Path(sysconfig.get_path("scripts")) / "hvmctx"
-    return [sys.executable, shutil.copy(script, place / "bin")]
+    return [sys.executable, shutil.copy(str(script), f"{place}/bin")]
 
 
 def module(place: Path) -> list[str]:
