@@ -172,16 +172,18 @@ def names_of(path: Path) -> Iterator[str]:
             yield from (f"import {alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield node.func.id
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            yield f"{ast.unparse(node.func)}({node.args[0].value})"  # os.write(2, ...)
 
 
 ELSEWHERE = {
-    "print", "input", "import syslog", "import faulthandler", "os.write", "sys.__stderr__",
-    "sys.__stdout__", "sys.excepthook", "traceback.print_exc", "traceback.print_exception",
-    "traceback.print_stack", "traceback.print_tb", "logging.basicConfig", "logging.StreamHandler",
-    "logging.lastResort",
+    "print", "input", "import syslog", "import faulthandler", "os.write(1)", "os.write(2)",
+    "sys.__stderr__", "sys.__stdout__", "sys.excepthook", "traceback.print_exc",
+    "traceback.print_exception", "traceback.print_stack", "traceback.print_tb",
+    "logging.basicConfig", "logging.StreamHandler", "logging.lastResort",
 }  # fmt: skip
 """What the library logs is for programs that ask for it: nothing here shows it."""
-OF_THE_COMMAND_LINE = {"sys.__stdout__", "os.write"}
+OF_THE_COMMAND_LINE = {"sys.__stdout__", "os.write(2)"}
 """It makes standard output ready, and has one constant line for when there is no memory."""
 
 
