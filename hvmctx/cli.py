@@ -77,6 +77,7 @@ def _main(argv: Sequence[str] | None, unreadable: list[int]) -> int:
         # A run makes few cycles. Looking for them after every 700 objects, as Python does by
         # default, took a tenth of a dump.
         gc.set_threshold(50_000)
+        _import_nothing_from_here()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _make_streams_ready()
     try:
@@ -107,6 +108,14 @@ def _main(argv: Sequence[str] | None, unreadable: list[int]) -> int:
         return _complain(InputError(f"{where}{error.strerror or error}"), unreadable[0])
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _import_nothing_from_here() -> None:
+    """Python looks for modules first in the script's folder or, with -m, in the working
+    directory: from now on it does not, so that a `lzma.py` there is left alone."""
+    first = os.path.realpath(sys.path[0]) if sys.path else ""
+    if first in (os.path.dirname(os.path.realpath(sys.argv[0])), os.path.realpath(os.curdir)):
+        del sys.path[0]
 
 
 def _make_streams_ready() -> None:

@@ -133,6 +133,8 @@ OF_NO_MODULE = {
     "test_docs",
     "test_floors",
     "test_new_record",
+    "test_planted",
+    "test_security",
     "test_typing",
     "tools/test_fidelity",
     "tools/test_generate",
