@@ -12,8 +12,9 @@ from itertools import pairwise
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import names_of
-from hvmctx.context.vmport import Parts, as_text
-from hvmctx.errors import HvmctxError
+from hvmctx.context.vmport import Parts
+from hvmctx.context.vmport_slots import as_text
+from hvmctx.errors import HvmctxError, LimitError
 from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
@@ -212,24 +213,28 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     from hvmctx.abi.vmport import used
 
     profile = used()
-    if min(len(one), len(other)) < profile.fixed_size:
+    if min(len(one), len(other)) < profile.read_size:
         yield from _bytes(name, one, other)
         return
-    bodies = (one, Parts(one, profile)), (other, Parts(other, profile))
-    yield from _pairs(name, *(_entries(parts) for _, parts in bodies))
-    buffers = ([body[at : at + there] for at, there in parts.buffers] for body, parts in bodies)
+    both = Parts(one, profile), Parts(other, profile)
+    yield from _pairs(name, *map(_entries, both))
+    buffers = ([parts.body[at : at + there] for at, there in parts.buffers] for parts in both)
     for number, (before, after) in enumerate(zip(*buffers)):
         place = profile.buffers[number]
         yield from _bytes(f"{name} chans[{place.channel}].{place.name}", before, after)
-    tails = (body[parts.end :] for body, parts in bodies)
+    tails = (parts.body[parts.end :] for parts in both)
     yield from _bytes(f"{name} rest", *tails)
 
 
 def _entries(parts: Parts) -> dict[str, str]:
-    return {
-        f".guestinfo{'_jumbo' if entry.jumbo else ''}[{as_text(entry.key)}]": as_text(entry.value)
-        for entry in parts.entries
-    }
+    """By their path; a key that is there again has its number after it."""
+    found: dict[str, str] = {}
+    times: dict[str, int] = {}
+    for entry in parts.entries:
+        path = f".guestinfo{'_jumbo' if entry.jumbo else ''}[{as_text(entry.key)}]"
+        times[path] = number = times.get(path, 0) + 1
+        found[path if number == 1 else f"{path} ({number})"] = as_text(entry.value)
+    return found
 
 
 def _pairs(name: str, one: dict[str, str], other: dict[str, str]) -> Iterator[Difference]:
@@ -242,7 +247,7 @@ def _pairs(name: str, one: dict[str, str], other: dict[str, str]) -> Iterator[Di
 def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[Difference]:
     """Of two images: headers, configuration, parameters, TSC, policies, memory, context, and
     all other records, byte by byte. Raises FormatError where one of them has a part that
-    cannot be read."""
+    cannot be read, LimitError too."""
     if one.format != other.format:
         yield Difference("format", one.format, other.format)
     yield from _pairs("", _headers(one), _headers(other))
@@ -263,6 +268,8 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
 def _context(image: Image) -> HvmContext | None:
     try:
         return image.read_context()
+    except LimitError:  # nothing is known of what it holds
+        raise
     except HvmctxError:
         return None
 

@@ -84,7 +84,9 @@ class Editor:
         if self._context is None:
             self._context = self._read_context()
         elif not isinstance(self._context, HvmContext):
-            self._context = HvmContext.from_bytes(self._context, damaged=True)
+            self._context = HvmContext.from_bytes(
+                self._context, damaged=True, limits=self._image.limits
+            )
         return self._context
 
     def get(self, path: str) -> int | bytes:
@@ -97,7 +99,7 @@ class Editor:
         record = self._read_context().record(known, instance)
         value: int | bytes
         if known.name == _VMPORT:
-            from hvmctx.context.vmport import get_path
+            from hvmctx.context.vmport_paths import get_path
 
             value = get_path(bytes(record.body), field)
             return value
@@ -118,7 +120,7 @@ class Editor:
         known, instance = record_of(head)
         of_context = self.context.record(known, instance)
         if known.name == _VMPORT:
-            from hvmctx.context.vmport import set_path
+            from hvmctx.context.vmport_paths import set_path
 
             entry = "[" in field and field.startswith("guestinfo")
             what = _parsed(value, path, is_bytes=entry)
@@ -167,7 +169,7 @@ class Editor:
             self._remove_param(field)
             return
         if dot and (named := record_of(head.upper()))[0].name == _VMPORT:
-            from hvmctx.context.vmport import remove_path
+            from hvmctx.context.vmport_paths import remove_path
 
             record = self.context.record(*named)
             record.body = remove_path(bytes(record.body), field)
@@ -297,12 +299,13 @@ class Editor:
         record = self._image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
         if record is None:
             raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
-        return record, handlers.parse(record, self._body(record))
+        return record, handlers.parse(record, self._body(record), self._image.limits)
 
     def _params(self) -> list[tuple[IndexedRecord, HvmParams]]:
         """The records of parameters that a restore acts on."""
         counted = self._image.effective_records(LIBXC, streams.LIBXC_HVM_PARAMS)
-        return [(record, handlers.parse(record, self._body(record))) for record in counted]
+        limits = self._image.limits
+        return [(record, handlers.parse(record, self._body(record), limits)) for record in counted]
 
     def _param(self, name: str) -> tuple[IndexedRecord, HvmParams, int]:
         """The record that sets a parameter last, what it says, and the place in it."""
