@@ -126,6 +126,7 @@ TESTED_ELSEWHERE = {"__main__.py": "test_module_and_script"}
 OF_NO_MODULE = {
     "commands/test_commands",
     "commands/test_shown",
+    "files/test_crashes",
     "restore/test_history",
     "restore/test_hypervisors",
     "test_big",
