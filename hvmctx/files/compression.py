@@ -10,14 +10,15 @@ from __future__ import annotations
 import importlib
 import lzma
 import zlib
+from contextlib import contextmanager
 
 from hvmctx.errors import FormatError, InputError, TruncatedError
 from hvmctx.files.source import PipeSource, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Protocol
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO, Protocol
 
     class _Library(Protocol):
         """A decompressor of one member, as `lzma` and `lz4` have it. `decompress` returns at
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
         def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-__all__ = ["decompressed"]
+__all__ = ["compressed", "decompressed"]
 
 _WINDOW = 1 << 28
 _CHUNK = 1 << 16
@@ -193,3 +194,25 @@ def decompressed(source: Source, head: bytes) -> PipeSource:
             f"{source.name}: compressed with {name}, which needs `pip install hvmctx[compression]`"
         ) from None
     return _DecompressedSource(reader, source.name, name)
+
+
+class _Compressing:
+    """A file to write to, without a descriptor: what is written there is not what arrives."""
+
+    def __init__(self, writer: BinaryIO) -> None:
+        self.write = writer.write
+
+
+@contextmanager
+def compressed(file: BinaryIO, name: str | None) -> Iterator[BinaryIO]:
+    """A file whose bytes are compressed into another one: with zstd, or as they are for None.
+    Raises InputError where zstandard is not installed."""
+    if name is None:
+        yield file
+        return
+    try:
+        library = importlib.import_module("zstandard")
+    except ImportError:
+        raise InputError(f"{name} needs `pip install hvmctx[compression]`") from None
+    with library.ZstdCompressor().stream_writer(file, closefd=False) as writer:
+        yield _Compressing(writer)  # type: ignore[misc]
