@@ -9,6 +9,7 @@ import io
 import os
 import sys
 
+from hvmctx import messages
 from hvmctx.errors import HvmctxError, InputError, UsageError
 
 TYPE_CHECKING = False
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HvmctxError as error:
         return _complain(error, unreadable)
     except BrokenPipeError:  # the reader of our output has gone: nothing to say
-        _forget_output()
+        messages.forget(sys.stdout)
         return _PIPE_CLOSED
     except OSError as error:  # the system's: a full disk, a device that has gone
         where = f"{error.filename}: " if error.filename else ""
@@ -94,8 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make_streams_ready() -> None:
-    """Standard output takes any text, whatever its encoding, and all of it; messages go to
-    nowhere where standard error is closed."""
+    """Standard output takes any text, whatever its encoding, and all of it."""
     out = sys.stdout
     raw = getattr(out, "buffer", None)
     if isinstance(raw, io.RawIOBase) and out is sys.__stdout__:
@@ -105,8 +105,7 @@ def _make_streams_ready() -> None:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+    messages.make_ready()
 
 
 def _refuse_misspelt(word: str) -> None:
@@ -144,16 +143,9 @@ def _complain(error: HvmctxError, status: int) -> int:
         try:
             sys.stdout.flush()
         except OSError:  # the disk is full, which is what the error is about
-            _forget_output()
-    from hvmctx.render.table import printable
-
-    print(f"hvmctx: {printable(str(error))}", file=sys.stderr)
+            messages.forget(sys.stdout)
+    messages.say(str(error))
     return status
-
-
-def _forget_output() -> None:
-    """Keep Python from writing at exit what it could not write before."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
@@ -192,12 +184,12 @@ def _overview(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         from hvmctx import __version__
 
-        print(f"hvmctx {__version__}")
+        messages.show(f"hvmctx {__version__}")
         return OK
     lines = ["usage: hvmctx COMMAND ...   or: hvmctx INPUT   (the same as hvmctx dump INPUT)"]
     for group, names in GROUPS.items():
         lines += ["", f"{group}:", *(f"  {name:<10} {_command(name).HELP}" for name in names)]
     lines += ["", "INPUT is a path, - for standard input, or the DOMID of a running domain."]
     lines += ["hvmctx COMMAND --help says more about a command."]
-    print("\n".join(lines), _examples(EXAMPLES), sep="\n", end="")
+    sys.stdout.write("\n".join(lines) + "\n" + _examples(EXAMPLES))
     return OK

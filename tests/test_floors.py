@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hvmctx"
 FLOORS = (
-    ("errors", "findings", "buffers"),
+    ("errors", "findings", "buffers", "messages"),
     ("abi", "files"),
     ("context", "stream"),
     ("image",),
@@ -124,6 +124,7 @@ TESTED_ELSEWHERE = {"__main__.py": "test_module_and_script"}
 """Modules without a test file of their name, as they hold a call only: the test of it."""
 OF_NO_MODULE = {
     "commands/test_commands",
+    "commands/test_shown",
     "restore/test_history",
     "restore/test_hypervisors",
     "test_big",

@@ -4,8 +4,7 @@ Parts that a restore would refuse, or that do not match each other, are refused.
 
 from __future__ import annotations
 
-import sys
-
+from hvmctx import messages
 from hvmctx.abi.fields import misfit
 from hvmctx.commands import inputs
 from hvmctx.errors import FieldError, UsageError
@@ -91,11 +90,11 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
 
         against = contradictions(out, release)
         for finding in against:
-            print(f"hvmctx: {finding}", file=sys.stderr)
+            messages.say(str(finding))
         if against and not args.force_inconsistent:
             count = f"{len(against)} contradiction{'s' if len(against) > 1 else ''}"
             raise FieldError(f"{count}; --force-inconsistent writes the image anyway")
-    print(f"hvmctx: {sum(saved.passes)} pages, {saved.written} bytes of stream", file=sys.stderr)
+    messages.say(f"{sum(saved.passes)} pages, {saved.written} bytes of stream")
     return 0
 
 
@@ -119,7 +118,7 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
 
         guest = CoreSource(args.core)
         cpus = guest.cpu_records()
-        print(f"hvmctx: {MISSING}", file=sys.stderr)
+        messages.say(MISSING)
     else:
         cpus = []
         if args.memory:

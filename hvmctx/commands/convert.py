@@ -4,8 +4,7 @@ unless given."""
 
 from __future__ import annotations
 
-import sys
-
+from hvmctx import messages
 from hvmctx.commands import inputs
 from hvmctx.files.output import replacing
 
@@ -48,9 +47,7 @@ def run(args: Namespace) -> int:
             pv=None if args.guest is None else args.guest == "pv",
             device_model=not args.skip_qemu,
         )  # fmt: skip
-    print(
-        f"hvmctx: {done.pages} pages, {done.with_data} with contents; {done.absent} absent ones "
-        "left out",
-        file=sys.stderr,
+    messages.say(
+        f"{done.pages} pages, {done.with_data} with contents; {done.absent} absent ones left out"
     )
     return 0

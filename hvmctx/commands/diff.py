@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx import messages
 from hvmctx.commands import inputs
 from hvmctx.errors import UsageError
 
@@ -57,11 +58,9 @@ def run(args: Namespace) -> int:
 
 def _as_text(differences: Iterable[Difference]) -> int:
     """As they come: of two big memories there are many. How many there were."""
-    from hvmctx.render.table import printable
-
     number = 0
     for difference in differences:
-        sys.stdout.write(f"{printable(str(difference))}\n")
+        messages.show(str(difference))
         number += 1
     return number
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx import messages
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
@@ -87,7 +88,7 @@ def run(args: Namespace) -> int:
             if not image.problems:
                 raise
             inputs.report(image)
-            print(f"hvmctx: {error}", file=sys.stderr)
+            messages.say(str(error))
             return 1
         if args.format == "text":
             from hvmctx.render.text import TextDialect
@@ -107,7 +108,7 @@ def run(args: Namespace) -> int:
             sys.stdout.writelines(as_lines(context, wanted))
         status = inputs.report(image)
         for text in _unmatched(filters, context):
-            print(f"hvmctx: the context has no {text} record", file=sys.stderr)
+            messages.say(f"the context has no {text} record")
             status = 1
         return status
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx import messages
 from hvmctx.commands import inputs
 from hvmctx.errors import UsageError
 
@@ -144,11 +145,21 @@ def _run(args: Namespace) -> int:
         try:
             target.run(data)
         except Exception:
-            import traceback
-
-            print(f"hvmctx: {path}: finding\n{traceback.format_exc()}", file=sys.stderr, end="")
+            _say_finding(path)
             return 1
     return 0
+
+
+def _say_finding(path: str) -> None:
+    """The exception being handled. Its own text, which may hold parts of the input, is one
+    line."""
+    import traceback
+
+    messages.say(f"{path}: finding")
+    for part in traceback.format_exception(*sys.exc_info()):
+        of_code = part.startswith((" ", "Traceback"))
+        for line in part.rstrip("\n").split("\n") if of_code else [part.strip("\n")]:
+            messages.say(line)
 
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -165,19 +176,18 @@ def _campaign(args: Namespace) -> int:
 
     def progress(summary: Summary) -> None:
         rate = summary.executions / max(summary.seconds, 1e-9)
-        print(
-            f"\r{summary.seconds:6.0f} s, {rate:.0f} a second, corpus {summary.corpus}, rules "
-            f"{summary.rules} of {len(summary.known)}, findings {len(summary.findings)} ",
-            end="", file=sys.stderr, flush=True,
-        )  # fmt: skip
+        messages.progress(
+            f"{summary.seconds:6.0f} s, {rate:.0f} a second, corpus {summary.corpus}, rules "
+            f"{summary.rules} of {len(summary.known)}, findings {len(summary.findings)} "
+        )
 
-    quiet = not sys.stderr.isatty()
+    quiet = not messages.watched()
     summary = campaign(
         args.target, args.corpus, seed=args.seed, seconds=seconds, executions=args.executions,
         jobs=args.jobs, **({} if quiet else {"progress": progress}),
     )  # fmt: skip
     if not quiet:
-        print(file=sys.stderr)
+        messages.end_progress()
     sys.stdout.write(summary.text())
     if args.json:
         import json
@@ -214,10 +224,10 @@ def _diff(args: Namespace) -> int:
     rng = random.Random(args.seed)
     found = _diff_vmport(args, rng) if args.against == "c-reference" else _diff_command(args, rng)
     if found is None:
-        print(f"{args.count} inputs, no disagreement")
+        messages.show(f"{args.count} inputs, no disagreement")
         return 0
     path = found.save(args.output, f"{args.kind}-{args.seed}")
-    print(f"{path}: model {found.ours}, other {found.theirs}")
+    messages.show(f"{path}: model {found.ours}, other {found.theirs}")
     return 1
 
 
@@ -281,10 +291,9 @@ def _generate(args: Namespace) -> int:
     for release in loads:
         known, missed = len(made.rules[release]), made.missed(release)
         said = f"; not {', '.join(missed)}" if missed else ""
-        print(
-            f"hvmctx: {release}: {args.count} files, {made.reached[release, '']} accepted, "
-            f"{known - len(missed)} of {known} rules reached{said}",
-            file=sys.stderr,
+        messages.say(
+            f"{release}: {args.count} files, {made.reached[release, '']} accepted, "
+            f"{known - len(missed)} of {known} rules reached{said}"
         )
     return 0
 

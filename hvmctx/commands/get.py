@@ -3,8 +3,7 @@ A path is RECORD[/INSTANCE].FIELD, such as CPU/0.rip or HVM_PARAMS.STORE_PFN."""
 
 from __future__ import annotations
 
-import sys
-
+from hvmctx import messages
 from hvmctx.commands import inputs
 
 TYPE_CHECKING = False
@@ -34,5 +33,5 @@ def run(args: Namespace) -> int:
         editor = edit(image)
         values = [editor.get(path) for path in args.paths]
         for value in values:
-            sys.stdout.write((value.hex() if isinstance(value, bytes) else f"{value:#x}") + "\n")
+            messages.show(value.hex() if isinstance(value, bytes) else f"{value:#x}")
         return inputs.report(image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx import messages
 from hvmctx.commands import inputs
 
 TYPE_CHECKING = False
@@ -34,9 +35,7 @@ def run(args: Namespace) -> int:
     with inputs.open_input(args) as image:
         description = describe(image, index=args.records)
         if args.format == "json":
-            import json
-
-            print(json.dumps(description, indent=1))
+            messages.show_json(description)
         else:
             from hvmctx.render.describe_text import print_description
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 
+from hvmctx import messages
 from hvmctx.abi.fields import decimal
 from hvmctx.abi.streams import LAYERS
 from hvmctx.errors import InputError, UsageError
@@ -234,11 +235,11 @@ def report(image: Image) -> int:
     """Print the problems of the input on stderr, a line each. Returns the exit status."""
     sys.stdout.flush()
     for problem in image.problems:
-        print(f"hvmctx: {problem}", file=sys.stderr)
+        messages.say(str(problem))
     return 1 if image.problems else 0
 
 
 def warn(problems: Iterable[FormatError]) -> None:
     """As `report`, for damage that is kept as it is, so that nothing is lost."""
     for problem in problems:
-        print(f"hvmctx: warning: {problem}", file=sys.stderr)
+        messages.warn(str(problem))

@@ -10,8 +10,7 @@ directory and of ndjson it is 2 if one cannot be read."""
 
 from __future__ import annotations
 
-import sys
-
+from hvmctx import messages
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
 from hvmctx.errors import FormatError, HvmctxError, UsageError
@@ -71,15 +70,13 @@ def run(args: Namespace) -> int:
         verdict = _judge(args, release, _guest_of(args))(image)
         what = "load this context" if image.format == CONTEXT else "restore this image"
     if args.format == "json":
-        import json
-
-        print(json.dumps(verdict.as_dict(), indent=1))
+        messages.show_json(verdict.as_dict())
     elif verdict.accepted:
-        print(f"accept: Xen {args.release} would {what}")
+        messages.show(f"accept: Xen {args.release} would {what}")
         for change in verdict.applied:
-            print(f"  {change}")
+            messages.show(f"  {change}")
     else:
-        print(f"{verdict.verdict}: Xen {args.release}: {verdict.why}")
+        messages.show(f"{verdict.verdict}: Xen {args.release}: {verdict.why}")
     return _ACCEPTED if verdict.accepted else _REFUSED
 
 
@@ -91,7 +88,7 @@ def _run_many(args: Namespace, release: Release) -> int:
     line_of = _as_ndjson if args.format == "ndjson" else _as_text
     status = _ACCEPTED
     for name, verdict in _verdicts(args.input, args.layer, judge):
-        sys.stdout.write(line_of(name, verdict) + "\n")
+        messages.show(line_of(name, verdict))
         status = max(status, _STATUS.get(verdict.verdict, _REFUSED))
     return status
 
@@ -136,12 +133,9 @@ def _as_ndjson(name: str, verdict: Verdict) -> str:
 
 
 def _as_text(name: str, verdict: Verdict) -> str:
-    """A name may have any bytes: what is not printable is escaped."""
-    from hvmctx.render.table import printable
-
     unreadable = verdict.verdict == _UNREADABLE
     words = verdict.text.removeprefix(f"{name}: ") if unreadable else str(verdict)
-    return printable(f"{name}: {_UNREADABLE + ': ' if unreadable else ''}{words}")
+    return f"{name}: {_UNREADABLE + ': ' if unreadable else ''}{words}"
 
 
 def _judge(args: Namespace, release: Release, guest_of: GuestOf) -> Judge:

@@ -4,8 +4,7 @@ refuse the changed context but not the original."""
 
 from __future__ import annotations
 
-import sys
-
+from hvmctx import messages
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.commands import inputs
 from hvmctx.errors import HvmctxError
@@ -67,14 +66,13 @@ def _warn(image: Image, after: bytes) -> None:
     try:
         guest = Guest.of_image(image)
     except HvmctxError as error:  # policies that cannot be read
-        print(f"hvmctx: warning: cannot tell whether Xen would accept it: {error}", file=sys.stderr)
+        messages.warn(f"cannot tell whether Xen would accept it: {error}")
         return
     refusal = load(after, release, guest)
     if not refusal.accepted and load(image.context_bytes(), release, guest).accepted:
-        print(
-            f"hvmctx: warning: Xen {release} would now refuse the context: {refusal.where}: "
-            f"{refusal.text} [{refusal.rule}]",
-            file=sys.stderr,
+        messages.warn(
+            f"Xen {release} would now refuse the context: {refusal.where}: {refusal.text} "
+            f"[{refusal.rule}]"
         )
 
 
@@ -94,12 +92,11 @@ def _warn_of_vmport(image: Image, changed: HvmContext) -> None:
     for finding in found:
         if finding.rule not in rules:
             rules.add(finding.rule)
-            print(f"hvmctx: warning: VMPORT: {finding.text} [{finding.rule}]", file=sys.stderr)
+            messages.warn(f"VMPORT: {finding.text} [{finding.rule}]")
     if any(finding.severity == ERROR or finding.rule in _MISFIT for finding in known):
-        print(
-            f"hvmctx: warning: VMPORT: the record was not a {vmport.used().name} record before "
-            "(choose its profile with --vmport-profile)",
-            file=sys.stderr,
+        messages.warn(
+            f"VMPORT: the record was not a {vmport.used().name} record before (choose its profile "
+            "with --vmport-profile)"
         )
 
 

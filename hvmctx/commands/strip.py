@@ -3,8 +3,7 @@ restores with blank memory."""
 
 from __future__ import annotations
 
-import sys
-
+from hvmctx import messages
 from hvmctx.commands import inputs
 from hvmctx.files.output import replacing
 
@@ -35,9 +34,8 @@ def run(args: Namespace) -> int:
     target = inputs.no_domid(args.input, "strip")
     with replacing(args.output, force=args.force) as out:
         done = strip(target, out, layer=args.layer, keep_holes=args.keep_holes)
-    print(
-        f"hvmctx: {done.pages} pages emptied, {done.records} records of "
-        f"{done.absent_words} absent pages left out",
-        file=sys.stderr,
+    messages.say(
+        f"{done.pages} pages emptied, {done.records} records of {done.absent_words} absent pages "
+        "left out"
     )
     return 0

@@ -6,8 +6,7 @@ the input cannot be read."""
 
 from __future__ import annotations
 
-import sys
-
+from hvmctx import messages
 from hvmctx.abi.releases import SPAN
 from hvmctx.commands import inputs
 from hvmctx.findings import ERROR, SEVERITIES
@@ -57,10 +56,9 @@ def run(args: Namespace) -> int:
         checkpointed=args.checkpointed, vmport=inputs.patched_xen(args),
     )  # fmt: skip
     if args.format == "json":
-        import json
-
-        print(json.dumps([finding.as_dict() for finding in findings], indent=1))
+        messages.show_json([finding.as_dict() for finding in findings])
     else:
-        sys.stdout.writelines(f"{finding}\n" for finding in findings)
+        for finding in findings:
+            messages.show(str(finding))
     weights = [SEVERITIES.index(finding.severity) for finding in findings]
     return 1 if weights and max(weights) >= SEVERITIES.index(args.fail_on) else 0

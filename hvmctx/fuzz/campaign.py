@@ -22,6 +22,7 @@ from hvmctx.fuzz.minimise import minimise
 from hvmctx.fuzz.target import Target
 from hvmctx.fuzz.targets import TARGETS
 from hvmctx.fuzz.workers import Workers
+from hvmctx.messages import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Summary:
         ]
         if self.missing:
             lines.append(f"  not reached: {', '.join(self.missing)}")
-        lines += [f"  finding: {path}" for path in self.findings]
+        lines += [f"  finding: {printable(path)}" for path in self.findings]
         return "\n".join(lines) + "\n"
 
 

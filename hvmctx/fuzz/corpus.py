@@ -8,6 +8,7 @@ import os
 
 from hvmctx.errors import InputError
 from hvmctx.files.output import replacing
+from hvmctx.messages import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Corpus:
         """Keep an input that broke something, and a report of how. Returns its path."""
         path = self._write(os.path.join(self.directory, FINDINGS), data)
         with replacing(f"{path}.txt", force=True) as out:
-            out.write(report.encode("utf-8", "backslashreplace"))
+            out.write("\n".join(map(printable, report.split("\n"))).encode())
         return path
 
     @staticmethod

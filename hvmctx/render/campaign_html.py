@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from html import escape
 
+from hvmctx.messages import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -31,7 +33,7 @@ def page(summary: dict[str, Any]) -> str:
         )
     )  # fmt: skip
     missing = ", ".join(f"<code>{escape(rule)}</code>" for rule in summary["missing"]) or "none"
-    findings = "".join(f"<li>{escape(path)}</li>" for path in summary["findings"])
+    findings = "".join(f"<li>{escape(printable(path))}</li>" for path in summary["findings"])
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         f"<title>hvmctx fuzz: {escape(summary['target'])}</title><style>{_STYLE}</style>"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.render.table import Table, printable
+from hvmctx.messages import printable
+from hvmctx.render.table import Table
 from hvmctx.stream.reader import LIBXC, LIBXL, XL
 
 TYPE_CHECKING = False

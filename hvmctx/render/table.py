@@ -7,32 +7,27 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx.messages import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
 
-__all__ = ["Table", "printable"]
-
-
-def printable(text: str) -> str:
-    """Text from an input, safe for a terminal and on one line: characters that are not
-    printable are escaped as in a Python string."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+__all__ = ["Table"]
 
 
 class Table:
-    """Rows under a heading. Columns of numbers are aligned to the right."""
+    """Rows under a heading. Columns of numbers are aligned to the right. What a cell holds is
+    shown as it is, but for what is not printable."""
 
     def __init__(self, *heading: str) -> None:
         self._heading = heading
         self._rows: list[tuple[str | int, ...]] = []
 
     def add(self, *row: str | int) -> None:
-        self._rows.append(row)
+        self._rows.append(tuple(printable(cell) if isinstance(cell, str) else cell for cell in row))
 
     def _right_aligned(self) -> list[bool]:
         return [
@@ -69,5 +64,5 @@ class Table:
             table.add_column(name, justify="right" if on_the_right else "left", no_wrap=True)
         for row in self._rows:
             table.add_row(*(str(cell) for cell in row))
-        Console(file=file).print(table)
+        Console(file=file, markup=False, emoji=False, highlight=False).print(table)
         return True

@@ -1,0 +1,105 @@
+"""What people are shown: lines on standard error, lines on standard output, and the one function
+that makes text safe for both. Guests, toolstacks, file names and arguments choose such text, so
+that it may hold whatever a terminal acts on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+__all__ = [
+    "end_progress", "forget", "make_ready", "printable", "progress", "say", "show", "show_json",
+    "warn", "watched",
+]  # fmt: skip
+
+_UNSEEN = frozenset(
+    map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800,
+              0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)  # fmt: skip
+"""Characters that Python calls printable, and nobody sees: joiners, fillers, and selectors of
+variants (Unicode's Default_Ignorable_Code_Point), and the blank of Braille."""
+
+
+def printable(text: str) -> str:
+    """Text on one line, safe for a terminal: all that is not seen or moves what is seen is escaped
+    as in a Python string. That is control characters, ends of lines, spaces other than the
+    ordinary one, marks of direction, characters of no width, halves of surrogate pairs (bytes
+    of a file name that are not UTF-8), private and unassigned ones.
+
+    A backslash stays as it is, as paths such as `VMPORT.guestinfo["\\xff"]` are to be copied:
+    what looks like an escape may be the text's own. JSON is exact.
+
+    >>> print(printable("café\\x1b[31m\\n\\u202e"))
+    café\\x1b[31m\\n\\u202e
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() and c not in _UNSEEN else ascii(c)[1:-1] for c in text)
+
+
+def make_ready() -> None:
+    """Messages go nowhere where standard error is closed; other packages write to it too."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+
+
+def say(text: str) -> None:
+    """A message: one line on standard error. If that cannot be written, nobody is there to be
+    told, and the command goes on."""
+    _write(f"hvmctx: {printable(text)}\n")
+
+
+def warn(text: str) -> None:
+    """A message about something that the command goes on in spite of."""
+    say(f"warning: {text}")
+
+
+def watched() -> bool:
+    """Whether standard error is a terminal, where progress can be shown."""
+    return sys.stderr.isatty()
+
+
+def progress(text: str) -> None:
+    """Write over the last progress. `end_progress` is called when there is no more."""
+    _write(f"\r{printable(text)}")
+
+
+def end_progress() -> None:
+    _write("\n")
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, ValueError):  # full, closed, or its reader has gone
+        forget(sys.stderr)
+
+
+def forget(stream: TextIO | None) -> None:
+    """Keep Python from writing at exit what it could not write before."""
+    if stream is None:
+        return
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    except (OSError, ValueError):  # no /dev/null, or not a file of the system
+        pass
+
+
+def show(text: str) -> None:
+    """One line on standard output."""
+    sys.stdout.write(f"{printable(text)}\n")
+
+
+def show_json(plain: object) -> None:
+    """A JSON document on standard output, all of it ASCII."""
+    import json
+
+    sys.stdout.write(json.dumps(plain, indent=1) + "\n")
