@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import time
 
+from hvmctx import messages
 from hvmctx.abi import streams
 from hvmctx.commands import inputs
 from hvmctx.errors import UsageError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import BinaryIO
 
+    from hvmctx.buffers import Buffer
     from hvmctx.live.domain import DomainSource
     from hvmctx.live.xen import Xen
     from hvmctx.save.engine import PrecopyStats, Saved
@@ -97,10 +98,8 @@ def run(args: Namespace) -> int:
     if source.was_stopped:
         state = "stands still, as before"
     passes = f"{len(saved.passes)} pass{'es' if len(saved.passes) > 1 else ''}"
-    print(
-        f"hvmctx: domain {domid}: {sum(saved.passes)} pages in {passes}, {written} bytes; "
-        f"the guest {state}",
-        file=sys.stderr,
+    messages.say(
+        f"domain {domid}: {sum(saved.passes)} pages in {passes}, {written} bytes; the guest {state}"
     )
     return 0
 
@@ -112,12 +111,10 @@ def _save(args: Namespace, xen: Xen, source: DomainSource) -> tuple[Saved, int]:
     with replacing(args.output, force=args.force) as out:
         _for_owner_only(out)
         with compressed(out, args.compress) as file:
-            sink = _Progress(file, shown=sys.stderr.isatty())
+            sink = _Progress(file, shown=messages.watched())
             try:
                 if args.stream == "libxc":
-                    saved = save(
-                        source, sink, version=version, live=args.live, policy=sink.policy
-                    )
+                    saved = save(source, sink, version=version, live=args.live, policy=sink.policy)
                 else:
                     saved = _save_xl(args, source, sink, version)
             finally:
@@ -152,9 +149,7 @@ def _save_xl(args: Namespace, source: DomainSource, sink: _Progress, version: in
     def helper(sink: Sink, writer: StreamWriter) -> None:
         assert isinstance(sink, _Progress)
         saved.append(
-            save(
-                source, sink, writer=writer, version=version, live=args.live, policy=sink.policy
-            )
+            save(source, sink, writer=writer, version=version, live=args.live, policy=sink.policy)
         )
 
     libxl = LibxlSave(
@@ -186,20 +181,19 @@ class _Progress(Sink):
             self._left = self.written + stats.dirty_count * streams.PAGE_SIZE
         return default_policy(stats)
 
-    def write(self, *buffers: bytes) -> None:
+    def write(self, *buffers: Buffer) -> None:
         super().write(*buffers)
         now = time.monotonic()
         if self._shown and now >= self._next:
             self._next = now + _TICK
             rate = self.written / max(now - self._start, 1e-9) / (1 << 20)
             left = max(0, self._left - self.written) // streams.PAGE_SIZE
-            print(
-                f"\rpass {self._pass}, {self.written >> 20} MiB, {rate:.1f} MiB/s, at most "
-                f"{left} pages left ",
-                end="", file=sys.stderr, flush=True,
-            )  # fmt: skip
+            messages.progress(
+                f"pass {self._pass}, {self.written >> 20} MiB, {rate:.1f} MiB/s, at most "
+                f"{left} pages left "
+            )
             self._line = True
 
     def end(self) -> None:
         if self._line:
-            print(file=sys.stderr)
+            messages.end_progress()

@@ -65,8 +65,9 @@ def failure(what: str, errno: int) -> XenError:
     return XenError(f"{what}: {said}", errno=errno)
 
 
-Function = namedtuple("Function", ("name", "libraries", "result", "arguments", "since", "until"))
-Function.__new__.__defaults__ = ("", "")
+Function = namedtuple(
+    "Function", ("name", "libraries", "result", "arguments", "since", "until"), defaults=("", "")
+)
 """`libraries`: where to look, in this order. `result` and `arguments`: a letter each, of
 `_TYPES`. `since`, `until`: the first and the last release with it, empty for 4.5 and newest."""
 
@@ -75,8 +76,11 @@ _TYPES = {
     "l": ctypes.c_longlong, "b": ctypes.c_bool, "v": None,
 }  # fmt: skip
 
-_CTRL, _GUEST, _MEMORY, _STORE = ("xenctrl",), ("xenguest", "xenctrl"), ("xenforeignmemory",), (
-    "xenstore",
+_CTRL, _GUEST, _MEMORY, _STORE = (
+    ("xenctrl",),
+    ("xenguest", "xenctrl"),
+    ("xenforeignmemory",),
+    ("xenstore",),
 )
 TABLE = (
     Function("xc_interface_open", _CTRL, "p", "ppu"),
@@ -174,7 +178,10 @@ class Libraries:
 
     def _find(self, name: str) -> Call:
         row = self._row(name)
-        for library in row.libraries if row else ():
+        if row is None:
+            text = f"any library of Xen has a {name} in this release"
+            raise XenError(f"hvmctx does not know that {text}", reason=LIBRARY)
+        for library in row.libraries:
             if library not in self._loaded:
                 try:
                     self._loaded[library] = self._load(list(_candidates(library, self._beside)))
@@ -182,11 +189,11 @@ class Libraries:
                     self._loaded[library] = None
             loaded = self._loaded[library]
             if loaded is not None and hasattr(loaded, name):
-                call: Call = getattr(loaded, name)
+                call: ctypes._FuncPointer = getattr(loaded, name)
                 call.restype = _TYPES[row.result]
-                call.argtypes = [_TYPES[letter] for letter in row.arguments]
+                call.argtypes = [_TYPES[letter] for letter in row.arguments]  # type: ignore[misc]
                 return call
-        places = ", ".join(f"lib{library}" for library in row.libraries) if row else "any library"
+        places = ", ".join(f"lib{library}" for library in row.libraries)
         raise XenError(f"Xen's {places} has no {name}", reason=LIBRARY)
 
     def _load(self, candidates: list[str]) -> ctypes.CDLL:
@@ -226,7 +233,9 @@ def _candidates(library: str, beside: str = "") -> Iterator[str]:
 
 def _newest_first(paths: list[str] | set[str]) -> list[str]:
     running = _running_version()
-    return sorted(paths, key=lambda path: (_version_of(path) == running, _parts(path)), reverse=True)
+    return sorted(
+        paths, key=lambda path: (_version_of(path) == running, _parts(path)), reverse=True
+    )
 
 
 def _of_the_loader(name: str) -> Iterator[str]:

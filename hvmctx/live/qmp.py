@@ -59,7 +59,9 @@ class DeviceModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def execute(self, command: str, *, fds: tuple[int, ...] = (), **arguments: Json) -> Json:
+    def execute(
+        self, command: str, arguments: dict[str, Json] | None = None, *, fds: tuple[int, ...] = ()
+    ) -> Json:
         """Run a command. Returns what it returns; events on the way are passed over."""
         request: dict[str, Json] = {"execute": command}
         if arguments:
@@ -89,7 +91,7 @@ class DeviceModel:
 
     def log_dirty(self, on: bool) -> None:
         """Have it tell the hypervisor what it writes into the guest's memory itself."""
-        self.execute("xen-set-global-dirty-log", enable=on)
+        self.execute("xen-set-global-dirty-log", {"enable": on})
 
     def save(self, path: str, *, live: bool) -> None:
         """Write the state of its stopped devices to a new file, which is opened here, as QEMU
@@ -102,12 +104,14 @@ class DeviceModel:
         number = added.get("fdset-id") if isinstance(added, dict) else None
         if not isinstance(number, int):
             raise XenError(f"{self._what}: add-fd: no number came back")
-        more: dict[str, Json] = {"live": live} if self.version >= _LIVE_SINCE else {}
+        where: dict[str, Json] = {"filename": f"/dev/fdset/{number}"}
+        if self.version >= _LIVE_SINCE:
+            where["live"] = live
         try:
-            self.execute("xen-save-devices-state", filename=f"/dev/fdset/{number}", **more)
+            self.execute("xen-save-devices-state", where)
         finally:
             with suppress(XenError):
-                self.execute("remove-fd", **{"fdset-id": number})
+                self.execute("remove-fd", {"fdset-id": number})
 
     def _next(self) -> dict[str, Json]:
         while b"\n" not in self._pending:

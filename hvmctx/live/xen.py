@@ -5,14 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
-from ctypes import byref, c_int, c_uint, c_uint32, c_ulong, c_uint64, c_void_p
+from ctypes import byref, c_int, c_uint, c_uint32, c_uint64, c_void_p
 
 from hvmctx.abi import streams
-from hvmctx.errors import UsageError
 from hvmctx.image.image import LARGEST_CONTEXT
 from hvmctx.live.libraries import (
     GONE,
-    LIBRARY,
     NOT_DOM0,
     PRIVILEGE,
     Libraries,
@@ -285,7 +283,9 @@ class Xen:
     def param(self, domid: int, index: int) -> int:
         """An HVM parameter."""
         value = c_uint64()
-        self._of_domain("xc_hvm_param_get", f"get HVM parameter {index}", domid, index, byref(value))
+        self._of_domain(
+            "xc_hvm_param_get", f"get HVM parameter {index}", domid, index, byref(value)
+        )
         return value.value
 
     def tsc_info(self, domid: int) -> TscInfo:
@@ -315,9 +315,7 @@ class Xen:
         if self.libraries.has("xc_logdirty_control"):
             self._of_domain("xc_shadow_control", what, domid, operation, None, mode)
         else:
-            self._of_domain(
-                "xc_shadow_control", what, domid, operation, None, 0, None, mode, None
-            )
+            self._of_domain("xc_shadow_control", what, domid, operation, None, 0, None, mode, None)
 
     def fetch_dirty(self, domid: int, bitmap: bytearray, pages: int) -> int:
         """Put the pages written since the last time into the bitmap, and forget them. Returns

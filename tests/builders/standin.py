@@ -67,9 +67,7 @@ def library(place: Path, *, old: bool = False) -> Path:
     place.mkdir(exist_ok=True)
     path = place / ("libxenctrl.so.4.6" if old else "libxenctrl.so")
     flags = ["-DOLD"] if old else []
-    subprocess.run(
-        ["gcc", "-w", "-shared", "-fPIC", *flags, "-o", path, SOURCE], check=True
-    )
+    subprocess.run(["gcc", "-w", "-shared", "-fPIC", *flags, "-o", path, SOURCE], check=True)
     for name in ("xenguest", "xenforeignmemory", "xenstore"):
         (place / path.name.replace("xenctrl", name)).symlink_to(path)
     return path

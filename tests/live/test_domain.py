@@ -13,7 +13,7 @@ import pytest
 from hvmctx.errors import UsageError
 from hvmctx.files.sink import Sink
 from hvmctx.image.image import open_image
-from hvmctx.live import domain, qmp
+from hvmctx.live import qmp
 from hvmctx.live.domain import DEFERRED, PAUSE, DomainSource, NotSuspended, configuration
 from hvmctx.live.libraries import LIBRARY_VARIABLE, XenError
 from hvmctx.live.xen import Xen
@@ -216,9 +216,7 @@ def test_who_cannot_be_saved(xen: Xen, stand_in: StandIn) -> None:
         DomainSource(xen, 6)
 
 
-def test_keys_of_xenstore(
-    xen: Xen, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_of_xenstore(xen: Xen, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     source = DomainSource(xen, 7)
     assert source.xenstore() == []
     monkeypatch.setenv("STAND_IN_PHYSMAP", "1")
@@ -262,6 +260,6 @@ def test_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "listing").write_text(other)
         with pytest.raises(XenError, match="not the list that was expected"):
             configuration(7)
-    monkeypatch.setattr(domain.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(XenError, match="not in the PATH"):
         configuration(7)

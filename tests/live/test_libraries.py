@@ -50,7 +50,7 @@ def test_the_running_xen_is_tried_first_then_the_newest(
     assert minors == ["20", "17", "14", "9"]
     (tmp_path / "major").write_text("4\n")
     (tmp_path / "minor").write_text("14\n")
-    assert [path.rpartition(".")[2] for path in module._candidates("xenctrl")][0] == "14"
+    assert next(module._candidates("xenctrl")).endswith("14")
 
 
 def test_what_the_loader_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_function_that_is_not_there(stand_in: StandIn) -> None:
     found = Libraries()
-    with pytest.raises(XenError, match="any library has no xc_no_such_thing"):
+    with pytest.raises(XenError, match="does not know that any library of Xen has a xc_no"):
         _ = found.xc_no_such_thing
     found.version = (4, 6)
     with pytest.raises(XenError, match="libxenctrl has no xc_map_foreign_bulk"):
@@ -95,7 +95,9 @@ def test_windows_of_one_function_follow_each_other() -> None:
                 row
                 for row in TABLE
                 if row.name == name
-                and module._number(row.since, (0, 0)) <= release <= module._number(row.until, (9, 9))
+                and module._number(row.since, (0, 0))
+                <= release
+                <= module._number(row.until, (9, 9))
             ]
             assert len(rows) <= 1, (release, name)
             if not any(row.since or row.until for row in TABLE if row.name == name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,8 @@ def test_something_else_answers(said: bytes, words: str, tmp_path: Path) -> None
 
     def answer() -> None:
         peer = server.accept()[0]
-        try:
+        with suppress(OSError):
             peer.sendall(said)
-        except OSError:
-            pass
         peer.close()
 
     thread = threading.Thread(target=answer)
@@ -96,5 +95,5 @@ def test_where_the_socket_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert socket_of(7) is None
     (tmp_path / "qmp-libxl-7").touch()
     assert socket_of(7) == str(tmp_path / "qmp-libxl-7")
-    with pytest.raises(XenError, match="Connection refused|not a socket|refused"):
+    with pytest.raises(XenError, match="refused"):
         DeviceModel(str(tmp_path / "qmp-libxl-7"))

@@ -81,9 +81,7 @@ def test_dirty_pages(either: StandIn) -> None:
             xen.fetch_dirty(7, bitmap, P2M)
 
 
-def test_policies(
-    stand_in: StandIn, old_libraries: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_policies(stand_in: StandIn, old_libraries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Xen() as xen:
         leaves, msrs = xen.domain_policy(7)
         assert (len(leaves), len(msrs)) == (48, 16)
@@ -99,7 +97,7 @@ def test_policies(
 def test_a_domain_that_is_not_there(stand_in: StandIn) -> None:
     with Xen() as xen:
         for call in (xen.state, xen.pause, xen.context, xen.p2m_size, xen.tsc_info):
-            with pytest.raises(XenError, match="domain 6: .*no such domain") as caught:
+            with pytest.raises(XenError, match=r"domain 6: .*no such domain") as caught:
                 call(6)
             assert caught.value.reason == "gone"
     with pytest.raises(XenError, match="no domain has an id above"):

@@ -50,12 +50,12 @@ GUESTS = {"pvh": (PVH, 0x400, 30), "hvm": (HVM, 0x10, 40)}
 """Configuration, a page that it counts in, seconds within which it does."""
 CLOCKS = ("tsc", "tsc_adjust", "TMR_VAL", "tmr_val")
 PLACE = Path(tempfile.mkdtemp(prefix="saves-"))
-failures = 0
+failures: list[str] = []
 
 
 def tell(good: bool, text: str) -> None:
-    global failures
-    failures += not good
+    if not good:
+        failures.append(text)
     print(f"{'ok ' if good else 'NOT'} {text}", flush=True)
 
 
@@ -151,7 +151,9 @@ def compare(ours: Path, theirs: Path) -> None:
     """Record by record, and then what differs in the contexts."""
     with open_image(str(ours)) as one, open_image(str(theirs)) as other:
         same = one.source.read_at(0, 48) == other.source.read_at(0, 48)
-        tell(same and one.config_text == other.config_text, f"{ours.name}: xl header, configuration")
+        tell(
+            same and one.config_text == other.config_text, f"{ours.name}: xl header, configuration"
+        )
         tell(len(one.records) == len(other.records), f"{ours.name}: {len(one.records)} records")
         differ: dict[str, int] = {}
         for mine, genuine in zip(one.records, other.records):
@@ -164,7 +166,9 @@ def compare(ours: Path, theirs: Path) -> None:
         tell(set(differ) <= allowed, f"{ours.name}: {sizes}, bytes that differ: {differ}")
         fields = [str(change) for change in diff(one, other)]
         paths = {line.split(":")[0].split(" ")[0] for line in fields}
-        tell(all(clock(path) for path in paths), f"{ours.name}: fields that differ: {sorted(paths)}")
+        tell(
+            all(clock(path) for path in paths), f"{ours.name}: fields that differ: {sorted(paths)}"
+        )
 
 
 def clock(path: str) -> bool:
@@ -284,7 +288,7 @@ def main(guests: str, parts: list[str]) -> int:
                 kill(xen, guests, name, 5)
         if "live" in parts:
             live(xen, guests, "pvh", "--timeout", "2", "--on-timeout", "pause", answer=False)
-    print(f"{failures} failures", flush=True)
+    print(f"{len(failures)} failures", flush=True)
     return 1 if failures else 0
 
 
