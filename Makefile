@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: demo test long lint generate fidelity hooks fuzz bench realxen-guests clean
+.PHONY: demo test long lint generate fidelity hooks fuzz bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,7 +55,7 @@ bench: $(VENV)/.installed
 
 # The guests of tools/realxen, to be run in a dom0.
 GUESTS ?= realxen-guests
-realxen-guests:
+realxen:
 	tools/realxen/guests/make.sh $(GUESTS)
 
 clean:
