@@ -109,8 +109,8 @@ def _make_streams_ready() -> None:
 
 
 def _refuse_misspelt(word: str) -> None:
-    """Raises UsageError for a word that is not a file, nor called like one, and resembles the name of
-    a command."""
+    """Raises UsageError for a word that is not a file, nor called like one, and resembles the
+    name of a command."""
     if word.startswith("-") or "." in word or os.path.lexists(word):
         return
     from difflib import get_close_matches

@@ -249,12 +249,14 @@ def kill(xen: Xen, guests: str, name: str, times: int) -> None:
     pfn = GUESTS[name][1]
     for turn in range(times):
         sign = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[turn % 3]
-        after = rng.uniform(0.5, 12)
+        after = rng.uniform(0, 15)
         words = ["save", str(domid), "--live", "--checkpoint", "--stop", "pause"]
         child = subprocess.Popen(
             [sys.executable, "-m", "hvmctx", *words, "-o", str(place / "file"), "--force"],
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        while child.poll() is None and not any(entry.stat().st_size for entry in place.iterdir()):
+            time.sleep(0.1)  # it starts
         with suppress(subprocess.TimeoutExpired):
             child.wait(after)
         ended = child.poll() is not None
@@ -265,7 +267,7 @@ def kill(xen: Xen, guests: str, name: str, times: int) -> None:
                 break
             time.sleep(0.25)
         left = [entry.name for entry in place.iterdir()]
-        how = "had ended" if ended else f"{sign.name} after {after:.1f} s"
+        how = "had ended" if ended else f"{sign.name} {after:.1f} s after its first byte"
         good = not logs(xen, domid) and runs(xen, domid, pfn)
         whole = left == ["file"] if ended else "file" not in left
         if sign != signal.SIGKILL and not ended:
