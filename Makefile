@@ -45,7 +45,7 @@ hooks: $(VENV)/.lint
 	$(VENV)/bin/pre-commit install
 
 fuzz: $(VENV)/.installed
-	for target in context stream vmport json edit; do \
+	for target in $$($(VENV)/bin/python -c "from hvmctx.fuzz import NAMES; print(*NAMES)"); do \
 	    $(VENV)/bin/hvmctx fuzz campaign --target $$target --corpus corpus/$$target \
 	        --time 10m --jobs 2 --html corpus/$$target.html || exit 1; done
 

@@ -2,7 +2,7 @@
 # OSS-Fuzz and ClusterFuzzLite: a program and a seed corpus for each target.
 pip3 install "$SRC/hvmctx[test]"
 python3 "$SRC/hvmctx/fuzz/seed_corpus.py" "$WORK/seeds"
-for target in context stream vmport json edit; do
+for target in $(ls "$WORK/seeds"); do
     cp "$SRC/hvmctx/fuzz/fuzz_target.py" "$WORK/fuzz_$target.py"
     compile_python_fuzzer "$WORK/fuzz_$target.py"
     cp "$SRC/hvmctx/fuzz/hvmctx.dict" "$OUT/fuzz_$target.dict"

@@ -9,6 +9,7 @@ import sys
 from hvmctx import messages
 from hvmctx.commands import inputs
 from hvmctx.errors import UsageError
+from hvmctx.fuzz import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,12 +48,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_run(parser: ArgumentParser) -> None:
-    parser.add_argument("target", metavar="TARGET", help="context, stream, vmport, json or edit")
+    parser.add_argument("target", metavar="TARGET", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("files", metavar="FILE", nargs="+", help="- is standard input")
 
 
 def _add_campaign(parser: ArgumentParser) -> None:
-    parser.add_argument("--target", required=True, help="context, stream, vmport, json or edit")
+    parser.add_argument("--target", required=True, help=f"one of {', '.join(NAMES)}")
     parser.add_argument("--corpus", required=True, metavar="DIR", help="created, or continued")
     parser.add_argument("--time", metavar="N[s|m|h]", help="how long (default: 1m)")
     parser.add_argument(

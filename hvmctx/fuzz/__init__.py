@@ -5,7 +5,9 @@ library's invariants (`targets`), campaigns (`campaign`), comparison with other 
 
 from __future__ import annotations
 
-__all__ = ["MANIFEST"]
+__all__ = ["MANIFEST", "NAMES"]
 
 MANIFEST = "manifest.jsonl"
 """What `generate` writes beside its files: which verdicts to expect of them."""
+NAMES = ("context", "text", "strict", "stream", "judge", "strip", "vmport", "json", "edit")
+"""The targets: those of contexts, of streams, and others."""

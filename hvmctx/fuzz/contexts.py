@@ -160,7 +160,7 @@ def any_record(rng: random.Random, known: RecordType) -> Record:
 
 def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
     """The context with one or two edits, and what they are in words."""
-    context = _copy(data)
+    context = HvmContext.from_bytes(data, damaged=True)
     if not context.entries:
         return rng.randbytes(rng.randrange(40)), "noise"
     what: list[str] = []
@@ -181,7 +181,7 @@ def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
 def mutate_record(data: bytes, rng: random.Random, name: str) -> tuple[bytes, str]:
     """The context with one edit that aims at the rules about records of that name, HEADER
     among them, or about all records or the whole (`rules.ANY` and `WHOLE`)."""
-    context = _copy(data)
+    context = HvmContext.from_bytes(data, damaged=True)
     if not context.entries:
         return mutate_context(data, rng)
     if name == WHOLE:
@@ -206,23 +206,15 @@ def mutate_record(data: bytes, rng: random.Random, name: str) -> tuple[bytes, st
     return context.to_bytes(), what
 
 
-def _copy(data: bytes) -> HvmContext:
-    """The context, none of whose records are views of the bytes. A length that is that of the
-    body follows it."""
-    context = HvmContext.from_bytes(data, damaged=True)
-    context.entries = [_copied(record) for record in context.entries]
-    return context
-
-
-def _copied(record: Record) -> Record:
-    body = bytes(record.body)
-    length = None if record.length == len(body) else record.length
-    return Record(record.typecode, record.instance, body, length=length)
-
-
-def _is_loaded(known: RecordType) -> bool:
-    """Whether a release's loader looks into records of this type: VMPORT's only the patch's."""
-    return known.scope != MARKER and known.typecode != VMPORT_TYPECODE
+@cache
+def _loaded() -> tuple[list[RecordType], list[int]]:
+    """The types of record that a release's loader looks into (VMPORT's only the patch's), and
+    how often to change each."""
+    loaded = [
+        known for known in record_types()
+        if known.scope != MARKER and known.typecode != VMPORT_TYPECODE
+    ]  # fmt: skip
+    return loaded, [5 if k.name in AIMS or k.name in _MAKERS else 1 for k in loaded]
 
 
 def _edit(rng: random.Random, context: HvmContext) -> str:
@@ -232,8 +224,7 @@ def _edit(rng: random.Random, context: HvmContext) -> str:
     if kind < 0.04:
         return _header(rng, context)
     if kind < 0.72:
-        loaded = [known for known in record_types() if _is_loaded(known)]
-        weights = [5 if k.name in AIMS or k.name in _MAKERS else 1 for k in loaded]
+        loaded, weights = _loaded()
         return _change(rng, context, rng.choices(loaded, weights)[0])
     return rng.choice(_STRUCTURAL)(rng, context)
 
@@ -343,7 +334,7 @@ def _swap(rng: random.Random, context: HvmContext) -> str:
 
 def _retype(rng: random.Random, context: HvmContext) -> str:
     record = rng.choice(context.entries)
-    last = max(known.typecode for known in record_types() if _is_loaded(known))
+    last = max(known.typecode for known in _loaded()[0])
     record.typecode = rng.choice((0, 1, 2, 3, 5, 16, last, last + 1, last + 2, 33, 99, 0xFFFF))
     return f"type {record.typecode}"
 

@@ -2,16 +2,24 @@
 all of them, and returns the ids of the rules and outcomes that they reached.
 
 An AssertionError, or any exception but an HvmctxError, is a finding about hvmctx.
+
+A target does little with each input, and so runs many. Where something is to hold for several
+releases or views, the input itself decides for which one it is tried (`choose`).
 """
 
 from __future__ import annotations
 
+import zlib
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeVar
 
-__all__ = ["LARGEST", "Target"]
+    _T = TypeVar("_T")
+
+__all__ = ["LARGEST", "Target", "choose"]
 
 LARGEST = 1 << 20
 """Longer inputs are skipped: they only take longer."""
@@ -38,3 +46,9 @@ class Target:
     def run(self, data: bytes) -> set[str]:
         """Raises AssertionError, or whatever escapes, where something does not hold."""
         return set() if len(data) > LARGEST else self._run(data)
+
+
+def choose(data: bytes, among: Sequence[_T]) -> _T:
+    """One of these, by the input's checksum: always the same one for the same input, and of
+    many inputs each for about as many."""
+    return among[zlib.crc32(data) % len(among)]

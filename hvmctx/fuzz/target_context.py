@@ -1,4 +1,4 @@
-"""The target `context`: any bytes as an HVM context."""
+"""The target `context`: any bytes as an HVM context, taken apart and loaded."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from hvmctx.abi.vmport import PROFILES
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.fuzz.contexts import mutate_context, valid_context
-from hvmctx.fuzz.target import Target
-from hvmctx.render.text import TextDialect
+from hvmctx.fuzz.target import Target, choose
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import PVH_DEVICES, Guest
 from hvmctx.restore.machine import AMD, INTEL, Machine
-from hvmctx.verify import strict_context
 from hvmctx.verify.registry import rules
 from hvmctx.verify.views import RESTORE
 
@@ -20,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
 
-__all__ = ["CONTEXT", "LEAVES", "LOADS"]
+__all__ = ["CONTEXT", "LEAVES", "LOADS", "context_seeds", "mutated"]
 
 _NONE = 0xFFFFFFFF
 LEAVES = [
@@ -49,40 +47,23 @@ LOADS: dict[str, tuple[Release, Guest, Machine]] = {
 """Releases, policies and devices with which, together, every rule of a load can be reached."""
 
 
-def _as_ctypes_reads(record: Record) -> bool:
-    if record.type is None:
-        return True
-    fields, struct = record.fields(), record.struct
-    return all(
-        fields.get(field.name) == getattr(struct, field.name)
-        for field in record.type.layout.fields
-        if field.code and field.count is None and not field.alternate
-    )
+_HOSTS = tuple(LOADS.items())
 
 
 def _run(data: bytes) -> set[str]:
-    """The round trip is exact, fields are what ctypes reads, every dialect prints, the verdict
-    is the same for any kind of buffer, findings are within the input."""
+    """The round trip is exact, of the bytes and of records made anew; the load on one of the
+    hosts has a verdict, within the input."""
     context = HvmContext.from_bytes(data, damaged=True)
     assert context.to_bytes() == data
     assert (context.damage is None) == context.has_end
-    for dialect in (TextDialect(), TextDialect(Release("4.5")), TextDialect(show_all=True)):
-        assert "".join(dialect.dump(context)).isascii()
     again = HvmContext(
         Record(r.typecode, r.instance, r.body, length=r.length) for r in context.entries
     )
     assert again.to_bytes() + bytes(context.tail) == data
-    assert all(map(_as_ctypes_reads, again))
-    reached = set()
-    for name, into in LOADS.items():
-        verdict = load(data, *into)
-        assert 0 <= verdict.offset <= len(data) and (verdict.accepted or verdict.rule)
-        reached.add(verdict.rule or f"accept-{name}")
-    into = LOADS["4.17"]
-    assert load(bytearray(data), *into).as_dict() == load(data, *into).as_dict()
-    for finding in strict_context.findings_of(context):
-        assert 0 <= finding.offset <= len(data)
-    return reached
+    name, into = choose(data, _HOSTS)
+    verdict = load(data, *into)
+    assert 0 <= verdict.offset <= len(data) and (verdict.accepted or verdict.rule)
+    return {verdict.rule or f"accept-{name}"}
 
 
 _KNOWN = (
@@ -90,14 +71,16 @@ _KNOWN = (
 )  # fmt: skip
 
 
-def _seeds(rng: random.Random) -> list[bytes]:
+def context_seeds(rng: random.Random) -> list[bytes]:
+    """Contexts of four releases, for every target that takes contexts."""
     return [
         valid_context(rng, Release(name)).to_bytes() for name in ("4.5", "4.17", "4.20", "newest")
     ]
 
 
-def _mutate(data: bytes, rng: random.Random) -> bytes:
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """An edit of a context."""
     return mutate_context(data, rng)[0]
 
 
-CONTEXT = Target("context", _run, _KNOWN, _seeds, _mutate)
+CONTEXT = Target("context", _run, _KNOWN, context_seeds, mutated)

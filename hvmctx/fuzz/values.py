@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from hvmctx.abi.fields import Slot
 
 TYPE_CHECKING = False
@@ -19,12 +21,13 @@ def around(bound: int) -> tuple[int, ...]:
     return tuple(value for value in (bound - 1, bound, bound + 1) if value >= 0)
 
 
-def of_width(bits: int) -> list[int]:
+@cache
+def of_width(bits: int) -> tuple[int, ...]:
     """The bounds of a field of that width: 0, 1, every power of two and one less, all ones."""
     values = {0, 1, (1 << bits) - 1}
     for bit in range(1, bits):
         values |= {1 << bit, (1 << bit) - 1}
-    return sorted(value for value in values if value < 1 << bits)
+    return tuple(sorted(value for value in values if value < 1 << bits))
 
 
 def of_slot(slot: Slot, rng: random.Random) -> int | bytes:

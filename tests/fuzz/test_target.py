@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from hvmctx.fuzz.target import LARGEST, Target
+from hvmctx.fuzz.target import LARGEST, Target, choose
 
 
 def _one_seed(rng: random.Random) -> list[bytes]:
@@ -33,3 +33,11 @@ def test_what_does_not_hold_escapes() -> None:
     assert target.run(b"") == set()
     with pytest.raises(AssertionError):
         target.run(b"x")
+
+
+def test_the_input_chooses() -> None:
+    """Always the same, and each of them for some."""
+    inputs = [bytes([number]) for number in range(200)]
+    chosen = [choose(data, "abc") for data in inputs]
+    assert chosen == [choose(bytes(data), "abc") for data in inputs]
+    assert min(map(chosen.count, "abc")) > 40

@@ -3,7 +3,9 @@ they find."""
 
 from __future__ import annotations
 
+import io
 import random
+import re
 from typing import Any
 
 import pytest
@@ -18,7 +20,8 @@ from hvmctx.context import hvm_context
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, _write
-from hvmctx.fuzz import target_context
+from hvmctx.edit import strip
+from hvmctx.fuzz import NAMES, target_context, target_strict
 from hvmctx.fuzz.differential import vmport_verdict
 from hvmctx.fuzz.reference import Reference
 from hvmctx.fuzz.streams import valid_stream
@@ -32,6 +35,7 @@ from hvmctx.restore import vmport as restore_vmport
 from hvmctx.stream import pages
 from hvmctx.stream.reader import StreamReader
 from hvmctx.verify.registry import rules
+from tests.builders.running import ROOT
 from tests.builders.samples import altered
 
 seeds = st.integers(0, 1 << 32)
@@ -56,11 +60,17 @@ def test_noise(data: bytes, name: str) -> None:
     TARGETS[name].run(data)
 
 
+def test_names() -> None:
+    assert tuple(TARGETS) == NAMES
+    text = (ROOT / "docs" / "fuzzing.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(NAMES)
+
+
 def test_reached_is_known() -> None:
     """What a target reaches is a rule of some table, or the name of an error."""
     tables = {rule for target in TARGETS.values() for rule in target.known}
     tables |= {rule.id for rule in rules()}
-    for name in ("context", "stream", "vmport"):
+    for name in ("context", "text", "strict", "stream", "judge", "vmport"):
         target = TARGETS[name]
         reached = set().union(*(target.run(data) for data in inputs(target, 1, 40)))
         assert not {rule for rule in reached - tables if not rule[0].isupper()}
@@ -71,7 +81,7 @@ def test_reached_is_known() -> None:
 
 _check, _to_bytes = restore_vmport.check, HvmContext.to_bytes
 _fields, _put, _load = Record.fields, fields.Slot.put, restore_context.load
-_feed = StreamReader.feed
+_feed, _strip = StreamReader.feed, strip.strip
 _buffers = vars(VmportProfile)["buffers"].func
 
 
@@ -138,6 +148,16 @@ def _negative_offset(*args: Any) -> Any:
     return verdict
 
 
+def _of_bytes_alone(context: Any, *into: Any) -> Any:
+    return _load(context if isinstance(context, bytes) else b"", *into)
+
+
+def _one_record_less(target: Any, out: Any, **how: Any) -> None:
+    kept = io.BytesIO()
+    _strip(target, kept, **how)
+    out.write(kept.getvalue()[:-8])
+
+
 def _all_with_data(count: int, tops: bytes) -> int:
     return 8 + (8 + 4096) * count
 
@@ -166,10 +186,12 @@ MUTANTS: dict[str, tuple[str, Any, str, Any]] = {
     "to_bytes: what it came from is lost": ("vmport", VmportState, "to_bytes", _without_origin),
     "context: damage is not told": ("context", hvm_context, "_damage", _no_damage),
     "context: the tail is lost": ("context", HvmContext, "to_bytes", _without_tail),
-    "context: fields are one short": ("context", Record, "fields", _one_less),
+    "text: fields are one short": ("text", Record, "fields", _one_less),
     "restore: an offset with a sign": ("context", target_context, "load", _negative_offset),
+    "strict: a buffer that is no bytes": ("strict", target_strict, "load", _of_bytes_alone),
+    "strip: the last record is lost": ("strip", strip, "strip", _one_record_less),
     "edit: the next byte changes": ("edit", fields.Slot, "put", _next_byte_too),
-    "stream: every batch is ordinary": ("stream", pages, "is_ordinary", _always_ordinary),
+    "judge: every batch is ordinary": ("judge", pages, "is_ordinary", _always_ordinary),
     "stream: types without contents": ("judge", restore_stream, "length_of", _all_with_data),
     "stream: records end too late": ("stream", StreamReader, "feed", _ends_late),
 }
