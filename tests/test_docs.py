@@ -27,6 +27,7 @@ from tests.builders.samples import EXAMPLE, ROOT, context_bytes
 NOT_RUN = {
     "hvmctx 7": "needs a running domain and libxenctrl",
     "hvmctx save": "needs a running domain and libxenctrl",
+    "hvmctx host": "needs a running Xen, or what its tools have printed",
     "hvmctx fuzz diff --kind image": "needs the genuine restore, over a fake hypervisor",
     "hvmctx fuzz campaign": "takes the minutes that it is given",
     "pip install": "needs a network",

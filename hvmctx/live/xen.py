@@ -138,12 +138,17 @@ class Xen:
 
     # what the hypervisor is
 
-    def version_text(self, number: int, size: int) -> str:
-        """One of the texts that xc_version gives."""
+    def version_bytes(self, number: int, size: int) -> bytes:
+        """What xc_version gives for a number; zeros where it does not."""
         buffer = ctypes.create_string_buffer(size + 1)
         if self.libraries.xc_version(self._handle, number, buffer) < 0:
-            return ""
-        return buffer.value.decode("utf-8", "replace").strip()
+            return bytes(size)
+        return buffer.raw[:size]
+
+    def version_text(self, number: int, size: int) -> str:
+        """The same, of a number that gives a text."""
+        text = self.version_bytes(number, size).split(b"\0")[0]
+        return text.decode("utf-8", "replace").strip()
 
     def physinfo(self) -> bytes:
         """The structure of xc_physinfo, and zeros."""

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Saves real guests with hvmctx, and has the real xl restore them. To be run in a dom0, which may
 break: `saves.py GUESTS [PART...]`, with the folder that guests/make.sh filled, and hvmctx to be
-imported. A line each of what was found; the exit status is 1 if anything was not as it should be.
+imported; pvh or hvm among the parts for one guest only. A line each of what was found; the exit
+status is 1 if anything was not as it should be.
 
 Parts: still (paused guests: the same file as xl's but for TSC; restored), live (guests that write
 to their memory: restored), kill (ten saves that are killed on the way).
@@ -46,9 +47,11 @@ serial = "none"
 device_model_args = ["-drive", "file={guests}/boot.img,format=raw,if=ide,index=0"]
 on_crash = "preserve"
 """
-GUESTS = {"pvh": (PVH, 0x400, 30), "hvm": (HVM, 0x10, 40)}
+GUESTS = {"pvh": (PVH, 0x400, 30), "hvm": (HVM, 0x10, 180)}
 """Configuration, a page that it counts in, seconds within which it does."""
-CLOCKS = ("tsc", "tsc_adjust", "TMR_VAL", "tmr_val")
+CLOCKS = ("tsc", "tmr_val", "cmos_data", "time_ref_count")
+TICKS = ("PIC/0.irr", "PIC/0.int_output", "ISA_IRQ/0.i")
+"""What a timer of the restored guest's devices sets, as they run although it is paused."""
 PLACE = Path(tempfile.mkdtemp(prefix="saves-"))
 failures: list[str] = []
 
@@ -172,7 +175,8 @@ def compare(ours: Path, theirs: Path) -> None:
 
 
 def clock(path: str) -> bool:
-    return path.startswith("X86_TSC_INFO") or path.rpartition(".")[2] in CLOCKS
+    name = path.partition(".")[2].partition("[")[0]
+    return path.startswith("X86_TSC_INFO") or name in CLOCKS
 
 
 def restore(xen: Xen, name: str, path: Path, context: bytes) -> None:
@@ -187,7 +191,8 @@ def restore(xen: Xen, name: str, path: Path, context: bytes) -> None:
     (PLACE / "then").write_bytes(context)
     with open_image(str(PLACE / "then")) as one, open_image(str(PLACE / "now")) as other:
         changes = [str(change).split(":")[0].split(" ")[0] for change in diff(one, other)]
-    tell(all(map(clock, changes)), f"{name}: context after the restore differs in: {changes}")
+    good = all(clock(path) or path.startswith(TICKS) for path in changes)
+    tell(good, f"{name}: context after the restore differs in: {changes}")
     xl("unpause", domid)
     tell(runs(xen, int(domid), GUESTS[name][1]), f"{name}: the restored guest runs")
     xl("destroy", domid)
@@ -281,14 +286,14 @@ def kill(xen: Xen, guests: str, name: str, times: int) -> None:
 def main(guests: str, parts: list[str]) -> int:
     with Xen() as xen:
         print(f"Xen {xen.version}", flush=True)
-        for name in GUESTS:
+        for name in [name for name in GUESTS if name in parts] or GUESTS:
             if "still" in parts:
                 still(xen, guests, name)
             if "live" in parts:
                 live(xen, guests, name, answer=name == "pvh")
             if "kill" in parts:
                 kill(xen, guests, name, 5)
-        if "live" in parts:
+        if "live" in parts and "hvm" not in parts:
             live(xen, guests, "pvh", "--timeout", "2", "--on-timeout", "pause", answer=False)
     print(f"{len(failures)} failures", flush=True)
     return 1 if failures else 0
