@@ -211,7 +211,7 @@ class Host:
                 rows[0].append(_leaf(line))
             elif rows is not None and _MSR.fullmatch(line):
                 rows[1].append(_msr(line))
-            if rows is not None and max(map(len, rows)) > _MOST_ROWS:
+            if rows is not None and len(rows[0]) + len(rows[1]) > _MOST_ROWS:
                 raise _error("a policy is too long", f"more than {_MOST_ROWS} rows", "some hundred")
         if not policies:
             raise _error("no CPU policy", "none", "the output of xen-cpuid -p")

@@ -23,6 +23,7 @@ from hvmctx.image.image import open_image
 from tests.builders import altered
 from tests.builders.running import TOOL, Run
 from tests.builders.samples import DATA, EXAMPLE
+from tests.restore.test_host import CPUID, INFO
 
 
 @settings(max_examples=15)
@@ -62,6 +63,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{TOOL}" "$@"\n')
     command.chmod(0o755)
+    (place / "xen-cpuid.txt").write_bytes(CPUID)
+    (place / "xl-info.txt").write_bytes(INFO)
     xl = place / "bin" / "xl"
     xl.write_text(
         "#!/bin/sh\nprintf '[\\n    {\\n        \"config\": {\\n        }\\n    }\\n]\\n'\n"
@@ -70,7 +73,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-LIVE = ("save",)
+LIVE = ("save", "host")
 """Commands whose examples need a running Xen."""
 
 
