@@ -35,7 +35,7 @@ GROUPS = {
     "check": ("verify", "restore", "diff", "plan"),
     "change": ("set", "replace", "strip"),
     "make": ("extract", "to-json", "from-json", "convert", "build"),
-    "live": ("save", "host"),
+    "live": ("save", "load", "host"),
     "fuzz": ("fuzz",),
 }
 """The commands as the overview shows them. Each is the module of its name in
