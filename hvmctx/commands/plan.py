@@ -39,8 +39,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--policy", choices=("4.10", "2014"), default="4.10",
-        help="when to stop sending: as Xen 4.10 and later (default), or as in the code first "
-        "posted in 2014",
+        help="when to stop sending: as Xen 4.10 and later (default), or as 4.6 to 4.9, whose "
+        "code is of the series that began in 2014",
     )  # fmt: skip
 
 

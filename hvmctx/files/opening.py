@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Target = str | os.PathLike[str] | AnyBuffer | Readable | Source
     """What can be opened; an mmap counts as a buffer, from where it stands."""
 
-__all__ = ["is_compressed", "open_seekable", "open_source"]
+__all__ = ["is_compressed", "open_seekable", "open_source", "without_waiting"]
 
 
 def open_source(target: Target) -> Source:
@@ -72,6 +72,12 @@ def open_seekable(target: Target) -> Source:
             raise InputError(
                 f"{source.name}: cannot be copied to {gettempdir()}: {error.strerror or error}"
             ) from error
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """An `opener` for `open` that opens a FIFO, too, that nobody writes to: to say that it is
+    one."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _buffer(target: AnyBuffer | Readable) -> memoryview | None:

@@ -1,4 +1,4 @@
-"""A running domain to save: `DomainSource`, a `save.engine.GuestSource` over `live.xen`, and
+"""A running domain to save: `DomainSource`, a `save.source.GuestSource` over `live.xen`, and
 what goes around its stream (`device_model_file`, `xenstore`, `configuration`).
 
 What is done to the guest is undone by `close`, whatever happens: writes are no longer logged,
@@ -33,7 +33,7 @@ __all__ = ["ASK", "PAUSE", "DomainSource", "NotSuspended", "undo"]
 ASK, PAUSE = "suspend", "pause"
 """How to stop a guest: as xl does, so that its drivers can prepare; or as it stands."""
 DEFERRED = 0x10
-"""As `save.engine` has it, which is on this floor."""
+"""As `save.source` has it, which is on this floor."""
 _WITH_DATA = streams.PAGE_TYPES_WITH_DATA
 _DATA = bytes(sorted(_WITH_DATA))
 _STEP = 0.02
@@ -157,11 +157,21 @@ class DomainSource:
         self._stopped = True
         return True
 
+    def shutdown_reason(self) -> int | None:
+        """That of a guest that was asked to suspend; of one that stood still before it is of no
+        interest."""
+        return None if self.was_stopped else self._xen.state(self.domid).reason
+
     def resume(self) -> None:
         """Let it run again, if it did before."""
         self._stopped = False
         for step in (DEVICES, SUSPENDING, ASKED, PAUSED):
             self._undo(step)
+
+    def cleanup(self) -> None:
+        """Give back what is mapped. `close` undoes the rest, when what is around the stream is
+        written too."""
+        self._unmap()
 
     def policies(self) -> tuple[bytes, bytes]:
         return self._xen.domain_policy(self.domid)

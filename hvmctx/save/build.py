@@ -120,6 +120,9 @@ def build(
         saved.append(save(source, sink, writer=writer, version=version))
 
     data = config_to_bytes(config) if layer == "xl" else b""
-    libxl = LibxlSave(xenstore=xenstore, emulator=emulator, layer=layer, optional_data=data)
+    libxl = LibxlSave(
+        xenstore=xenstore, emulator=emulator, without_emulator=emulator is None, layer=layer,
+        optional_data=data,
+    )  # fmt: skip
     write(libxl, sink, helper)
     return saved[0]

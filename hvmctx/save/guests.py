@@ -10,7 +10,8 @@ from bisect import bisect_right
 
 from hvmctx.abi import streams
 from hvmctx.errors import InputError
-from hvmctx.save.engine import DEFERRED
+from hvmctx.files.opening import without_waiting
+from hvmctx.save.source import DEFERRED
 from hvmctx.stream.libxc import TscInfo
 
 TYPE_CHECKING = False
@@ -151,6 +152,10 @@ class StillGuest:
     def pause(self) -> bool:
         return True
 
+    def shutdown_reason(self) -> int | None:
+        """It has not shut down."""
+        return None
+
     def resume(self) -> None:
         """It stays as it is."""
 
@@ -166,6 +171,9 @@ class StillGuest:
     def hvm_params(self) -> list[tuple[int, int]]:
         return self.params
 
+    def cleanup(self) -> None:
+        """Nothing is to be given back."""
+
 
 class MemoryFileSource(StillGuest):
     """Memory that lies in a file, pfn after pfn from 0 on; a last part of a page counts as
@@ -177,7 +185,7 @@ class MemoryFileSource(StillGuest):
         block devices."""
         super().__init__(**state)
         try:
-            with open(path, "rb", opener=_without_waiting) as file:
+            with open(path, "rb", opener=without_waiting) as file:
                 size = _size_of(file.fileno(), path)
                 runs = list(_data_runs(file.fileno(), size)) if holes_absent else [(0, size)]
                 self._map: Any = (
@@ -206,11 +214,6 @@ class MemoryFileSource(StillGuest):
             missing = (end - start) * _PAGE - len(part)
             if missing:
                 yield bytes(missing)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opens a FIFO, too, that nobody writes to: to say that it is one."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _size_of(fd: int, path: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hvmctx.abi import x86
+from hvmctx.abi.cpuid import FEATURES, NO_SUBLEAF
 from hvmctx.abi.registry import by_name
 from hvmctx.abi.releases import Release
 from hvmctx.context.hvm_context import HvmContext
@@ -17,6 +18,8 @@ from hvmctx.restore.machine import AMD, Machine
 from hvmctx.restore.verdict import Verdict
 from tests.builders.contexts import Change
 from tests.builders.samples import context_bytes
+
+Leaf = tuple[int, int, int, int, int, int]
 
 
 def base(release: Release) -> HvmContext:
@@ -40,6 +43,19 @@ def base(release: Release) -> HvmContext:
         if known is x86.PIC:
             entries.append(Record(known, 1, bytes(found[1].body)))
     return HvmContext([*entries, Record(x86.END, 0)])
+
+
+def having(*features: str, rows: Iterable[Leaf] = (), **into: Any) -> Guest:
+    """A guest with these features and no others, and these leaves besides."""
+    leaves: dict[tuple[int, int], list[int]] = {(1, NO_SUBLEAF): [1, NO_SUBLEAF, 0, 0, 0, 0]}
+    for row in rows:
+        leaves[row[0], row[1]] = [*row]
+    for name in features:
+        leaf, subleaf, register, bit = FEATURES[name]
+        key = leaf, NO_SUBLEAF if subleaf is None else subleaf
+        leaves.setdefault(key, [*key, 0, 0, 0, 0])[register] |= 1 << bit
+    made: list[Leaf] = [tuple(row) for row in leaves.values()]  # type: ignore[misc]
+    return Guest(vcpus=1, leaves=made, **into)
 
 
 def loaded(

@@ -238,6 +238,9 @@ def test_adding_records() -> None:
     assert names[:4] == [("HEADER", 0), ("CPU", 0), ("CPU", 1), ("PIC", 0)]
     assert names[-2:] == [("CPU_MSR", 0), ("END", 0)]
     assert HvmContext.from_bytes(context.to_bytes()).vcpus[0].cpu_msr.count == 0
+    later = Record(x86.TSC_ADJUST, 0, bytes(8))
+    context.add(later)
+    assert context.records(x86.TSC_ADJUST)[1:] == [later] == [context["TSC_ADJUST"]], "the last"
     empty = HvmContext()
     empty.add(Record(x86.END, 0))
     empty.add(Record(x86.HEADER, 0, bytes(24)))

@@ -164,6 +164,14 @@ def test_writing_to_an_odd_cpu_record_leaves_its_flags_alone(size: int) -> None:
     assert [at for at in range(size) if record.body[at] != body[at]][-1] < 520
 
 
+@pytest.mark.parametrize("size", [1031, 1032, 1040])
+def test_the_fields_follow_the_structure(size: int) -> None:
+    """Also before anybody has asked for the body."""
+    record = Record(x86.CPU, 0, bytes(size))
+    record.struct.rax = 5
+    assert record.fields()["rax"] == 5
+
+
 def test_names_that_are_no_fields_are_refused() -> None:
     record = Record(x86.CPU, 0, bytes(1032))
     with pytest.raises(AttributeError, match="hvm_hw_cpu has no field 'rpi'"):

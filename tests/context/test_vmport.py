@@ -18,6 +18,7 @@ from hvmctx.context.vmport import (
     CHANNEL_NUMBERS,
     Buffer,
     Channel,
+    Parts,
     Slots,
     VmportState,
     as_text,
@@ -29,7 +30,7 @@ from hvmctx.context.vmport import (
 )
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.fuzz.vmport import random_record
-from tests.builders.vmport import PROFILES, SMALL, busy_state, states, vectors
+from tests.builders.vmport import PROFILES, SMALL, busy_state, raw, states, vectors
 
 with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p), states(p)))
 
@@ -472,3 +473,23 @@ def test_a_state_in_one_line() -> None:
     assert repr(state) == "<VmportState: 1 of 6 channels open, 1 guestinfo keys, 0 jumbo>"
     short = VmportState.from_bytes(b"abc")
     assert repr(short) == "<VmportState: 3 bytes, shorter than the fixed part>"
+
+
+@pytest.mark.parametrize("there", range(7))
+def test_an_entry_that_is_cut_off_ends_the_entries(there: int) -> None:
+    """Up to its last byte; what is left of it belongs to nothing, and no jumbo entry follows."""
+    counts = {"used_guestinfo": 2, "used_guestinfo_jumbo": 1, "used_guestsize": 12}
+    body = raw(VmportState.empty(), b"\1\2kvv" + b"\2\3jjvvv"[:there], **counts)[8:]
+    parts = Parts(body, XEN_4_5_V6)
+    assert [(entry.key, entry.value) for entry in parts.entries] == [(b"k", b"vv")]
+    assert (parts.first_jumbo, parts.end, parts.skipped) == (464 + 5, 464 + 5, [])
+    whole = raw(VmportState.empty(), b"\1\2kvv\2\3jjvvv", **counts)[8:]
+    assert Parts(whole, XEN_4_5_V6).entries[1].value == b"vvv"
+
+
+def test_no_more_data_is_written_than_the_length_says() -> None:
+    state = VmportState.empty()
+    state.channels[1].recv[2] = Buffer(b"abcdef", 0, 4)
+    body = state.to_bytes()
+    assert body[464:] == b"abcd"
+    assert VmportState.from_bytes(body).channels[1].recv[2].data == b"abcd"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hvmctx.errors import InputError
 from hvmctx.files.opening import open_source
-from hvmctx.files.source import BufferSource, PipeSource, Source
+from hvmctx.files.source import CHUNK, BufferSource, PipeSource, Source
 from tests.builders.streams import Pipe
 
 DATA = bytes(range(256)) * 10
@@ -131,3 +131,29 @@ class Generous(Pipe):
 def test_objects_that_give_too_much() -> None:
     with pytest.raises(InputError, match="gave 9 bytes, asked for 8"):
         open_source(Generous(DATA))
+
+
+def test_no_more_is_asked_of_a_pipe_than_is_held() -> None:
+    """A count that an input only claims allocates nothing, whatever `read` does with it."""
+    asked: list[int] = []
+
+    class Asked(Pipe):
+        def read(self, count: int = -1) -> bytes:
+            asked.append(count)
+            return super().read(count)
+
+    with open_source(Asked(DATA)) as source:
+        assert source.read(1 << 50) == DATA
+    assert 0 < max(asked) <= CHUNK
+
+
+def test_a_file_that_gives_less_than_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel does beyond 2 GiB. One that has become shorter gives what there is."""
+    whole = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, count, at: whole(fd, min(count, 100), at))
+    with file_source(tmp_path / "data") as source:
+        assert source.read_at(3, len(DATA)) == DATA[3:]
+        os.truncate(tmp_path / "data", 250)
+        assert source.read_at(3, len(DATA)) == DATA[3:250]

@@ -7,7 +7,8 @@ import errno
 import pytest
 
 from hvmctx.abi.cpuid import NO_SUBLEAF
-from hvmctx.abi.releases import Release
+from hvmctx.abi.releases import Release, came_with
+from hvmctx.abi.x86_bits import CR0, EFER
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.restore.context import ERRNO_SINCE, TWO_PASSES_SINCE, load
@@ -16,8 +17,8 @@ from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import AMD, INTEL, Machine
 from hvmctx.restore.rules import Rule
 from tests.builders.cases.context_rules import CASES
-from tests.builders.contexts import Change, instance, nothing, put
-from tests.builders.loads import base, judged, loaded
+from tests.builders.contexts import Change, body_of, instance, nothing, put, xsave
+from tests.builders.loads import base, having, judged, loaded
 
 DEVICE_RULES = {rule.id for rule in RULES if rule.id.endswith("-device")}
 
@@ -287,3 +288,118 @@ def test_types_of_pending_events(release: str, vendor: str, highest: int) -> Non
 def test_error_codes_of_pending_events(release: str, fires: bool) -> None:
     event = {"pending_event": 1 << 31 | 3 << 8 | 1 << 11, "error_code": 1 << 16}
     assert cpu(release, Guest(vcpus=1), Machine(), **event) == ("cpu-error-code" if fires else "")
+
+
+_XCR0 = [
+    # release, states, whether they are taken together as xcr0
+    ("4.4", 0x1, True), ("4.4", 0x7, True), ("4.4", 0x2, False), ("4.4", 0x5, False),
+    ("4.4", 0x401, False), ("4.4", 0x20003, True), ("4.4", 0xB, True), ("4.4", 0x27, True),
+    ("4.5", 0xB, False), ("4.5", 0x13, False), ("4.5", 0x1B, True), ("4.5", 0x203, True),
+    ("4.5", 0x27, False), ("4.5", 0x67, False), ("4.5", 0xC7, False), ("4.5", 0xE7, True),
+    ("4.5", 0xE3, False), ("4.5", 0x103, False), ("4.5", 1 << 62 | 3, True),
+    ("4.5", 1 << 61 | 3, False), ("4.18", 0x20003, True), ("4.18", 0x40003, True),
+    ("4.19", 0x20003, False), ("4.19", 0x40003, False), ("4.19", 0x60003, True),
+    ("newest", 0x80003, False), ("newest", 0x602E7, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("release", "states", "taken"), _XCR0)
+def test_states_that_go_together(release: str, states: int, taken: bool) -> None:
+    """AVX needs SSE; since 4.5 AVX-512 is whole and needs AVX, and MPX is whole; since 4.19
+    AMX is whole."""
+    policy = (0xD, 0, 0xFFFFFFFF, 0, 0, 0xFFFFFFFF)  # all states, of no size
+    context = base(Release(release))
+    for body in (xsave(states), xsave(states, xcr0=1)):
+        body_of("CPU_XSAVE/0", body)(context)
+        only = [e for e in context.entries if e.name in ("HEADER", "CPU_XSAVE", "END")]
+        data = HvmContext(only).to_bytes()
+        verdict = load(data, Release(release), having(rows=[policy]), Machine(vendor=AMD))
+        assert verdict.rule == ("" if taken else "cpu-xsave-states")
+
+
+_SINCE = {
+    "cpu-pad0": ("", "4.7.0"), "cpu-flags": ("", "4.7.0"), "cpu-dr": ("4.17.6", "4.18.0"),
+    "cpu-cr3": ("4.13.5", "4.14.0"), "cpu-tsc-aux": ("4.11.4", "4.12.0"),
+    "cpu-error-code": ("4.8.5", "4.9.0"), "pic-int-output": ("4.18.5", "4.19.0"),
+    "pic-state": ("4.18.5", "4.19.0"), "pci-link-pad0": ("4.18.5", "4.19.0"),
+    "pit-range": ("4.18.5", "4.19.0"), "pit-gate": ("4.18.5", "4.19.0"),
+    "lapic-base": ("4.4.4", "4.5.0"), "mtrr-cap": ("4.11.4", "4.12.0"),
+    "viridian-vcpu-pad": ("", "4.7.0"), "cpu-xsave-reserved": ("4.6.6", "4.7.0"),
+    "cpu-xsave-short": ("4.7.0", "4.7.1"), "cpu-xsave-states": ("4.3.0", "4.3.1"),
+    "cpu-xsave-length": ("4.2.3", "4.2.4"), "cpu-xsave-excess": ("4.2.3", "4.2.4"),
+    "cpu-xsave-long": ("4.4.2", "4.4.1"), "cpu-xsave-mask": ("4.3.1", "4.3.0"),
+    "cpu-xsave-compact": ("4.6.6", "4.7.0"),
+    "cpu-msr-mask": ("4.12.0", "4.11.4"),
+}  # fmt: skip
+"""Of a rule that is younger than its record, or went: a release without it, and the nearest with."""
+
+
+@pytest.mark.parametrize("rule", _SINCE)
+def test_since_when_a_rule_stands(rule: str) -> None:
+    without, first = _SINCE[rule]
+    assert judged(first, CASES[rule][0]).rule == rule
+    assert not without or judged(without, CASES[rule][0]).rule != rule
+
+
+_OTHER_ERRNO = {
+    "pic-length": "4.19", "pci-link-length": "4.19", "lapic-length": "4.20",
+    "lapic-regs-length": "4.20",
+}  # fmt: skip
+"""Since when the record has a check of its own, which answers with ENODATA."""
+
+
+@pytest.mark.parametrize("rule", _OTHER_ERRNO)
+def test_the_errno_of_a_length(rule: str) -> None:
+    for release in TRIED[TRIED.index("4.17") :]:
+        errno = "ENODATA" if Release(release).since(_OTHER_ERRNO[rule]) else "EINVAL"
+        verdict = judged(release, CASES[rule][0])
+        assert (verdict.rule, verdict.errno) == (rule, errno)
+
+
+def test_of_every_rule_it_is_tried_since_when() -> None:
+    young = {r.id for r in RULES if r.releases.gone or r.releases.since != came_with(r.record)}
+    assert young == {*_SINCE, *_OTHER_ERRNO, *DEVICE_RULES}
+    assert judged("4.6.6", nothing, devices=()).accepted
+
+
+_CHANNEL_RANGES = {
+    "count": 0x10000, "count_latched": 4, "read_state": 4, "write_state": 4, "rw_mode": 3,
+    "gate": 1, "bcd": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", _CHANNEL_RANGES)
+def test_ranges_of_a_timer_channel(field: str) -> None:
+    highest = _CHANNEL_RANGES[field]
+    for number in range(3):
+        path = f"PIT/0.channels[{number}].{field}"
+        assert judged("newest", put(path, highest)).accepted
+        assert judged("newest", put(path, highest + 1)).rule == "pit-range"
+
+
+_EFER = [
+    # release, EFER, the guest's features, whether it is taken
+    ("4.5.5", EFER.LME, (), True), ("4.6.0", EFER.LME, (), False), ("4.6.0", EFER.LME, ("LM",), True),
+    ("4.5.5", EFER.LMA, ("LM",), False), ("newest", EFER.LMA, ("LM",), False),
+    ("4.5.5", EFER.LME | EFER.LMA, (), True), ("4.6.0", EFER.LME | EFER.LMA, (), False),
+    ("4.6.0", EFER.LME | EFER.LMA, ("LM",), True), ("newest", EFER.NXE, (), False),
+    ("newest", EFER.NXE, ("NX",), True), ("newest", EFER.SCE, (), False),
+    ("newest", EFER.SCE, ("SYSCALL",), True), ("newest", EFER.FFXSE, (), False),
+    ("newest", EFER.FFXSE, ("FFXSR",), True), ("newest", EFER.AIBRSE, (), False),
+    ("newest", EFER.AIBRSE, ("AUTO_IBRS",), True), ("newest", EFER.SVME, (), False),
+    ("newest", EFER.SVME, ("SVM",), True), ("4.2.0", EFER.SVME, ("SVM",), True),
+    ("4.1.6.1", EFER.SVME, ("SVM",), False), ("4.2.0", EFER.SVME, (), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("release", "efer", "features", "taken"), _EFER)
+def test_what_efer_needs(release: str, efer: int, features: tuple[str, ...], taken: bool) -> None:
+    """A feature for each bit; LMA needs LME, and since 4.6 paging; SVME a guest that nests."""
+    guest = having(*features, nested=True)
+    paging = CR0.ET | CR0.PE | CR0.PG
+    assert (cpu(release, guest, Machine(), msr_efer=efer, cr0=paging) == "") == taken
+    if efer & EFER.LMA and taken:
+        unpaged = cpu(release, guest, Machine(), msr_efer=efer, cr0=CR0.ET | CR0.PE)
+        assert (unpaged == "") == (not Release(release).since("4.6"))
+    if efer & EFER.SVME:
+        assert cpu(release, having(*features), Machine(), msr_efer=efer) == "cpu-efer"

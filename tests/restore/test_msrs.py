@@ -6,7 +6,6 @@ import struct
 
 import pytest
 
-from hvmctx.abi.cpuid import FEATURES, NO_SUBLEAF
 from hvmctx.abi.releases import Release
 from hvmctx.abi.x86 import CPU_MSR, CPU_XSAVE, END, HEADER
 from hvmctx.context.hvm_context import HvmContext
@@ -16,11 +15,11 @@ from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import AMD, INTEL, Machine
 from hvmctx.restore.msrs import MSRS
 from tests.builders.contexts import msrs, xsave
+from tests.builders.loads import having
 from tests.builders.samples import context_bytes
 
 HEADER_BODY = bytes(HvmContext.from_bytes(context_bytes()).record(HEADER).body)
 EVERYTHING = Guest(vcpus=1)
-Leaf = tuple[int, int, int, int, int, int]
 
 
 def loaded(release: str, vendor: str, index: int, value: int, guest: Guest = EVERYTHING) -> bool:
@@ -32,16 +31,9 @@ def loaded(release: str, vendor: str, index: int, value: int, guest: Guest = EVE
     return verdict.accepted
 
 
-def having(*features: str, faulting: bool = True) -> Guest:
-    """A guest with these features and no others."""
-    rows: dict[tuple[int, int], list[int]] = {}
-    for name in features:
-        leaf, subleaf, register, bit = FEATURES[name]
-        key = leaf, NO_SUBLEAF if subleaf is None else subleaf
-        rows.setdefault(key, [*key, 0, 0, 0, 0])[register] |= 1 << bit
-    leaves: list[Leaf] = [tuple(row) for row in rows.values()]  # type: ignore[misc]
-    leaves.append((1, NO_SUBLEAF, 0, 0, 0, 0))
-    return Guest(vcpus=1, leaves=leaves, msrs=[(0xCE, 0, faulting << 31)])
+def faulting(offered: bool) -> Guest:
+    """A guest whose policy has CPUID faulting in PLATFORM_INFO, or not."""
+    return having(msrs=[(0xCE, 0, offered << 31)])
 
 
 # index -> the last release that refuses it, the first that takes it, on AMD; likewise on Intel
@@ -131,9 +123,12 @@ def test_features(index: int, feature: str) -> None:
 
 
 def test_cpuid_faulting_is_offered_by_an_msr() -> None:
-    assert loaded("newest", INTEL, 0x140, 1, having())
-    assert not loaded("newest", INTEL, 0x140, 1, having(faulting=False))
-    assert loaded("newest", INTEL, 0x140, 0, having(faulting=False))
+    """And then that bit alone is taken."""
+    for offered, value, taken in (
+        (True, 0, True), (True, 1, True), (True, 2, False), (True, 3, False), (True, 1 << 63, False),
+        (False, 0, True), (False, 1, False), (False, 2, False),
+    ):  # fmt: skip
+        assert loaded("newest", INTEL, 0x140, value, faulting(offered)) == taken, (offered, value)
 
 
 @pytest.mark.parametrize(

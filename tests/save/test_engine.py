@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import socket
+from array import array
 from collections.abc import Iterable
+from contextlib import aclosing, closing, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,16 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import streams
-from hvmctx.errors import HvmctxError
+from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.files.sink import Nowhere, Sink
 from hvmctx.image.image import Image, open_image
 from hvmctx.save.engine import (
     ABORT,
     CONTINUE,
     DEFERRED,
+    LOGGING_OFF_HVMCTX,
+    LOGGING_OFF_XEN,
     STOP,
     Policy2014,
     PrecopyStats,
+    Save,
     Saved,
     SaveError,
     default_policy,
@@ -249,6 +256,342 @@ def test_the_first_error_survives_the_clean_up() -> None:
     with pytest.raises(SaveError, match="has not been suspended"):
         save(guest, Nowhere(), live=True)
     assert guest.logging == [True, False]
+
+
+class LoggingFails(SimulatedGuest):
+    """It goes on, and not off."""
+
+    def log_dirty(self, on: bool) -> None:
+        if not on:
+            raise OSError(22, "cannot switch it off")
+
+
+def test_when_logging_goes_off() -> None:
+    """This project's way: before END, or the save has failed. Xen's: after END, whatever
+    comes of it."""
+    order: list[str] = []
+
+    class Told(Nowhere):
+        def write(self, *buffers: Any) -> None:
+            if bytes(buffers[-1]) == bytes(8):
+                order.append("END")
+
+    class Guest(SimulatedGuest):
+        def log_dirty(self, on: bool) -> None:
+            order.append("on" if on else "off")
+
+        def cleanup(self) -> None:
+            order.append("clean")
+
+    for how, expected in (
+        (LOGGING_OFF_HVMCTX, ["on", "off", "END", "clean"]),
+        (LOGGING_OFF_XEN, ["on", "END", "off", "clean"]),
+    ):
+        save(Guest(5, Script({})), Told(), live=True, logging_off=how)
+        assert order == expected
+        order.clear()
+    out = io.BytesIO()
+    with pytest.raises(OSError, match="cannot switch it off"):
+        save(LoggingFails(5, Script({})), Sink(out), live=True)
+    with open_image(out.getvalue()) as image:
+        assert not image.complete
+    data, _ = saved(LoggingFails(5, Script({})), live=True, logging_off=LOGGING_OFF_XEN)
+    with open_image(data) as image:
+        assert image.complete
+    with pytest.raises(UsageError, match="logging_off 'never'; expected hvmctx or xen"):
+        save(SimulatedGuest(5, Script({})), Nowhere(), logging_off="never")
+
+
+class Versions(SimulatedGuest):
+    """Its pages hold how often they were written; `arrived` is what the other side has."""
+
+    def __init__(self, pages: int, script: Ranges) -> None:
+        super().__init__(pages, Script(script), context=context_bytes())
+        self.now = [0] * pages
+        self.arrived = [-1] * pages
+
+    def pages(self, pfns: memoryview, types: bytes) -> Iterable[Any]:
+        for pfn in pfns:
+            self.arrived[pfn] = self.now[pfn]
+        return super().pages(pfns, types)
+
+    def fetch_dirty(self, bitmap: bytearray) -> int:
+        count = super().fetch_dirty(bitmap)
+        for start, end in set_ranges(bitmap):
+            for pfn in range(start, min(end, self.p2m_size)):
+                self.now[pfn] += 1
+        return count
+
+    @property
+    def lost(self) -> int:
+        """Pages that a restore would have with old contents."""
+        return sum(old != new for old, new in zip(self.arrived, self.now))
+
+
+def loop_of_june_2014(guest: Versions) -> None:
+    """The first posting's loop, as it decides: leave below 50 dirty pages, which are no longer
+    marked by then."""
+
+    def send(ranges: Iterable[tuple[int, int]]) -> None:
+        for start, end in ranges:
+            guest.pages(memoryview(array("Q", range(start, end))), b"")
+
+    send(guest.all_pages())
+    for _ in range(4):
+        bitmap = bytearray(guest.p2m_size // 8)
+        if guest.fetch_dirty(bitmap) < 50:
+            break
+        send(set_ranges(bitmap))
+    guest.pause()
+    bitmap = bytearray(guest.p2m_size // 8)
+    guest.fetch_dirty(bitmap)
+    send(set_ranges(bitmap))
+
+
+@pytest.mark.parametrize("dirty", [1, 49, 50, 2000])
+def test_no_policy_here_loses_pages_as_the_loop_of_june_2014(dirty: int) -> None:
+    """docs/saving.md has the numbers."""
+    script = {1: [(0, 3000)], 2: [(100, 100 + dirty)], 3: [(5000, 5010)]}
+    for policy in (default_policy, Policy2014()):
+        guest = Versions(8192, script)
+        save(guest, Nowhere(), live=True, policy=policy)
+        assert guest.lost == 0
+    guest = Versions(8192, script)
+    loop_of_june_2014(guest)
+    assert guest.lost == (dirty if dirty < 50 else 10 if dirty >= 50 else 0)
+
+
+class Waits(SimulatedGuest):
+    """Every answer that may be one is a coroutine's."""
+
+    def __init__(self, pages: int, script: Ranges) -> None:
+        super().__init__(pages, Script(script), context=context_bytes(), params=[(1, 7)])
+        self.awaited: set[str] = set()
+
+
+def _waiting(name: str) -> Any:
+    genuine = getattr(SimulatedGuest, name)
+
+    async def answer(self: Waits, *args: Any) -> Any:
+        await asyncio.sleep(0)
+        self.awaited.add(name)
+        return genuine(self, *args)
+
+    return answer
+
+
+ANSWERS = (
+    "page_types", "pages", "log_dirty", "fetch_dirty", "pause", "shutdown_reason", "resume",
+    "policies", "tsc_info", "hvm_context", "hvm_params", "cleanup",
+)  # fmt: skip
+for _name in ANSWERS:
+    setattr(Waits, _name, _waiting(_name))
+
+SCRIPT: Ranges = {1: [(0, 60)], 2: [(0, 3)], 3: [(7, 8)]}
+
+
+async def gathered(saving: Save) -> bytes:
+    return b"".join([b"".join(buffers) async for buffers in saving])
+
+
+def test_one_engine_for_all_drivers() -> None:
+    """`for`, `async for` and a sink give the same bytes and figures, whoever waits."""
+
+    def guest() -> SimulatedGuest:
+        return SimulatedGuest(3000, Script(SCRIPT), context=context_bytes(), params=[(1, 7)])
+
+    def more(number: int) -> bool:
+        return number < 2
+
+    async def soon(number: int) -> bool:
+        await asyncio.sleep(0)
+        return more(number)
+
+    async def policy(stats: PrecopyStats) -> str:
+        return default_policy(stats)
+
+    expected, done = saved(guest(), live=True, checkpoint=more)
+    saving = Save(guest(), live=True, checkpoint=more)
+    assert b"".join(b"".join(buffers) for buffers in saving) == expected
+    assert saving.saved == done
+    saving = Save(guest(), live=True, checkpoint=more)
+    assert asyncio.run(gathered(saving)) == expected and saving.saved == done
+    waits = Waits(3000, SCRIPT)
+    saving = Save(waits, live=True, checkpoint=soon, policy=policy, suspended=lambda: soon(0))
+    assert asyncio.run(gathered(saving)) == expected and saving.saved == done
+    assert waits.awaited == set(ANSWERS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_guest_that_has_to_be_awaited() -> None:
+    for live in (False, True):
+        with pytest.raises(UsageError, match="has to be awaited"):
+            save(Waits(5, {}), Nowhere(), live=live)
+
+
+def test_when_the_guest_has_stopped() -> None:
+    guest = SimulatedGuest(100, Script({}), context=context_bytes())
+    fetched: list[tuple[bool, int]] = []
+    save(
+        guest,
+        Nowhere(),
+        checkpoint=lambda number: number < 2,
+        suspended=lambda: fetched.append((guest.paused_at is not None, len(guest.fetches))),
+    )
+    assert fetched == [(True, 1), (True, 2)], "before its dirty pages are asked for, each time"
+
+
+class Ends(SimulatedGuest):
+    """Counts the batches that were asked for, tells how it ended."""
+
+    def __init__(self, pages: int) -> None:
+        super().__init__(pages, Script({}), context=context_bytes())
+        self.batches = 0
+        self.ended: list[str] = []
+
+    def pages(self, pfns: memoryview, types: bytes) -> Iterable[Any]:
+        self.batches += 1
+        return super().pages(pfns, types)
+
+    def log_dirty(self, on: bool) -> None:
+        if not on:
+            self.ended.append("logging off")
+
+    def cleanup(self) -> None:
+        self.ended.append("clean")
+
+
+def test_leaving_a_loop_early() -> None:
+    guest = Ends(10000)
+    with closing(iter(Save(guest, live=True))) as pieces:
+        for _ in pieces:
+            if guest.batches == 2:
+                break
+    assert (guest.batches, guest.ended) == (2, ["logging off", "clean"])
+
+    async def run() -> None:
+        guest = Ends(10000)
+        async with aclosing(aiter(Save(guest, live=True))) as pieces:
+            async for _ in pieces:
+                if guest.batches == 2:
+                    break
+        assert (guest.batches, guest.ended) == (2, ["logging off", "clean"])
+
+    asyncio.run(run())
+    guest = Ends(5)
+    list(Save(guest, live=True))
+    assert guest.ended == ["logging off", "clean"]
+
+
+async def _connected() -> tuple[socket.socket, asyncio.StreamWriter]:
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    _, stream = await asyncio.open_connection(sock=ours)
+    return theirs, stream
+
+
+def test_a_slow_reader_slows_the_save() -> None:
+    """20 MB: what has been asked of the guest and not yet been read is never more than two
+    batches, and what the system holds for the socket."""
+
+    async def run() -> None:
+        theirs, stream = await _connected()
+        guest = Ends(5000)
+        task = asyncio.create_task(Save(guest).send(stream))
+        held, pending, read = 0, 0, 0
+        batch = 4096 * 1024
+        while not task.done() or stream.transport.get_write_buffer_size():
+            if task.done():
+                stream.close()
+            with suppress(BlockingIOError):
+                read += len(theirs.recv(10000))
+            pending = max(pending, stream.transport.get_write_buffer_size())
+            held = max(held, min(guest.batches * batch, 5000 * 4096) - read)
+            await asyncio.sleep(0)
+        assert task.result().passes == [5000]
+        assert batch // 2 < pending < batch + 100_000
+        assert held < 2 * batch
+        stream.transport.abort()
+        theirs.close()
+
+    asyncio.run(run())
+
+
+def test_cancelling_is_prompt() -> None:
+    """Whether the reader reads or not: no further batch, the guest cleaned up, within a few
+    turns of the loop."""
+
+    async def run(reads: bool) -> None:
+        theirs, stream = await _connected()
+        loop = asyncio.get_running_loop()
+
+        async def read() -> None:
+            while await loop.sock_recv(theirs, 1 << 20):
+                pass
+
+        reading = asyncio.create_task(read()) if reads else None
+        guest = Ends(1 << 18)
+        task = asyncio.create_task(Save(guest, live=True).send(stream))
+        while not guest.batches:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not task.done()
+        batches = guest.batches
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert task.cancelled()
+        assert guest.batches <= batches + 1 and guest.ended == ["logging off", "clean"]
+        stream.transport.abort()
+        if reading:
+            await reading
+        theirs.close()
+
+    asyncio.run(run(reads=True))
+    asyncio.run(run(reads=False))
+
+
+def test_a_second_cancel_does_not_end_the_clean_up() -> None:
+    class Slow(Ends):
+        async def log_dirty(self, on: bool) -> None:  # type: ignore[override]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            super().log_dirty(on)
+
+    async def run() -> None:
+        theirs, stream = await _connected()
+        guest = Slow(1 << 18)
+        task = asyncio.create_task(Save(guest, live=True).send(stream))
+        while not guest.batches:
+            await asyncio.sleep(0)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert guest.ended == ["logging off", "clean"]
+        stream.transport.abort()
+        theirs.close()
+
+    asyncio.run(run())
+
+
+def test_a_reader_that_goes() -> None:
+    async def run() -> None:
+        theirs, stream = await _connected()
+        guest = Ends(1 << 18)
+        task = asyncio.create_task(Save(guest, live=True).send(stream))
+        while guest.batches < 1:
+            await asyncio.sleep(0)
+        theirs.close()
+        with pytest.raises(ConnectionError):
+            await task
+        assert guest.ended == ["logging off", "clean"]
+        stream.transport.abort()
+
+    asyncio.run(run())
 
 
 @given(st.binary(max_size=40))

@@ -89,18 +89,19 @@ def test_optional_bit_makes_another_type() -> None:
     assert first.optional and not first.known and second.name == "type 0x80000001"
 
 
+LITTLE = "the stream says that it is big-endian: found options 0x1, expected a little-endian stream"
 REFUSED = {
-    "xl magic": (XL, b"Y" + xl_head()[1:], "xl: offset 0x0: header: wrong magic"),
-    "xl big-endian": (XL, xl_head(byteorder=0x04030201), "written in big-endian order"),
-    "xl flags": (XL, xl_head(flags=7), "unknown mandatory flags: found 0x7, expected none but 0x3"),
-    "libxl ident": (LIBXL, libxl_head(ident=5), "wrong ident"),
-    "libxl version": (LIBXL, libxl_head(version=3), "unknown version: found 3, expected 2"),
-    "libxl big-endian": (LIBXL, libxl_head(options=1), "the stream says that it is big-endian"),
-    "libxc marker": (LIBXC, libxc_head(marker=5), "wrong marker"),
-    "libxc id": (LIBXC, libxc_head().replace(b"XENF", b"XENG"), "wrong id: found 0x58454e47"),
-    "libxc version": (LIBXC, libxc_head(version=4), "unknown version: found 4, expected 2 or 3"),
-    "libxc big-endian": (LIBXC, libxc_head(options=1), "the stream says that it is big-endian"),
-}
+    "xl magic": (XL, b"Y" + xl_head()[1:], "header: wrong magic: found b'Yen saved domain, xl format\\n \\x00 \\r', expected b'Xen saved domain, xl format\\n \\x00 \\r'"),
+    "xl big-endian": (XL, xl_head(byteorder=0x04030201), "header: written in big-endian order: found 0x4030201, expected 0x1020304"),
+    "xl flags": (XL, xl_head(flags=7), "header: unknown mandatory flags: found 0x7, expected none but 0x3"),
+    "libxl ident": (LIBXL, libxl_head(ident=5), "header: wrong ident: found 0x0000000000000005, expected 0x4c6962786c466d74"),
+    "libxl version": (LIBXL, libxl_head(version=3), "header: unknown version: found 3, expected 2"),
+    "libxl big-endian": (LIBXL, libxl_head(options=1), f"header: {LITTLE}"),
+    "libxc marker": (LIBXC, libxc_head(marker=5), "image header: wrong marker: found 0x0000000000000005, expected 0xffffffffffffffff"),
+    "libxc id": (LIBXC, libxc_head().replace(b"XENF", b"XENG"), "image header: wrong id: found 0x58454e47, expected 0x58454e46"),
+    "libxc version": (LIBXC, libxc_head(version=4), "image header: unknown version: found 4, expected 2 or 3"),
+    "libxc big-endian": (LIBXC, libxc_head(options=1), f"image header: {LITTLE}"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -108,8 +109,8 @@ def test_refused_headers(case: str) -> None:
     layer, data, message = REFUSED[case]
     with pytest.raises(FormatError) as caught:
         read_all(data, layer)
-    assert message in str(caught.value)
-    assert caught.value.offset == 0
+    assert str(caught.value) == f"{layer}: offset 0x0: {message}"
+    assert (caught.value.offset, caught.value.layer) == (0, layer)
     unsupported = "big-endian" in case or "version" in case or "flags" in case
     assert isinstance(caught.value, UnsupportedError) == unsupported
 
@@ -118,6 +119,17 @@ def test_xl_file_with_a_legacy_stream_ends_after_its_header() -> None:
     reader = StreamReader(XL)
     reader.feed(xl_head(flags=1))
     assert reader.need == 0
+
+
+def test_what_is_expected_in_words() -> None:
+    """At the end, what was expected last."""
+    data = libxc_head() + CONTEXT + record(0)
+    reader, told = StreamReader(LIBXC), []
+    while reader.need:
+        told.append(reader.expecting)
+        reader.feed(data[reader.offset : reader.offset + reader.need])
+    assert told == ["image header", "domain header", "record header", "record header"]
+    assert (reader.expecting, reader.layer) == ("record header", LIBXC)
 
 
 def test_libxl_options_other_than_byte_order_are_taken() -> None:
