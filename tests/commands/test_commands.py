@@ -68,11 +68,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "xl-info.txt").write_bytes(INFO)
     xl = place / "bin" / "xl"
     xl.write_text(
-        "#!/bin/sh
-[ $1 = domid ] && exec echo 7
-"
-        "printf '[\n    {\n        \"config\": {\n        }\n    }\n]\n'
-"
+        "#!/bin/sh\n[ $1 = domid ] && exec echo 7\n"
+        "printf '[\\n    {\\n        \"config\": {\\n        }\\n    }\\n]\\n'\n"
     )
     xl.chmod(0o755)
     return place
