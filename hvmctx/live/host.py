@@ -42,6 +42,7 @@ def facts(xen: Xen) -> Facts:
         "command_line": xen.version_text(_COMMAND_LINE, 1024),
         "changeset": xen.version_text(_CHANGESET, 64),
     }
+    texts["build_id"] = xen.build_id()
     compiled, at = xen.version_bytes(_COMPILE, 144), 0
     for name, size in _COMPILE_PARTS:
         texts[name] = compiled[at : at + size].split(b"\0")[0].decode("utf-8", "replace")

@@ -45,6 +45,8 @@ _TYPE_OF = bytes(kind >> 4 for kind in range(256))
 _LARGEST_POLICY = 1 << 16
 """Rows. Xen has some hundred."""
 _CONSOLE = 1 << 15
+_BUILD_ID = 64
+"""Bytes at most; a SHA-1 has 20."""
 
 
 class _HypercallBuffer(ctypes.Structure):
@@ -144,6 +146,12 @@ class Xen:
         if self.libraries.xc_version(self._handle, number, buffer) < 0:
             return bytes(size)
         return buffer.raw[:size]
+
+    def build_id(self) -> str:
+        """In hex; empty where it has none (before 4.7)."""
+        buffer = ctypes.create_string_buffer(_BUILD_ID.to_bytes(4, "little"), 4 + _BUILD_ID)
+        got = self.libraries.xc_version(self._handle, 10, buffer)
+        return buffer.raw[4 : 4 + max(0, min(got, _BUILD_ID))].hex()
 
     def version_text(self, number: int, size: int) -> str:
         """The same, of a number that gives a text."""

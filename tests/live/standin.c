@@ -88,6 +88,11 @@ int xc_version(void *xch, int cmd, void *arg)
     if (fails("xc_version")) return -1;
     if (cmd == 0) return state->version;
     if (cmd < 10 && texts[cmd]) { strcpy(arg, texts[cmd]); return 0; }
+    if (cmd == 10) { /* room, then bytes */
+        if (*(uint32_t *)arg < 3) { errno = ENOBUFS; return -1; }
+        memcpy((char *)arg + 4, "\xab\xcd\xef", 3);
+        return 3;
+    }
     errno = ENOSYS;
     return -1;
 }

@@ -25,7 +25,7 @@ def test_facts(stand_in: StandIn) -> None:
     assert (found["hvm"], found["hap"], found["khz"], found["cpus"]) == (True, True, 2596128, 2)
     assert found["xen"]["version"] == "4.17.7"
     assert found["xen"]["command_line"] == "console=com1 dom0_mem=1536M"
-    assert found["xen"]["compiler"] == ""
+    assert (found["xen"]["compiler"], found["xen"]["build_id"]) == ("", "abcdef")
     host = document.Host.from_bytes(**found)
     assert host.vendor == "amd" and host.as_dict()["cpu"]["physical_address_bits"] == 40  # type: ignore[index, call-overload]
 
