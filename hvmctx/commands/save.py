@@ -5,8 +5,6 @@ with --checkpoint. If anything goes wrong it runs on, and no file is left. PV gu
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 
 from hvmctx import messages
@@ -109,7 +107,6 @@ def _save(args: Namespace, xen: Xen, source: DomainSource) -> tuple[Saved, int]:
 
     version = 3 if xen.version >= _V3_SINCE else 2
     with replacing(args.output, force=args.force) as out:
-        _for_owner_only(out)
         with compressed(out, args.compress) as file:
             sink = _Progress(file, shown=messages.watched())
             try:
@@ -120,13 +117,6 @@ def _save(args: Namespace, xen: Xen, source: DomainSource) -> tuple[Saved, int]:
             finally:
                 sink.end()
         return saved, sink.written
-
-
-def _for_owner_only(out: BinaryIO) -> None:
-    """It is the guest's memory. Of what is no file of its own nothing changes."""
-    status = os.fstat(out.fileno())
-    if stat.S_ISREG(status.st_mode) and not status.st_size:
-        os.fchmod(out.fileno(), 0o600)
 
 
 _V3_SINCE = tuple(map(int, streams.STATIC_DATA_SINCE.split(".")))
