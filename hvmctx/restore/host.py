@@ -81,7 +81,8 @@ class Host:
             for name in POLICIES
             if name in policies
         }
-        self.xen = {name: xen.get(name, "") for name in XEN} if xen else dict.fromkeys(XEN, "")
+        said = xen or {}
+        self.xen: dict[str, str] = {name: said.get(name, "") for name in XEN}
         self.hvm = hvm
         self.hap = hap
         self.khz = khz
@@ -137,7 +138,7 @@ class Host:
         }
         return {
             "hvmctx_host": VERSION,
-            "xen": dict(self.xen),
+            "xen": {**self.xen},
             "cpu": cpu,
             "hvm": {"hvm": self.hvm, "hap": self.hap, "nested": self.nested},
             "tsc": tsc,

@@ -97,6 +97,23 @@ def test_a_guest_that_does_not_suspend(stand_in: StandIn, run: Run, tmp_path: Pa
     assert_whole(path, stand_in)
 
 
+def test_progress(
+    stand_in: StandIn, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal: how far it is, over and over."""
+    monkeypatch.setattr("hvmctx.messages.watched", lambda: True)
+    monkeypatch.setattr("hvmctx.commands.save._TICK", -1)
+    stand_in.state.writes = 1
+    done = run("save", "7", "--live", "-o", tmp_path / "image")
+    shown = done.err.rpartition("\n\n")[0] or done.err
+    said = [part for part in shown.replace("\n", "\r").split("\r") if part.startswith("pass ")]
+    pattern = r"pass (\d), \d+ MiB, [\d.]+ MiB/s, at most (\d+) pages left "
+    seen = [match.groups() for part in said if (match := re.fullmatch(pattern, part))]
+    assert len(seen) == len(said) > 3
+    assert {number for number, _ in seen} >= {"1", "2"} and ("1", "157") in seen
+    assert done.err.endswith("; the guest is paused\n")
+
+
 def test_usage(stand_in: StandIn, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "image"
     assert run("save", "seven", "-o", path).status == 2
