@@ -55,6 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_run(parser: ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("files", metavar="FILE", nargs="+", help="- is standard input")
+    inputs.add_limits(parser)
 
 
 def _add_campaign(parser: ArgumentParser) -> None:
@@ -156,7 +157,7 @@ def _run(args: Namespace) -> int:
     """The exit status is 1 at the first finding, as engines want it."""
     target = _target(args.target)
     for path in args.files:
-        data = inputs.read_file(path)
+        data = inputs.read_file(path, limits=inputs.limits_of(args))
         try:
             target.run(data)
         except Exception:
@@ -235,7 +236,7 @@ def _diff(args: Namespace) -> int:
     import random
 
     _check_number(args, "count", _MOST_INPUTS)
-    _check_number(args, "vcpus", inputs.MOST_VCPUS)
+    _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
     if args.against == "lab" or args.against.startswith("domain:"):
         return _diff_hypervisor(args)
@@ -419,7 +420,7 @@ def _generate(args: Namespace) -> int:
     from hvmctx.fuzz.generate import bases_of, generate, loads_of
 
     _check_number(args, "count", _MOST_INPUTS)
-    _check_number(args, "vcpus", inputs.MOST_VCPUS)
+    _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
     releases = args.release or ["4.17", "4.20", "newest"]
     like: list[Access | None] = []

@@ -8,7 +8,7 @@ import mmap
 from ctypes import byref, c_int, c_uint, c_uint32, c_uint64, c_void_p
 
 from hvmctx.abi import streams
-from hvmctx.image.image import LARGEST_CONTEXT
+from hvmctx.limits import DEFAULT
 from hvmctx.live.libraries import (
     GONE,
     NOT_DOM0,
@@ -261,7 +261,7 @@ class Xen:
         """Its save context, as the hypervisor makes it now."""
         what = "get the length of its context"
         size = self._of_domain("xc_domain_hvm_getcontext", what, domid, None, 0)
-        if size > LARGEST_CONTEXT:
+        if size > DEFAULT.input:
             raise XenError(f"domain {domid}: has a context of {size} bytes, which is too large")
         buffer = ctypes.create_string_buffer(size)
         what = "get its context"
