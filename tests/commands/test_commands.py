@@ -21,10 +21,10 @@ from hvmctx.cli import COMMANDS as ALL
 from hvmctx.cli import EXAMPLES, main
 from hvmctx.image.image import open_image
 from tests.builders import altered
+from tests.builders.hosts import CPUID, INFO
 from tests.builders.running import TOOL, Run
 from tests.builders.samples import DATA, EXAMPLE
 from tests.builders.standin import PAUSED
-from tests.restore.test_host import CPUID, INFO
 
 
 @settings(max_examples=15)

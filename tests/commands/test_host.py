@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.builders.hosts import CPUID, INFO
 from tests.builders.running import Run
 from tests.builders.standin import StandIn
-from tests.restore.test_host import CPUID, INFO
 
 
 def test_this_machine(stand_in: StandIn, run: Run, tmp_path: Path) -> None:
