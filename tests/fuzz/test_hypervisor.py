@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hvmctx.abi.releases import Release
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import InputError, UsageError
 from hvmctx.fuzz.differential import Disagreement
 from hvmctx.fuzz.hypervisor import Comparison, Hypervisor, Journal, _release_of
@@ -101,6 +102,21 @@ def test_what_would_kill_it(
     comparison = Comparison(hypervisor, Journal(str(tmp_path)), found.append, dangerous=True)
     comparison.run([(0, context_bytes())])
     assert comparison.kinds == {("violation [deadly]", "accept"): 1}
+
+
+def test_what_would_spoil_it(hypervisor: Hypervisor, tmp_path: Path) -> None:
+    """Loaded up to 4.18, and then memory is overwritten."""
+    context = HvmContext.from_bytes(context_bytes())
+    assert not hypervisor.spoils(context.to_bytes())
+    pic = next(record for record in context.entries if record.name == "PIC")
+    pic.instance = 1
+    spoilt = context.to_bytes()
+    assert hypervisor.spoils(spoilt)
+    comparison = Comparison(hypervisor, Journal(str(tmp_path / "journal")), print)
+    comparison.run([(0, spoilt)])
+    assert (comparison.tried, comparison.passed) == (0, 1)
+    hypervisor.release = Release("4.19")  # which refuses it
+    assert not hypervisor.spoils(spoilt)
 
 
 def test_another_record(hypervisor: Hypervisor, tmp_path: Path) -> None:
