@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: demo test long lint generate fidelity hooks fuzz bench clean
+.PHONY: demo test long lint generate fidelity hooks fuzz bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,11 @@ fuzz: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --editable '.[bench]'
 	$(VENV)/bin/python benchmarks/run.py
+
+# The guests of tools/realxen, to be run in a dom0.
+GUESTS ?= realxen-guests
+realxen:
+	tools/realxen/guests/make.sh $(GUESTS)
 
 clean:
 	rm -rf $(VENV)

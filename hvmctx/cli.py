@@ -35,6 +35,7 @@ GROUPS = {
     "check": ("verify", "restore", "diff", "plan"),
     "change": ("set", "replace", "strip"),
     "make": ("extract", "to-json", "from-json", "convert", "build"),
+    "live": ("save", "load", "host"),
     "fuzz": ("fuzz",),
 }
 """The commands as the overview shows them. Each is the module of its name in
@@ -133,8 +134,9 @@ def _make_streams_ready() -> None:
 
 
 def _refuse_misspelt(word: str) -> None:
-    """Raises UsageError for a word that is not a file and resembles the name of a command."""
-    if word.startswith("-") or os.path.lexists(word):
+    """Raises UsageError for a word that is not a file, nor called like one, and resembles the
+    name of a command."""
+    if word.startswith("-") or "." in word or os.path.lexists(word):
         return
     from difflib import get_close_matches
 
