@@ -51,7 +51,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "stream/grammar": ("stream/reader",),
     "image/indexing": (),
     "edit/splice": (),
-    "edit/editor": (),
+    "edit/editor": ("edit/payloads",),
     "files/output": (),
     "files/source": (),
 }
