@@ -39,11 +39,11 @@ ROOT = Path(os.path.realpath(__file__)).parent.parent
 PAGE = ROOT / "docs" / "mutants.md"
 MODULES: dict[str, tuple[str, ...]] = {
     "context/hvm_context": (),
-    "context/record": (),
+    "context/record": ("context/hvm_context",),
     "context/vmport": (),
     "restore/vmport": (),
     "abi/vmport": ("context/vmport", "restore/vmport"),
-    "restore/context_rules": (),
+    "restore/context_rules": ("restore/context",),
     "restore/rules": ("restore/context",),
     "restore/msrs": (),
     "restore/policy": ("restore/msrs",),
