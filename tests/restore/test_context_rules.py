@@ -18,7 +18,7 @@ from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import AMD, INTEL, Machine
 from hvmctx.restore.rules import Rule, Seen
 from tests.builders.cases.context_rules import CASES
-from tests.builders.contexts import Change, body_of, instance, nothing, put, xsave
+from tests.builders.contexts import Change, body_of, instance, length, msrs, nothing, put, xsave
 from tests.builders.loads import base, having, judged, loaded
 
 DEVICE_RULES = {rule.id for rule in RULES if rule.id.endswith("-device")}
@@ -529,3 +529,98 @@ class Domain(Seen):
 def test_the_page_of_the_reference_tsc(value: int, page: int | None) -> None:
     """48 bits of a page number, and a bit that turns it on."""
     assert tsc_page_of(Domain(value)) == page
+
+
+def _xsave_rule(
+    release: str, body: bytes, guest: int = 0x2FF, host: int | None = None, **fields: int
+) -> str:
+    """The rule that refuses a CPU_XSAVE record, of a guest and a host with these states, all of
+    no size; of a host that is not known, if there is none."""
+    context = base(Release(release))
+    body_of("CPU_XSAVE/0", body)(context)
+    put(*(item for name, value in fields.items() for item in (f"CPU_XSAVE/0.{name}", value)))(
+        context
+    )
+    only = [e for e in context.entries if e.name in ("HEADER", "CPU_XSAVE", "END")]
+    machine = Machine(leaves=[] if host is None else [(0xD, 0, host, 0, 0, 0)])
+    into = having(rows=[(0xD, 0, guest, 0, 0, 0)])
+    return load(HvmContext(only).to_bytes(), Release(release), into, machine).rule
+
+
+@pytest.mark.parametrize(
+    ("release", "guest", "host", "rule"),
+    [
+        ("newest", 3, 7, "cpu-xsave-states"), ("newest", 7, 3, "cpu-xsave-compact"),
+        ("newest", 7, 7, ""), ("newest", 3, None, "cpu-xsave-states"), ("newest", 7, None, ""),
+        ("4.9.3", 3, 7, "cpu-xsave-states"), ("4.9.2", 3, 7, ""), ("4.8.5", 3, 7, ""),
+        ("4.8.5", 7, 3, "cpu-xsave-states"), ("4.8.4", 7, 3, "cpu-xsave-compact"),
+        ("4.11.0", 3, 7, ""), ("4.11.1", 3, 7, "cpu-xsave-states"), ("4.10.1", 3, 7, ""),
+        ("4.10.2", 3, 7, "cpu-xsave-states"), ("4.4.4", 3, 7, ""), ("4.3.0", 3, 3, "cpu-xsave-mask"),
+    ],
+)  # fmt: skip
+def test_whose_states_are_taken(release: str, guest: int, host: int | None, rule: str) -> None:
+    """Of a vcpu with AVX's, whose guest or host does not have them."""
+    assert _xsave_rule(release, xsave(7), guest, host) == rule
+
+
+@pytest.mark.parametrize(("release", "rule"), [("4.4.4", "cpu-xsave-states"), ("4.5.0", "")])
+def test_the_mask_of_features_once_counted(release: str, rule: str) -> None:
+    assert _xsave_rule(release, xsave(7), xfeature_mask=3) == rule
+    assert _xsave_rule(release, xsave(7), xfeature_mask=7) == ""
+
+
+def test_states_contain_each_other() -> None:
+    """What is in the image has been enabled, and so has what is enabled now."""
+    states = "cpu-xsave-states"
+    for body, rule in (
+        (xsave(3, bv=3), ""), (xsave(3, bv=4), states), (xsave(3, xcr0=7), states),
+        (xsave(7, xcr0=3), ""), (xsave(7, xcr0=3, bv=4), ""),
+    ):  # fmt: skip
+        assert _xsave_rule("newest", body) == rule
+
+
+@pytest.mark.parametrize(
+    ("release", "extra", "rule"),
+    [
+        ("4.4.1", b"\0", "cpu-xsave-long"), ("4.4.2", b"\0", ""), ("4.3.3", b"\0", "cpu-xsave-long"),
+        ("4.3.4", b"\0", ""), ("newest", b"\0", ""), ("newest", b"\0\1", "cpu-xsave-excess"),
+        ("4.4.1", b"", ""), ("4.3.0", b"\1", "cpu-xsave-long"), ("4.3.0", b"", ""),
+    ],
+)  # fmt: skip
+def test_what_follows_the_xsave_image(release: str, extra: bytes, rule: str) -> None:
+    """Zeros are let through since some release; before, nothing beyond the states of the host."""
+    assert _xsave_rule(release, xsave(3, extra), host=3) == rule
+    if rule == "cpu-xsave-long" and extra == b"\0":  # of a host with more states
+        verdict = judged(release, body_of("CPU_XSAVE/0", xsave(3, extra)))
+        assert verdict.rule == "cpu-xsave-excess"
+
+
+def test_msrs_are_taken_one_by_one() -> None:
+    wide, unknown, fine = (0xC0011019, 0, 1 << 32), (0x10, 0, 0), (0xC0011019, 0, 1)
+    for entries, rule in (
+        ((wide, unknown), "cpu-msr-mask"), ((unknown, wide), "cpu-msr-index"),
+        ((fine, wide), "cpu-msr-mask"), ((fine, unknown), "cpu-msr-index"), ((fine, fine), ""),
+        ((fine, (0xC001101A, 1, 0)), "cpu-msr-reserved"),
+    ):  # fmt: skip
+        assert _single("CPU_MSR", "4.11", AMD, body_of("CPU_MSR/0", msrs(*entries))) == rule
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        (put("CPU/0.cr0", 0x80000010), "cr0 is 0x80000010"),
+        (put("CPU/0.pad0", 5), "pad0 is 0x5"),
+        (instance("CPU/0", 1), "instance 1, 1 vcpus"),
+        (instance("PIC/1", 2), "instance 2, 1 vcpus"),
+    ],
+)
+def test_details_of_a_refusal(change: Change, detail: str) -> None:
+    assert judged("newest", change).text.partition("; Xen")[0].endswith(f": {detail}")
+
+
+def test_the_length_and_the_room_are_told() -> None:
+    context = base(Release("newest"))
+    size = context.size
+    length("CPU/0", 1)(context)
+    left = size + 1 - 2 * 8 - 24
+    assert f"length 1033, {left} bytes left" in loaded(context, "newest").text
