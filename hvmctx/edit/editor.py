@@ -21,10 +21,12 @@ from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import BinaryIO
 
     from hvmctx.abi.declare import RecordType
     from hvmctx.edit.splice import Edit
+    from hvmctx.files.access import Access
     from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
     from hvmctx.stream.libxc import HvmParams
@@ -95,7 +97,7 @@ class Editor:
         record = self._read_context().record(known, instance)
         value: int | bytes
         if known.name == _VMPORT:
-            from hvmctx.context.vmport import get_path
+            from hvmctx.context.vmport_paths import get_path
 
             value = get_path(bytes(record.body), field)
             return value
@@ -116,7 +118,7 @@ class Editor:
         known, instance = record_of(head)
         of_context = self.context.record(known, instance)
         if known.name == _VMPORT:
-            from hvmctx.context.vmport import set_path
+            from hvmctx.context.vmport_paths import set_path
 
             entry = "[" in field and field.startswith("guestinfo")
             what = _parsed(value, path, is_bytes=entry)
@@ -165,7 +167,7 @@ class Editor:
             self._remove_param(field)
             return
         if dot and (named := record_of(head.upper()))[0].name == _VMPORT:
-            from hvmctx.context.vmport import remove_path
+            from hvmctx.context.vmport_paths import remove_path
 
             record = self.context.record(*named)
             record.body = remove_path(bytes(record.body), field)
@@ -222,13 +224,21 @@ class Editor:
             edits.append(self._context_edit(self._whole_context()))
         return edits
 
-    def write(self, out: BinaryIO | str | os.PathLike[str], *, force: bool = False) -> None:
+    def write(
+        self,
+        out: BinaryIO | str | os.PathLike[str],
+        *,
+        force: bool = False,
+        like: Iterable[Access | None] = (),
+    ) -> None:
         """Write the image with all that was changed, everything else as it is, to a binary
         file, or to a path: whole or not at all, and in the place of an existing file only with
-        `force`. Raises InputError for that, and for an image that was read from a pipe."""
+        `force`. Only who may read the image, and the files of `like`, may read that one.
+        Raises InputError for that, and for an image that was read from a pipe."""
         edits = self.edits()
         if isinstance(out, (str, os.PathLike)):
-            with replacing(os.fspath(out), force=force) as file:
+            sources = [self._image.source.access, *like]
+            with replacing(os.fspath(out), force=force, like=sources) as file:
                 splice(self._image.source, file, edits)
         else:
             splice(self._image.source, out, edits)
