@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.releases import Release
     from hvmctx.context.record import Record
+    from hvmctx.files.access import Access
     from hvmctx.image.image import Image
     from hvmctx.save.guests import StillGuest
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
@@ -78,14 +79,19 @@ def run(args: Namespace) -> int:
 
 def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
     from hvmctx.save.build import build
+    from hvmctx.save.libxl import DeviceModelFile
 
-    guest = _guest(args, base, release)
-    config = inputs.read_file(args.config) if args.config else _config_of(base, args.layer)
-    with replacing(args.output, force=args.force) as out:
+    like = [base.source.access] if base is not None else []
+    guest = _guest(args, base, release, like)
+    config = inputs.read_file(args.config, like) if args.config else _config_of(base, args.layer)
+    emulator = _emulator(args, base)
+    with replacing(args.output, force=args.force, like=like) as out:
         saved = build(
             guest, out, layer=args.layer, version=_version(base, release), config=config,
-            emulator=_emulator(args, base),
+            emulator=emulator,
         )  # fmt: skip
+        if isinstance(emulator, DeviceModelFile):
+            like.append(emulator.access)
         from hvmctx.verify.built import contradictions
 
         against = contradictions(out, release)
@@ -108,8 +114,10 @@ def _version(base: Image | None, release: Release | None) -> int:
     return header.fields["version"] if header else 3
 
 
-def _guest(args: Namespace, base: Image | None, release: Release | None) -> StillGuest:
-    """The memory, with all state."""
+def _guest(
+    args: Namespace, base: Image | None, release: Release | None, like: list[Access | None]
+) -> StillGuest:
+    """The memory, with all state; `like` gets to know who may read what it is made of."""
     from hvmctx.save.guests import ImageSource, MemoryFileSource, image_state
 
     guest: StillGuest
@@ -117,12 +125,14 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
         from hvmctx.save.qemu_core import MISSING, CoreSource
 
         guest = CoreSource(args.core)
+        like.append(guest.access)
         cpus = guest.cpu_records()
         messages.say(MISSING)
     else:
         cpus = []
         if args.memory:
             guest = MemoryFileSource(args.memory)
+            like.append(guest.access)
         elif base is not None:
             guest = ImageSource(base, **({"context": b"\0"} if args.context else {}))
         else:
@@ -132,12 +142,13 @@ def _guest(args: Namespace, base: Image | None, release: Release | None) -> Stil
             setattr(guest, name, value)
     if release is not None:
         guest.xen_version = release.version
-    _set_context(args, guest, base, release, cpus)
+    _set_context(args, guest, base, release, cpus, like)
     _set_params(args, guest, base)
     if args.policy:
         from hvmctx.image.image import open_image
 
         with open_image(inputs.no_domid(args.policy, "build")) as other:
+            like.append(other.source.access)
             policies = image_state(other, with_context=False)
         guest.cpuid_policy, guest.msr_policy = policies["cpuid_policy"], policies["msr_policy"]
     if args.tsc:
@@ -151,6 +162,7 @@ def _set_context(
     base: Image | None,
     release: Release | None,
     cpus: list[Record],
+    like: list[Access | None],
 ) -> None:
     """The context: given, or the base's, or of a machine after a reset; its CPU records are
     the core's where there is one."""
@@ -159,7 +171,7 @@ def _set_context(
     from hvmctx.save.reset import reset_context
 
     if args.context:
-        context = HvmContext.from_bytes(_context_of(args.context), damaged=True)
+        context = HvmContext.from_bytes(_context_of(args.context, like), damaged=True)
     elif base is not None:
         context = HvmContext.from_bytes(guest.context, damaged=True)
     else:
@@ -176,8 +188,8 @@ def _set_context(
     guest.context = context.to_bytes()
 
 
-def _context_of(path: str) -> bytes:
-    data = inputs.read_file(path)
+def _context_of(path: str, like: list[Access | None]) -> bytes:
+    data = inputs.read_file(path, like)
     if data.lstrip()[:1] == b"{":
         from hvmctx.json_form.document import Document
 

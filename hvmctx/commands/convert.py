@@ -38,12 +38,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    from hvmctx.files.opening import open_source
     from hvmctx.save.convert import convert
 
     target = inputs.no_domid(args.input, "convert")
-    with replacing(args.output, force=args.force) as out:
+    with (
+        open_source(target) as source,
+        replacing(args.output, force=args.force, like=[source.access]) as out,
+    ):
         done = convert(
-            target, out, format=args.format, width=int(args.width) // 8 if args.width else None,
+            source, out, format=args.format, width=int(args.width) // 8 if args.width else None,
             pv=None if args.guest is None else args.guest == "pv",
             device_model=not args.skip_qemu,
         )  # fmt: skip

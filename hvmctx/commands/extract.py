@@ -39,7 +39,7 @@ def run(args: Namespace) -> int:
     again = needs_page_data(args.what)
     with inputs.open_seekable(args) if again else inputs.open_input(args) as image:
         payload = edit(image).take(args.what)
-        with replacing(args.output, force=args.force) as out:
+        with replacing(args.output, force=args.force, like=[image.source.access]) as out:
             out.write(payload)
         return inputs.report(image)
 
@@ -49,6 +49,6 @@ def _memory(args: Namespace) -> int:
 
     inputs.whole_file(args.output, "extract", "memory is written with holes")
     with inputs.open_seekable(args) as image:
-        with replacing(args.output, force=args.force) as out:
+        with replacing(args.output, force=args.force, like=[image.source.access]) as out:
             extract_memory(image, out, args.format)
         return inputs.report(image)

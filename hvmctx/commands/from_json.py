@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from hvmctx.files.access import Access
+
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "make a context or an image from such JSON"
@@ -27,7 +29,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.json_form.document import Document
 
-    document = Document.from_text(inputs.read_file(args.input))
-    with replacing(args.output, force=args.force) as out:
+    like: list[Access | None] = []
+    document = Document.from_text(inputs.read_file(args.input, like))
+    with replacing(args.output, force=args.force, like=like) as out:
         out.write(document.to_bytes())
     return 0

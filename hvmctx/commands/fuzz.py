@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from random import Random
 
+    from hvmctx.files.access import Access
     from hvmctx.fuzz.differential import Disagreement
     from hvmctx.fuzz.generate import Loads
     from hvmctx.fuzz.target import Target
@@ -286,9 +287,10 @@ def _generate(args: Namespace) -> int:
     _check_number(args, "vcpus", inputs.MOST_VCPUS)
     rng = random.Random(args.seed)
     releases = args.release or ["4.17", "4.20", "newest"]
-    loads = loads_of(releases, args.policy, args.vcpus, args.vendor)
-    bases = bases_of(args.base, args.kind) or _bases(args.kind, rng, loads)
-    made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads)
+    like: list[Access | None] = []
+    loads = loads_of(releases, args.policy, args.vcpus, args.vendor, like)
+    bases = bases_of(args.base, args.kind, like) or _bases(args.kind, rng, loads)
+    made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads, like=like)
     for release in loads:
         known, missed = len(made.rules[release]), made.missed(release)
         said = f"; not {', '.join(missed)}" if missed else ""

@@ -10,6 +10,7 @@ from hvmctx import messages
 from hvmctx.abi.fields import decimal
 from hvmctx.abi.streams import LAYERS
 from hvmctx.errors import InputError, UsageError
+from hvmctx.files.access import Access
 from hvmctx.image.image import Image, open_image
 
 TYPE_CHECKING = False
@@ -74,19 +75,21 @@ def profile_of(name: str) -> VmportProfile:
     return VmportProfile.from_json(text, name)
 
 
-def read_file(path: str) -> bytes:
-    """All of a file, or of standard input, not decompressed. Raises InputError, also if there
-    are more than LARGEST_FILE bytes."""
+def read_file(path: str, like: list[Access | None] | None = None) -> bytes:
+    """All of a file, or of standard input, not decompressed; `like` gets to know who may read
+    it. Raises InputError, also if there are more than LARGEST_FILE bytes."""
     if path == "-":
-        return _read_all(path, _standard_input())
+        return _read_all(path, _standard_input(), like)
     try:
         with open(path, "rb") as file:
-            return _read_all(path, file)
+            return _read_all(path, file, like)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _read_all(path: str, file: BinaryIO) -> bytes:
+def _read_all(path: str, file: BinaryIO, like: list[Access | None] | None) -> bytes:
+    if like is not None:
+        like.append(Access.of(file))
     pieces = []
     left = LARGEST_FILE
     while piece := file.read(min(left + 1, 1 << 20)):

@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from hvmctx.files.access import Access
+
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "replace the HVM context, the device model's file, or a record"
@@ -29,10 +31,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from hvmctx.edit.editor import edit
 
-    payload = inputs.read_file(args.payload)
+    like: list[Access | None] = []
+    payload = inputs.read_file(args.payload, like)
     with inputs.open_seekable(args) as image:
         editor = edit(image)
         editor.put(args.what, payload)
-        editor.write(args.output, force=args.force)
+        editor.write(args.output, force=args.force, like=like)
         inputs.warn(image.problems)
     return 0

@@ -1,5 +1,5 @@
 """Write an image without its page contents: small and easy to share. It dumps the same, and
-restores with blank memory."""
+restores with blank memory. What follows the end of the image is left out."""
 
 from __future__ import annotations
 
@@ -30,10 +30,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from hvmctx.edit.strip import strip
+    from hvmctx.files.opening import open_source
 
     target = inputs.no_domid(args.input, "strip")
-    with replacing(args.output, force=args.force) as out:
-        done = strip(target, out, layer=args.layer, keep_holes=args.keep_holes)
+    with (
+        open_source(target) as source,
+        replacing(args.output, force=args.force, like=[source.access]) as out,
+    ):
+        done = strip(source, out, layer=args.layer, keep_holes=args.keep_holes)
+    if done.trailing:
+        messages.warn(f"what follows the image, from offset {done.end:#x} on, is left out")
     messages.say(
         f"{done.pages} pages emptied, {done.records} records of {done.absent_words} absent pages "
         "left out"

@@ -30,12 +30,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
+    from hvmctx.files.opening import open_source
     from hvmctx.json_form.document import Document
 
     target, layer = inputs.target_of(args)
     problems: list[FormatError] = []
-    document = Document.of_input(target, layer, problems)
-    with replacing(args.output, force=args.force) as out:
+    with open_source(target) as source:
+        document = Document.of_input(source, layer, problems)
+    with replacing(args.output, force=args.force, like=[source.access]) as out:
         out.write(document.to_text(hex_wide=args.hex).encode())
     inputs.warn(problems)
     return 0

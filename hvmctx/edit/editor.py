@@ -21,10 +21,12 @@ from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import BinaryIO
 
     from hvmctx.abi.declare import RecordType
     from hvmctx.edit.splice import Edit
+    from hvmctx.files.access import Access
     from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
     from hvmctx.stream.libxc import HvmParams
@@ -222,13 +224,21 @@ class Editor:
             edits.append(self._context_edit(self._whole_context()))
         return edits
 
-    def write(self, out: BinaryIO | str | os.PathLike[str], *, force: bool = False) -> None:
+    def write(
+        self,
+        out: BinaryIO | str | os.PathLike[str],
+        *,
+        force: bool = False,
+        like: Iterable[Access | None] = (),
+    ) -> None:
         """Write the image with all that was changed, everything else as it is, to a binary
         file, or to a path: whole or not at all, and in the place of an existing file only with
-        `force`. Raises InputError for that, and for an image that was read from a pipe."""
+        `force`. Only who may read the image, and the files of `like`, may read that one.
+        Raises InputError for that, and for an image that was read from a pipe."""
         edits = self.edits()
         if isinstance(out, (str, os.PathLike)):
-            with replacing(os.fspath(out), force=force) as file:
+            sources = [self._image.source.access, *like]
+            with replacing(os.fspath(out), force=force, like=sources) as file:
                 splice(self._image.source, file, edits)
         else:
             splice(self._image.source, out, edits)

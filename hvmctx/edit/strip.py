@@ -2,17 +2,18 @@
 
 Every word of a page that has data becomes allocate-only (0xe), so that a restore gives
 the guest the same memory, blank. Records of absent pages (0xf) only say nothing that a
-restore needs; they go too. All else stays as it is, byte for byte.
+restore needs; they go too. All else stays as it is, byte for byte, holes as holes, up to the
+end of the image: what follows belongs to something else.
 """
 
 from __future__ import annotations
 
-import sys
-
-from hvmctx.abi import streams
+from hvmctx.abi import streams, x86
 from hvmctx.errors import FormatError, LengthError, UnsupportedError, UsageError
+from hvmctx.files.copying import copy
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import Source
+from hvmctx.image.image import LARGEST_CONTEXT
 from hvmctx.image.index import LARGEST_KEPT, cut_off
 from hvmctx.image.indexing import walk
 from hvmctx.stream.detect import ENOUGH, detect
@@ -37,11 +38,15 @@ _ABSENT = bytes(range(streams.PAGE_XTAB << 4, 256))
 
 
 class Stripped:
-    """What a strip did: pages emptied, records and words of absent pages left out."""
+    """What a strip did: pages emptied, records and words of absent pages left out. `end` is
+    the offset in the input after the image, and `trailing` says whether more follows, which is
+    left out too."""
 
-    __slots__ = ("absent_words", "pages", "records")
+    __slots__ = ("absent_words", "end", "pages", "records", "trailing")
 
     def __init__(self) -> None:
+        self.end = 0
+        self.trailing = False
         self.pages = 0
         self.records = 0
         self.absent_words = 0
@@ -68,19 +73,47 @@ def strip(
                 "only images of Xen 4.6 and newer can be stripped", layer=layer or "input",
                 offset=0, expected="an xl, libxl or libxc stream; convert a legacy one first",
             )  # fmt: skip
-        if layer != CONTEXT:  # which has no pages to begin with
-            if layer not in FIRST:
-                raise UsageError(f"unknown layer {layer!r}; expected xl, libxl, libxc or context")
-            for item in walk(source, StreamReader(layer)):
-                if isinstance(item, StreamRecord) and _is_page_data(item):
-                    _strip_pages(source, item, out, keep_holes, done)
-                else:
-                    out.write(item.raw)
-                    source.copy(item.end - item.body_offset, out)  # the walk misses what is not
-                _refuse_legacy_inside(item)
-        source.copy(sys.maxsize, out)
+        if layer == CONTEXT:  # which has no pages to begin with
+            _copy_context(source, out, done)
+            return done
+        if layer not in FIRST:
+            raise UsageError(f"unknown layer {layer!r}; expected xl, libxl, libxc or context")
+        for item in walk(source, StreamReader(layer)):
+            if isinstance(item, StreamRecord) and _is_page_data(item):
+                _strip_pages(source, item, out, keep_holes, done)
+            else:
+                out.write(item.raw)
+                copy(source, item.end - item.body_offset, out)  # the walk misses what is not
+            _refuse_legacy_inside(item)
         source.raise_trouble()
+        done.end, done.trailing = source.position, bool(source.peek(1))
     return done
+
+
+def _copy_context(source: Source, out: BinaryIO, done: Stripped) -> None:
+    """All up to the END record; all there is where there is none."""
+    data = source.read(LARGEST_CONTEXT + 1)
+    done.end = _end_of_context(data)
+    done.trailing = done.end < len(data)
+    if not done.trailing:
+        source.raise_trouble()
+        if len(data) > LARGEST_CONTEXT:
+            raise LengthError(
+                "too long for a context", layer=CONTEXT, offset=0,
+                found=f"more than {LARGEST_CONTEXT} bytes without an END record",
+                expected="an HVM save context, or an image that says what it is",
+            )  # fmt: skip
+    out.write(data[: done.end])
+
+
+def _end_of_context(data: bytes | memoryview) -> int:
+    at = 0
+    while at + x86.DESCRIPTOR.size <= len(data):
+        typecode, _, length = x86.DESCRIPTOR.unpack_from(data, at)
+        at += int(length) + x86.DESCRIPTOR.size
+        if typecode == x86.END.typecode and at <= len(data):
+            return at
+    return len(data)
 
 
 def _is_page_data(record: StreamRecord) -> bool:

@@ -192,4 +192,6 @@ def decompressed(source: Source, head: bytes) -> PipeSource:
         raise InputError(
             f"{source.name}: compressed with {name}, which needs `pip install hvmctx[compression]`"
         ) from None
-    return _DecompressedSource(reader, source.name, name)
+    made = _DecompressedSource(reader, source.name, name)
+    made.access = source.access
+    return made

@@ -1,79 +1,130 @@
 """Parts of one file into another.
 
-Between regular files the kernel copies (`copy_file_range`), and holes stay holes: page data
-never enter this process.
+Between regular files holes stay holes, and the kernel copies the rest (`copy_file_range`):
+page data never enter this process.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 
+from hvmctx.errors import InputError
 from hvmctx.files.source import CHUNK, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO
 
-__all__ = ["copy_range"]
+__all__ = ["copy", "copy_range"]
+
+_WORTHWHILE = 1 << 16
+"""Of fewer bytes nobody asks where they have holes."""
+
+
+def copy(source: Source, count: int, out: BinaryIO) -> int:
+    """Copy the next `count` bytes of any source to where `out` stands. Returns how many there
+    were."""
+    if source.seekable:
+        start = source.position
+        moved = source.skip(count)
+        copy_range(source, start, start + moved, out)
+        return moved
+    left = count
+    while left:
+        data = source.read(min(left, CHUNK))
+        if not data:
+            break
+        out.write(data)
+        left -= len(data)
+    return count - left
 
 
 def copy_range(source: Source, start: int, end: int, out: BinaryIO) -> None:
     """Copy bytes `start` to `end` - 1 of a seekable source, as many as there are, to where
-    `out` stands."""
+    `out` stands. Raises InputError for a file that has lost some of them meanwhile."""
     end = min(end, source.whole_size())
-    first = source.start
-    start = _copy_in_kernel(source, first + start, first + end, out) - first
+    if end - start < _WORTHWHILE or (fd := _sparse(source, out)) is None:
+        _copy_by_hand(source, start, end, out)
+        return
+    to, place, first = out.fileno(), out.tell(), source.start
+    for data, hole in _stretches_of_data(fd, first + start, first + end):
+        there = place + data - first - start
+        at = _copy_in_kernel(fd, data, hole, to, there)
+        if at < hole:
+            out.seek(there + at - data)
+            _copy_by_hand(source, at - first, hole - first, out)
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_size < first + end:  # that was no hole
+        raise _shorter(source)
+    out.seek(place + end - start)
+    out.truncate()  # or rather extend, over a hole at the end
+
+
+def _sparse(source: Source, out: BinaryIO) -> int | None:
+    """The descriptor of a source that may have holes, where `out` can have them too: it is a
+    file, does not append, and stands at its end, as a hole would not clear what is there."""
+    fileno = getattr(source, "fileno", None)
+    if fileno is None:
+        return None
+    from fcntl import F_GETFL, fcntl
+
+    try:
+        out.flush()
+        to = out.fileno()
+        status = os.fstat(to)
+        if (
+            stat.S_ISREG(status.st_mode)
+            and not fcntl(to, F_GETFL) & os.O_APPEND
+            and status.st_size <= out.tell()
+        ):
+            fd: int = fileno()
+            return fd
+    except (OSError, AttributeError):  # a pipe, no file at all
+        pass
+    return None
+
+
+def _copy_by_hand(source: Source, start: int, end: int, out: BinaryIO) -> None:
     while start < end:
         data = source.read_at(start, min(CHUNK, end - start))
         if not data:
-            return
+            raise _shorter(source)
         out.write(data)
         start += len(data)
 
 
-def _copy_in_kernel(source: Source, start: int, end: int, out: BinaryIO) -> int:
-    """Copy as far as the kernel does it, and return how far that is; offsets are those of the
-    source's file. Holes are stepped over, as `copy_file_range` does not keep them on every
-    file system (on ext4 it writes zeroes)."""
-    fileno = getattr(source, "fileno", None)
-    if fileno is None or not hasattr(os, "copy_file_range") or end - start < CHUNK:
-        return start
+def _shorter(source: Source) -> InputError:
+    return InputError(f"{source.name}: has become shorter while it was read")
+
+
+def _copy_in_kernel(fd: int, start: int, end: int, to: int, place: int) -> int:
+    """Copy as far as the kernel does it, and return how far that is."""
+    at = start
     try:
-        out.flush()
-        to = out.fileno()
-        place = os.lseek(to, 0, os.SEEK_CUR)
-        if os.fstat(to).st_size > place:  # a hole would not clear what is there
-            return start
-        os.copy_file_range(fileno(), to, 0, start)  # refuses pipes and files that append
-        try:
-            while start < end:
-                data, hole = _next_data(fileno(), start, end)
-                place = os.lseek(to, data - start, os.SEEK_CUR)
-                start = data
-                while start < hole:
-                    done = os.copy_file_range(fileno(), to, hole - start, start)
-                    if not done:
-                        return start
-                    start += done
-        finally:
-            place = os.lseek(to, 0, os.SEEK_CUR)
-            if os.fstat(to).st_size < place:
-                os.ftruncate(to, place)
-            out.seek(place)
-    except OSError:  # other file systems, pipes, old kernels: the caller copies by hand
+        while at < end:
+            done = os.copy_file_range(fd, to, end - at, at, place + at - start)
+            if not done:
+                break
+            at += done
+    except (OSError, AttributeError):  # other file systems, old kernels: the caller does it
         pass
-    return start
+    return at
 
 
-def _next_data(fd: int, start: int, end: int) -> tuple[int, int]:
-    """Start and end of the next run of data in a file, both at most `end`."""
-    if not hasattr(os, "SEEK_DATA"):
-        return start, end
-    try:
-        data = min(os.lseek(fd, start, os.SEEK_DATA), end)
-        return data, min(os.lseek(fd, data, os.SEEK_HOLE), end)
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # nothing but a hole up to the file's end
-            return end, end
-        return start, end
+def _stretches_of_data(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Start and end of each run of data in a part of a file; all of it where the system does
+    not tell."""
+    while start < end:
+        try:
+            data = min(os.lseek(fd, start, os.SEEK_DATA), end)
+            hole = min(os.lseek(fd, data, os.SEEK_HOLE), end)
+        except (OSError, AttributeError) as error:
+            if getattr(error, "errno", None) == errno.ENXIO:  # a hole up to the file's end
+                return
+            data, hole = start, end
+        if data < hole:
+            yield data, hole
+        start = hole

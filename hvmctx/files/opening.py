@@ -67,7 +67,9 @@ def open_seekable(target: Target) -> Source:
                     spool.write(data)
                 source.raise_trouble()
                 spool.flush()
-                return FileSource(os.dup(spool.fileno()), source.name)
+                spooled = FileSource(os.dup(spool.fileno()), source.name)
+                spooled.access = source.access
+                return spooled
         except OSError as error:
             raise InputError(
                 f"{source.name}: cannot be copied to {gettempdir()}: {error.strerror or error}"

@@ -11,6 +11,7 @@ import stat
 
 from hvmctx.buffers import Buffer, flat
 from hvmctx.errors import HvmctxError, InputError
+from hvmctx.files.access import Access
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Source:
     compression = ""
     start = 0
     """Where in its file the source begins."""
+    access: Access | None = None
+    """Who may read its file; None where the bytes are not a file's, or nobody can tell."""
 
     def __init__(self, size: int) -> None:
         self.position = 0
@@ -98,18 +101,6 @@ class Source:
         self.position += moved
         return moved
 
-    def copy(self, count: int, out: BinaryIO) -> int:
-        """Write the next `count` bytes to `out`, a chunk at a time. Returns how many there
-        were."""
-        left = count
-        while left:
-            data = self.read(min(left, CHUNK))
-            if not data:
-                break
-            out.write(data)
-            left -= len(data)
-        return count - left
-
     def close(self) -> None:
         """Release what the source itself opened."""
 
@@ -150,6 +141,7 @@ class FileSource(Source):
             status = os.fstat(fd)
             regular = stat.S_ISREG(status.st_mode)
             size = status.st_size if regular else os.lseek(fd, 0, os.SEEK_END)
+            self.access = Access.of(fd)
         except OSError as error:
             raise InputError(f"{name}: {error.strerror}") from error
         super().__init__(max(0, size - start))

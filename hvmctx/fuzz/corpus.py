@@ -7,7 +7,7 @@ import hashlib
 import os
 
 from hvmctx.errors import InputError
-from hvmctx.files.output import replacing
+from hvmctx.files.output import replacing, sweep
 from hvmctx.messages import printable
 
 TYPE_CHECKING = False
@@ -29,6 +29,8 @@ class Corpus:
             os.makedirs(os.path.join(directory, FINDINGS), exist_ok=True)
         except OSError as error:
             raise InputError(f"{directory}: {error.strerror}") from error
+        for place in (directory, os.path.join(directory, FINDINGS)):
+            sweep(place)
 
     def add(self, data: bytes) -> str:
         """Keep an input. Returns its path."""
@@ -37,7 +39,7 @@ class Corpus:
     def add_finding(self, data: bytes, report: str) -> str:
         """Keep an input that broke something, and a report of how. Returns its path."""
         path = self._write(os.path.join(self.directory, FINDINGS), data)
-        with replacing(f"{path}.txt", force=True) as out:
+        with replacing(f"{path}.txt", force=True, tidy=False) as out:
             out.write("\n".join(map(printable, report.split("\n"))).encode())
         return path
 
@@ -45,7 +47,7 @@ class Corpus:
     def _write(directory: str, data: bytes) -> str:
         path = os.path.join(directory, hashlib.sha256(data).hexdigest()[:24])
         if not os.path.exists(path):
-            with replacing(path, force=True) as out:
+            with replacing(path, force=True, tidy=False) as out:
                 out.write(data)
         return path
 

@@ -11,7 +11,7 @@ from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.errors import HvmctxError, InputError, UsageError
 from hvmctx.files.opening import open_seekable
-from hvmctx.files.output import replacing
+from hvmctx.files.output import replacing, sweep
 from hvmctx.fuzz import MANIFEST
 from hvmctx.fuzz.contexts import mutate_context, mutate_record, valid_context
 from hvmctx.fuzz.steering import Steering, unlike
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Any
 
+    from hvmctx.files.access import Access
     from hvmctx.fuzz.steering import Make
 
     Verdicts = dict[str, dict[str, Any]]
@@ -131,8 +132,10 @@ def generate(
     *,
     kind: str = CONTEXT,
     loads: Loads,
+    like: Sequence[Access | None] = (),
 ) -> Steering:
-    """Write `count` variants and the manifest. What is returned says which rules of each
+    """Write `count` variants and the manifest, which only those may read who may read the
+    files of `like`, the bases'. What is returned says which rules of each
     release they reach, as far as possible each about as often. Raises InputError for a
     directory that is not empty, UsageError for an unknown kind."""
     if kind not in KINDS:
@@ -141,6 +144,7 @@ def generate(
         raise UsageError("fuzz: generate needs a base")
     try:
         os.makedirs(directory, exist_ok=True)
+        sweep(directory)
         if os.listdir(directory):
             raise InputError(f"{directory}: is not empty")
     except OSError as error:
@@ -154,20 +158,25 @@ def generate(
     lines = []
     for number, (data, what, expected) in enumerate(islice(steering, count)):
         name = f"{number:06}{_SUFFIX[kind]}"
-        with replacing(os.path.join(directory, name)) as out:
+        with replacing(os.path.join(directory, name), like=like, tidy=False) as out:
             out.write(data)
         lines.append(json.dumps({"name": name, "changed": what, "expected": expected}))
-    with replacing(os.path.join(directory, MANIFEST)) as out:
+    with replacing(os.path.join(directory, MANIFEST), like=like, tidy=False) as out:
         out.write("".join(f"{line}\n" for line in lines).encode())
     return steering
 
 
-def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
-    """The contexts, or the libxc streams, in files, pipes or compressed files. Raises
+def bases_of(
+    paths: Sequence[str], kind: str, like: list[Access | None] | None = None
+) -> list[bytes]:
+    """The contexts, or the libxc streams, in files, pipes or compressed files; `like` gets to
+    know who may read them. Raises
     FormatError, InputError, and UsageError for a file without a whole libxc stream."""
     found = []
     for path in paths:
         with open_image(path if kind == CONTEXT else open_seekable(path)) as image:
+            if like is not None:
+                like.append(image.source.access)
             if kind == CONTEXT:
                 found.append(bytes(image.context_bytes()))
             else:
@@ -181,15 +190,22 @@ def bases_of(paths: Sequence[str], kind: str) -> list[bytes]:
 
 
 def loads_of(
-    releases: Sequence[str], policy: str | None, vcpus: int | None, vendor: str | None = None
+    releases: Sequence[str],
+    policy: str | None,
+    vcpus: int | None,
+    vendor: str | None = None,
+    like: list[Access | None] | None = None,
 ) -> Loads:
     """Name -> what to load into: each release, with the guest of an image, on a machine of
-    that vendor, by default that of the guest's policy."""
+    that vendor, by default that of the guest's policy. `like` gets to know who may read that
+    image."""
     if policy is None:
         guest = Guest(vcpus=vcpus or MOST_VCPUS)
     else:
         with open_image(policy) as image:
             guest = Guest.of_image(image, vcpus)
+            if like is not None:
+                like.append(image.source.access)
     return {name: (Release(name), guest, Machine(vendor=vendor)) for name in releases}
 
 

@@ -19,6 +19,7 @@ from hvmctx.abi.forms import Count
 from hvmctx.abi.vmport import used
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, FormatError, InputError
+from hvmctx.files.copying import copy
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import BufferSource
 from hvmctx.image.image import Image, open_image
@@ -103,7 +104,7 @@ class Document(Model):
             source = opened
             if not source.seekable:
                 whole = io.BytesIO()
-                source.copy(LARGEST_INPUT + 1, whole)
+                copy(source, LARGEST_INPUT + 1, whole)
                 source.raise_trouble()
                 source = BufferSource(whole.getbuffer())
             image = open_image(source, layer=layer)

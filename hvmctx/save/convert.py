@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.errors import TruncatedError, UnsupportedError, UsageError
+from hvmctx.files.copying import copy
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import Source
 from hvmctx.image.indexing import walk
@@ -88,7 +89,7 @@ def _xl_header(source: Source, out: BinaryIO) -> None:
         raise _no_legacy("an xl file with a stream of Xen 4.6 or newer")
     fields["mandatory_flags"] |= streams.XL_FLAG_STREAM_V2
     out.write(streams.XL_MAGIC + streams.XL_HEADER.encode(fields))
-    copied = source.copy(header.length, out)
+    copied = copy(source, header.length, out)
     if copied < header.length:
         raise TruncatedError(
             "the input ends", layer=XL, offset=source.position, record="optional data",

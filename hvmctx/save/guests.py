@@ -10,6 +10,7 @@ from bisect import bisect_right
 
 from hvmctx.abi import streams
 from hvmctx.errors import InputError
+from hvmctx.files.access import Access
 from hvmctx.files.opening import without_waiting
 from hvmctx.save.source import DEFERRED
 from hvmctx.stream.libxc import TscInfo
@@ -187,6 +188,7 @@ class MemoryFileSource(StillGuest):
         try:
             with open(path, "rb", opener=without_waiting) as file:
                 size = _size_of(file.fileno(), path)
+                self.access = Access.of(file.fileno())
                 runs = list(_data_runs(file.fileno(), size)) if holes_absent else [(0, size)]
                 self._map: Any = (
                     mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""

@@ -28,6 +28,7 @@ from threading import RLock
 
 from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError, UsageError
+from hvmctx.files.access import Access
 from hvmctx.files.opening import without_waiting
 from hvmctx.files.sink import send
 from hvmctx.save.source import SaveError, SaveTimeout
@@ -77,6 +78,8 @@ class DeviceModelFile:
         self.path = path
         self.emulator_id = emulator_id
         self.suspend = suspend
+        self.access: Access | None = None
+        """Who may read it, once it has been read."""
 
     def read(self) -> bytes:
         """All of it. Raises SaveError for anything but a regular file, and for one whose size
@@ -86,6 +89,7 @@ class DeviceModelFile:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     raise SaveError(f"{self.path} is not a regular file")
+                self.access = Access.of(file)
                 data = file.read(status.st_size + 1)
         except OSError as error:
             raise SaveError(f"{self.path}: {error.strerror}") from error

@@ -115,6 +115,7 @@ class CoreSource(StillGuest):
             if not source.seekable:
                 raise InputError(f"{path}: a core must be a regular file")
             self.core = Core.read(source)
+            self.access = source.access
         segments = sorted(self.core.segments, key=lambda segment: segment.address)
         for segment in segments:
             if segment.address % _PAGE or segment.size % _PAGE:

@@ -44,3 +44,14 @@ def test_what_cannot_be_stripped_leaves_nothing_behind(run: Run, tmp_path: Path)
         result = run("strip", source, "-o", tmp_path / "out")
         assert result.status == status and reason in result.err and result.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_what_follows_is_left_out(run: Run, tmp_path: Path) -> None:
+    path, out = tmp_path / "stream", tmp_path / "out"
+    image = EXAMPLE.read_bytes()
+    path.write_bytes(image + b"something else")
+    result = run("strip", path, "-o", out)
+    assert result.status == 0 and out.read_bytes() == image
+    assert result.err.splitlines()[0] == (
+        f"hvmctx: warning: what follows the image, from offset {len(image):#x} on, is left out"
+    )

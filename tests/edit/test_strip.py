@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.abi import streams
+from hvmctx.abi import streams, x86
 from hvmctx.edit.strip import strip
 from hvmctx.errors import FormatError, HvmctxError, LengthError, UnsupportedError, UsageError
-from hvmctx.image.image import open_image
+from hvmctx.image.image import LARGEST_CONTEXT, open_image
 from tests.builders.samples import DATA, EXAMPLE, STREAMS, context_bytes
 from tests.builders.streams import SMALL, Pipe, libxc_stream, page_data, record, word
 
@@ -23,6 +24,7 @@ def stripped(data: bytes | io.RawIOBase, keep_holes: bool = False) -> bytes:
 
 TYPES = sorted(streams.PAGE_TYPES)
 CONTEXT = record(streams.LIBXC_HVM_CONTEXT, context_bytes() + b"odd", pad=b"\1")
+BEHIND = b"not of the image"
 batches = st.lists(
     st.lists(st.builds(word, st.integers(0, 99), st.sampled_from(TYPES)), min_size=1, max_size=9),
     max_size=5,
@@ -31,8 +33,8 @@ batches = st.lists(
 
 @given(batches, st.booleans(), st.booleans())
 def test_only_pages_change(sent: list[list[int]], keep_holes: bool, piped: bool) -> None:
-    before = libxc_stream(*(page_data(*batch) for batch in sent), CONTEXT) + b"behind"
-    after = stripped(Pipe(before) if piped else before, keep_holes)
+    before = libxc_stream(*(page_data(*batch) for batch in sent), CONTEXT)
+    after = stripped(Pipe(before + BEHIND) if piped else before + BEHIND, keep_holes)
     kept = [b for b in sent if keep_holes or any(one >> 60 != 0xF for one in b)]
     emptied = [
         [
@@ -41,7 +43,7 @@ def test_only_pages_change(sent: list[list[int]], keep_holes: bool, piped: bool)
         ]
         for batch in kept
     ]
-    assert after == libxc_stream(*(page_data(*batch) for batch in emptied), CONTEXT) + b"behind"
+    assert after == libxc_stream(*(page_data(*batch) for batch in emptied), CONTEXT)
 
 
 @given(batches)
@@ -77,8 +79,53 @@ def test_stripping_again_changes_nothing_more(path: Path) -> None:
         assert once == path.read_bytes()
 
 
-def test_contexts_pass() -> None:
-    assert stripped(context_bytes() + b"x") == context_bytes() + b"x"
+@pytest.mark.parametrize("more", [b"", b"x", bytes(1 << 20)])
+def test_contexts_pass_up_to_their_end(more: bytes) -> None:
+    out = io.BytesIO()
+    done = strip(context_bytes() + more, out)
+    assert out.getvalue() == context_bytes()
+    assert (done.end, done.trailing) == (len(context_bytes()), bool(more))
+
+
+def test_a_context_without_an_end_passes_whole() -> None:
+    for size in range(1, len(context_bytes())):
+        assert stripped(context_bytes()[:size]) == context_bytes()[:size]
+
+
+def test_what_never_ends(tmp_path: Path) -> None:
+    """15 TiB of zeros begin with an END record; others have a limit."""
+    path = tmp_path / "sparse"
+    path.write_bytes(b"")
+    os.truncate(path, 15 << 40)
+    with open(tmp_path / "out", "w+b") as out:
+        assert strip(path, out).trailing
+    assert (tmp_path / "out").read_bytes() == bytes(8)
+    path.write_bytes((x86.DESCRIPTOR.pack(2, 0, 8) + bytes(8)) * (LARGEST_CONTEXT // 16 + 1))
+    with pytest.raises(LengthError, match="without an END record"):
+        stripped(path.read_bytes())
+
+
+def test_holes_stay_holes(tmp_path: Path) -> None:
+    """An optional record that no release knows, with a body of 3 GiB and little in it."""
+    path = tmp_path / "sparse"
+    head, end = libxc_stream(record(0x80000099, b""))[:-8], libxc_stream()[-8:]
+    size = 3 << 30
+    with open(path, "wb") as file:
+        file.write(head[:-8] + streams.RECORD_HEADER.pack(0x80000099, size))
+        file.seek(size // 2, os.SEEK_CUR)
+        file.write(b"something")
+        file.seek(len(head) + size)
+        file.write(end)
+    with open(tmp_path / "out", "w+b") as out:
+        strip(path, out)
+    status = os.stat(tmp_path / "out")
+    assert (status.st_size, status.st_blocks * 512 < 1 << 20) == (os.stat(path).st_size, True)
+    with open(tmp_path / "out", "rb") as out:
+        assert out.read(len(head)) == head[:-8] + streams.RECORD_HEADER.pack(0x80000099, size)
+        out.seek(len(head) + size // 2)
+        assert out.read(9) == b"something"
+        out.seek(len(head) + size)
+        assert out.read() == end
 
 
 def test_all_layers_pass() -> None:

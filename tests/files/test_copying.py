@@ -6,19 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from hvmctx.files.copying import copy_range
+from hvmctx.errors import InputError
+from hvmctx.files.copying import copy, copy_range
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import CHUNK
 
 
-@pytest.mark.parametrize("kernel", [True, False])
-def test_stretches_of_a_file(kernel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not kernel:
+@pytest.fixture(params=["kernel", "by hand"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once as the kernel copies, once as on a file system for which it does not."""
+    if request.param == "kernel":
+        return
 
-        def refuse(*_: object) -> int:
-            raise OSError(22, "Invalid argument")
+    def refuse(*_: object) -> int:
+        raise OSError(22, "Invalid argument")
 
-        monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
+    monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
+
+
+@pytest.mark.usefixtures("either_way")
+def test_stretches_of_a_file(tmp_path: Path) -> None:
     data = os.urandom(CHUNK) * 3
     (tmp_path / "in").write_bytes(data)
     with open_source(tmp_path / "in") as source, open(tmp_path / "out", "w+b") as out:
@@ -36,12 +43,65 @@ def test_to_what_is_no_file() -> None:
     assert out.getvalue() == bytes(range(10, 200))
 
 
-def test_holes_stay_holes(tmp_path: Path) -> None:
-    with open(tmp_path / "in", "wb") as file:
+def sparse(path: Path) -> None:
+    """64 MiB with something at the start and in the middle."""
+    with open(path, "wb") as file:
         file.write(b"head")
+        file.seek(32 * CHUNK)
+        file.write(b"middle")
         file.truncate(64 * CHUNK)
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("more", [b"", b"more"])
+def test_holes_stay_holes(more: bytes, tmp_path: Path) -> None:
+    sparse(tmp_path / "in")
     with open_source(tmp_path / "in") as source, open(tmp_path / "out", "w+b") as out:
+        source.skip(4)
         out.write(b"Head")
-        copy_range(source, 4, 64 * CHUNK, out)
+        assert copy(source, 1 << 50, out) == 64 * CHUNK - 4
+        out.write(more)
     status = os.stat(tmp_path / "out")
-    assert (status.st_size, status.st_blocks * 512 < CHUNK) == (64 * CHUNK, True)
+    assert (status.st_size, status.st_blocks * 512 < CHUNK) == (64 * CHUNK + len(more), True)
+    expected = bytearray((tmp_path / "in").read_bytes())
+    expected[:4] = b"Head"
+    assert (tmp_path / "out").read_bytes() == expected + more
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("appends", [False, True])
+def test_holes_clear_what_is_there_and_append(appends: bool, tmp_path: Path) -> None:
+    """In the middle of a file, or at the end of one that appends, zeros are written."""
+    sparse(tmp_path / "in")
+    before = b"\xff" * (CHUNK + 1)
+    (tmp_path / "out").write_bytes(before)
+    flags = os.O_RDWR | (os.O_APPEND if appends else 0)
+    with (
+        open_source(tmp_path / "in") as source,
+        os.fdopen(os.open(tmp_path / "out", flags), "r+b") as out,
+    ):
+        copy_range(source, 4, CHUNK, out)
+        out.write(b"more")
+    copied = bytes(CHUNK - 4) + b"more"
+    expected = before + copied if appends else copied + before[len(copied) :]
+    assert (tmp_path / "out").read_bytes() == expected
+
+
+@pytest.mark.usefixtures("either_way")
+def test_from_the_middle_of_a_file(tmp_path: Path) -> None:
+    """A source may begin where a file object stands."""
+    sparse(tmp_path / "in")
+    with open(tmp_path / "in", "rb") as file, open(tmp_path / "out", "w+b") as out:
+        file.seek(31 * CHUNK)
+        copy_range(open_source(file), 0, 1 << 50, out)
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "in").read_bytes()[31 * CHUNK :]
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("left", [0, 5, 10 * CHUNK])
+def test_a_file_that_loses_bytes_meanwhile(left: int, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"x" * (20 * CHUNK))
+    with open_source(tmp_path / "in") as source, open(tmp_path / "out", "w+b") as out:
+        os.truncate(tmp_path / "in", left)
+        with pytest.raises(InputError, match="has become shorter"):
+            copy_range(source, 0, 20 * CHUNK, out)
