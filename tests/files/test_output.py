@@ -659,3 +659,17 @@ def test_an_interrupt_at_every_step(tmp_path: Path) -> None:
         assert path.read_bytes() in (b"old", b"new")
         assert os.listdir(tmp_path) == ["out"]
     assert steps > 50
+
+
+def test_a_reader_that_goes_away_is_no_fault_of_the_input(tmp_path: Path) -> None:
+    """The command ends quietly then: the error stays what it is, also of the file's own."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(BrokenPipeError), replacing(str(fifo)) as out:
+        os.close(reading)
+        out.write(b"contents")
+        out.flush()
+    with pytest.raises(BrokenPipeError), replacing(str(tmp_path / "out")):
+        raise BrokenPipeError
+    assert os.listdir(tmp_path) == ["fifo"]
