@@ -2,11 +2,12 @@
 constants that its layout depends on.
 
 Source: the patch "Add live migration of VMware's hyper-call RPC" (xen-devel, 2014-09-20,
-v6 11/16), which was never merged. It fixes layout, writer and loader; the header with its
-constants is another patch of that series, so **the constants here are a reconstruction**.
-All of them belong to a `VmportProfile`, which a caller may replace, also by that of a JSON
-file. Wherever the library takes `profile=None`, None stands for the profile in use: that of
-the innermost `using`, outside of any the default, `XEN_4_5_V6`.
+v6 11/16), which was never merged. It fixes the order of a body's parts, writer and loader;
+the header with its constants and with the structures of its controls is another patch of that
+series, so **the constants and the two controls here are a reconstruction**. All constants
+belong to a `VmportProfile`, which a caller may replace, also by that of a JSON file. Wherever
+the library takes `profile=None`, None stands for the profile in use: that of the innermost
+`using`, outside of any the default, `XEN_4_5_V6`.
 
 Little-endian, natural x86-64 alignment. The body is a head and a union: its arm "full"
 only sets the maximum length, its arm "packed" is what is written.
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROL_NUMBERS", "ENTRY_HEAD", "HEAD", "HEAD_NUMBERS", "JUMBO_ENTRY_HEAD", "PROFILES",
-    "PROTOCOLS", "PROTO_CLOSED", "PROTO_RPCI", "PROTO_TCLO", "XEN_4_5_V6", "BufferPlace",
-    "VmportProfile", "slots_made", "used", "using", "vmport_bucket_control",
+    "PROTOCOLS", "PROTO_CLOSED", "PROTO_RPCI", "PROTO_TCLO", "QEMU_VMPORT_RPC", "XEN_4_5_V6",
+    "BufferPlace", "VmportProfile", "slots_made", "used", "using", "vmport_bucket_control",
     "vmport_channel_control", "vmport_head",
 ]  # fmt: skip
 
@@ -72,7 +73,8 @@ class vmport_head(SaveStructure):
 class vmport_bucket_control(SaveStructure):
     """The fixed part of a receive bucket, the jumbo one too: 4 bytes.
     `recv_len` is how many bytes are in it, even where the writer keeps fewer of them;
-    `recv_idx` is how many of them have been consumed. Source: the patch."""
+    `recv_idx` is how many of them have been consumed. A reconstruction: the patch names the
+    fields, the header that declares them is missing."""
 
     _fields_ = [("recv_len", u16), ("recv_idx", u16)]
 
@@ -80,7 +82,9 @@ class vmport_bucket_control(SaveStructure):
 class vmport_channel_control(SaveStructure):
     """The fixed part of a channel: 32 bytes, which the controls of its buckets follow.
     `proto_num` is one of `PROTOCOLS`; `send_len` and `send_idx` are the send
-    buffer's, as those of a bucket. Source: the patch."""
+    buffer's, as those of a bucket. Loader and writer copy the structure whole, its padding
+    too. A reconstruction, as `vmport_bucket_control`; QEMU's descendant has these fields in
+    this order, but for `jumbo` (docs/vmport.md)."""
 
     _fields_ = [
         ("active_time", u64),
@@ -114,15 +118,17 @@ class BufferPlace(NamedTuple):
     """One buffer of a channel, and where its control says how much of it is used.
 
     `channel` counts from 0. `name` is that of `context.vmport.Channel`, `array` that of the
-    array in which the loader puts the data. `offset` is the body's offset of the length
-    field, in bytes; `length_at` and `index_at` are where length and index are among the
-    values of `VmportProfile.fixed`. The writer keeps at most `kept` bytes of data; the array
-    has `room` for a word more.
+    array in which the loader puts the data. Its control lies from `start` to `end` of the
+    body, its length in bytes at `offset`; `length_at` and `index_at` are where length and index
+    are among the values of `VmportProfile.fixed`. The writer keeps at most `kept` bytes of
+    data; the array has `room` for a word more.
     """
 
     channel: int
     name: str
     array: str
+    start: int
+    end: int
     offset: int
     length_at: int
     index_at: int
@@ -240,6 +246,12 @@ class VmportProfile:
         return sizeof(self.packed)
 
     @cached_property
+    def read_size(self) -> int:
+        """Bytes of them that the loader reads (460 by default): the padding after the last
+        channel's last control is no part of what it copies."""
+        return self.buffers[-1].end
+
+    @cached_property
     def max_size(self) -> int:
         """The most bytes that a body can have: sizeof the whole union (51224 by default)."""
         return max(sizeof(self.full), self.fixed_size)
@@ -268,6 +280,7 @@ class VmportProfile:
         send buffer, the receive buckets, the jumbo bucket."""
         layout = Layout.of(self._channel)
         number_of = {path: number for number, path in enumerate(_names(layout))}
+        channel, bucket = sizeof(vmport_channel_control), sizeof(vmport_bucket_control)
         kinds = [  # name, array, what its length and index start with, words
             ("send", "send_buf", "send", self.MAX_SEND_BUF),
             *((f"recv[{n}]", "recv_buf", f"recv_bkt[{n}].recv", self.MAX_RECV_BUF)
@@ -276,16 +289,20 @@ class VmportProfile:
         ]  # fmt: skip
         first = [
             BufferPlace(
-                0, name, array, layout.locate(f"{control}_len").offset,
+                0, name, array, end - (bucket if at else channel), end,
+                layout.locate(f"{control}_len").offset,
                 number_of[f"{control}_len"], number_of[f"{control}_idx"],
                 4 * words, 4 * (words + 1),
             )
-            for name, array, control, words in kinds
+            for at, (name, array, control, words) in enumerate(kinds)
+            for end in (channel + at * bucket,)
         ]  # fmt: skip
         starts = zip(self.channel_places, self.channel_numbers)
         return tuple(
             place._replace(
                 channel=channel,
+                start=start + place.start,
+                end=start + place.end,
                 offset=start + place.offset,
                 length_at=number + place.length_at,
                 index_at=number + place.index_at,
@@ -312,6 +329,14 @@ class VmportProfile:
             (slot.path.rpartition(".")[0] or "the head", slot.offset, slot.offset + slot.size)
             for slot in Layout.of(self.packed).reserved()
         )
+
+    @cached_property
+    def control_padding(self) -> tuple[slice, ...]:
+        """Where in the body the padding within each channel's control is, which loader and
+        writer copy."""
+        (pad,) = Layout.of(vmport_channel_control).reserved()
+        starts = (start + pad.offset for start in self.channel_places)
+        return tuple(slice(start, start + pad.size) for start in starts)
 
     @cached_property
     def _channel(self) -> type[SaveStructure]:
@@ -384,7 +409,12 @@ def _full_arm(profile: VmportProfile) -> type[SaveStructure]:
 
 
 XEN_4_5_V6 = VmportProfile("XEN_4_5_V6")
-PROFILES = {XEN_4_5_V6.name: XEN_4_5_V6}
+QEMU_VMPORT_RPC = VmportProfile(
+    "QEMU_VMPORT_RPC", MAX_CHANS=8, MAX_BKTS=4, MAX_KEY_LEN=128, MAX_VAL_LEN=8192, MAX_NUM_KEY=256
+)
+"""The constants of the patch's descendant in QEMU, which has no jumbo messages (those constants
+are as in the default). It saves in a format of its own, so no such record was ever written."""
+PROFILES = {profile.name: profile for profile in (XEN_4_5_V6, QEMU_VMPORT_RPC)}
 """Named profiles; the first is the default."""
 
 

@@ -229,7 +229,7 @@ def _diff(args: Namespace) -> int:
         messages.show(f"{args.count} inputs, no disagreement")
         return 0
     path = found.save(args.output, f"{args.kind}-{args.seed}")
-    messages.show(f"{path}: model {found.ours}, other {found.theirs}")
+    messages.show(f"{path}: model {found.ours:.60}, other {found.theirs:.60}")
     return 1
 
 

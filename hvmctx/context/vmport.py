@@ -1,12 +1,13 @@
-"""Reads and writes VMPORT records: bytes, JSON, and a single value by its path.
+"""Reads and writes VMPORT records: `VmportState`, of bytes and of JSON.
 
-A body is the fixed part (`abi.vmport`), then packed_data. For each channel in order that is
-the send bytes, then the bytes of each receive bucket, then those of the jumbo bucket. After
-the last channel follow the guestinfo entries (u8 key_len, u8 val_len, key, value), then the
-jumbo entries (u8 key_len, u16 val_len, key, value). Nothing is padded. `used_guestsize` is
-the number of bytes in all entries, their heads included. Lengths of buffers and entries are
-in bytes, numbers little-endian. `docs/vmport.md` has the same in the order of this module.
-Source: as `abi.vmport`.
+docs/vmport.md has the format in words, section "The format", in the order of this module:
+
+* **Head** and **channels**, the fixed part: the structures are `abi.vmport`'s, and become
+  `Channel` and its `Buffer`s.
+* **packed_data**: `Parts` goes through it as the loader does, `vmport_slots` has the entries.
+* **The writer**: `_write`.
+
+Paths to single values are `vmport_paths`. Source: as `abi.vmport`.
 
 `from_bytes` takes any bytes. A state that is unchanged gives the very bytes that it came
 from, also when their lengths disagree; a changed state gives what the patch's writer would
@@ -16,7 +17,6 @@ write of it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 
@@ -24,32 +24,20 @@ from hvmctx.abi import checked
 from hvmctx.abi import vmport as abi
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, misfit
-from hvmctx.abi.forms import (
-    Attributes,
-    Escaped,
-    Form,
-    Hex,
-    Listed,
-    Number,
-    escaped,
-    member,
-    unescaped,
-)
+from hvmctx.abi.forms import Attributes, Escaped, Form, Hex, Listed, Number, member
 from hvmctx.abi.vmport import HEAD, HEAD_NUMBERS, VmportProfile
+from hvmctx.abi.x86 import DESCRIPTOR
 from hvmctx.context.record import Record, pack_descriptor
-from hvmctx.errors import FieldError, MissingRecordError, UsageError
+from hvmctx.context.vmport_slots import SLOTS_FORM, Slots, as_text, pack_entry
+from hvmctx.errors import FieldError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import Any
-
-    from hvmctx.abi.fields import Slot
 
 __all__ = [
     "CHANNEL_NUMBERS", "STATE_FORM", "Buffer", "Channel", "Entry", "Parts", "Slots", "StateForm",
-    "VmportState", "as_text", "descriptor", "from_text", "get_path", "pack_entry", "remove_path",
-    "set_path", "to_record",
+    "VmportState", "descriptor", "save", "to_record",
 ]  # fmt: skip
 
 _U32 = 0xFFFFFFFF
@@ -58,7 +46,8 @@ _U32 = 0xFFFFFFFF
 @dataclass(slots=True)
 class Buffer:
     """What a channel has sent or received. `length` is that of the control word, which the
-    writer keeps even where it caps the data; `index` how far it has been consumed."""
+    writer keeps even where it caps the data, and None where it is that of the data; `index` how
+    far it has been consumed. Beyond its data a buffer has zeros."""
 
     data: bytes = field(default=b"", metadata=member(Escaped(), left_out=True))
     index: int = field(default=0, metadata=member(Number(16), left_out=True))
@@ -90,7 +79,8 @@ class _Protocol(Number):
 
 @dataclass(slots=True)
 class Channel:
-    """One of the channels; `proto_num` 0 is a closed one."""
+    """One of the channels; `proto_num` 0 is a closed one. `padding` are the bytes that fill up
+    its control, which loader and writer copy with it; b"" are zeros."""
 
     active_time: int = 0
     chan_id: int = 0
@@ -102,6 +92,7 @@ class Channel:
     send: Buffer = field(default_factory=Buffer, metadata=member(_BUFFER))
     recv: list[Buffer] = field(default_factory=list, metadata=member(Listed(_BUFFER)))
     jumbo_recv: Buffer = field(default_factory=Buffer, metadata=member(_BUFFER))
+    padding: bytes = field(default=b"", metadata=member(Hex(), left_out=True))
 
     @property
     def protocol(self) -> str:
@@ -114,69 +105,6 @@ CHANNEL_NUMBERS = tuple(name for name in abi.CONTROL_NUMBERS if not name.startsw
 _PLACES = tuple(abi.CONTROL_NUMBERS.index(name) for name in CHANNEL_NUMBERS)
 _of_control = itemgetter(*_PLACES)
 _of_channel = attrgetter(*CHANNEL_NUMBERS)
-
-
-@dataclass(init=False)
-class Slots:
-    """Guestinfo entries in the record's order: `pairs` is the list of (key, value), bytes
-    both. A key that comes twice stays there twice, and its last value is the one that
-    `slots[key]` gives and sets."""
-
-    pairs: list[tuple[bytes, bytes]]
-
-    def __init__(self, pairs: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]] = ()) -> None:
-        given: Any = pairs.items() if isinstance(pairs, Mapping) else pairs
-        self.pairs = list(given)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        return iter(self.pairs)
-
-    def __contains__(self, key: object) -> bool:
-        return any(key == there for there, _ in self.pairs)
-
-    def get(self, key: bytes, default: bytes | None = None) -> bytes | None:
-        """The last value of the key, or `default`."""
-        return next((value for there, value in reversed(self.pairs) if there == key), default)
-
-    def __getitem__(self, key: bytes) -> bytes:
-        """The last value of the key. Raises KeyError."""
-        value = self.get(key)
-        if value is None:
-            raise KeyError(key)
-        return value
-
-    def __setitem__(self, key: bytes, value: bytes) -> None:
-        """Replace the last value of the key where it stands, or add the key at the end."""
-        for at in reversed(range(len(self.pairs))):
-            if self.pairs[at][0] == key:
-                self.pairs[at] = (key, value)
-                return
-        self.pairs.append((key, value))
-
-    def __delitem__(self, key: bytes) -> None:
-        """Remove the key, however often it is there. Raises KeyError."""
-        if key not in self:
-            raise KeyError(key)
-        self.pairs = [pair for pair in self.pairs if pair[0] != key]
-
-
-class _Slots(Form):
-    """A list of lists of two: key and value."""
-
-    __slots__ = ()
-    _PAIRS = Listed(Listed(Escaped(), 2))
-
-    def write(self, value: Slots) -> list[list[str]]:
-        return [[escaped(key), escaped(held)] for key, held in value]
-
-    def read(self, plain: object, where: str) -> Slots:
-        return Slots((key, value) for key, value in self._PAIRS.read(plain, where))
-
-    def schema(self) -> dict[str, object]:
-        return self._PAIRS.schema()
 
 
 @dataclass(repr=False)
@@ -198,8 +126,8 @@ class VmportState:
     ping_time: int = 0
     open_cookie: int = 0
     channels: list[Channel] = field(default_factory=list, metadata=member(Listed(_CHANNEL)))
-    guestinfo: Slots = field(default_factory=Slots, metadata=member(_Slots()))
-    guestinfo_jumbo: Slots = field(default_factory=Slots, metadata=member(_Slots()))
+    guestinfo: Slots = field(default_factory=Slots, metadata=member(SLOTS_FORM))
+    guestinfo_jumbo: Slots = field(default_factory=Slots, metadata=member(SLOTS_FORM))
     unparsed: bytes | None = None
     origin: bytes | None = field(default=None, repr=False, compare=False)
 
@@ -230,25 +158,26 @@ class VmportState:
         lengths claim and it does not hold is missing from the state, and kept in `origin`."""
         profile = profile or abi.used()
         body = bytes(body)
-        if len(body) < profile.fixed_size:
+        if len(body) < profile.read_size:
             return cls(unparsed=body)
         parts = Parts(body, profile)
         state = cls(parts.head["ping_time"], parts.head["open_cookie"], origin=body)
-        state.channels = _channels_of(body, parts, profile)
+        state.channels = _channels_of(parts, profile)
         for slots, jumbo in ((state.guestinfo, False), (state.guestinfo_jumbo, True)):
             slots.pairs = [(e.key, e.value) for e in parts.entries if e.jumbo == jumbo]
         return state
 
     def to_bytes(self, profile: VmportProfile | None = None, *, strict: bool = False) -> bytes:
         """The body of a record with this state: its origin's where it is unchanged, else
-        what the patch's writer writes: buffer data capped to MAX * 4 bytes under the length
-        that was there, entries with an empty key left out.
+        what the patch's writer writes: as many bytes of a buffer as its length says, capped to
+        MAX * 4 bytes under the length that was there, and empty slots left out.
 
         Raises FieldError for a number that its field cannot hold, and for another count of
         channels or buckets than the profile's. `strict` also refuses what the writer could
         not have held: data beyond a buffer, lengths without their data, keys, values and
         counts beyond the profile, a key twice, and an unchanged body that it would have
-        written otherwise (another version, bytes after the last entry).
+        written otherwise (another version, bytes after the last entry, padding that it does
+        not copy).
         """
         profile = profile or abi.used()
         if strict:
@@ -257,7 +186,7 @@ class VmportState:
             return self.unparsed
         written = _write(self, profile)
         origin = self.origin
-        if origin is None or len(origin) < profile.fixed_size:
+        if origin is None or len(origin) < profile.read_size:
             return written
         if origin != written and _write(self.from_bytes(origin, profile), profile) != written:
             return written
@@ -359,17 +288,20 @@ class Entry:
 
 
 class Parts:
-    """A body taken apart as far as its own lengths and bytes go, places included.
+    """A body taken apart as far as its own lengths and bytes go, places included: it has what
+    the loader reads of the fixed part (`VmportProfile.read_size`).
 
     `head` has the numbers of the body's head by name, `values` all of the fixed part (see
     `VmportProfile.fixed`); `buffers` has for every buffer (`VmportProfile.buffers`) its
     offset and how many of its claimed bytes are there; `entries` the whole guestinfo
     entries, `skipped` the offsets of heads that the loader reads and takes nothing for. The
     entries start at `first_entry`, the jumbo ones at `first_jumbo`; `end` is the offset of
-    the first byte that belongs to none of them.
+    the first byte that belongs to none of them. `body` is the body, with the padding that ends
+    the fixed part where that is not there.
     """
 
     def __init__(self, body: bytes, profile: VmportProfile) -> None:
+        self.body = body = body.ljust(profile.fixed_size, b"\0")
         self.head = HEAD.decode(body)
         self.values = values = profile.fixed.unpack_from(body)
         self.buffers: list[tuple[int, int]] = []
@@ -415,8 +347,8 @@ class Parts:
         return at, left
 
 
-def _channels_of(body: bytes, parts: Parts, profile: VmportProfile) -> list[Channel]:
-    values = parts.values
+def _channels_of(parts: Parts, profile: VmportProfile) -> list[Channel]:
+    body, values = parts.body, parts.values
     lengths, indexes = profile.buffer_lengths(values), profile.buffer_indexes(values)
     buffers = [
         Buffer(body[start : start + there], index, None if there == claimed else claimed)
@@ -424,10 +356,12 @@ def _channels_of(body: bytes, parts: Parts, profile: VmportProfile) -> list[Chan
     ]
     each = len(buffers) // profile.MAX_CHANS
     channels = []
-    for number, first in enumerate(profile.channel_numbers):
+    places = zip(profile.channel_numbers, profile.control_padding)
+    for number, (first, padding) in enumerate(places):
         control = _of_control(values[first : first + len(abi.CONTROL_NUMBERS)])
         send, *buckets, jumbo_recv = buffers[number * each : (number + 1) * each]
-        members: tuple[Any, ...] = (*control, send, buckets, jumbo_recv)
+        held = body[padding] if any(body[padding]) else b""
+        members: tuple[Any, ...] = (*control, send, buckets, jumbo_recv, held)
         channels.append(Channel(*members))
     return channels
 
@@ -435,6 +369,19 @@ def _channels_of(body: bytes, parts: Parts, profile: VmportProfile) -> list[Chan
 def to_record(state: VmportState, profile: VmportProfile | None = None) -> Record:
     """The state as a record of a context."""
     return Record(VMPORT_TYPECODE, 0, state.to_bytes(profile))
+
+
+def save(
+    state: VmportState, room: int | None = None, profile: VmportProfile | None = None
+) -> bytes | None:
+    """The record, descriptor included, that the writer puts into a context with `room` bytes
+    left. It asks for the longest record before it writes any, so None means that there is less
+    room than that, however short this one is. Raises FieldError as `VmportState.to_bytes`."""
+    profile = profile or abi.used()
+    if room is not None and room < DESCRIPTOR.size + profile.max_size:
+        return None
+    body = _write(state, profile)
+    return descriptor(body) + body
 
 
 def descriptor(body: bytes) -> bytes:
@@ -482,12 +429,18 @@ def _write(state: VmportState, profile: VmportProfile) -> bytes:
         length = len(buffer.data) if buffer.length is None else buffer.length
         values[place.length_at] = length
         values[place.index_at] = buffer.index
-        if buffer.data:
-            data.append(buffer.data[: min(length, place.kept)])
+        if length:
+            kept = min(length, place.kept)
+            data.append(buffer.data[:kept].ljust(kept, b"\0"))
     try:
-        fixed = profile.fixed.pack(*values)
+        fixed = bytearray(profile.fixed.pack(*values))
     except struct.error:
         raise _misfit(values, profile) from None
+    for number, (pad, channel) in enumerate(zip(profile.control_padding, state.channels)):
+        size = pad.stop - pad.start
+        if len(channel.padding) > size:
+            raise FieldError(f"VMPORT: chans[{number}].padding has more than {size} bytes")
+        fixed[pad] = channel.padding.ljust(size, b"\0")
     return b"".join((fixed, *data, entries))
 
 
@@ -498,18 +451,6 @@ def _misfit(values: list[int], profile: VmportProfile) -> FieldError:
         if reason:
             return FieldError(reason)
     return FieldError("VMPORT: a number does not fit its field")
-
-
-def pack_entry(key: bytes, value: bytes, *, jumbo: bool = False) -> bytes:
-    """One guestinfo entry. Raises FieldError for what its length fields cannot say."""
-    try:
-        head = abi.JUMBO_ENTRY_HEAD if jumbo else abi.ENTRY_HEAD
-        return head.pack(len(key), len(value)) + key + value
-    except struct.error:
-        raise FieldError(
-            f"VMPORT: a key of {len(key)} and a value of {len(value)} bytes do not fit a "
-            f"{'jumbo ' if jumbo else ''}guestinfo entry"
-        ) from None
 
 
 def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
@@ -538,6 +479,8 @@ def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
             raise FieldError(f"VMPORT: {len(entries)} {name} entries, but only {slots} slots")
         seen = set()
         for key, value in entries:
+            if not key and not value:
+                continue
             if key in seen:
                 raise FieldError(f"VMPORT: {name}[{as_text(key)}] occurs twice")
             seen.add(key)
@@ -546,129 +489,3 @@ def _refuse_impossible(state: VmportState, profile: VmportProfile) -> None:
                     f"VMPORT: {name}[{as_text(key)}]: a key of {len(key)} and a value of "
                     f"{len(value)} bytes, at most {profile.MAX_KEY_LEN} and {values} fit"
                 )
-
-
-def as_text(data: bytes) -> str:
-    """In quotes, what is not printable ASCII as `\\xNN`: reads back with `from_text`."""
-    text = escaped(data).replace('"', "\\x22")
-    return f'"{text}"'
-
-
-def from_text(text: str) -> bytes:
-    """The inverse of `as_text`; the quotes may be left out. Raises UsageError."""
-    inner = text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
-    try:
-        return unescaped(inner)
-    except UnicodeEncodeError:
-        raise UsageError(f"{text!a}: not text") from None
-    except ValueError as error:
-        raise UsageError(f"{text}: {error}") from None
-
-
-def get_path(body: bytes, path: str, profile: VmportProfile | None = None) -> int | bytes:
-    """What a path names in a body: a field (`ping_time`, `chans[0].cookie`: a number), or
-    a value (`guestinfo["guestinfo.ip"]`, `guestinfo_jumbo["k"]`: bytes). Raises UsageError
-    for a path that names nothing, MissingRecordError for a key that is not there."""
-    profile = profile or abi.used()
-    named = _key_of(path)
-    if named is None:
-        found: int | bytes = _slot(path, body, profile).get(body)
-        return found
-    jumbo, key = named
-    entry = _entry(body, profile, jumbo, key)
-    if entry is None:
-        raise MissingRecordError(f"VMPORT.{path}: no such key")
-    return entry.value
-
-
-def set_path(
-    body: bytes, path: str, value: int | bytes, profile: VmportProfile | None = None
-) -> bytes:
-    """The body with that value there, all else as it was: a key is replaced where it
-    stands, or added after the last of its kind, and the counts follow. Raises FieldError
-    for a value that does not fit, UsageError as `get_path`."""
-    profile = profile or abi.used()
-    named = _key_of(path)
-    if named is None:
-        changed = bytearray(body)
-        _slot(path, body, profile).put(changed, value)
-        return bytes(changed)
-    if not isinstance(value, bytes):
-        raise FieldError(f"VMPORT.{path} takes bytes")
-    jumbo, key = named
-    limit = profile.MAX_VAL_JUMBO_LEN if jumbo else profile.MAX_VAL_LEN
-    if len(value) > limit:
-        raise FieldError(f"VMPORT.{path} takes at most {limit} bytes, not {len(value)}")
-    if not 0 < len(key) <= profile.MAX_KEY_LEN:
-        raise FieldError(f"VMPORT.{path}: a key has 1 to {profile.MAX_KEY_LEN} bytes")
-    if len(body) < profile.fixed_size:
-        raise FieldError(f"VMPORT: a body of {len(body)} bytes is too short for guestinfo")
-    entry = _entry(body, profile, jumbo, key)
-    if entry is not None:
-        start, end = entry.start, entry.end
-    else:
-        start = end = _after_last(body, profile, jumbo)
-    packed = pack_entry(key, value, jumbo=jumbo)
-    changed = bytearray(body[:start] + packed + body[end:])
-    size = HEAD.locate("used_guestsize")
-    size.put(changed, size.get(body) + len(packed) - (end - start) & _U32)
-    if entry is None:
-        count = HEAD.locate(_COUNTS[jumbo])
-        count.put(changed, count.get(body) + 1 & _U32)
-    return bytes(changed)
-
-
-def remove_path(body: bytes, path: str, profile: VmportProfile | None = None) -> bytes:
-    """The body without the key that a path names (`guestinfo["k"]`), every entry of it;
-    the counts follow. Raises UsageError for a field, MissingRecordError for a key that is not
-    there."""
-    profile = profile or abi.used()
-    named = _key_of(path)
-    if named is None:
-        raise UsageError(f"VMPORT.{path}: a field cannot be removed, only a key")
-    jumbo, key = named
-    entry = _entry(body, profile, jumbo, key)
-    if entry is None:
-        raise MissingRecordError(f"VMPORT.{path}: no such key")
-    size, count = HEAD.locate("used_guestsize"), HEAD.locate(_COUNTS[jumbo])
-    while entry is not None:
-        changed = bytearray(body[: entry.start] + body[entry.end :])
-        size.put(changed, size.get(body) - (entry.end - entry.start) & _U32)
-        count.put(changed, count.get(body) - 1 & _U32)
-        body = bytes(changed)
-        entry = _entry(body, profile, jumbo, key)
-    return body
-
-
-_COUNTS = ("used_guestinfo", "used_guestinfo_jumbo")
-"""Numbers of the head: how many entries there are, of either kind."""
-
-
-def _key_of(path: str) -> tuple[bool, bytes] | None:
-    for name, jumbo in (("guestinfo", False), ("guestinfo_jumbo", True)):
-        if path.startswith(f"{name}[") and path.endswith("]"):
-            return jumbo, from_text(path[len(name) + 1 : -1])
-    return None
-
-
-def _slot(path: str, body: bytes, profile: VmportProfile) -> Slot:
-    slot = Layout.of(profile.packed).locate(path)
-    if slot.offset + slot.size > len(body):
-        raise UsageError(f"VMPORT.{path} is beyond the record's {len(body)} bytes")
-    return slot
-
-
-def _entry(body: bytes, profile: VmportProfile, jumbo: bool, key: bytes) -> Entry | None:
-    """The last of its key, which is the one that a state shows."""
-    if len(body) < profile.fixed_size:
-        return None
-    found = None
-    for entry in Parts(body, profile).entries:
-        if entry.jumbo == jumbo and entry.key == key:
-            found = entry
-    return found
-
-
-def _after_last(body: bytes, profile: VmportProfile, jumbo: bool) -> int:
-    parts = Parts(body, profile)
-    return parts.end if jumbo else parts.first_jumbo

@@ -12,7 +12,8 @@ from itertools import pairwise
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import names_of
-from hvmctx.context.vmport import Parts, as_text
+from hvmctx.context.vmport import Parts
+from hvmctx.context.vmport_slots import as_text
 from hvmctx.errors import HvmctxError
 from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages
@@ -212,24 +213,28 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     from hvmctx.abi.vmport import used
 
     profile = used()
-    if min(len(one), len(other)) < profile.fixed_size:
+    if min(len(one), len(other)) < profile.read_size:
         yield from _bytes(name, one, other)
         return
-    bodies = (one, Parts(one, profile)), (other, Parts(other, profile))
-    yield from _pairs(name, *(_entries(parts) for _, parts in bodies))
-    buffers = ([body[at : at + there] for at, there in parts.buffers] for body, parts in bodies)
+    both = Parts(one, profile), Parts(other, profile)
+    yield from _pairs(name, *map(_entries, both))
+    buffers = ([parts.body[at : at + there] for at, there in parts.buffers] for parts in both)
     for number, (before, after) in enumerate(zip(*buffers)):
         place = profile.buffers[number]
         yield from _bytes(f"{name} chans[{place.channel}].{place.name}", before, after)
-    tails = (body[parts.end :] for body, parts in bodies)
+    tails = (parts.body[parts.end :] for parts in both)
     yield from _bytes(f"{name} rest", *tails)
 
 
 def _entries(parts: Parts) -> dict[str, str]:
-    return {
-        f".guestinfo{'_jumbo' if entry.jumbo else ''}[{as_text(entry.key)}]": as_text(entry.value)
-        for entry in parts.entries
-    }
+    """By their path; a key that is there again has its number after it."""
+    found: dict[str, str] = {}
+    times: dict[str, int] = {}
+    for entry in parts.entries:
+        path = f".guestinfo{'_jumbo' if entry.jumbo else ''}[{as_text(entry.key)}]"
+        times[path] = number = times.get(path, 0) + 1
+        found[path if number == 1 else f"{path} ({number})"] = as_text(entry.value)
+    return found
 
 
 def _pairs(name: str, one: dict[str, str], other: dict[str, str]) -> Iterator[Difference]:

@@ -97,7 +97,7 @@ class Editor:
         record = self._read_context().record(known, instance)
         value: int | bytes
         if known.name == _VMPORT:
-            from hvmctx.context.vmport import get_path
+            from hvmctx.context.vmport_paths import get_path
 
             value = get_path(bytes(record.body), field)
             return value
@@ -118,7 +118,7 @@ class Editor:
         known, instance = record_of(head)
         of_context = self.context.record(known, instance)
         if known.name == _VMPORT:
-            from hvmctx.context.vmport import set_path
+            from hvmctx.context.vmport_paths import set_path
 
             entry = "[" in field and field.startswith("guestinfo")
             what = _parsed(value, path, is_bytes=entry)
@@ -167,7 +167,7 @@ class Editor:
             self._remove_param(field)
             return
         if dot and (named := record_of(head.upper()))[0].name == _VMPORT:
-            from hvmctx.context.vmport import remove_path
+            from hvmctx.context.vmport_paths import remove_path
 
             record = self.context.record(*named)
             record.body = remove_path(bytes(record.body), field)

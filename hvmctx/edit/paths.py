@@ -102,7 +102,7 @@ def value_of(text: str, path: str) -> int:
 def bytes_of(text: str, path: str) -> bytes:
     """Bytes: hex digits, or text in quotes. Raises FieldError."""
     if text.startswith('"'):
-        from hvmctx.context.vmport import from_text
+        from hvmctx.context.vmport_slots import from_text
 
         return from_text(text)
     try:

@@ -6,20 +6,23 @@ from __future__ import annotations
 
 import os
 import shlex
+import struct
 import subprocess
 import tempfile
 
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.streams import GUEST_X86_HVM
 from hvmctx.abi.vmport import VmportProfile
-from hvmctx.context.vmport import Parts, as_text
+from hvmctx.abi.x86 import DESCRIPTOR
+from hvmctx.context.vmport import Parts, VmportState, descriptor, save
+from hvmctx.context.vmport_slots import as_text
 from hvmctx.errors import InputError
 from hvmctx.files.output import replacing
 from hvmctx.fuzz.minimise import minimise, simpler_contexts, simpler_vmport
-from hvmctx.fuzz.reference import Reference
-from hvmctx.fuzz.vmport import random_record
+from hvmctx.fuzz.reference import UNLIMITED, Case, Reference
+from hvmctx.fuzz.vmport import random_record, random_state
 from hvmctx.restore.context import load
-from hvmctx.restore.vmport import Refused, Restored, restore
+from hvmctx.restore.vmport import Refused, Restored, Violation, restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Command", "Disagreement", "compare_command", "compare_vmport", "context_model",
-    "stream_model", "vmport_report", "vmport_verdict",
+    "random_case", "state_text", "stream_model", "vmport_report", "vmport_verdict",
 ]  # fmt: skip
 
 _AT_ONCE = 2000
@@ -41,14 +44,69 @@ _TRIES = 400
 ACCEPTED, REFUSED = "accept", "refuse"
 
 
-def vmport_verdict(record: bytes, profile: VmportProfile) -> str:
+def _outcome(case: Case, profile: VmportProfile) -> Refused | Restored | Violation:
+    before = restore(case.over, profile) if case.over else None
+    over = before.state if isinstance(before, Restored) else None
+    memory = None if case.memory == UNLIMITED else case.memory
+    return restore(case.record, profile, over=over, memory=memory)
+
+
+def vmport_verdict(case: Case, profile: VmportProfile) -> str:
     """The model's verdict in the words of the C reference."""
-    outcome = restore(record, profile)
+    outcome = _outcome(case, profile)
     if isinstance(outcome, Refused):
-        return f"errno {outcome.errno}"
-    if isinstance(outcome, Restored):
-        return f"ok {outcome.slots} {outcome.jumbo_slots}"
-    return "violation"
+        return f"errno {outcome.errno} {outcome.cursor}"
+    if isinstance(outcome, Violation):
+        return f"violation {outcome.asked} {outcome.limit} {outcome.site}"
+    state = outcome.state
+    saved = save(state, case.room, profile)
+    return (
+        f"ok {outcome.cursor} {outcome.slots} {outcome.jumbo_slots} {state_text(state)} "
+        f"{'full' if saved is None else saved.hex()}"
+    )
+
+
+_CONTROL = struct.Struct("<QIIIHHBBB5s")
+
+
+def state_text(state: VmportState) -> str:
+    """All of a state, in hex: `ping_time` and `open_cookie`; of each channel its control as in
+    a record, and the bytes of its send buffer; so of each of its buckets; of each slot with
+    a key: jumbo or not, its number, the lengths of key and value, these two."""
+    pieces = [struct.pack("<QI", state.ping_time, state.open_cookie)]
+    for channel in state.channels:
+        send = channel.send
+        control = _CONTROL.pack(
+            channel.active_time, channel.chan_id, channel.cookie, channel.proto_num,
+            send.claimed(), send.index, channel.jumbo, channel.recv_read, channel.recv_write,
+            channel.padding,
+        )  # fmt: skip
+        pieces += [control, send.data]
+        for bucket in (*channel.recv, channel.jumbo_recv):
+            pieces += [struct.pack("<HH", bucket.claimed(), bucket.index), bucket.data]
+    for jumbo, slots in enumerate((state.guestinfo, state.guestinfo_jumbo)):
+        for number, (key, value) in enumerate(slots):
+            if key:
+                head = struct.pack("<IIBH", jumbo, number, len(key), len(value))
+                pieces += [head, key, value]
+    return b"".join(pieces).hex()
+
+
+def random_case(rng: Random, profile: VmportProfile) -> Case:
+    """A record of `fuzz.vmport`; sometimes into a domain that has a state already, with little
+    memory, or with hardly room for the writer."""
+    case = Case(random_record(rng, profile))
+    if rng.random() < 0.3:
+        longest = DESCRIPTOR.size + profile.max_size
+        case = case._replace(room=rng.choice((0, longest - 1, longest)))
+    if rng.random() < 0.1:
+        return case._replace(memory=rng.choice((0, 1, 9, 10, 11, 12, profile.MAX_NUM_KEY)))
+    if rng.random() < 0.3:
+        body = random_state(rng, profile).to_bytes(profile)
+        over = descriptor(body) + body
+        if isinstance(restore(over, profile), Restored):
+            return case._replace(over=over)
+    return case
 
 
 class Disagreement:
@@ -74,36 +132,48 @@ class Disagreement:
 def compare_vmport(
     reference: Reference, count: int, rng: Random, profile: VmportProfile
 ) -> Disagreement | None:
-    """Try `count` records of `fuzz.vmport` on the C reference. Returns the first disagreement."""
+    """Try `count` random cases on the C reference: verdict, first violation, the state that the
+    load leaves, and what the writer makes of it. Returns the first disagreement."""
     done = 0
     while done < count:
-        records = [random_record(rng, profile) for _ in range(min(_AT_ONCE, count - done))]
-        for record, theirs in zip(records, reference.verdicts(records, profile)):
-            ours = vmport_verdict(record, profile)
-            if ours != theirs:
-                return _minimal_vmport(record, reference, profile)
-        done += len(records)
+        cases = [random_case(rng, profile) for _ in range(min(_AT_ONCE, count - done))]
+        for case, theirs in zip(cases, reference.verdicts(cases, profile)):
+            if vmport_verdict(case, profile) != theirs:
+                return _minimal_vmport(case, reference, profile)
+        done += len(cases)
     return None
 
 
-def _minimal_vmport(record: bytes, reference: Reference, profile: VmportProfile) -> Disagreement:
+def _minimal_vmport(case: Case, reference: Reference, profile: VmportProfile) -> Disagreement:
     def said(data: bytes) -> tuple[str, str]:
-        return vmport_verdict(data, profile), reference.verdicts([data], profile)[0]
+        tried = case._replace(record=data)
+        return vmport_verdict(tried, profile), reference.verdicts([tried], profile)[0]
 
-    def kinds(data: bytes) -> list[str]:
-        return [verdict.split()[0] for verdict in said(data)]
+    def differs(data: bytes) -> str:
+        """What kind of verdict ours is; "" where theirs is the same verdict."""
+        ours, theirs = said(data)
+        return "" if ours == theirs else ours.split()[0]
 
-    first = kinds(record)
-    data = minimise(record, lambda d: kinds(d) == first, simpler_vmport(profile), tries=_TRIES)
+    first = differs(case.record)
+    data = minimise(
+        case.record, lambda d: differs(d) == first, simpler_vmport(profile), tries=_TRIES
+    )
     ours, theirs = said(data)
-    return Disagreement(data, ours, theirs, vmport_report(data, ours, theirs, profile))
+    report = vmport_report(case._replace(record=data), ours, theirs, profile)
+    return Disagreement(data, ours, theirs, report)
 
 
-def vmport_report(record: bytes, ours: str, theirs: str, profile: VmportProfile) -> str:
+def vmport_report(case: Case, ours: str, theirs: str, profile: VmportProfile) -> str:
     """The record in hex with the names of its fields, both verdicts, and the rule."""
-    outcome = restore(record, profile)
+    record, outcome = case.record, _outcome(case, profile)
     rule = "" if isinstance(outcome, Restored) else f" [{outcome.rule}]"
     lines = [f"model:     {ours}{rule}", f"reference: {theirs}", ""]
+    if case.over:
+        lines.append(f"loaded over {case.over.hex()}")
+    if case.memory != UNLIMITED:
+        lines.append(f"memory for {case.memory} slots")
+    if case.room != UNLIMITED:
+        lines.append(f"room for {case.room} bytes to save")
     lines.append(f"descriptor {record[:8].hex()}")
     body = record[8:]
     if len(body) < profile.fixed_size:

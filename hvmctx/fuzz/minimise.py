@@ -111,7 +111,7 @@ def simpler_vmport(profile: VmportProfile) -> Callable[[bytes], Iterator[bytes]]
 
     def variants(record: bytes) -> Iterator[bytes]:
         body = record[DESCRIPTOR.size :]
-        if len(body) < profile.fixed_size:
+        if len(body) < profile.read_size:
             return
         parts = Parts(body, profile)
         size = HEAD.locate("used_guestsize")

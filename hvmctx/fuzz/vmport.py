@@ -9,6 +9,7 @@ from hvmctx.abi.fields import Layout
 from hvmctx.abi.vmport import HEAD, PROTO_RPCI, PROTO_TCLO, VmportProfile
 from hvmctx.abi.x86 import DESCRIPTOR, hvm_save_descriptor
 from hvmctx.context.vmport import Buffer, Parts, VmportState, descriptor
+from hvmctx.context.vmport_slots import pack_entry
 from hvmctx.fuzz.values import around
 
 TYPE_CHECKING = False
@@ -29,10 +30,17 @@ def random_state(rng: random.Random, profile: VmportProfile) -> VmportState:
     for channel in state.channels:
         if rng.random() < 0.4:
             channel.proto_num = rng.choice((PROTO_RPCI, PROTO_TCLO))
-            channel.send = Buffer(rng.randbytes(rng.randint(0, 4 * profile.MAX_SEND_BUF)))
+            channel.active_time, channel.cookie = rng.getrandbits(64), rng.getrandbits(32)
+            channel.chan_id = rng.randrange(profile.MAX_CHANS)
+            channel.recv_read, channel.recv_write = rng.randbytes(2)
+            if rng.random() < 0.2:
+                channel.padding = rng.randbytes(5)
+            size = rng.randint(0, min(4 * profile.MAX_SEND_BUF, _MOST_IN_BUFFER))
+            channel.send = Buffer(rng.randbytes(size), rng.randint(0, size))
             for bucket in channel.recv:
                 if rng.random() < 0.3:
-                    bucket.data = rng.randbytes(rng.randint(0, 4 * profile.MAX_RECV_BUF))
+                    size = rng.randint(0, min(4 * profile.MAX_RECV_BUF, _MOST_IN_BUFFER))
+                    bucket.data = rng.randbytes(size)
             if rng.random() < 0.2:
                 size = rng.randint(0, min(4 * profile.MAX_RECV_JUMBO_BUF, _MOST_IN_BUFFER))
                 channel.jumbo_recv = Buffer(rng.randbytes(size))
@@ -56,6 +64,9 @@ def random_record(rng: random.Random, profile: VmportProfile) -> bytes:
     body = bytearray(random_state(rng, profile).to_bytes(profile))
     for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
         mutate_body(rng, body, profile)
+    if rng.random() < 0.03:  # an empty state, cut around the last byte that the loader reads
+        size = rng.randint(profile.read_size - 2, profile.fixed_size)
+        body = bytearray(VmportState.empty(profile).to_bytes(profile)[:size])
     record = descriptor(bytes(body)) + bytes(body)
     if rng.random() < 0.15:
         name, values = rng.choice(
@@ -73,7 +84,7 @@ def random_record(rng: random.Random, profile: VmportProfile) -> bytes:
 def mutate_body(rng: random.Random, body: bytearray, profile: VmportProfile) -> None:
     """One edit: of the head's counts, of a buffer's length, of an entry's head, or of bytes
     anywhere; each bound from the profile."""
-    kind = rng.randrange(7)
+    kind = rng.randrange(8)
     if kind == 0 and len(body) >= HEAD.size:
         name, values = rng.choice(_head_values(body, profile))
         HEAD.locate(name).put(body, rng.choice(values) & 0xFFFFFFFF)
@@ -88,14 +99,34 @@ def mutate_body(rng: random.Random, body: bytearray, profile: VmportProfile) -> 
     elif kind in (2, 3) and len(body) > profile.fixed_size:
         _mutate_entry(rng, body, profile)
     elif kind == 4:
-        del body[rng.randint(0, len(body)) :]
+        around_fixed = rng.randint(profile.read_size - 1, profile.fixed_size)
+        del body[rng.choice((rng.randint(0, len(body)), around_fixed)) :]
     elif kind == 5 and rng.random() < 0.05:  # around the longest
-        size = profile.max_size + rng.choice((-1, 0, 1))
+        size = profile.max_size + rng.choice((-1, 0, 1, 2))
         body += bytes(max(0, size - len(body)))
     elif kind == 5:
         body += rng.randbytes(rng.randint(1, 20))
+    elif kind == 6 and len(body) > profile.fixed_size:
+        _repeat_entry(rng, body, profile)
     elif body:
         body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
+
+
+def _repeat_entry(rng: random.Random, body: bytearray, profile: VmportProfile) -> None:
+    """An entry once more, of the same value or another, with the counts that this makes."""
+    entries = Parts(bytes(body), profile).entries
+    if not entries:
+        return
+    entry = rng.choice(entries)
+    value = rng.choice((entry.value, entry.value[::-1]))
+    packed = pack_entry(entry.key, value, jumbo=entry.jumbo)
+    body[entry.end : entry.end] = packed
+    for name, more in (
+        ("used_guestsize", len(packed)),
+        ("used_guestinfo_jumbo" if entry.jumbo else "used_guestinfo", 1),
+    ):
+        number = HEAD.locate(name)
+        number.put(body, number.get(body) + more & 0xFFFFFFFF)
 
 
 def _head_values(body: bytearray, profile: VmportProfile) -> list[tuple[str, tuple[int, ...]]]:

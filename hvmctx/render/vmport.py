@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hvmctx.abi import vmport as abi
-from hvmctx.context.vmport import Buffer, Parts, VmportState, as_text
+from hvmctx.context.vmport import Buffer, Parts, VmportState
+from hvmctx.context.vmport_slots import as_text
 from hvmctx.render.cformat import CFormat
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
     state = VmportState.from_bytes(body, profile)
     if state.unparsed is not None:
         yield (
-            f"    VMPORT: {len(body)} bytes, too short for the {profile.fixed_size} of "
+            f"    VMPORT: {len(body)} bytes, too short for the {profile.read_size} of "
             f"{profile.name}\n"
         )
         return

@@ -2,8 +2,10 @@
 
 `restore` is that loader as a pure function, step by step in its order, with its u32
 arithmetic. It ends in an errno, in a restored state, or at the first step that would leave
-the memory it may touch. `findings_of` says everything that is wrong with a record, not only the
-first; `restore_fixed` is the loader with the checks that it lacks.
+the memory it may touch. It may load over a state that the domain has, and run out of memory for
+slots; what the description of the patch does not settle there is said where it is.
+`findings_of` says everything that is wrong with a record, not only the first; `restore_fixed`
+is the loader with the checks that it lacks.
 
 Source: as `abi.vmport`. The loader checks that a descriptor and a body are there, the
 typecode, the maximum length and the version, and nothing else: no buffer length, no key or
@@ -16,7 +18,8 @@ from hvmctx.abi import vmport as abi
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.vmport import ENTRY_HEAD, HEAD, JUMBO_ENTRY_HEAD, VmportProfile
 from hvmctx.abi.x86 import DESCRIPTOR
-from hvmctx.context.vmport import Parts, Slots, VmportState, as_text
+from hvmctx.context.vmport import Parts, VmportState
+from hvmctx.context.vmport_slots import Slots, as_text
 from hvmctx.findings import ERROR, WARNING, Finding
 from hvmctx.restore.rules import Rule
 from hvmctx.stream.reader import CONTEXT
@@ -64,6 +67,7 @@ RULES = {row[0]: Rule(CONTEXT, "VMPORT", row[0], None, row[3], errno=row[2], sev
     ("vmport-descriptor", ERROR, E2BIG, "fewer than 8 bytes are left for the descriptor (E2BIG)"),
     ("vmport-body", ERROR, EFBIG, "the body is longer than what is left (EFBIG)"),
     ("vmport-type", ERROR, ESRCH, "the typecode is not 21, or the body longer than the largest (ESRCH)"),
+    ("vmport-slot-allocated", ERROR, ENOMEM, "no memory for a guestinfo slot (ENOMEM)"),
     ("vmport-save-version", ERROR, EINVAL, "the version is not the profile's (EINVAL)"),
     *((f"vmport-{site.replace(' ', '-')}", ERROR, None, f"{kind} at {site}") for site, kind in SITES.items()),
     ("vmport-capped", WARNING, None, "a length beyond the buffer, for which only the terminator's word has room"),
@@ -100,7 +104,8 @@ class Restored:
     in the state, `guestinfo` and `guestinfo_jumbo` the (slot, key, value) that it filled."""
 
     __slots__ = (
-        "_body", "_profile", "cursor", "guestinfo", "guestinfo_jumbo", "jumbo_slots", "slots",
+        "_body", "_over", "_profile", "cursor", "guestinfo", "guestinfo_jumbo", "jumbo_slots",
+        "slots",
     )  # fmt: skip
 
     def __init__(
@@ -109,24 +114,39 @@ class Restored:
         profile: VmportProfile,
         counts: tuple[int, int],
         entries: tuple[list[tuple[int, bytes, bytes]], list[tuple[int, bytes, bytes]]],
+        over: VmportState | None = None,
     ) -> None:
         self.cursor = DESCRIPTOR.size + len(body)
         self.slots, self.jumbo_slots = counts
         self.guestinfo, self.guestinfo_jumbo = entries
         self._body = body
         self._profile = profile
+        self._over = over
 
     def __repr__(self) -> str:
         return f"<restored, {self.slots} and {self.jumbo_slots} slots>"
 
     @property
     def state(self) -> VmportState:
-        """The state that the domain has now, as the writer would find it."""
+        """The state that the domain has now, as the writer would find it: the channels are
+        the record's; a slot that the record does not fill is as it was before. (Slots from the
+        used count on keep their memory, but nothing counts them: they are not in the state.)"""
         state = VmportState.from_bytes(self._body, self._profile)
         state.origin = None
-        state.guestinfo = Slots((key, value) for _, key, value in self.guestinfo)
-        state.guestinfo_jumbo = Slots((key, value) for _, key, value in self.guestinfo_jumbo)
+        before = self._over or VmportState()
+        state.guestinfo = _filled(self.guestinfo, before.guestinfo, self.slots)
+        state.guestinfo_jumbo = _filled(
+            self.guestinfo_jumbo, before.guestinfo_jumbo, self.jumbo_slots
+        )
         return state
+
+
+def _filled(entries: list[tuple[int, bytes, bytes]], before: Slots, count: int) -> Slots:
+    pairs = before.pairs[:count]
+    for slot, key, value in entries:
+        pairs += [(b"", b"")] * (slot + 1 - len(pairs))
+        pairs[slot] = key, value
+    return Slots(pairs)
 
 
 class Violation:
@@ -160,6 +180,10 @@ class Violation:
             INDEX: "takes slot {0} of {1}",
         }[self.kind]
         return f"the loader {what.format(self.asked, self.limit, self.site)}"
+
+
+class _NoMemory(Exception):
+    """Ends a load at a slot for which there is no memory."""
 
 
 class _Stop(Exception):
@@ -201,37 +225,50 @@ def restore(
     *,
     following: bytes = b"",
     allocated: bool = True,
+    over: VmportState | None = None,
+    memory: int | None = None,
 ) -> Refused | Restored | Violation:
     """What the loader does with a record (descriptor and body); `following` are the bytes of
-    the context after it. Never raises, whatever the bytes."""
+    the context after it. Never raises, whatever the bytes.
+
+    `over` is the state that the domain has already, one pair for each slot that exists; a new
+    domain has none. `memory` is for how many more slots there is memory. What the loader does
+    without is not known; here it gives up, with ENOMEM, and nobody uses such a domain.
+    """
     profile = profile or abi.used()
     body = check(_context(record, following), profile, allocated=allocated)
     if isinstance(body, Refused):
         return body
     try:
-        return _load(memoryview(bytes(body)), profile, _stop)
+        return _load(memoryview(bytes(body)), profile, _stop, over, memory)
     except _Stop as stopped:
         return stopped.violation
+    except _NoMemory:
+        return Refused(ENOMEM, DESCRIPTOR.size + len(body), "vmport-slot-allocated")
 
 
 def _load(
-    body: memoryview, profile: VmportProfile, report: Callable[[Violation], object]
+    body: memoryview,
+    profile: VmportProfile,
+    report: Callable[[Violation], object],
+    over: VmportState | None = None,
+    memory: int | None = None,
 ) -> Refused | Restored:
     """The load after the checks. `report` is called with each step that is not safe; where it
-    returns, the load goes on as if what is not there were empty."""
-    end = len(body)
+    returns, the load goes on as if what is not there were empty. Raises _NoMemory."""
+    end, fixed = len(body), profile.fixed_size
     if end < _VERSION.size:
         report(Violation("version", 0, _VERSION.size, end))
         return Refused(EINVAL, DESCRIPTOR.size + end, "vmport-save-version")
     if _VERSION.get(body) != profile.SAVE_VERSION:
         return Refused(EINVAL, DESCRIPTOR.size + end, "vmport-save-version")
-    fixed = profile.fixed_size
-    if end < fixed:
-        report(Violation("fixed part", 0, fixed, end))
-        return Refused(EINVAL, DESCRIPTOR.size + end, "vmport-fixed-part")
-    head, values = HEAD.decode(body), profile.fixed.unpack_from(body)
+    whole = body if end >= fixed else bytes(body).ljust(fixed, b"\0")
+    head, values = HEAD.decode(whole), profile.fixed.unpack_from(whole)
     cursor = fixed
     for place in profile.buffers:
+        if place.end > end:
+            report(Violation("fixed part", place.start, fixed, end))
+            return Refused(EINVAL, DESCRIPTOR.size + end, "vmport-fixed-part")
         length = values[place.length_at]
         if length:
             if length > place.room:
@@ -239,21 +276,22 @@ def _load(
             if cursor + length > end:
                 report(Violation(f"{place.array} source", cursor, cursor + length, end))
             cursor += length
-    entries = _Entries(body, cursor, head["used_guestsize"], profile, report)
+    before = over or VmportState()
+    entries = _Entries(body, cursor, head["used_guestsize"], profile, report, memory)
     guestinfo, slots = entries.load(
         "guestinfo", ENTRY_HEAD.size, head["used_guestinfo"],
-        profile.MAX_NUM_KEY, profile.MAX_VAL_LEN,
+        profile.MAX_NUM_KEY, profile.MAX_VAL_LEN, len(before.guestinfo),
     )  # fmt: skip
     jumbo, jumbo_slots = entries.load(
         "guestinfo_jumbo", JUMBO_ENTRY_HEAD.size, head["used_guestinfo_jumbo"],
-        profile.MAX_NUM_JUMBO_KEY, profile.MAX_VAL_JUMBO_LEN,
+        profile.MAX_NUM_JUMBO_KEY, profile.MAX_VAL_JUMBO_LEN, len(before.guestinfo_jumbo),
     )  # fmt: skip
-    return Restored(body, profile, (slots, jumbo_slots), (guestinfo, jumbo))
+    return Restored(body, profile, (slots, jumbo_slots), (guestinfo, jumbo), over)
 
 
 class _Entries:
-    """The loader's two loops over guestinfo entries, which share a cursor and what is left
-    of used_guestsize."""
+    """The loader's two loops over guestinfo entries, which share a cursor, what is left of
+    used_guestsize, and memory for slots."""
 
     def __init__(
         self,
@@ -262,7 +300,9 @@ class _Entries:
         left: int,
         profile: VmportProfile,
         report: Callable[[Violation], object],
+        memory: int | None,
     ) -> None:
+        self._memory = memory
         self._body = body
         self._cursor = cursor
         self._left = left
@@ -270,14 +310,16 @@ class _Entries:
         self._report = report
 
     def load(
-        self, kind: str, head: int, used: int, slots: int, val_limit: int
+        self, kind: str, head: int, used: int, slots: int, val_limit: int, existing: int
     ) -> tuple[list[tuple[int, bytes, bytes]], int]:
         """One loop: `used` entries with heads of `head` bytes into the slots made for
-        them. Returns the entries, and the number of slots."""
+        them, of which `existing` are there. Returns the entries, and the number of slots."""
         body, end, report = self._body, len(self._body), self._report
         count = abi.slots_made(used, jumbo=head == JUMBO_ENTRY_HEAD.size)
+        made = min(count, slots)
+        lacking = made if self._memory is None else existing + self._memory
         found = []
-        for index in range(min(count, slots)):
+        for index in range(min(made, lacking)):
             if index >= used or not self._left:
                 break
             cursor = self._cursor
@@ -308,6 +350,10 @@ class _Entries:
                 cursor = value + val_len
                 self._left -= key_len + val_len
             self._cursor = cursor
+        if lacking < made:
+            raise _NoMemory
+        if self._memory is not None:
+            self._memory -= max(0, made - existing)
         if count > slots:
             report(Violation(f"{kind} slot", self._cursor, slots, slots))
         return found, count

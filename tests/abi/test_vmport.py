@@ -76,7 +76,7 @@ def test_profiles_that_cannot_be(text: str) -> None:
 
 def test_unknown_profile(tmp_path: Path) -> None:
     for name in ("XEN_9", str(tmp_path)):
-        with pytest.raises(UsageError, match="expected XEN_4_5_V6 or a file"):
+        with pytest.raises(UsageError, match="expected XEN_4_5_V6, QEMU_VMPORT_RPC or a file"):
             profile_of(name)
 
 
@@ -92,6 +92,24 @@ def test_profiles_are_values() -> None:
         "MAX_VAL_JUMBO_LEN": 4096, "MAX_NUM_KEY": 64, "MAX_NUM_JUMBO_KEY": 2,
         "SAVE_VERSION": 0xABCD0001,
     }  # fmt: skip
+
+
+def test_what_the_loader_reads_of_the_fixed_part() -> None:
+    """Up to the end of the last control: the padding after it is nobody's."""
+    places = XEN_4_5_V6.buffers
+    assert [place.end - place.start for place in places[:10]] == [32] + [4] * 9
+    assert [place.start for place in places[:10]] == [32, *range(64, 100, 4)]
+    assert (places[10].start, places[-1].end, XEN_4_5_V6.read_size) == (104, 460, 460)
+    assert [profile.read_size for profile in PROFILES[1:]] == [476, 112]
+    pad = XEN_4_5_V6.control_padding[1]
+    assert (pad.start, pad.stop, len(XEN_4_5_V6.control_padding)) == (104 + 27, 104 + 32, 6)
+
+
+def test_the_descendant_in_qemu() -> None:
+    """The same formulas: words of a send buffer, of a receive bucket."""
+    profile = profile_of("QEMU_VMPORT_RPC")
+    assert (profile.MAX_CHANS, profile.MAX_BKTS, profile.MAX_NUM_KEY) == (8, 4, 256)
+    assert (profile.MAX_SEND_BUF, profile.MAX_RECV_BUF) == (2086, 2049)
 
 
 def test_largest_profile() -> None:

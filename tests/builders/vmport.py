@@ -10,7 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, XEN_4_5_V6, VmportProfile
-from hvmctx.context.vmport import Buffer, Channel, Slots, VmportState, descriptor
+from hvmctx.context.vmport import Buffer, Channel, VmportState, descriptor
+from hvmctx.context.vmport_slots import Slots
 from tests.builders.samples import DATA
 
 OTHER = VmportProfile(
@@ -27,6 +28,9 @@ def vectors() -> list[dict[str, Any]]:
     path = DATA / "vmport" / "restore-vectors.jsonl.xz"
     with lzma.open(path, "rt") as file:
         return [json.loads(line) for line in file]
+
+
+pairs = st.lists(st.tuples(st.binary(max_size=2), st.binary(max_size=3)), max_size=6)
 
 
 def u(bits: int) -> st.SearchStrategy[int]:
@@ -47,6 +51,7 @@ def states(draw: st.DrawFn, profile: VmportProfile) -> VmportState:
             buffer(profile.MAX_SEND_BUF),
             [buffer(profile.MAX_RECV_BUF) for _ in range(profile.MAX_BKTS)],
             buffer(profile.MAX_RECV_JUMBO_BUF),
+            draw(st.sampled_from([b"", b"\0\0\1\2\3"])),
         )
         if draw(st.booleans())
         else Channel(recv=[Buffer() for _ in range(profile.MAX_BKTS)])
@@ -68,6 +73,9 @@ def states(draw: st.DrawFn, profile: VmportProfile) -> VmportState:
     )
 
 
+with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p), states(p)))
+
+
 def busy_state() -> VmportState:
     """A state with a little of everything."""
     made = VmportState.empty()
@@ -82,6 +90,19 @@ def busy_state() -> VmportState:
     made.guestinfo = Slots({b"guestinfo.ip": b"10.0.0.1", b"k\\": b""})
     made.guestinfo_jumbo = Slots({b"big": b"v" * 22})
     return made
+
+
+def sample() -> bytes:
+    state = VmportState.empty()
+    state.guestinfo = Slots({b"guestinfo.ip": b"10.0.0.1", b"b": b"2"})
+    state.guestinfo_jumbo = Slots({b"j": b"jumbo"})
+    return state.to_bytes()
+
+
+TWICE = (
+    VmportState.empty().to_bytes()[:4] + struct.pack("<I", 6) + bytes(12)
+    + struct.pack("<I", 2) + bytes(440) + b"\1\0k\1\0k"
+)  # fmt: skip
 
 
 PLACES = {"version": 0, "used_guestsize": 4, "used_guestinfo": 20, "used_guestinfo_jumbo": 24}

@@ -231,4 +231,4 @@ def test_dump_with_another_profile(busy_context: Path, tmp_path: Path, run: Run)
     assert again.read_bytes() == busy_context.read_bytes()
     assert run("from-json", tmp_path / "json", "-o", tmp_path / "default")[0] == 1
     status, said = run(busy_context, "--vmport-profile", "nope")
-    assert status == 2 and "expected XEN_4_5_V6 or a file" in said.err
+    assert status == 2 and "expected XEN_4_5_V6, QEMU_VMPORT_RPC or a file" in said.err

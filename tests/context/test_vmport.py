@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import random
-import struct
 from dataclasses import fields
 from typing import Any
 
@@ -19,20 +18,26 @@ from hvmctx.context.vmport import (
     Buffer,
     Channel,
     Parts,
-    Slots,
     VmportState,
-    as_text,
-    from_text,
-    get_path,
-    remove_path,
-    set_path,
+    descriptor,
+    save,
     to_record,
 )
-from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
+from hvmctx.context.vmport_slots import Slots
+from hvmctx.errors import FieldError
 from hvmctx.fuzz.vmport import random_record
-from tests.builders.vmport import PROFILES, SMALL, busy_state, raw, states, vectors
-
-with_profile = st.sampled_from(PROFILES).flatmap(lambda p: st.tuples(st.just(p), states(p)))
+from tests.builders.vmport import (
+    PROFILES,
+    SMALL,
+    TWICE,
+    busy_state,
+    pairs,
+    raw,
+    sample,
+    states,
+    vectors,
+    with_profile,
+)
 
 
 @settings(max_examples=40)
@@ -87,23 +92,51 @@ def test_the_writer_caps_data_and_keeps_lengths() -> None:
     assert again.channels[0].send == Buffer(b"x" * 180, 0, 200)
 
 
-pairs = st.lists(st.tuples(st.binary(max_size=2), st.binary(max_size=3)), max_size=6)
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_padding_of_a_control_is_copied_with_it(profile: VmportProfile) -> None:
+    """By the loader, by the writer (`strict` too), and by JSON; other padding is not."""
+    body = bytearray(VmportState.empty(profile).to_bytes(profile))
+    body[profile.control_padding[1]] = b"\1\2\3\4\5"
+    state = VmportState.from_bytes(body, profile)
+    assert state.channels[1].padding == b"\1\2\3\4\5" and not state.channels[0].padding
+    assert state.to_bytes(profile, strict=True) == body
+    plain = json.loads(state.to_json(profile))
+    assert plain["channels"][1]["padding"] == "0102030405" and "raw" not in plain
+    assert "padding" not in plain["channels"][0]
+    state.ping_time = 7
+    again = VmportState.from_bytes(state.to_bytes(profile, strict=True), profile)
+    assert again == state == VmportState.from_json(state.to_json(profile), profile)
+    body[28] = 1
+    state = VmportState.from_bytes(body, profile)
+    with pytest.raises(FieldError, match="the writer would write another body"):
+        state.to_bytes(profile, strict=True)
+    state.channels[0].padding = bytes(6)
+    with pytest.raises(FieldError, match=r"chans\[0\].padding has more than 5 bytes"):
+        state.to_bytes(profile)
 
 
-@given(pairs, st.binary(max_size=2), st.binary(max_size=2))
-def test_slots(held: list[tuple[bytes, bytes]], key: bytes, value: bytes) -> None:
-    """As a dictionary, but that they keep what is there twice."""
-    slots, known = Slots(held), dict(held)
-    assert list(slots) == held and len(slots) == len(held) and dict(slots) == known
-    assert (key in slots) == (key in known) and slots.get(key, b"?") == known.get(key, b"?")
-    slots[key] = value
-    assert slots[key] == value and len(slots) == len(held) + (key not in known)
-    del slots[key]
-    assert key not in slots and slots.get(key) is None
-    assert slots == Slots(pair for pair in held if pair[0] != key)
-    for act in (slots.__getitem__, slots.__delitem__):
-        with pytest.raises(KeyError):
-            act(key)
+def test_a_buffer_beyond_its_data_has_zeros() -> None:
+    """As in C, where the array is longer than what was put into it."""
+    for length, data in ((5, b"ab\0\0\0"), (1, b"a"), (300, b"ab".ljust(180, b"\0"))):
+        body = with_send(Buffer(b"ab", 0, length)).to_bytes()
+        assert body[464:] == data
+        assert VmportState.from_bytes(body).channels[1].send.claimed() == length
+
+
+def test_what_is_left_of_the_context() -> None:
+    """The writer asks for the longest record, however short this one is."""
+    state, most = busy_state(), 8 + XEN_4_5_V6.max_size
+    assert save(state, most - 1) is None
+    body = state.to_bytes()
+    assert save(state, most) == save(state) == descriptor(body) + body
+
+
+def test_an_empty_slot_is_not_written() -> None:
+    state = VmportState.empty()
+    state.guestinfo = Slots([(b"", b""), (b"k", b"v"), (b"", b"")])
+    body = state.to_bytes(strict=True)
+    assert VmportState.from_bytes(body).guestinfo == Slots({b"k": b"v"})
+    assert VmportState.from_json(state.to_json()) == state
 
 
 @given(pairs, pairs)
@@ -120,31 +153,6 @@ def test_a_key_that_is_there_twice_stays(
     assert edited == again != VmportState.from_bytes(state.to_bytes())
 
 
-def test_paths_take_the_last_of_a_key() -> None:
-    body = set_path(TWICE, "guestinfo[k]", b"last")
-    state = VmportState.from_bytes(body)
-    assert state.guestinfo.pairs == [(b"k", b""), (b"k", b"last")]
-    assert get_path(body, "guestinfo[k]") == state.guestinfo[b"k"] == b"last"
-
-
-@given(pairs, st.booleans())
-def test_a_key_is_removed_as_often_as_it_is_there(
-    held: list[tuple[bytes, bytes]], jumbo: bool
-) -> None:
-    held = [pair for pair in held if pair[0]]
-    name = "guestinfo_jumbo" if jumbo else "guestinfo"
-    state = VmportState.empty()
-    setattr(state, name, Slots(held))
-    body = state.to_bytes()
-    for key in dict(held):
-        body = remove_path(body, f"{name}[{as_text(key)}]")
-        del getattr(state, name)[key]
-        assert body == state.to_bytes()
-    for path, kind in ((f"{name}[k]", MissingRecordError), ("ping_time", UsageError)):
-        with pytest.raises(kind):
-            remove_path(body, path)
-
-
 def broken(**changes: Any) -> VmportState:
     state = VmportState.empty()
     for name, value in changes.items():
@@ -158,13 +166,6 @@ def with_send(buffer: Buffer) -> VmportState:
     return state
 
 
-def sample() -> bytes:
-    state = VmportState.empty()
-    state.guestinfo = Slots({b"guestinfo.ip": b"10.0.0.1", b"b": b"2"})
-    state.guestinfo_jumbo = Slots({b"j": b"jumbo"})
-    return state.to_bytes()
-
-
 def numbered(count: int) -> Slots:
     return Slots((b"%d" % number, b"") for number in range(count))
 
@@ -172,7 +173,7 @@ def numbered(count: int) -> Slots:
 IMPOSSIBLE = [
     (with_send(Buffer(b"x" * 181)), r"chans\[1\].send: length 181, but the buffer holds 180 bytes"),
     (with_send(Buffer(b"x", 0, 5)), r"chans\[1\].send: length 5, but 1 bytes of data"),
-    (broken(guestinfo=Slots({b"": b""})), r'guestinfo\[""\]: a key of 0'),
+    (broken(guestinfo=Slots({b"": b"v"})), r'guestinfo\[""\]: a key of 0'),
     (broken(guestinfo=Slots({b"k" * 31: b""})), "a key of 31"),
     (broken(guestinfo=Slots({b"k": b"v" * 129})), "a value of 129 bytes"),
     (broken(guestinfo_jumbo=Slots({b"k": b"v" * 4097})), "a value of 4097 bytes"),
@@ -187,12 +188,6 @@ def test_strict_refuses_what_the_writer_cannot_have_held(state: VmportState, rea
     with pytest.raises(FieldError, match=reason):
         state.to_bytes(strict=True)
     state.to_bytes()
-
-
-TWICE = (
-    VmportState.empty().to_bytes()[:4] + struct.pack("<I", 6) + bytes(12)
-    + struct.pack("<I", 2) + bytes(440) + b"\1\0k\1\0k"
-)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -231,83 +226,6 @@ def test_states_that_no_record_can_hold(state: VmportState, reason: str) -> None
         one.to_bytes()
 
 
-def test_paths() -> None:
-    body = sample()
-    assert get_path(body, 'guestinfo["guestinfo.ip"]') == b"10.0.0.1"
-    assert get_path(body, "guestinfo_jumbo[j]") == b"jumbo"
-    assert get_path(body, "version") == 0xABCD0001
-    changed = set_path(body, 'guestinfo["guestinfo.ip"]', b"192.168.100.100")
-    changed = set_path(changed, "guestinfo[new]", b"n")
-    changed = set_path(changed, "guestinfo_jumbo[k]", b"more")
-    changed = set_path(changed, "chans[2].cookie", 77)
-    state = VmportState.from_bytes(changed)
-    assert state.guestinfo == Slots({b"guestinfo.ip": b"192.168.100.100", b"b": b"2", b"new": b"n"})
-    assert state.guestinfo_jumbo == Slots({b"j": b"jumbo", b"k": b"more"})
-    assert state.channels[2].cookie == 77
-    state.origin = None
-    assert state.to_bytes() == changed, "counts and sizes have followed"
-
-
-def test_a_path_of_bytes_that_are_no_utf8() -> None:
-    body = set_path(sample(), "guestinfo[\udcff]", b"v")
-    assert get_path(body, r"guestinfo[\xff]") == b"v"
-
-
-def test_a_key_goes_before_all_of_jumbo() -> None:
-    """Also before a jumbo head that the loader takes nothing for."""
-    body = VmportState.empty().to_bytes()
-    body = body[:4] + struct.pack("<I", 8) + body[8:24] + struct.pack("<I", 2) + body[28:]
-    body = set_path(body + b"\0\0\0\1\1\0jv", "guestinfo[k]", b"")
-    assert body[464:] == b"\1\0k\0\0\0\1\1\0jv"
-    assert get_path(body, "guestinfo_jumbo[j]") == b"v"
-
-
-def test_edits_touch_only_what_they_must() -> None:
-    body = sample() + b"behind" + bytes(3)
-    assert set_path(body, "guestinfo[b]", b"3") == body.replace(b"b2", b"b3")
-    odd = body[:28] + b"\1\2\3\4" + body[32:]
-    assert set_path(odd, "guestinfo[b]", b"3")[28:32] == b"\1\2\3\4"
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "kind", "reason"),
-    [
-        ("guestinfo[nope]", None, MissingRecordError, "no such key"),
-        ("bogus", None, UsageError, "no field 'bogus'"),
-        ("guestinfo[k]", 5, FieldError, "takes bytes"),
-        ("guestinfo[k]", b"v" * 129, FieldError, "at most 128 bytes, not 129"),
-        ('guestinfo[""]', b"", FieldError, "a key has 1 to 30 bytes"),
-        ("open_cookie", 1 << 32, FieldError, "open_cookie is a 32-bit field"),
-        (r"guestinfo[\q]", None, UsageError, "may follow a backslash"),
-        (r"guestinfo[\x4]", None, UsageError, "may follow a backslash"),
-        (r"guestinfo[\x+1]", None, UsageError, "may follow a backslash"),
-        ("guestinfo[\ud800]", None, UsageError, "not text"),
-    ],
-)
-def test_paths_that_fail(path: str, value: Any, kind: type[Exception], reason: str) -> None:
-    with pytest.raises(kind, match=reason):
-        if value is None:
-            get_path(sample(), path)
-        else:
-            set_path(sample(), path, value)
-
-
-@given(st.binary(max_size=600), st.sampled_from(["version", "guestinfo[k]", "chans[5].cookie"]))
-def test_paths_of_any_bytes(body: bytes, path: str) -> None:
-    value = b"v" if "[k]" in path else 1
-    try:
-        assert get_path(set_path(body, path, value), path) == value
-    except HvmctxError as error:
-        assert str(error)
-
-
-@given(st.binary(max_size=40))
-def test_text_of_bytes(data: bytes) -> None:
-    text = as_text(data)
-    assert text.isascii() and text.isprintable()
-    assert from_text(text) == data
-
-
 def test_records() -> None:
     record = to_record(VmportState.empty())
     assert (record.name, record.length) == ("VMPORT", 464)
@@ -323,7 +241,7 @@ def test_records() -> None:
 def test_a_channel_starts_with_the_numbers_of_its_control() -> None:
     members = [member.name for member in fields(Channel)]
     assert tuple(members[: len(CHANNEL_NUMBERS)]) == CHANNEL_NUMBERS
-    assert members[len(CHANNEL_NUMBERS) :] == ["send", "recv", "jumbo_recv"]
+    assert members[len(CHANNEL_NUMBERS) :] == ["send", "recv", "jumbo_recv", "padding"]
 
 
 def test_small_profile_has_padding_where_c_has() -> None:
@@ -445,25 +363,6 @@ def test_json_takes_what_people_write() -> None:
     state = VmportState.from_json(json.dumps(plain))
     assert (state.ping_time, state.guestinfo[b"k"]) == (16, b"\xc3\xa9")
     assert state.channels[0].protocol == "RPCI"
-
-
-@settings(max_examples=40)
-@given(with_profile, st.binary(min_size=1, max_size=4), st.binary(max_size=9), st.booleans())
-def test_paths_do_to_bodies_what_slots_do(
-    case: tuple[VmportProfile, VmportState], key: bytes, value: bytes, jumbo: bool
-) -> None:
-    profile, state = case
-    name = "guestinfo_jumbo" if jumbo else "guestinfo"
-    slots, path = getattr(state, name), f"{name}[{as_text(key)}]"
-    slots.pairs *= 2  # every key twice
-    slots[key] = value
-    body = set_path(state.to_bytes(profile), path, value, profile)
-    assert VmportState.from_bytes(body, profile) == state and body == state.to_bytes(profile)
-    assert get_path(body, path, profile) == value
-    del slots[key]
-    assert remove_path(body, path, profile) == state.to_bytes(profile)
-    slots[key] = b""
-    assert set_path(remove_path(body, path, profile), path, b"", profile) == state.to_bytes(profile)
 
 
 def test_a_state_in_one_line() -> None:

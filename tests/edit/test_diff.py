@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import Buffer, Slots, VmportState, pack_entry, to_record
+from hvmctx.context.vmport import Buffer, VmportState, to_record
+from hvmctx.context.vmport_paths import remove_path, set_path
+from hvmctx.context.vmport_slots import Slots, pack_entry
 from hvmctx.edit import diff as diffing
 from hvmctx.edit.diff import diff, diff_contexts, diff_images
 from hvmctx.errors import FormatError
@@ -119,7 +121,7 @@ def test_any_change_is_a_difference(data: st.DataObject) -> None:
 
 
 def test_a_key_that_is_there_twice() -> None:
-    """Of which a state shows the last: the other is a difference all the same."""
+    """Each of them is compared with its counterpart."""
     bodies = []
     for first in (b"one", b"two"):
         body = bytearray(VmportState.empty().to_bytes())
@@ -127,7 +129,12 @@ def test_a_key_that_is_there_twice() -> None:
         body[4:8] = len(entries).to_bytes(4, "little")
         body[20:24] = (2).to_bytes(4, "little")
         bodies.append(HvmContext([Record("VMPORT", 0, bytes(body) + entries)]))
-    assert len(list(diff_contexts(*bodies))) == 1
+    assert [str(d) for d in diff_contexts(*bodies)] == ['VMPORT/0.guestinfo["key"]: "one" -> "two"']
+    once = HvmContext.from_bytes(bodies[0].to_bytes())
+    gone = remove_path(bytes(once.records(21)[0].body), "guestinfo[key]")
+    once.records(21)[0].body = set_path(gone, "guestinfo[key]", b"one")
+    found = [str(d) for d in diff_contexts(bodies[0], once)]
+    assert 'VMPORT/0.guestinfo["key"] (2): only in the first: "last"' in found
 
 
 def images(one: Path | bytes, other: Path | bytes, **how: Any) -> list[str]:

@@ -19,13 +19,13 @@ from hvmctx.fuzz.differential import (
     stream_model,
     vmport_report,
 )
-from hvmctx.fuzz.reference import SOURCE, Reference
+from hvmctx.fuzz.reference import SOURCE, Case, Reference
 from hvmctx.restore.guest import Guest
 from tests.builders.samples import STREAMS, context_bytes
 from tests.builders.vmport import keys
 
 CHECKS = {
-    "version": 'if (get32(head) != version) { puts("errno EINVAL"); return; }',
+    "version": 'if (get32(body) != version)\n        return "EINVAL";',
     "typecode": "get16(data) != 21 || ",
 }
 
@@ -53,9 +53,9 @@ def test_the_reference_agrees(tmp_path: Path) -> None:
     asked: list[int] = []
 
     class Counting(Reference):
-        def verdicts(self, records: Sequence[bytes], profile: VmportProfile) -> list[str]:
-            asked.append(len(records))
-            return super().verdicts(records, profile)
+        def verdicts(self, cases: Sequence[Case], profile: VmportProfile) -> list[str]:
+            asked.append(len(cases))
+            return super().verdicts(cases, profile)
 
     assert compare_vmport(Counting(str(tmp_path)), 2500, random.Random(2), XEN_4_5_V6) is None
     assert asked == [2000, 500]
@@ -63,10 +63,10 @@ def test_the_reference_agrees(tmp_path: Path) -> None:
 
 def test_report() -> None:
     record = keys(b"\1\1kv", 1, 4)
-    text = vmport_report(record, "ok 10 2", "violation", XEN_4_5_V6)
+    text = vmport_report(Case(record), "ok 10 2", "violation", XEN_4_5_V6)
     assert text.splitlines()[:2] == ["model:     ok 10 2", "reference: violation"]
     assert "used_guestsize = 04000000" in text and '"k" = "v" (1)' in text
-    assert "body 00" in vmport_report(record[:8] + b"\0", "x", "y", XEN_4_5_V6)
+    assert "body 00" in vmport_report(Case(record[:8] + b"\0"), "x", "y", XEN_4_5_V6)
 
 
 def script(tmp_path: Path, code: str) -> str:

@@ -23,7 +23,7 @@ from hvmctx.context.vmport import VmportState, _write
 from hvmctx.edit import strip
 from hvmctx.fuzz import NAMES, target_context, target_strict
 from hvmctx.fuzz.differential import vmport_verdict
-from hvmctx.fuzz.reference import Reference
+from hvmctx.fuzz.reference import Case, Reference
 from hvmctx.fuzz.streams import valid_stream
 from hvmctx.fuzz.target import Target
 from hvmctx.fuzz.targets import TARGETS
@@ -98,8 +98,10 @@ def _long_buffers(self: VmportProfile) -> Any:
 
 
 class _NoValueLimit(restore_vmport._Entries):
-    def load(self, kind: str, head: int, used: int, slots: int, val_limit: int) -> Any:
-        return super().load(kind, head, used, slots, 0xFFFF)
+    def load(
+        self, kind: str, head: int, used: int, slots: int, val_limit: int, existing: int
+    ) -> Any:
+        return super().load(kind, head, used, slots, 0xFFFF, existing)
 
 
 class _NoKeyLimit(restore_vmport._Entries):
@@ -200,9 +202,9 @@ MUTANTS: dict[str, tuple[str, Any, str, Any]] = {
 def by_reference(reference: Reference) -> None:
     """Raises AssertionError where the model and the C reference differ."""
     records = [random_record(rng, XEN_4_5_V6) for rng in [random.Random(5)] for _ in range(500)]
-    verdicts = reference.verdicts(records, XEN_4_5_V6)
-    for record, verdict in zip(records, verdicts):
-        assert vmport_verdict(record, XEN_4_5_V6) == verdict
+    cases = [Case(record) for record in records]
+    for case, verdict in zip(cases, reference.verdicts(cases, XEN_4_5_V6)):
+        assert vmport_verdict(case, XEN_4_5_V6) == verdict
 
 
 def by_judge() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import PROTO_RPCI, PROTO_TCLO, XEN_4_5_V6, VmportProfile
-from hvmctx.context.vmport import Slots, VmportState, descriptor
+from hvmctx.context.vmport import VmportState, descriptor
+from hvmctx.context.vmport_slots import Slots
 from hvmctx.fuzz.vmport import mutate_body, mutate_record, random_record, random_state
 from hvmctx.restore.vmport import RULES, Restored, findings_of, restore
 from tests.builders.vmport import PROFILES

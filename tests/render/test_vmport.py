@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi.vmport import XEN_4_5_V6
-from hvmctx.context.vmport import Buffer, Slots, VmportState, to_record
+from hvmctx.context.vmport import Buffer, VmportState, to_record
+from hvmctx.context.vmport_slots import Slots
 from hvmctx.render.text import TextDialect
 from hvmctx.render.vmport import vmport_lines
 from tests.builders.vmport import OTHER, busy_state
@@ -40,7 +41,7 @@ def test_data_that_are_not_all_there() -> None:
 
 
 def test_too_short() -> None:
-    text = "    VMPORT: 3 bytes, too short for the 464 of XEN_4_5_V6\n"
+    text = "    VMPORT: 3 bytes, too short for the 460 of XEN_4_5_V6\n"
     assert list(vmport_lines(b"abc")) == [text]
     assert "0 bytes, too short" in next(vmport_lines(b""))
 

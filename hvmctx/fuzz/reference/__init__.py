@@ -1,4 +1,4 @@
-"""Second opinions in C, compiled when they are asked for: `vmport_restore`, the loader of
+"""Second opinions in C, compiled when they are asked for: `vmport.c`, loader and writer of
 the VMPORT patch, naive, under AddressSanitizer."""
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+from typing import NamedTuple
 
 from hvmctx.errors import InputError
 
@@ -16,43 +17,64 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.vmport import VmportProfile
 
-__all__ = ["SOURCE", "Reference"]
+__all__ = ["SOURCE", "UNLIMITED", "Case", "Reference"]
 
-SOURCE = os.path.join(os.path.dirname(__file__), "vmport_restore.c")
+SOURCE = os.path.join(os.path.dirname(__file__), "vmport.c")
 _FLAGS = ("-O1", "-Wall", "-Wno-unused-result", "-fsanitize=address,undefined")
 _QUIET = {"ASAN_OPTIONS": "detect_leaks=0:symbolize=0:print_legend=0:quarantine_size_mb=8"}
 
 
+UNLIMITED = 0xFFFFFFFF
+
+
+class Case(NamedTuple):
+    """What the loader is asked: a record (descriptor, body, whatever follows); the record
+    that it loads before, b"" for none; for how many slots there is memory; and what is left of
+    the context for the writer, which saves the state that the load leaves."""
+
+    record: bytes
+    over: bytes = b""
+    memory: int = UNLIMITED
+    room: int = UNLIMITED
+
+
 class Reference:
-    """The compiled loader. `query`: it asks the sanitizer before each step, instead of being
-    killed by it; the answers are the same, and a hundred times as fast. `source` may be
-    an altered copy."""
+    """The compiled loader and writer. `query`: it asks the sanitizer before each step, instead
+    of being killed by it; the answers are the same, but also say where, and a hundred times as
+    fast. `source` may be an altered copy."""
 
     def __init__(self, directory: str, *, query: bool = True, source: str = SOURCE) -> None:
         """Compile into a directory. Raises InputError where there is no compiler."""
         compiler = shutil.which("gcc") or shutil.which("clang")
         if compiler is None:
             raise InputError("the C reference needs a compiler, gcc or clang")
-        self._path = os.path.join(directory, f"vmport_restore{'-query' if query else ''}")
+        self._path = os.path.join(directory, f"vmport{'-query' if query else ''}")
         command = [compiler, *_FLAGS, *(("-DQUERY",) if query else ()), "-o", self._path, source]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise InputError(f"the C reference does not compile: {done.stderr.strip()[-300:]}")
 
-    def verdicts(self, records: Sequence[bytes], profile: VmportProfile) -> list[str]:
-        """For each record `ok SLOTS JUMBO_SLOTS`, `errno NAME` or `violation`."""
+    def verdicts(self, cases: Sequence[Case], profile: VmportProfile) -> list[str]:
+        """For each case `ok CURSOR SLOTS JUMBO_SLOTS STATE SAVED`, `errno NAME CURSOR` or
+        `violation ASKED LIMIT SITE` (without `query` only the word). STATE is that of
+        `fuzz.differential.state_text`, SAVED the writer's record in hex, or `full`."""
         constants = [
             profile.MAX_CHANS, profile.MAX_BKTS, profile.MAX_KEY_LEN, profile.MAX_VAL_LEN,
             profile.MAX_VAL_JUMBO_LEN, profile.MAX_NUM_KEY, profile.MAX_NUM_JUMBO_KEY,
             profile.SAVE_VERSION, profile.max_size,
         ]  # fmt: skip
-        data = b"".join(struct.pack("<I", len(record)) + record for record in records)
+        data = b"".join(
+            struct.pack("<4I", len(case.record), len(case.over), case.memory, case.room)
+            + case.over
+            + case.record
+            for case in cases
+        )
         done = subprocess.run(
             [self._path, *map(str, constants)], input=data, capture_output=True, check=False,
             env={**os.environ, **_QUIET},
         )  # fmt: skip
         found = done.stdout.decode("ascii", "replace").splitlines()
-        if done.returncode or len(found) != len(records):
+        if done.returncode or len(found) != len(cases):
             said = done.stderr.decode("utf-8", "replace").strip()[-300:]
             raise InputError(f"the C reference failed after {len(found)} records: {said}")
         return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hvmctx.context.vmport import Buffer, Slots, VmportState
+from hvmctx.context.vmport import Buffer, VmportState
+from hvmctx.context.vmport_slots import Slots
 from tests.builders.vmport import EMPTY, jumbo, keys, raw, record_of, sent
 
 KEYS60 = VmportState.empty()
@@ -21,7 +22,7 @@ CASES: dict[str, tuple[bytes, bytes]] = {
     "vmport-type": (b"\x14" + record_of()[1:], record_of()),
     "vmport-save-version": (record_of(version=0xABCD0002), record_of()),
     "vmport-version": (record_of(cut=3), record_of()),
-    "vmport-fixed-part": (record_of(cut=463), record_of(cut=464)),
+    "vmport-fixed-part": (record_of(cut=459), record_of(cut=460)),
     "vmport-send_buf": (sent("send", 185, 185), sent("send", 184, 184)),
     "vmport-send_buf-source": (sent("send", 9, 8), sent("send", 9, 9)),
     "vmport-recv_buf": (sent("recv", 137, 137), sent("recv", 136, 136)),
