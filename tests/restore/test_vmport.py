@@ -241,8 +241,8 @@ def test_which_check_would_have_sufficed(case: str, fix: str) -> None:
 
 
 def test_counts_beyond_the_slots_are_refused_when_mended() -> None:
-    for fields in ({"used_guestinfo": 65}, {"used_guestinfo_jumbo": 3}):
-        fixed = restore_fixed(record_of(**fields))
+    for record in (record_of(used_guestinfo=65), record_of(used_guestinfo_jumbo=3)):
+        fixed = restore_fixed(record)
         assert isinstance(fixed, Refused) and fixed.rule == "vmport-slots"
     assert isinstance(restore_fixed(record_of(used_guestinfo=64, used_guestinfo_jumbo=2)), Restored)
 
