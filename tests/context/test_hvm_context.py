@@ -142,7 +142,8 @@ def test_lengths_beyond_the_end(length: int) -> None:
     data = struct.pack("<HHI", 2, 1, length)
     context = HvmContext.from_bytes(data, damaged=True)
     assert context.cut_descriptor is not None
-    assert (context.cut_descriptor.typecode, context.cut_descriptor.length) == (2, length)
+    cut = context.cut_descriptor
+    assert (cut.typecode, cut.instance, cut.length, cut.offset) == (2, 1, length, 0)
     assert str(context.damage) == (
         f"context: offset 0x8: entry 0, CPU/1: the body is cut off: "
         f"found 0 bytes, expected {length}"
