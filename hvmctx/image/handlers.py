@@ -18,6 +18,7 @@ from functools import partial
 
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, HvmctxError, UsageError
+from hvmctx.limits import DEFAULT
 from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias, TypeVar
 
     from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.limits import Limits
     from hvmctx.stream.body import Body, BodyType
 
     Handler: TypeAlias = Callable[[Any], Any]
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     AnyBody = TypeVar("AnyBody", bound=Body)
 
 __all__ = [
-    "ENTRY_POINT_GROUP", "announced", "body_type", "decode", "find", "model_of", "parse",
-    "parse_as", "register",
+    "ENTRY_POINT_GROUP", "announced", "body_type", "decode", "find", "is_read", "model_of",
+    "parse", "parse_as", "register",
 ]  # fmt: skip
 
 ENTRY_POINT_GROUP = "hvmctx.handlers"
@@ -68,14 +70,14 @@ def model_of(layer: str, number: int) -> type[Model] | None:
     return None if body is None else body.model
 
 
-def _reader_of(layer: str, number: int) -> Callable[[Any], Model] | None:
+def _reader_of(layer: str, number: int, limits: Limits = DEFAULT) -> Callable[[Any], Model] | None:
     """What makes a model of a body. A damaged context is one, too."""
     if (layer, number) == _CONTEXT:
         from hvmctx.context.hvm_context import HvmContext
 
-        return partial(HvmContext.from_bytes, damaged=True)
+        return partial(HvmContext.from_bytes, damaged=True, limits=limits)
     body = body_type(layer, number)
-    return None if body is None else body.model.from_bytes
+    return None if body is None else partial(body.model.from_bytes, limits=limits)
 
 
 def register(layer: str, number: int, handler: Handler) -> None:
@@ -94,6 +96,13 @@ def find(layer: str, number: int) -> Handler | None:
             return _reader_of(layer, number)
         register(layer, number, _load(entry))
     return _handlers[key]
+
+
+def is_read(layer: str, number: int) -> bool:
+    """Whether somebody may ask for the bodies of a record type: not of one that neither a
+    specification has nor a handler."""
+    key = layer, number
+    return number in streams.RECORDS[layer] or key in _handlers or key in announced()
 
 
 def announced() -> dict[tuple[str, int], EntryPoint]:
@@ -137,17 +146,22 @@ def decode(record: StreamRecord, body: bytes | memoryview) -> Any:
     return body if handler is None else _call(handler, record, body)
 
 
-def parse(record: StreamRecord, body: bytes | memoryview) -> Any:
+def parse(record: StreamRecord, body: bytes | memoryview, limits: Limits = DEFAULT) -> Any:
     """The body of `record`, of a type that has a model, as that: `to_bytes` gives it back,
     and no registered handler has a say. Errors as `decode`."""
-    reader = _reader_of(record.layer, record.type)
+    reader = _reader_of(record.layer, record.type, limits)
     assert reader is not None, f"{record.name} has no model"
     return _call(reader, record, body)
 
 
-def parse_as(kind: type[AnyBody], record: StreamRecord, body: bytes | memoryview) -> AnyBody:
+def parse_as(
+    kind: type[AnyBody],
+    record: StreamRecord,
+    body: bytes | memoryview,
+    limits: Limits = DEFAULT,
+) -> AnyBody:
     """The same for a type whose bodies are known to be of `kind`."""
-    parsed: AnyBody = _call(kind.from_bytes, record, body)
+    parsed: AnyBody = _call(partial(kind.from_bytes, limits=limits), record, body)
     return parsed
 
 

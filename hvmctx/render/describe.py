@@ -199,7 +199,7 @@ def _device_models(image: Image) -> list[Plain]:
             "size": len(emulator.payload),
             "qemu": None,
         }
-        state = emulator.device_model()
+        state = emulator.device_model(image.limits)
         if state is not None:
             plain["qemu"] = {
                 "version": state.version,

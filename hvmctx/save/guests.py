@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import stat
+from array import array
 from bisect import bisect_right
 
 from hvmctx.abi import streams
@@ -88,7 +89,7 @@ def stretches(pfns: memoryview) -> Iterator[tuple[int, int]]:
 
 
 def _counts_up(pfns: memoryview) -> bool:
-    return pfns.tolist() == list(range(pfns[0], pfns[0] + len(pfns)))
+    return pfns.tobytes() == array("Q", range(pfns[0], pfns[0] + len(pfns))).tobytes()
 
 
 def data_stretches(pfns: memoryview, types: bytes) -> Iterator[tuple[int, int]]:

@@ -13,9 +13,13 @@ import re
 import struct
 from dataclasses import dataclass, field
 
+from hvmctx.limits import DEFAULT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from hvmctx.limits import Limits
 
 __all__ = ["MAGIC", "DeviceModelState", "Section", "recognise"]
 
@@ -53,8 +57,8 @@ class DeviceModelState:
     description: Any = None
 
 
-def recognise(payload: bytes | memoryview) -> DeviceModelState | None:
-    """None for a payload without QEMU's magic. Never raises."""
+def recognise(payload: bytes | memoryview, limits: Limits = DEFAULT) -> DeviceModelState | None:
+    """None for a payload without QEMU's magic. Raises LimitError, and nothing else."""
     if len(payload) < 8 or bytes(payload[:4]) != MAGIC:
         return None
     data = bytes(payload)
@@ -66,11 +70,11 @@ def recognise(payload: bytes | memoryview) -> DeviceModelState | None:
             state.machine = data[13 : 13 + size].decode("utf-8", "replace")
             start = 13 + size
     end, state.description = _description(data, start)
-    state.sections = _sections(data, start, end)
+    state.sections = _sections(data, start, end, limits)
     return state
 
 
-def _sections(data: bytes, start: int, end: int) -> list[Section]:
+def _sections(data: bytes, start: int, end: int, limits: Limits) -> list[Section]:
     found: list[Section] = []
     seen: set[int] = set()
     for match in _HEAD.finditer(data, start, end):
@@ -78,6 +82,8 @@ def _sections(data: bytes, start: int, end: int) -> list[Section]:
         section = _section_at(data, at, end)
         if section is not None and section.section_id not in seen:
             seen.add(section.section_id)
+            if len(found) == limits.sections:
+                raise limits.over("sections", "sections", layer="qemu", offset=at)
             found.append(section)
     return found
 
