@@ -53,7 +53,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "edit/splice": (),
     "edit/editor": ("edit/payloads",),
     "files/output": (),
-    "files/source": (),
+    "files/source": ("files/compression",),
 }
 """The modules that are mutated, each with what is tried besides the tests of its own name."""
 MOST = 150
