@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hvmctx.abi import x86
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.errors import MissingRecordError, TruncatedError, UsageError
+from hvmctx.errors import LimitError, MissingRecordError, TruncatedError, UsageError
 from hvmctx.json_form.document import dumps_json, loads_json
+from hvmctx.limits import Limits
 from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, context_bytes
 
@@ -331,6 +332,17 @@ def test_a_context_is_a_collection_of_records() -> None:
 def test_what_is_wrong_with_a_context_in_words(end: int, said: str) -> None:
     damage = HvmContext.from_bytes(context_bytes()[:end], damaged=True).damage
     assert str(damage) == f"context: {said}"
+
+
+def test_more_records_than_are_taken() -> None:
+    data = context_bytes()
+    assert len(HvmContext.from_bytes(data, limits=Limits(context_records=18))) == 18
+    with pytest.raises(LimitError) as caught:
+        HvmContext.from_bytes(data, damaged=True, limits=Limits(context_records=17))
+    assert str(caught.value) == (
+        "context: offset 0x1008: more than 17 records: --limits context_records=N allows more"
+    )
+    assert len(HvmContext.from_bytes(data[:-8], limits=Limits(context_records=17))) == 17
 
 
 def test_a_damaged_context_says_so() -> None:
