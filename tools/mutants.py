@@ -40,7 +40,7 @@ PAGE = ROOT / "docs" / "mutants.md"
 MODULES: dict[str, tuple[str, ...]] = {
     "context/hvm_context": (),
     "context/record": ("context/hvm_context",),
-    "context/vmport": (),
+    "context/vmport": ("context/vmport_paths", "context/vmport_slots"),
     "restore/vmport": (),
     "abi/vmport": ("context/vmport", "restore/vmport"),
     "restore/context_rules": ("restore/context",),
@@ -53,7 +53,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "edit/splice": (),
     "edit/editor": ("edit/payloads",),
     "files/output": (),
-    "files/source": (),
+    "files/source": ("files/compression",),
 }
 """The modules that are mutated, each with what is tried besides the tests of its own name."""
 MOST = 150

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hvmctx.abi import x86
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.errors import MissingRecordError, TruncatedError, UsageError
+from hvmctx.errors import LimitError, MissingRecordError, TruncatedError, UsageError
 from hvmctx.json_form.document import dumps_json, loads_json
+from hvmctx.limits import Limits
 from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, context_bytes
 
@@ -142,7 +143,8 @@ def test_lengths_beyond_the_end(length: int) -> None:
     data = struct.pack("<HHI", 2, 1, length)
     context = HvmContext.from_bytes(data, damaged=True)
     assert context.cut_descriptor is not None
-    assert (context.cut_descriptor.typecode, context.cut_descriptor.length) == (2, length)
+    cut = context.cut_descriptor
+    assert (cut.typecode, cut.instance, cut.length, cut.offset) == (2, 1, length, 0)
     assert str(context.damage) == (
         f"context: offset 0x8: entry 0, CPU/1: the body is cut off: "
         f"found 0 bytes, expected {length}"
@@ -330,6 +332,17 @@ def test_a_context_is_a_collection_of_records() -> None:
 def test_what_is_wrong_with_a_context_in_words(end: int, said: str) -> None:
     damage = HvmContext.from_bytes(context_bytes()[:end], damaged=True).damage
     assert str(damage) == f"context: {said}"
+
+
+def test_more_records_than_are_taken() -> None:
+    data = context_bytes()
+    assert len(HvmContext.from_bytes(data, limits=Limits(context_records=18))) == 18
+    with pytest.raises(LimitError) as caught:
+        HvmContext.from_bytes(data, damaged=True, limits=Limits(context_records=17))
+    assert str(caught.value) == (
+        "context: offset 0x1008: more than 17 records: --limits context_records=N allows more"
+    )
+    assert len(HvmContext.from_bytes(data[:-8], limits=Limits(context_records=17))) == 17
 
 
 def test_a_damaged_context_says_so() -> None:

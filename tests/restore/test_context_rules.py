@@ -13,7 +13,7 @@ from hvmctx.abi.x86_bits import CR0, EFER
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.restore.context import ERRNO_SINCE, TWO_PASSES_SINCE, load
-from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, cr4_allowed, tsc_page_of
+from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, WALK, cr4_allowed, tsc_page_of
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import AMD, INTEL, Machine
 from hvmctx.restore.rules import Rule, Seen
@@ -21,7 +21,8 @@ from tests.builders.cases.context_rules import CASES
 from tests.builders.contexts import Change, body_of, instance, length, msrs, nothing, put, xsave
 from tests.builders.loads import base, having, judged, loaded
 
-DEVICE_RULES = {rule.id for rule in RULES if rule.id.endswith("-device")}
+DEVICES = ("pic", "ioapic", "lapic", "lapic-regs", "pit", "rtc", "hpet", "pmtimer")
+DEVICE_RULES = {f"{device}-device" for device in DEVICES}
 
 
 TRIED = ["4.1", "4.5", "4.7", "4.10", "4.14", "4.16", "4.17", "4.18", "4.19", "4.20", "newest"]
@@ -74,6 +75,7 @@ def test_every_rule(case: str, release: str) -> None:
 
 def test_every_case_is_tried() -> None:
     assert set(CASES) == {case for case, _ in TO_TRY}
+    assert {*CASES, *DEVICE_RULES, "cpu-xsave-host", "cpu-cr3-page"} == {rule.id for rule in RULES}
     assert all(hasattr(errno, rule.errno or "") for rule in RULES)
 
 
@@ -389,6 +391,9 @@ _EFER = [
     ("newest", EFER.FFXSE, ("FFXSR",), True), ("newest", EFER.AIBRSE, (), False),
     ("newest", EFER.AIBRSE, ("AUTO_IBRS",), True), ("newest", EFER.SVME, (), False),
     ("newest", EFER.SVME, ("SVM",), True), ("4.2.0", EFER.SVME, ("SVM",), True),
+    ("newest", EFER.SVME | EFER.SCE, ("SVM", "SYSCALL"), True),
+    ("4.2.0", EFER.SVME | EFER.SCE, ("SVM", "SYSCALL"), True),
+    ("newest", EFER.AIBRSE | EFER.SCE, ("AUTO_IBRS", "SYSCALL"), True),
     ("4.1.6.1", EFER.SVME, ("SVM",), False), ("4.2.0", EFER.SVME, (), False),
 ]  # fmt: skip
 
@@ -624,3 +629,25 @@ def test_the_length_and_the_room_are_told() -> None:
     length("CPU/0", 1)(context)
     left = size + 1 - 2 * 8 - 24
     assert f"length 1033, {left} bytes left" in loaded(context, "newest").text
+
+
+@pytest.mark.parametrize(
+    ("name", "since"),
+    [("PIC", "4.19"), ("PIT", "4.19"), ("PCI_LINK", "4.19"), ("LAPIC", "4.20"),
+     ("LAPIC_REGS", "4.20"), ("RTC", None)],
+)  # fmt: skip
+def test_what_is_checked_before_anything_is_loaded(name: str, since: str | None) -> None:
+    """Before the CPU record of the same context, that is."""
+    for release in ("4.18", "4.19", "4.20", "newest"):
+        context = base(Release(release))
+        put("CPU/0.cr0", 0)(context)
+        length(f"{name}/0", 1)(context)
+        first = since is not None and Release(release).since(since)
+        rule = f"{name.lower().replace('_', '-')}-length" if first else "cpu-cr0"
+        assert loaded(context, release).rule == rule
+
+
+def test_rules_that_the_walk_itself_applies_apply_to_anything() -> None:
+    for rule in WALK:
+        if rule.id in ("context-end", "context-type"):
+            assert rule.fires(Asked("newest", Guest()))
