@@ -80,6 +80,14 @@ def test_vectors_round_trip(vector: dict[str, Any]) -> None:
     assert HvmContext.from_bytes(blob, damaged=True).to_bytes() == blob
 
 
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_an_empty_state_is_zeros(profile: VmportProfile) -> None:
+    """After its version; closed channels, empty buckets, no entries."""
+    body = profile.SAVE_VERSION.to_bytes(4, "little").ljust(profile.fixed_size, b"\0")
+    assert VmportState.empty(profile).to_bytes(profile) == body
+    assert VmportState.from_bytes(body, profile) == VmportState.empty(profile)
+
+
 def test_the_writer_caps_data_and_keeps_lengths() -> None:
     state = VmportState.empty()
     state.channels[0].send = Buffer(b"x" * 200)
