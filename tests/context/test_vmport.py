@@ -400,3 +400,10 @@ def test_no_more_data_is_written_than_the_length_says() -> None:
     body = state.to_bytes()
     assert body[464:] == b"abcd"
     assert VmportState.from_bytes(body).channels[1].recv[2].data == b"abcd"
+
+
+def test_an_entry_without_a_key_at_the_very_end() -> None:
+    """Its head is there, so it is one that the loader skips."""
+    body = raw(VmportState.empty(), b"\0\0", used_guestinfo=1, used_guestsize=2)[8:]
+    parts = Parts(body, XEN_4_5_V6)
+    assert (parts.entries, parts.skipped, parts.end) == ([], [464], 466)
