@@ -40,7 +40,7 @@ PAGE = ROOT / "docs" / "mutants.md"
 MODULES: dict[str, tuple[str, ...]] = {
     "context/hvm_context": (),
     "context/record": ("context/hvm_context",),
-    "context/vmport": ("context/vmport_paths", "context/vmport_slots"),
+    "context/vmport": ("context/vmport_paths", "context/vmport_slots", "json_form/schema"),
     "restore/vmport": (),
     "abi/vmport": ("context/vmport", "restore/vmport"),
     "restore/context_rules": ("restore/context",),

@@ -64,6 +64,7 @@ def test_claimed_counts_cost_nothing(source: Source) -> None:
 
 
 def test_offsets(source: Source) -> None:
+    assert (source.position, source.start, source.compression) == (0, 0, "")
     if source.seekable:
         assert bytes(source.read_at(300, 4)) == DATA[300:304]
         assert bytes(source.read_at(len(DATA) - 2, 100)) == DATA[-2:]
