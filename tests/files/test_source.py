@@ -203,6 +203,7 @@ def test_a_source_closes_what_it_owns(tmp_path: Path) -> None:
         with source:
             assert source.fileno() == fd
         source.close()  # once more does no harm
+        assert (source.fileno() == -1) == owned
         if owned:
             with pytest.raises(OSError):
                 os.fstat(fd)
@@ -267,6 +268,11 @@ def test_a_file_from_a_place_on(tmp_path: Path) -> None:
     moved.seek(40)
     part = ObjectSource(moved)
     assert part.size == len(DATA) - 40 and part.read_at(2, 3) == DATA[42:45]
+
+
+def test_a_device_is_as_long_as_one_can_seek() -> None:
+    with FileSource(os.open(os.devnull, os.O_RDONLY), "device") as source:
+        assert source.size == 0 and source.read_at(0, 1) == b""
 
 
 def test_a_file_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
