@@ -89,7 +89,9 @@ def test_pipes_and_buffers_agree(steps: list[tuple[bool, int]]) -> None:
 
 def test_buffers_are_not_copied() -> None:
     data = bytearray(DATA)
-    view = BufferSource(data).read(4)
+    source = BufferSource(data)
+    assert source.name == "buffer"
+    view = source.read(4)
     data[0] = 99
     assert view[0] == 99
 
@@ -170,6 +172,10 @@ def test_what_is_read_ahead_of_a_pipe() -> None:
             asked.append(count)
             return super().read(count)
 
+    source = PipeSource(Asked(DATA), "pipe")
+    assert (source.peek(3), source.peek(5), source.read(6)) == (DATA[:3], DATA[:5], DATA[:6])
+    assert asked == [3, 2, 1], "no more than is needed"
+    asked.clear()
     source = PipeSource(Asked(DATA), "pipe", at_once=100)
     assert (source.peek(3), source.read(8), source.peek(4)) == (DATA[:3], DATA[:8], DATA[8:12])
     assert source.read(92) == DATA[8:100] and asked == [100]
@@ -203,6 +209,7 @@ def test_a_source_closes_what_it_owns(tmp_path: Path) -> None:
         with source:
             assert source.fileno() == fd
         source.close()  # once more does no harm
+        assert (source.fileno() == -1) == owned
         if owned:
             with pytest.raises(OSError):
                 os.fstat(fd)
@@ -267,6 +274,11 @@ def test_a_file_from_a_place_on(tmp_path: Path) -> None:
     moved.seek(40)
     part = ObjectSource(moved)
     assert part.size == len(DATA) - 40 and part.read_at(2, 3) == DATA[42:45]
+
+
+def test_a_device_is_as_long_as_one_can_seek() -> None:
+    with FileSource(os.open(os.devnull, os.O_RDONLY), "device") as source:
+        assert source.size == 0 and source.read_at(0, 1) == b""
 
 
 def test_a_file_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
