@@ -673,3 +673,30 @@ def test_a_reader_that_goes_away_is_no_fault_of_the_input(tmp_path: Path) -> Non
     with pytest.raises(BrokenPipeError), replacing(str(tmp_path / "out")):
         raise BrokenPipeError
     assert os.listdir(tmp_path) == ["fifo"]
+
+
+def test_a_dash_is_standard_output(
+    capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with replacing("-") as out:
+        out.write(b"contents")
+        assert not os.listdir(tmp_path)
+    assert capfdbinary.readouterr().out == b"contents"
+
+
+def test_file_systems_without_acls_owners_and_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    (tmp_path / "out").write_bytes(b"old")
+    for name in ("removexattr", "fchown", "fchmod"):
+        monkeypatch.setattr(os, name, refuse)
+    with replacing(str(tmp_path / "out"), force=True) as out:
+        out.write(b"new")
+    monkeypatch.delattr(os, "removexattr")
+    with replacing(str(tmp_path / "out"), force=True) as out:
+        out.write(b"newer")
+    assert (tmp_path / "out").read_bytes() == b"newer" and os.listdir(tmp_path) == ["out"]
