@@ -139,6 +139,7 @@ OF_NO_MODULE = {
     "test_typing",
     "tools/test_fidelity",
     "tools/test_generate",
+    "tools/test_mutants",
     "tools/test_vmport_flaws",
 }
 """Tests of several rooms together, and of what is outside of them."""

@@ -173,7 +173,7 @@ def names_of(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield node.func.id
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            yield f"{ast.unparse(node.func)}({node.args[0].value})"  # os.write(2, ...)
+            yield f"{ast.unparse(node.func)}({node.args[0].value!s})"  # os.write(2, ...)
 
 
 ELSEWHERE = {

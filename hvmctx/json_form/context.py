@@ -141,7 +141,7 @@ class StructuredBody:
             checked.agrees("length", length, size + len(rest), "fields")
             return struct + rest
         try:
-            return Record(known, 0, bytes(short)).rewritten(struct)
+            return Record(known, 0, bytes(short)).rewritten(struct, b"")
         except FieldError as error:
             raise Disagreement(str(error)) from None
 

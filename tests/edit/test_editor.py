@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 import io
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def test_length_changes_move_the_rest() -> None:
         ("CPU.fpu_regs", "zz", FieldError, "neither hex digits nor text"),
         ("HVM_PARAMS.nope", "1", UsageError, "unknown parameter"),
         ("HVM_PARAMS.99", "1", MissingRecordError, "does not set parameter 99"),
-        ("HVM_PARAMS.17", "-1", FieldError, "64-bit field"),
+        ("HVM_PARAMS.17", "-1", FieldError, "^HVM_PARAMS.17 is a 64-bit field: -1 does not fit"),
         ("CPU_MSR.msr[0].val", "1", MissingRecordError, "no CPU_MSR/0"),
     ],
 )
@@ -164,6 +165,17 @@ def test_what_cannot_be_set(path: str, text: str, kind: type[HvmctxError], reaso
 def test_elements_that_are_not_there(path: str) -> None:
     with pytest.raises(UsageError):
         got(full_context(), path)
+
+
+@pytest.mark.parametrize(
+    ("path", "size"), [("CPU_MSR/1.msr[1].val", 24), ("CPU_XSAVE/1.extended[100]", 700)]
+)
+def test_elements_beyond_a_variable_part(path: str, size: int) -> None:
+    beyond = f"^{re.escape(path)} is beyond the record's {size} bytes$"
+    with pytest.raises(UsageError, match=beyond):
+        got(full_context(), path)
+    with pytest.raises(UsageError, match=beyond):
+        edited(full_context(), (path, "1"))
 
 
 def test_short_records() -> None:
@@ -316,7 +328,8 @@ def test_guestinfo_keys_go(vmport: Path) -> None:
         ("CPU/0.rip", 1, UsageError, "expected a record"),
         ("HVM_PARAMS.17", 1, UsageError, "sets it already"),
         ("HVM_PARAMS.nope", 1, UsageError, "unknown parameter"),
-        ("HVM_PARAMS.9", -1, FieldError, "64-bit field"),
+        ("HVM_PARAMS.9", -1, FieldError, "^HVM_PARAMS.9 is a 64-bit field: -0x1 does not fit"),
+        ("HVM_PARAMS.9", 1 << 64, FieldError, "HVM_PARAMS.9 is .*: 0x10000000000000000 does"),
         ("NOPE", b"", UsageError, "unknown record type"),
         ("CPU/9", 1, FieldError, "takes bytes"),
         ("CPU/9", "x", FieldError, "neither hex digits"),
