@@ -36,7 +36,7 @@ def _context(records: bytes) -> bytes:
 
 
 def _stream_with(context: bytes) -> bytes:
-    return hvm(record(streams.LIBXC_HVM_CONTEXT, context))
+    return libxc_head() + record(16) + record(streams.LIBXC_HVM_CONTEXT, context) + record(0)
 
 
 def _batch(words: bytes) -> bytes:
@@ -87,7 +87,7 @@ FLOODS: dict[str, Flood] = {
     "runs": lambda n: hvm(_batch(_words(0, n, 2))),
     "runs-again": lambda n: hvm(_batch(_words(0, n, 2)) * 2),
     "findings": lambda n: hvm(record(streams.LIBXC_HVM_PARAMS, b"\0") * n),
-    "xenstore": lambda n: _libxl(record(4, struct.pack("<II", 2, 0) + b"a\0b\0" * n)),
+    "xenstore": lambda n: _libxl(record(2, struct.pack("<II", 2, 0) + b"a\0b\0" * n)),
     "sections": lambda n: _libxl(
         record(
             3, struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3"
