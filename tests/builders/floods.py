@@ -64,13 +64,13 @@ def _json(text: str) -> bytes:
 
 FLOODS: dict[str, Flood] = {
     # of a bare context
-    "context-records": lambda n: _context(descriptors(19, n, b"\0")),
+    "context-records": lambda n: _context(descriptors(19, n, bytes(8))),
     "context-unknown": lambda n: _context(descriptors(99, n)),
     "context-empty": lambda n: _context(descriptors(2, n)),
     "vcpus": lambda n: _context(_vcpus(n)),
     "vmport-records": lambda n: _context(descriptors(21, n)),
     # of a stream
-    "stream-context": lambda n: _stream_with(_context(descriptors(19, n, b"\0"))),
+    "stream-context": lambda n: _stream_with(_context(descriptors(19, n, bytes(8)))),
     "stream-records": lambda n: hvm(record(streams.LIBXC_VERIFY) * n),
     "stream-optional": lambda n: hvm(record(0x80000020) * n),
     "stream-mandatory": lambda n: hvm(record(0x20) * n),
