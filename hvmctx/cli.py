@@ -60,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _main(argv, unreadable)
     except MemoryError:
         pass  # what the frames held that failed is free only after this
+    except SystemError as error:  # CPython's, where it runs out of memory and forgets to say so
+        if "without exception set" not in str(error):
+            raise
     return _out_of_memory(unreadable[0])
 
 

@@ -132,6 +132,7 @@ OF_NO_MODULE = {
     "test_big",
     "test_contributing",
     "test_docs",
+    "test_floods",
     "test_floors",
     "test_new_record",
     "test_planted",

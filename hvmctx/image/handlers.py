@@ -171,7 +171,7 @@ def _call(handler: Handler, record: StreamRecord, body: bytes | memoryview) -> A
     except FormatError as error:
         error.record = error.record or record.name
         raise error.moved(record.body_offset) from None
-    except HvmctxError:
+    except (HvmctxError, MemoryError):
         raise
     except Exception as error:  # a third party's handler: whatever it raises is about the body
         raise FormatError(
