@@ -101,6 +101,10 @@ def verify(
         if strict is not None:
             strict.end(image)
             findings += strict.findings + _context(image, vmport)
+        if view != VERIFIER:
+            from hvmctx.verify.contents import findings_of
+
+            findings += findings_of(image, vmport, strict=view == STRICT)
     return _once(findings)
 
 
