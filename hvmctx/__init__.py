@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hvmctx.errors import FormatError as FormatError
     from hvmctx.errors import HvmctxError as HvmctxError
     from hvmctx.errors import InputError as InputError
+    from hvmctx.errors import LimitError as LimitError
     from hvmctx.errors import MissingPageError as MissingPageError
     from hvmctx.errors import MissingRecordError as MissingRecordError
     from hvmctx.errors import RestoreRefused as RestoreRefused
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hvmctx.image.image import open_image as open_image
     from hvmctx.json_form.document import dumps_json as dumps_json
     from hvmctx.json_form.document import loads_json as loads_json
+    from hvmctx.limits import Limits as Limits
     from hvmctx.restore.guest import Guest as Guest
     from hvmctx.restore.image import would_restore as would_restore
     from hvmctx.restore.machine import Machine as Machine
@@ -52,6 +54,8 @@ _WHERE = {
     "HvmctxError": "errors",
     "Image": "image.image",
     "InputError": "errors",
+    "LimitError": "errors",
+    "Limits": "limits",
     "Machine": "restore.machine",
     "MissingPageError": "errors",
     "MissingRecordError": "errors",
@@ -82,6 +86,8 @@ __all__ = [
     "HvmctxError",
     "Image",
     "InputError",
+    "LimitError",
+    "Limits",
     "Machine",
     "MissingPageError",
     "MissingRecordError",

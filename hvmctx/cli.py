@@ -54,12 +54,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, or 1 if the answer is negative (findings,
     refused, differs, damaged), or 2 for a mistake in the arguments; 130 after Ctrl-C, and
     141 if the reader of the output has gone, as a shell would say of both."""
+    unreadable = [FAILED]
+    try:
+        return _main(argv, unreadable)
+    except MemoryError:
+        pass  # what the frames held that failed is free only after this
+    return _out_of_memory(unreadable[0])
+
+
+def _out_of_memory(status: int) -> int:
+    """Say so, with no more of it than there may be."""
+    try:
+        return _complain(InputError("out of memory"), status)
+    except MemoryError:
+        os.write(2, b"hvmctx: out of memory\n")
+        return status
+
+
+def _main(argv: Sequence[str] | None, unreadable: list[int]) -> int:
+    """`unreadable` gets the exit status that the command has for an input that it cannot read."""
     if argv is None:
         # A run makes few cycles. Looking for them after every 700 objects, as Python does by
         # default, took a tenth of a dump.
         gc.set_threshold(50_000)
     arguments = list(sys.argv[1:] if argv is None else argv)
-    unreadable = FAILED
     _make_streams_ready()
     try:
         if sys.stdout is None:
@@ -73,22 +91,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _refuse_misspelt(arguments[0])
                 name = "dump"
             command = _command(name)
-            unreadable = getattr(command, "UNREADABLE", FAILED)
+            unreadable[0] = getattr(command, "UNREADABLE", FAILED)
             status = _run(command, name, arguments)
         sys.stdout.flush()
         return status
     except UsageError as error:
         return _complain(error, USAGE)
     except HvmctxError as error:
-        return _complain(error, unreadable)
+        return _complain(error, unreadable[0])
     except BrokenPipeError:  # the reader of our output has gone: nothing to say
         messages.forget(sys.stdout)
         return _PIPE_CLOSED
     except OSError as error:  # the system's: a full disk, a device that has gone
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(InputError(f"{where}{error.strerror or error}"), unreadable)
-    except MemoryError:
-        return _complain(InputError("out of memory"), unreadable)
+        return _complain(InputError(f"{where}{error.strerror or error}"), unreadable[0])
     except KeyboardInterrupt:
         return _INTERRUPTED
 

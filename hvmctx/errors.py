@@ -6,9 +6,9 @@ A `FormatError` has what its message says as attributes, so that no program need
 from __future__ import annotations
 
 __all__ = [
-    "FieldError", "FormatError", "HvmctxError", "InputError", "LengthError", "MissingPageError",
-    "MissingRecordError", "RestoreRefused", "TruncatedError", "UnknownRecordError",
-    "UnsupportedError", "UsageError",
+    "FieldError", "FormatError", "HvmctxError", "InputError", "LengthError", "LimitError",
+    "MissingPageError", "MissingRecordError", "RestoreRefused", "TruncatedError",
+    "UnknownRecordError", "UnsupportedError", "UsageError",
 ]  # fmt: skip
 
 
@@ -104,6 +104,17 @@ class TruncatedError(FormatError):
 
 class LengthError(FormatError):
     """A length or count is one that the format does not allow."""
+
+
+class LimitError(FormatError):
+    """An input goes beyond one of our own bounds (`hvmctx.limits`): `limit` is its name. The
+    message says which option moves it."""
+
+    def __init__(
+        self, problem: str, *, limit: str, layer: str, offset: int, record: str = ""
+    ) -> None:
+        self.limit = limit
+        super().__init__(problem, layer=layer, offset=offset, record=record)
 
 
 class UnknownRecordError(FormatError):

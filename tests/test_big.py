@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.sparse import write_sparse_stream
 from hvmctx.abi import streams
-from hvmctx.errors import InputError, LengthError
+from hvmctx.errors import LengthError, LimitError
 from hvmctx.image.image import open_image
 from tests.builders.running import TOOL
 from tests.builders.samples import EXAMPLE, context_bytes
@@ -55,7 +55,7 @@ def test_claimed_lengths_that_a_sparse_file_makes_true(tmp_path: Path) -> None:
     """Gigabytes of holes are no reason to read them."""
     whole = 8 << 30
     zeros = sparse(tmp_path / "zeros", b"", whole)
-    with pytest.raises(LengthError, match="too long for a context"):
+    with pytest.raises(LimitError, match="more than 64 MiB: --max-size N allows more"):
         open_image(zeros)
     head = libxc_head() + streams.RECORD_HEADER.pack(streams.LIBXC_HVM_CONTEXT, 0xFFFFFFF0)
     long = sparse(tmp_path / "context", head, whole)
@@ -63,11 +63,11 @@ def test_claimed_lengths_that_a_sparse_file_makes_true(tmp_path: Path) -> None:
         _ = image.context
     head = xl_head()[:44] + b"\xf0\xff\xff\xff"
     long = sparse(tmp_path / "config", head, whole)
-    with open_image(long) as image, pytest.raises(LengthError, match="configuration is too long"):
+    with open_image(long) as image, pytest.raises(LimitError, match="more than 16 MiB"):
         _ = image.config
     from hvmctx.json_form.document import Document
 
-    with pytest.raises(InputError, match="strip it first"):
+    with pytest.raises(LimitError, match="too much for JSON if it is not stripped"):
         Document.of_input(tmp_path / "context")
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hvmctx"
 FLOORS = (
     ("errors", "findings", "buffers", "messages"),
+    ("limits",),
     ("abi", "files"),
     ("context", "stream"),
     ("image",),

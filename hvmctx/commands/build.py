@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hvmctx.context.record import Record
     from hvmctx.files.access import Access
     from hvmctx.image.image import Image
+    from hvmctx.limits import Limits
     from hvmctx.save.guests import StillGuest
     from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
     from hvmctx.stream.libxc import TscInfo
@@ -60,12 +61,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--force-inconsistent", action="store_true", help="only warn of parts that do not match"
     )
     inputs.add_output(parser)
+    inputs.add_limits(parser)
 
 
 def run(args: Namespace) -> int:
     from hvmctx.abi.releases import Release
-    from hvmctx.files.opening import open_seekable
-    from hvmctx.image.image import open_image
 
     release = Release(args.release) if args.release else None
     inputs.whole_file(args.output, "build", "an image is verified once it is written")
@@ -73,7 +73,7 @@ def run(args: Namespace) -> int:
         raise UsageError("build: --vcpus cannot be combined with --context, --base or --core")
     if args.base is None:
         return _build(args, None, release)
-    with open_image(open_seekable(inputs.no_domid(args.base, "build"))) as base:
+    with inputs.open_file(args, args.base, "build", seekable=True) as base:
         return _build(args, base, release)
 
 
@@ -83,7 +83,10 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
 
     like = [base.source.access] if base is not None else []
     guest = _guest(args, base, release, like)
-    config = inputs.read_file(args.config, like) if args.config else _config_of(base, args.layer)
+    if args.config:
+        config = inputs.read_file(args.config, like, inputs.limits_of(args))
+    else:
+        config = _config_of(base, args.layer)
     emulator = _emulator(args, base)
     with replacing(args.output, force=args.force, like=like) as out:
         saved = build(
@@ -145,9 +148,7 @@ def _guest(
     _set_context(args, guest, base, release, cpus, like)
     _set_params(args, guest, base)
     if args.policy:
-        from hvmctx.image.image import open_image
-
-        with open_image(inputs.no_domid(args.policy, "build")) as other:
+        with inputs.open_file(args, args.policy, "build") as other:
             like.append(other.source.access)
             policies = image_state(other, with_context=False)
         guest.cpuid_policy, guest.msr_policy = policies["cpuid_policy"], policies["msr_policy"]
@@ -171,7 +172,9 @@ def _set_context(
     from hvmctx.save.reset import reset_context
 
     if args.context:
-        context = HvmContext.from_bytes(_context_of(args.context, like), damaged=True)
+        limits = inputs.limits_of(args)
+        data = _context_of(args.context, like, limits)
+        context = HvmContext.from_bytes(data, damaged=True, limits=limits)
     elif base is not None:
         context = HvmContext.from_bytes(guest.context, damaged=True)
     else:
@@ -188,18 +191,18 @@ def _set_context(
     guest.context = context.to_bytes()
 
 
-def _context_of(path: str, like: list[Access | None]) -> bytes:
-    data = inputs.read_file(path, like)
+def _context_of(path: str, like: list[Access | None], limits: Limits) -> bytes:
+    data = inputs.read_file(path, like, limits)
     if data.lstrip()[:1] == b"{":
         from hvmctx.json_form.document import Document
 
-        document = Document.from_text(data)
+        document = Document.from_text(data, limits)
         if document.context is not None:
             return document.to_bytes()
         data = document.to_bytes()
     from hvmctx.image.image import open_image
 
-    with open_image(data) as image:
+    with open_image(data, limits=limits) as image:
         return bytes(image.context_bytes())
 
 

@@ -24,6 +24,7 @@ EXAMPLES = (
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="a path, or - for standard input")
     inputs.add_output(parser)
+    inputs.add_limits(parser)
     parser.add_argument(
         "--format", choices=("libxl", "libxc"), default="libxl",
         help="what to write (default: libxl; an xl file stays one)",
@@ -49,7 +50,7 @@ def run(args: Namespace) -> int:
         done = convert(
             source, out, format=args.format, width=int(args.width) // 8 if args.width else None,
             pv=None if args.guest is None else args.guest == "pv",
-            device_model=not args.skip_qemu,
+            device_model=not args.skip_qemu, limits=inputs.limits_of(args),
         )  # fmt: skip
     messages.say(
         f"{done.pages} pages, {done.with_data} with contents; {done.absent} absent ones left out"

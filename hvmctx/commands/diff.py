@@ -32,19 +32,17 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("second", metavar="B", help="the other one")
     parser.add_argument("--memory", action="store_true", help="compare page contents too")
     inputs.add_vmport_profile(parser)
+    inputs.add_limits(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text")
 
 
 def run(args: Namespace) -> int:
     from hvmctx.edit.diff import diff
-    from hvmctx.files.opening import open_seekable
-    from hvmctx.image.image import open_image
 
     if args.first == args.second == "-":
         raise UsageError("diff: only one of the two can be standard input")
     one, other = (
-        open_image(open_seekable(inputs.no_domid(name, "diff")))
-        for name in (args.first, args.second)
+        inputs.open_file(args, name, "diff", seekable=True) for name in (args.first, args.second)
     )
     with one, other:
         write = _as_json if args.format == "json" else _as_text

@@ -30,6 +30,8 @@ _LAST_DOMID = 32767
 """Xen's highest id, special domains included; the genuine tool refuses only negative ids."""
 DEFAULTS = {
     "layer": None,
+    "limits": None,
+    "max_size": None,
     "release": None,
     "domid": None,
     "record": None,

@@ -34,9 +34,9 @@ def run(args: Namespace) -> int:
     if args.what == "memory":
         return _memory(args)
     from hvmctx.edit.editor import edit
-    from hvmctx.edit.payloads import needs_page_data
+    from hvmctx.edit.payloads import is_not_kept
 
-    again = needs_page_data(args.what)
+    again = is_not_kept(args.what)
     with inputs.open_seekable(args) if again else inputs.open_input(args) as image:
         payload = edit(image).take(args.what)
         with replacing(args.output, force=args.force, like=[image.source.access]) as out:

@@ -24,13 +24,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("input", metavar="FILE", help="JSON of to-json; - is standard input")
     inputs.add_output(parser)
     inputs.add_vmport_profile(parser)
+    inputs.add_limits(parser)
 
 
 def run(args: Namespace) -> int:
     from hvmctx.json_form.document import Document
 
     like: list[Access | None] = []
-    document = Document.from_text(inputs.read_file(args.input, like))
+    limits = inputs.limits_of(args)
+    document = Document.from_text(inputs.read_file(args.input, like, limits), limits)
     with replacing(args.output, force=args.force, like=like) as out:
         out.write(document.to_bytes())
     return 0

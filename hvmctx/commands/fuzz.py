@@ -51,6 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def _add_run(parser: ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("files", metavar="FILE", nargs="+", help="- is standard input")
+    inputs.add_limits(parser)
 
 
 def _add_campaign(parser: ArgumentParser) -> None:
@@ -143,7 +144,7 @@ def _run(args: Namespace) -> int:
     """The exit status is 1 at the first finding, as engines want it."""
     target = _target(args.target)
     for path in args.files:
-        data = inputs.read_file(path)
+        data = inputs.read_file(path, limits=inputs.limits_of(args))
         try:
             target.run(data)
         except Exception:
@@ -222,7 +223,7 @@ def _diff(args: Namespace) -> int:
     import random
 
     _check_number(args, "count", _MOST_INPUTS)
-    _check_number(args, "vcpus", inputs.MOST_VCPUS)
+    _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
     found = _diff_vmport(args, rng) if args.against == "c-reference" else _diff_command(args, rng)
     if found is None:
@@ -284,7 +285,7 @@ def _generate(args: Namespace) -> int:
     from hvmctx.fuzz.generate import bases_of, generate, loads_of
 
     _check_number(args, "count", _MOST_INPUTS)
-    _check_number(args, "vcpus", inputs.MOST_VCPUS)
+    _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
     releases = args.release or ["4.17", "4.20", "newest"]
     like: list[Access | None] = []

@@ -9,9 +9,10 @@ import sys
 from hvmctx import messages
 from hvmctx.abi.fields import decimal
 from hvmctx.abi.streams import LAYERS
-from hvmctx.errors import InputError, UsageError
+from hvmctx.errors import InputError, LimitError, UsageError
 from hvmctx.files.access import Access
 from hvmctx.image.image import Image, open_image
+from hvmctx.limits import DEFAULT, Limits, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,16 +25,15 @@ if TYPE_CHECKING:
     from hvmctx.files.opening import Target
 
 __all__ = [
-    "LARGEST_FILE", "LAYERS", "MOST_VCPUS", "add_input", "add_judged", "add_output",
+    "LAYERS", "MOST_INSTANCES", "add_input", "add_judged", "add_limits", "add_output",
     "add_vmport_profile", "add_what", "check_judged", "file_of", "files_in", "is_directory",
-    "is_domid", "no_domid", "open_input", "open_named", "open_seekable", "profile_of", "read_file",
-    "report", "target_of", "warn", "whole_file",
+    "is_domid", "limits_of", "no_domid", "open_file", "open_input", "open_named", "open_seekable",
+    "profile_of", "read_file", "report", "target_of", "warn", "whole_file",
 ]  # fmt: skip
 
-MOST_VCPUS = 0x10000
-"""An instance has 16 bits."""
-LARGEST_FILE = 1 << 30
-"""Of a payload, a configuration, or a JSON document."""
+MOST_INSTANCES = 0x10000
+"""Vcpus that records can be told apart by: an instance has 16 bits. How many Xen takes is
+another matter, `restore.guest.MOST_VCPUS`."""
 
 
 def add_input(parser: ArgumentParser, name: str = "input") -> None:
@@ -43,6 +43,28 @@ def add_input(parser: ArgumentParser, name: str = "input") -> None:
     parser.add_argument(
         "--layer", choices=LAYERS, help="what the input starts with (default: detected)"
     )
+    add_limits(parser)
+
+
+def add_limits(parser: ArgumentParser) -> None:
+    """Options of every command that reads what somebody else may have made: `limits_of`."""
+    parser.add_argument(
+        "--limits", type=Limits.parse, metavar="NAME=VALUE,...",
+        help="take more, or less, of an input than usual: stream_records=2M,kept=1G; "
+        "docs/limits.md has the names",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-size", type=size_of, metavar="SIZE",
+        help="the largest input that is read whole, such as 512M (bare contexts and JSON: "
+        f"{DEFAULT.input >> 20}M)",
+    )  # fmt: skip
+
+
+def limits_of(args: Namespace) -> Limits:
+    """What `add_limits` is about; the defaults without."""
+    limits: Limits = getattr(args, "limits", None) or DEFAULT
+    size: int | None = getattr(args, "max_size", None)
+    return limits if size is None else limits.but(input=size)
 
 
 def add_output(parser: ArgumentParser) -> None:
@@ -69,33 +91,35 @@ def profile_of(name: str) -> VmportProfile:
         return PROFILES[name]
     try:
         text = read_file(name)
-    except InputError as error:
+    except (InputError, LimitError) as error:
         known = ", ".join(PROFILES)
         raise UsageError(f"VMPORT profile: expected {known} or a file: {error}") from None
     return VmportProfile.from_json(text, name)
 
 
-def read_file(path: str, like: list[Access | None] | None = None) -> bytes:
+def read_file(
+    path: str, like: list[Access | None] | None = None, limits: Limits = DEFAULT
+) -> bytes:
     """All of a file, or of standard input, not decompressed; `like` gets to know who may read
-    it. Raises InputError, also if there are more than LARGEST_FILE bytes."""
+    it. Raises InputError, and LimitError if there is more than may be read whole."""
     if path == "-":
-        return _read_all(path, _standard_input(), like)
+        return _read_all(path, _standard_input(), like, limits)
     try:
         with open(path, "rb") as file:
-            return _read_all(path, file, like)
+            return _read_all(path, file, like, limits)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _read_all(path: str, file: BinaryIO, like: list[Access | None] | None) -> bytes:
+def _read_all(path: str, file: BinaryIO, like: list[Access | None] | None, limits: Limits) -> bytes:
     if like is not None:
         like.append(Access.of(file))
     pieces = []
-    left = LARGEST_FILE
+    left = limits.input
     while piece := file.read(min(left + 1, 1 << 20)):
         left -= len(piece)
         if left < 0:
-            raise InputError(f"{path}: more than {LARGEST_FILE >> 20} MiB")
+            raise limits.over("input", "bytes", layer="input", offset=limits.input, record=path)
         pieces.append(piece)
     return b"".join(pieces)
 
@@ -110,6 +134,7 @@ def add_judged(parser: ArgumentParser) -> None:
         "--checkpointed", action="store_true", help="expect a checkpointed stream (Remus, COLO)"
     )
     parser.add_argument("--explain", metavar="RULE", help="print what RULE says, and nothing else")
+    add_limits(parser)
 
 
 def patched_xen(args: Namespace) -> VmportProfile | None:
@@ -124,8 +149,8 @@ def patched_xen(args: Namespace) -> VmportProfile | None:
 def check_judged(args: Namespace, command: str) -> bool:
     """Whether there is an INPUT to judge. If not, --explain asks for a rule, which is
     printed. Raises UsageError."""
-    if args.vcpus is not None and not 0 < args.vcpus <= MOST_VCPUS:
-        raise UsageError(f"{command}: --vcpus {args.vcpus}: expected 1 to {MOST_VCPUS}")
+    if args.vcpus is not None and not 0 < args.vcpus <= MOST_INSTANCES:
+        raise UsageError(f"{command}: --vcpus {args.vcpus}: expected 1 to {MOST_INSTANCES}")
     if args.explain is not None:
         from hvmctx.verify.explain import explain
 
@@ -167,13 +192,19 @@ def no_domid(path: str, command: str) -> str | BinaryIO:
 
 def open_input(args: Namespace) -> Image:
     """The image that INPUT names; the context of a running domain counts as one."""
-    return open_named(args.input, args.layer)
+    return open_named(args, args.input)
 
 
-def open_named(name: str, layer: str | None, *, keep_words: bool = False) -> Image:
+def open_named(args: Namespace, name: str, *, keep_words: bool = False) -> Image:
     """As `open_input`, of one of several INPUTs."""
-    target, layer = _target(name, layer)
-    return open_image(target, layer=layer, keep_words=keep_words)
+    target, layer = _target(name, args.layer)
+    return open_image(target, layer=layer, keep_words=keep_words, limits=limits_of(args))
+
+
+def open_file(args: Namespace, name: str, what: str, *, seekable: bool = False) -> Image:
+    """The image in a file that is not INPUT; messages call the option `what`. `seekable` as
+    for `open_seekable`."""
+    return open_image(no_domid(name, what), limits=limits_of(args), seekable=seekable)
 
 
 def target_of(args: Namespace) -> tuple[Target, str | None]:
@@ -215,12 +246,9 @@ def files_in(directory: str) -> list[str]:
 
 
 def open_seekable(args: Namespace) -> Image:
-    """The image that INPUT names, readable by offset: pipes and compressed files are copied to
-    a temporary file."""
-    from hvmctx.files.opening import open_seekable
-
+    """The image that INPUT names, readable by offset: what cannot be read twice is copied."""
     target, layer = target_of(args)
-    return open_image(open_seekable(target), layer=layer)
+    return open_image(target, layer=layer, limits=limits_of(args), seekable=True)
 
 
 def add_what(parser: ArgumentParser) -> None:

@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
     from hvmctx.edit.editor import edit
 
     like: list[Access | None] = []
-    payload = inputs.read_file(args.payload, like)
+    payload = inputs.read_file(args.payload, like, inputs.limits_of(args))
     with inputs.open_seekable(args) as image:
         editor = edit(image)
         editor.put(args.what, payload)

@@ -19,7 +19,7 @@ from hvmctx.stream.reader import CONTEXT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from hvmctx.image.image import Image
     from hvmctx.restore.guest import Guest
@@ -66,7 +66,7 @@ def run(args: Namespace) -> int:
         raise UsageError("restore: standard input can be read only once")
     if args.format == "ndjson" or len(args.input) > 1 or inputs.is_directory(args.input[0]):
         return _run_many(args, release)
-    with inputs.open_named(args.input[0], args.layer, keep_words=True) as image:
+    with inputs.open_named(args, args.input[0], keep_words=True) as image:
         verdict = _judge(args, release, _guest_of(args))(image)
         what = "load this context" if image.format == CONTEXT else "restore this image"
     if args.format == "json":
@@ -87,7 +87,7 @@ def _run_many(args: Namespace, release: Release) -> int:
     judge = _judge(args, release, _guest_read_once(args))
     line_of = _as_ndjson if args.format == "ndjson" else _as_text
     status = _ACCEPTED
-    for name, verdict in _verdicts(args.input, args.layer, judge):
+    for name, verdict in _verdicts(args, judge):
         messages.show(line_of(name, verdict))
         status = max(status, _STATUS.get(verdict.verdict, _REFUSED))
     return status
@@ -97,11 +97,9 @@ _STATUS = {"accept": _ACCEPTED, _UNREADABLE: _UNREAD}
 """Of one verdict; of all others `_REFUSED`."""
 
 
-def _verdicts(
-    names: Iterable[str], layer: str | None, judge: Judge
-) -> Iterator[tuple[str, Verdict]]:
+def _verdicts(args: Namespace, judge: Judge) -> Iterator[tuple[str, Verdict]]:
     """(input, verdict) of each input and of each file in a directory; an error counts as one."""
-    for name in names:
+    for name in args.input:
         paths = [name]
         if inputs.is_directory(name):
             try:
@@ -111,7 +109,7 @@ def _verdicts(
                 continue
         for path in paths:
             try:
-                with inputs.open_named(path, layer, keep_words=True) as image:
+                with inputs.open_named(args, path, keep_words=True) as image:
                     verdict = judge(image)
             except (HvmctxError, OSError) as error:
                 verdict = _unreadable(error)
@@ -161,10 +159,9 @@ def _guest_of(args: Namespace) -> GuestOf:
 
 
 def _guest_of_policy(args: Namespace) -> Guest:
-    from hvmctx.image.image import open_image
     from hvmctx.restore.guest import Guest
 
-    with open_image(inputs.no_domid(args.policy, "restore --policy")) as image:
+    with inputs.open_file(args, args.policy, "restore --policy") as image:
         guest = Guest.of_image(image, args.vcpus)
     if not guest.leaves:
         raise UsageError(f"restore --policy: {args.policy} has no CPU policy")

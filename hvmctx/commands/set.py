@@ -68,8 +68,10 @@ def _warn(image: Image, after: bytes) -> None:
     except HvmctxError as error:  # policies that cannot be read
         messages.warn(f"cannot tell whether Xen would accept it: {error}")
         return
-    refusal = load(after, release, guest)
-    if not refusal.accepted and load(image.context_bytes(), release, guest).accepted:
+    limits = image.limits
+    refusal = load(after, release, guest, limits=limits)
+    before = image.context_bytes()
+    if not refusal.accepted and load(before, release, guest, limits=limits).accepted:
         messages.warn(
             f"Xen {release} would now refuse the context: {refusal.where}: {refusal.text} "
             f"[{refusal.rule}]"

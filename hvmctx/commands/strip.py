@@ -34,7 +34,7 @@ def run(args: Namespace) -> int:
 
     target = inputs.no_domid(args.input, "strip")
     with (
-        open_source(target) as source,
+        open_source(target, inputs.limits_of(args)) as source,
         replacing(args.output, force=args.force, like=[source.access]) as out,
     ):
         done = strip(source, out, layer=args.layer, keep_holes=args.keep_holes)

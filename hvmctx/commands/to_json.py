@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
 
     target, layer = inputs.target_of(args)
     problems: list[FormatError] = []
-    with open_source(target) as source:
+    with open_source(target, inputs.limits_of(args)) as source:
         document = Document.of_input(source, layer, problems)
     with replacing(args.output, force=args.force, like=[source.access]) as out:
         out.write(document.to_text(hex_wide=args.hex).encode())

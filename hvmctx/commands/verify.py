@@ -54,6 +54,7 @@ def run(args: Namespace) -> int:
     findings = verify(
         target, args.view, releases=releases, layer=layer, vcpus=args.vcpus,
         checkpointed=args.checkpointed, vmport=inputs.patched_xen(args),
+        limits=inputs.limits_of(args),
     )  # fmt: skip
     if args.format == "json":
         messages.show_json([finding.as_dict() for finding in findings])

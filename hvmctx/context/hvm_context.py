@@ -13,6 +13,7 @@ from hvmctx.abi.registry import by_name, by_typecode, typecode_of, typecodes_of
 from hvmctx.buffers import flat
 from hvmctx.context.record import DESCRIPTOR_SIZE, Record, pack_descriptor, take_apart
 from hvmctx.errors import FormatError, MissingRecordError, TruncatedError, UsageError
+from hvmctx.limits import DEFAULT, Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,14 +185,19 @@ class HvmContext(DomainRecords):
 
     @classmethod
     def from_bytes(
-        cls, buffer: bytes | bytearray | memoryview, *, damaged: bool = False
+        cls,
+        buffer: bytes | bytearray | memoryview,
+        *,
+        damaged: bool = False,
+        limits: Limits = DEFAULT,
     ) -> HvmContext:
         """Take a context apart, without copying. A missing END and bytes after it are
-        kept. Raises TruncatedError if a descriptor or a body is cut off. With `damaged` it never
-        raises: what there is of that record is kept too, `damage` says what is wrong, and
-        `to_bytes` returns the same bytes."""
+        kept. Raises TruncatedError if a descriptor or a body is cut off, but not with `damaged`:
+        what there is of that record is kept too, `damage` says what is wrong, and
+        `to_bytes` returns the same bytes. Raises LimitError for more records than `limits`
+        allow."""
         view = memoryview(flat(memoryview(buffer)))
-        entries, offset = take_apart(view)
+        entries, offset = take_apart(view, limits)
         context = cls((), view[offset:])
         context.entries = entries
         if not context.has_end:
@@ -301,7 +307,8 @@ def _type_and_instance(what: tuple[AnyType, int]) -> tuple[AnyType, int]:
 
 
 def _again(data: bytes) -> HvmContext:
-    return HvmContext.from_bytes(data, damaged=True)
+    """Out of a pickle: as many records as it has."""
+    return HvmContext.from_bytes(data, damaged=True, limits=Limits(context_records=len(data)))
 
 
 def _type_named(name: str) -> RecordType:

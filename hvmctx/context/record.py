@@ -12,6 +12,7 @@ from hvmctx.abi.registry import by_typecode, typecode_of
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.buffers import flat
 from hvmctx.errors import FieldError, LengthError, TruncatedError, UnknownRecordError
+from hvmctx.limits import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.declare import SaveStructure
     from hvmctx.abi.fields import Value
+    from hvmctx.limits import Limits
 
     AnyType = int | str | RecordType | type[SaveStructure]
     """How a record type may be named: by number, `x86.CPU`, "cpu", or its structure."""
@@ -218,16 +220,18 @@ class Record:
         return known
 
 
-def take_apart(view: memoryview) -> tuple[list[Record], int]:
+def take_apart(view: memoryview, limits: Limits = DEFAULT) -> tuple[list[Record], int]:
     """The whole records at the start of a buffer, up to END, and the offset of what follows
     them. END is whole whatever its length, as Xen stops there and ignores it. Does what
-    `Record()` does in half the time."""
+    `Record()` does in half the time. Raises LimitError."""
     records: list[Record] = []
     append = records.append
     new, unpack_descriptor = Record.__new__, x86.DESCRIPTOR.unpack_from
     offset, size = 0, len(view)
     last_descriptor = size - DESCRIPTOR_SIZE
-    while offset <= last_descriptor:
+    for _ in range(limits.context_records):
+        if offset > last_descriptor:
+            break
         typecode, instance, length = unpack_descriptor(view, offset)
         start = offset + DESCRIPTOR_SIZE
         end = start + length
@@ -245,6 +249,9 @@ def take_apart(view: memoryview) -> tuple[list[Record], int]:
             if end > size:
                 record._length, offset = length, size
             break
+    else:
+        if offset <= last_descriptor:
+            raise limits.over("context_records", "records", layer="context", offset=offset)
     return records, offset
 
 

@@ -14,7 +14,7 @@ from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import names_of
 from hvmctx.context.vmport import Parts
 from hvmctx.context.vmport_slots import as_text
-from hvmctx.errors import HvmctxError
+from hvmctx.errors import HvmctxError, LimitError
 from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
@@ -247,7 +247,7 @@ def _pairs(name: str, one: dict[str, str], other: dict[str, str]) -> Iterator[Di
 def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[Difference]:
     """Of two images: headers, configuration, parameters, TSC, policies, memory, context, and
     all other records, byte by byte. Raises FormatError where one of them has a part that
-    cannot be read."""
+    cannot be read, LimitError too."""
     if one.format != other.format:
         yield Difference("format", one.format, other.format)
     yield from _pairs("", _headers(one), _headers(other))
@@ -268,6 +268,8 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
 def _context(image: Image) -> HvmContext | None:
     try:
         return image.read_context()
+    except LimitError:  # nothing is known of what it holds
+        raise
     except HvmctxError:
         return None
 

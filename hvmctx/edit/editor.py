@@ -87,7 +87,9 @@ class Editor:
         if self._context is None:
             self._context = self._read_context()
         elif not isinstance(self._context, HvmContext):
-            self._context = HvmContext.from_bytes(self._context, damaged=True)
+            self._context = HvmContext.from_bytes(
+                self._context, damaged=True, limits=self._image.limits
+            )
         return self._context
 
     @property
@@ -343,7 +345,7 @@ class Editor:
         record = self._image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
         if record is None:
             raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
-        return record, handlers.parse(record, self._body(record))
+        return record, handlers.parse(record, self._body(record), self._image.limits)
 
     def _content(self) -> tuple[DeviceModelState | HvmContext | handlers.Guarded | None, bytes]:
         """What the last device model's file is, and its bytes."""
@@ -354,7 +356,8 @@ class Editor:
     def _params(self) -> list[tuple[IndexedRecord, HvmParams]]:
         """The records of parameters that a restore acts on."""
         counted = self._image.effective_records(LIBXC, streams.LIBXC_HVM_PARAMS)
-        return [(record, handlers.parse(record, self._body(record))) for record in counted]
+        limits = self._image.limits
+        return [(record, handlers.parse(record, self._body(record), limits)) for record in counted]
 
     def _param(self, name: str) -> tuple[IndexedRecord, HvmParams, int]:
         """The record that sets a parameter last, what it says, and the place in it."""

@@ -14,16 +14,22 @@ from hvmctx.abi import streams
 from hvmctx.abi.fields import decimal
 from hvmctx.abi.registry import by_name
 from hvmctx.errors import UsageError
+from hvmctx.image.handlers import is_read
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 
-__all__ = ["EMULATOR", "HVM_CONTEXT", "named", "needs_page_data"]
+__all__ = ["EMULATOR", "HVM_CONTEXT", "is_not_kept", "named"]
 
 HVM_CONTEXT, EMULATOR = "hvm-context", "emulator"
 
 
-def needs_page_data(what: str) -> bool:
-    """Whether it is page data, which a pipe does not give twice."""
-    return what.startswith("record:") and named(what)[:2] == (LIBXC, streams.LIBXC_PAGE_DATA)
+def is_not_kept(what: str) -> bool:
+    """Whether a pipe does not keep it: page data, and records of types that nobody knows."""
+    if not what.startswith("record:"):
+        return False
+    layer, number, _ = named(what)
+    if layer == CONTEXT:
+        return False
+    return (layer, number) == (LIBXC, streams.LIBXC_PAGE_DATA) or not is_read(layer, number)
 
 
 def named(what: str) -> tuple[str, int, int]:

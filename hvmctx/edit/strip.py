@@ -13,7 +13,6 @@ from hvmctx.errors import FormatError, LengthError, UnsupportedError, UsageError
 from hvmctx.files.copying import copy
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import Source
-from hvmctx.image.image import LARGEST_CONTEXT
 from hvmctx.image.index import LARGEST_KEPT, cut_off
 from hvmctx.image.indexing import walk
 from hvmctx.stream.detect import ENOUGH, detect
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from hvmctx.files.opening import Target
+    from hvmctx.limits import Limits
 
 __all__ = ["Stripped", "strip"]
 
@@ -58,15 +58,16 @@ def strip(
     *,
     layer: str | None = None,
     keep_holes: bool = False,
+    limits: Limits | None = None,
 ) -> Stripped:
     """Write `target` (see `open_image`) without its page contents to `out`, in one pass.
 
     `keep_holes` keeps the records that hold only absent pages. Compressed input is not
-    compressed again. Raises FormatError for a damaged or legacy image; what has been written
-    is then of no use.
+    compressed again. `limits` are as for `open_image`. Raises FormatError for a damaged or
+    legacy image; what has been written is then of no use.
     """
     done = Stripped()
-    with open_source(target) as source:
+    with open_source(target, limits) as source:
         layer = layer or detect(source.peek(ENOUGH))
         if layer is None or layer == LEGACY:
             raise UnsupportedError(
@@ -92,28 +93,27 @@ def strip(
 
 def _copy_context(source: Source, out: BinaryIO, done: Stripped) -> None:
     """All up to the END record; all there is where there is none."""
-    data = source.read(LARGEST_CONTEXT + 1)
-    done.end = _end_of_context(data)
+    limits = source.limits
+    data = source.read(limits.input + 1)
+    done.end = _end_of_context(data, limits)
     done.trailing = done.end < len(data)
     if not done.trailing:
         source.raise_trouble()
-        if len(data) > LARGEST_CONTEXT:
-            raise LengthError(
-                "too long for a context", layer=CONTEXT, offset=0,
-                found=f"more than {LARGEST_CONTEXT} bytes without an END record",
-                expected="an HVM save context, or an image that says what it is",
-            )  # fmt: skip
+        if len(data) > limits.input:
+            raise limits.over("input", "bytes", layer=CONTEXT, offset=limits.input)
     out.write(data[: done.end])
 
 
-def _end_of_context(data: bytes | memoryview) -> int:
+def _end_of_context(data: bytes | memoryview, limits: Limits) -> int:
     at = 0
-    while at + x86.DESCRIPTOR.size <= len(data):
+    for _ in range(limits.context_records):
+        if at + x86.DESCRIPTOR.size > len(data):
+            return len(data)
         typecode, _, length = x86.DESCRIPTOR.unpack_from(data, at)
         at += int(length) + x86.DESCRIPTOR.size
         if typecode == x86.END.typecode and at <= len(data):
             return at
-    return len(data)
+    raise limits.over("context_records", "records", layer=CONTEXT, offset=at)
 
 
 def _is_page_data(record: StreamRecord) -> bool:

@@ -1,8 +1,8 @@
 """gzip and xz from the standard library, zstd and lz4 with the extra, over any source.
 
-Decompression goes forwards only and is bounded in memory: xz and zstd may ask for a window
-of at most 256 MiB. Damage ends the source, whose `trouble` is then a `FormatError` of the
-layer gzip, xz, zstd or lz4.
+Decompression goes forwards only and is bounded in memory: `Limits.window` is the most that xz
+and zstd may ask for. Damage, and more than `Limits.unpacked`, end the source, whose `trouble`
+is then a `FormatError` of the layer gzip, xz, zstd or lz4.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import lzma
 import zlib
+from functools import partial
 
 from hvmctx.errors import FormatError, InputError, TruncatedError
 from hvmctx.files.source import PipeSource, Source
@@ -18,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
+
+    from hvmctx.limits import Limits
 
     class _Library(Protocol):
         """A decompressor of one member, as `lzma` and `lz4` have it. `decompress` returns at
@@ -34,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["decompressed"]
 
-_WINDOW = 1 << 28
 _CHUNK = 1 << 16
+"""Bytes of compressed data taken at once, and the least of what comes out."""
 
 
 class _Gzip:
@@ -71,44 +74,56 @@ class _Zstd:
 
     _PIECE = 256
 
-    def __init__(self) -> None:
+    def __init__(self, window: int) -> None:
         library = importlib.import_module("zstandard")
-        self._inner = library.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        self._inner = library.ZstdDecompressor(max_window_size=window).decompressobj()
         self._input = b""
+        self._fed = 0
         self._output = b""
+        self._given = 0
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        self._input += data
-        if not self._output and self._input:
-            piece, self._input = self._input[: self._PIECE], self._input[self._PIECE :]
-            self._output = self._inner.decompress(piece)
-        out, self._output = self._output[:max_length], self._output[max_length:]
+        if data:  # nothing is left of what came before, see needs_input
+            self._input, self._fed = data, 0
+        if self._given == len(self._output):
+            self._output, self._given = b"", 0
+            if self._fed < len(self._input):
+                piece = self._input[self._fed : self._fed + self._PIECE]
+                self._fed += len(piece)
+                self._output = self._inner.decompress(piece)
+        out = self._output[self._given : self._given + max_length]
+        self._given += len(out)
         return out
 
     @property
     def needs_input(self) -> bool:
-        return not self._input and not self._output
+        return self._fed == len(self._input) and self._given == len(self._output)
 
     @property
     def eof(self) -> bool:
-        return bool(self._inner.eof) and not self._output
+        return bool(self._inner.eof) and self._given == len(self._output)
 
     @property
     def unused_data(self) -> bytes:
-        return bytes(self._inner.unused_data) + self._input
+        return bytes(self._inner.unused_data) + self._input[self._fed :]
 
 
-def _xz() -> _Library:
-    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_WINDOW)
+def _gzip(_: int) -> _Library:
+    return _Gzip()
 
 
-def _lz4() -> _Library:
+def _xz(window: int) -> _Library:
+    # what it needs besides the window is not much more than 1 MiB
+    return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=window + (2 << 20))
+
+
+def _lz4(_: int) -> _Library:
     decompressor: _Library = importlib.import_module("lz4.frame").LZ4FrameDecompressor()
     return decompressor
 
 
-_FORMATS: dict[bytes, tuple[str, Callable[[], _Library]]] = {
-    b"\x1f\x8b": ("gzip", _Gzip),
+_FORMATS: dict[bytes, tuple[str, Callable[[int], _Library]]] = {
+    b"\x1f\x8b": ("gzip", _gzip),
     b"\xfd7": ("xz", _xz),
     b"\x28\xb5": ("zstd", _Zstd),
     b"\x04\x22": ("lz4", _lz4),
@@ -118,11 +133,15 @@ _FORMATS: dict[bytes, tuple[str, Callable[[], _Library]]] = {
 class _Decompressor:
     """A file-like reader of the decompressed bytes. Members may follow one another."""
 
-    def __init__(self, source: Source, name: str, make: Callable[[], _Library]) -> None:
+    def __init__(
+        self, source: Source, name: str, make: Callable[[int], _Library], limits: Limits
+    ) -> None:
         self._source = source
         self._name = name
-        self._make = make
-        self._inner = make()
+        self._make = partial(make, limits.window)
+        self._inner = self._make()
+        self._limits = limits
+        self._left = limits.unpacked
         self._input = b""
         self._at_start = False
         self.trouble: FormatError | None = None
@@ -132,7 +151,13 @@ class _Decompressor:
         says how."""
         if self.trouble is None:
             try:
-                return self._decompress(count)
+                data = self._decompress(count)
+                self._left -= len(data)
+                if self._left >= 0:
+                    return data
+                self.trouble = self._limits.over(
+                    "unpacked", "bytes", layer=self._name, offset=self._source.position
+                )
             except FormatError as error:
                 self.trouble = error
         return b""
@@ -150,6 +175,8 @@ class _Decompressor:
             data, self._input = self._input, b""
             try:
                 out = self._inner.decompress(data, count)
+            except MemoryError:  # which says nothing of the data
+                raise
             except Exception as error:  # each library has its own
                 raise self._error(FormatError, f"damaged compressed data ({error})") from error
             self._at_start = False
@@ -174,20 +201,21 @@ class _Decompressor:
 
 class _DecompressedSource(PipeSource):
     def __init__(self, reader: _Decompressor, name: str, compression: str) -> None:
-        super().__init__(reader, name, owned=reader)
+        super().__init__(reader, name, owned=reader, at_once=_CHUNK)
         self.compression = compression
         self._reader = reader
 
     @property
     def trouble(self) -> FormatError | None:
-        return self._reader.trouble
+        """Once all that came before it has been read."""
+        return None if self._taken < len(self._ahead) else self._reader.trouble
 
 
-def decompressed(source: Source, head: bytes) -> PipeSource:
+def decompressed(source: Source, head: bytes, limits: Limits) -> PipeSource:
     """The contents of a compressed source, whose first bytes are `head`."""
     name, make = _FORMATS[head[:2]]
     try:
-        reader = _Decompressor(source, name, make)
+        reader = _Decompressor(source, name, make, limits)
     except ImportError:
         raise InputError(
             f"{source.name}: compressed with {name}, which needs `pip install hvmctx[compression]`"

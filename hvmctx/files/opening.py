@@ -8,6 +8,7 @@ import stat
 
 from hvmctx.errors import InputError
 from hvmctx.files.source import CHUNK, BufferSource, FileSource, ObjectSource, PipeSource, Source
+from hvmctx.limits import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,19 +16,26 @@ if TYPE_CHECKING:
 
     from hvmctx.buffers import AnyBuffer, Buffer
     from hvmctx.files.source import Readable
+    from hvmctx.limits import Limits
 
     Target = str | os.PathLike[str] | AnyBuffer | Readable | Source
     """What can be opened; an mmap counts as a buffer, from where it stands."""
 
-__all__ = ["is_compressed", "open_seekable", "open_source", "without_waiting"]
+__all__ = ["is_compressed", "open_seekable", "open_source", "open_whole", "without_waiting"]
 
 
-def open_source(target: Target) -> Source:
+def open_source(target: Target, limits: Limits | None = None) -> Source:
     """A source over a path, a buffer, or a binary file object, which is read from where it
     stands and not closed; compressed data are decompressed on the way. A source is taken as
-    it is. Raises InputError."""
-    if isinstance(target, Source):
-        return target
+    it is. `limits` are for all who read it (default: those of the source, or the defaults).
+    Raises InputError."""
+    source = target if isinstance(target, Source) else _opened(target, limits or DEFAULT)
+    if limits is not None:
+        source.limits = limits
+    return source
+
+
+def _opened(target: str | os.PathLike[str] | AnyBuffer | Readable, limits: Limits) -> Source:
     if isinstance(target, (str, os.PathLike)):
         source = _open_path(os.fspath(target))
     else:
@@ -45,35 +53,56 @@ def open_source(target: Target) -> Source:
         if is_compressed(head):
             from hvmctx.files.compression import decompressed
 
-            return decompressed(source, head)
+            return decompressed(source, head, limits)
     except BaseException:
         source.close()
         raise
     return source
 
 
-def open_seekable(target: Target) -> Source:
+def open_seekable(target: Target, limits: Limits | None = None) -> Source:
     """As `open_source`, but what can be read only once is first written to a temporary
-    file that vanishes when closed. Raises InputError, also when there is no room for it."""
-    source = open_source(target)
+    file that vanishes when closed, `Limits.spooled` bytes at most. Raises InputError, also when
+    there is no room for it, and LimitError."""
+    source = open_source(target, limits)
     if source.seekable:
         return source
     from tempfile import TemporaryFile, gettempdir
 
+    limits = source.limits
     with source:
         try:
             with TemporaryFile() as spool:
                 while data := source.read(CHUNK):
+                    if source.position > limits.spooled:
+                        raise limits.over("spooled", "bytes", layer="input", offset=limits.spooled)
                     spool.write(data)
                 source.raise_trouble()
                 spool.flush()
                 spooled = FileSource(os.dup(spool.fileno()), source.name)
-                spooled.access = source.access
+                spooled.limits, spooled.access = limits, source.access
                 return spooled
         except OSError as error:
             raise InputError(
                 f"{source.name}: cannot be copied to {gettempdir()}: {error.strerror or error}"
             ) from error
+
+
+def open_whole(target: Target, limits: Limits | None = None) -> Source:
+    """As `open_source`, but what can be read only once is read into memory, `Limits.input` bytes
+    at most. Raises InputError and LimitError, and FormatError for damaged compression."""
+    source = open_source(target, limits)
+    if source.seekable:
+        return source
+    with source:
+        limits = source.limits
+        data = source.read(limits.input + 1)
+        if len(data) > limits.input:
+            raise limits.over("input", "bytes", layer="input", offset=limits.input)
+        source.raise_trouble()
+    whole = BufferSource(data)
+    whole.name, whole.limits, whole.access = source.name, limits, source.access
+    return whole
 
 
 def without_waiting(path: str, flags: int) -> int:

@@ -12,6 +12,7 @@ import stat
 from hvmctx.buffers import Buffer, flat
 from hvmctx.errors import HvmctxError, InputError
 from hvmctx.files.access import Access
+from hvmctx.limits import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO, Protocol
 
     from hvmctx.errors import FormatError
+    from hvmctx.limits import Limits
 
     class Readable(Protocol):
         """A binary file object, as far as a source needs one: `read` returns no bytes at
@@ -43,7 +45,8 @@ class Source:
     """Base of all sources: all that a seekable one does follows from `read_at`.
 
     `position` is the offset of the next byte to be read; `size` is None where it is not known
-    before the end; `compression` is gzip, xz, zstd, lz4 or empty.
+    before the end; `compression` is gzip, xz, zstd, lz4 or empty; `limits` say how much of it
+    its readers take.
     """
 
     seekable = True
@@ -51,6 +54,7 @@ class Source:
     compression = ""
     start = 0
     """Where in its file the source begins."""
+    limits: Limits = DEFAULT
     access: Access | None = None
     """Who may read its file; None where the bytes are not a file's, or nobody can tell."""
 
@@ -196,12 +200,18 @@ class PipeSource(Source):
 
     seekable = False
 
-    def __init__(self, file: Readable, name: str, *, owned: Closable | None = None) -> None:
-        """`owned` is what `close` closes."""
+    def __init__(
+        self, file: Readable, name: str, *, owned: Closable | None = None, at_once: int = 0
+    ) -> None:
+        """`owned` is what `close` closes. `at_once` is the least that is asked of the file, for
+        one that nobody else reads: headers of eight bytes then cost no call each."""
         self.name = name
         self._file = file
         self._owned = owned
+        self._at_once = at_once
         self._ahead = b""
+        self._taken = 0
+        """How much of what was read ahead has been given."""
         self.position = 0
         self.size = None
 
@@ -209,16 +219,26 @@ class PipeSource(Source):
         raise self._not_twice()
 
     def peek(self, count: int) -> bytes:
-        if len(self._ahead) < count:
-            self._ahead += _read_up_to(self._file, count - len(self._ahead), self.name)
-        return self._ahead[:count]
+        ahead = self._ahead[self._taken :]
+        if len(ahead) < count:
+            ahead += self._more(count - len(ahead))
+            self._ahead, self._taken = ahead, 0
+        return ahead[:count]
 
     def read(self, count: int) -> bytes:
-        data, self._ahead = self._ahead[:count], self._ahead[count:]
+        end = self._taken + count
+        data = self._ahead[self._taken : end]
+        self._taken = end
         if len(data) < count:
-            data += _read_up_to(self._file, count - len(data), self.name)
+            missing = count - len(data)
+            self._ahead, self._taken = self._more(missing), missing
+            data = b"".join((data, self._ahead[:missing])) if data else self._ahead[:missing]
         self.position += len(data)
         return data
+
+    def _more(self, count: int) -> bytes:
+        """The next bytes of the file, `count` or more if there are as many."""
+        return _read_up_to(self._file, max(count, self._at_once), self.name)
 
     def skip(self, count: int) -> int:
         left = count

@@ -10,7 +10,6 @@ from itertools import islice
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.errors import HvmctxError, InputError, UsageError
-from hvmctx.files.opening import open_seekable
 from hvmctx.files.output import replacing, sweep
 from hvmctx.fuzz import MANIFEST
 from hvmctx.fuzz.contexts import mutate_context, mutate_record, valid_context
@@ -174,7 +173,7 @@ def bases_of(
     FormatError, InputError, and UsageError for a file without a whole libxc stream."""
     found = []
     for path in paths:
-        with open_image(path if kind == CONTEXT else open_seekable(path)) as image:
+        with open_image(path, seekable=kind != CONTEXT) as image:
             if like is not None:
                 like.append(image.source.access)
             if kind == CONTEXT:

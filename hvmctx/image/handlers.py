@@ -22,6 +22,7 @@ from functools import partial
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.errors import FormatError, HvmctxError, UsageError
+from hvmctx.limits import DEFAULT
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, StreamRecord
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias, TypeVar
 
     from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.limits import Limits
     from hvmctx.stream.body import Body, BodyType
     from hvmctx.stream.qemu import DeviceModelState
 
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMULATOR", "ENTRY_POINT_GROUP", "Guarded", "Handler", "announced", "body_type", "content_of",
-    "decode", "find", "handler_of", "model_of", "parse", "parse_as", "register",
+    "decode", "find", "handler_of", "is_read", "model_of", "parse",
+    "parse_as", "register",
 ]  # fmt: skip
 
 ENTRY_POINT_GROUP = "hvmctx.handlers"
@@ -166,22 +169,23 @@ def handler_of(layer: str, number: int) -> Guarded | None:
 
 
 def content_of(
-    emulator_id: int, payload: bytes | memoryview
+    emulator_id: int, payload: bytes | memoryview, limits: Limits = DEFAULT
 ) -> DeviceModelState | HvmContext | Guarded | None:
     """What the payload of an EMULATOR_CONTEXT is: whatever is registered for the device model's
     id; by its content QEMU's file, or an HVM context (a VMPORT record alone is one, too); or
-    what an installed package announces for the id. None for bytes that nobody knows."""
+    what an installed package announces for the id. None for bytes that nobody knows. Raises
+    LimitError."""
     if (EMULATOR, emulator_id) in _handlers:
         return handler_of(EMULATOR, emulator_id)
     from hvmctx.stream import qemu
 
-    state = qemu.recognise(payload)
+    state = qemu.recognise(payload, limits)
     if state is not None:
         return state
     if _starts_a_context(payload):
         from hvmctx.context.hvm_context import HvmContext
 
-        return HvmContext.from_bytes(bytes(payload), damaged=True)
+        return HvmContext.from_bytes(bytes(payload), damaged=True, limits=limits)
     return handler_of(EMULATOR, emulator_id)
 
 
@@ -217,14 +221,14 @@ def model_of(layer: str, number: int) -> type[Model] | None:
     return None if body is None else body.model
 
 
-def _reader_of(layer: str, number: int) -> Callable[[Any], Model] | None:
+def _reader_of(layer: str, number: int, limits: Limits = DEFAULT) -> Callable[[Any], Model] | None:
     """What makes a model of a body. A damaged context is one, too."""
     if (layer, number) == _CONTEXT:
         from hvmctx.context.hvm_context import HvmContext
 
-        return partial(HvmContext.from_bytes, damaged=True)
+        return partial(HvmContext.from_bytes, damaged=True, limits=limits)
     body = body_type(layer, number)
-    return None if body is None else body.model.from_bytes
+    return None if body is None else partial(body.model.from_bytes, limits=limits)
 
 
 def register(layer: str, number: int, handler: Decoder) -> None:
@@ -243,6 +247,13 @@ def find(layer: str, number: int) -> Decoder | None:
             return _reader_of(layer, number)
         register(layer, number, _load(entry))
     return _handlers[key]
+
+
+def is_read(layer: str, number: int) -> bool:
+    """Whether somebody may ask for the bodies of a record type: not of one that neither a
+    specification has nor a handler."""
+    key = layer, number
+    return number in streams.RECORDS[layer] or key in _handlers or key in announced()
 
 
 def announced() -> dict[tuple[str, int], EntryPoint]:
@@ -297,17 +308,22 @@ def decode(record: StreamRecord, body: bytes | memoryview) -> Any:
     return body if handler is None else _call(handler, record, body)
 
 
-def parse(record: StreamRecord, body: bytes | memoryview) -> Any:
+def parse(record: StreamRecord, body: bytes | memoryview, limits: Limits = DEFAULT) -> Any:
     """The body of `record`, of a type that has a model, as that: `to_bytes` gives it back,
     and no registered handler has a say. Errors as `decode`."""
-    reader = _reader_of(record.layer, record.type)
+    reader = _reader_of(record.layer, record.type, limits)
     assert reader is not None, f"{record.name} has no model"
     return _call(reader, record, body)
 
 
-def parse_as(kind: type[AnyBody], record: StreamRecord, body: bytes | memoryview) -> AnyBody:
+def parse_as(
+    kind: type[AnyBody],
+    record: StreamRecord,
+    body: bytes | memoryview,
+    limits: Limits = DEFAULT,
+) -> AnyBody:
     """The same for a type whose bodies are known to be of `kind`."""
-    parsed: AnyBody = _call(kind.from_bytes, record, body)
+    parsed: AnyBody = _call(partial(kind.from_bytes, limits=limits), record, body)
     return parsed
 
 

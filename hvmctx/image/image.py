@@ -11,12 +11,11 @@ from __future__ import annotations
 from hvmctx.abi import streams
 from hvmctx.errors import (
     FormatError,
-    LengthError,
     MissingRecordError,
     UsageError,
 )
-from hvmctx.files.opening import open_source
-from hvmctx.image.index import LARGEST_CONFIG, LARGEST_KEPT, Index, IndexedRecord, Note
+from hvmctx.files.opening import open_seekable, open_source, open_whole
+from hvmctx.image.index import LARGEST_KEPT, Index, IndexedRecord, Note
 from hvmctx.image.indexing import Indexer, Watcher, legacy_problem
 from hvmctx.stream import detect
 from hvmctx.stream.reader import (
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from hvmctx.files.opening import Target
     from hvmctx.files.source import Source
     from hvmctx.image.memory_map import Memory, MemoryMap
+    from hvmctx.limits import Limits
     from hvmctx.stream.body import Body
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
     from hvmctx.stream.libxl import EmulatorContext
@@ -42,12 +42,10 @@ if TYPE_CHECKING:
 
     AnyBody = TypeVar("AnyBody", bound=Body)
 
-__all__ = ["LARGEST_CONTEXT", "Image", "Policy", "open_image"]
+__all__ = ["Image", "Policy", "open_image", "recognise"]
 
 _LONGEST_NAME = 60
 """Of an input, in a repr."""
-LARGEST_CONTEXT = 64 << 20
-"""A bare context is read whole; one of 4096 vcpus with all records would fit."""
 
 
 class Policy:
@@ -140,7 +138,7 @@ class Image(Index):
         `stream.libxl`. Raises FormatError for one that cannot be taken apart."""
         from hvmctx.image import handlers
 
-        return handlers.parse_as(kind, record, self.body(record))
+        return handlers.parse_as(kind, record, self.body(record), self.limits)
 
     def bodies(self, kind: type[AnyBody]) -> list[AnyBody]:
         """All bodies of one kind that a restore acts on, in order."""
@@ -167,10 +165,15 @@ class Image(Index):
         """The context of the input, taken apart anew: as `context` in all else."""
         from hvmctx.context.hvm_context import HvmContext
 
-        context = HvmContext.from_bytes(self.context_bytes(), damaged=True)
+        data = self.context_bytes()
         if self.format == CONTEXT:
-            return context
+            return HvmContext.from_bytes(data, damaged=True, limits=self.limits)
         record = self._context_record()
+        try:
+            context = HvmContext.from_bytes(data, damaged=True, limits=self.limits)
+        except FormatError as error:
+            error.record = record.name
+            raise error.moved(record.body_offset) from None
         if self._is_cut(record):
             context.damage = self.stopped
         elif context.damage is not None:
@@ -207,13 +210,11 @@ class Image(Index):
         return self.source.read_at(record.body_offset, min(record.length, LARGEST_KEPT))
 
     def _whole_input(self) -> bytes | memoryview:
-        whole = self.source.read(LARGEST_CONTEXT + 1)
-        if len(whole) > LARGEST_CONTEXT:
-            raise LengthError(
-                "too long for a context", layer=CONTEXT, offset=0,
-                found=f"more than {LARGEST_CONTEXT} bytes",
-                expected="an HVM save context, or an image that says what it is",
-            )  # fmt: skip
+        most = self.limits.input
+        known = self.source.size
+        whole = self.source.read(most + 1) if known is None or known <= most else None
+        if whole is None or len(whole) > most:
+            raise self.limits.over("input", "bytes", layer=CONTEXT, offset=most)
         return whole
 
     def _why_no_context(self) -> str:
@@ -262,12 +263,10 @@ class Image(Index):
             return b""
         from hvmctx.stream import xlfile
 
-        if header.length > LARGEST_CONFIG:
-            raise LengthError(
-                "the configuration is too long", layer=XL, offset=header.body_offset,
-                record="optional data", found=f"{header.length} bytes",
-                expected=f"{LARGEST_CONFIG} at most",
-            )  # fmt: skip
+        if header.length > self.limits.config:
+            raise self.limits.over(
+                "config", "bytes", layer=XL, offset=header.body_offset, record="optional data"
+            )
         data = self.kept_config
         if not data:
             data = self.source.read_at(header.body_offset, header.length)
@@ -324,6 +323,8 @@ def open_image(
     layer: str | None = None,
     keep_words: bool = False,
     watcher: Watcher | None = None,
+    limits: Limits | None = None,
+    seekable: bool = False,
 ) -> Image:
     """Open an image, stream, or bare context.
 
@@ -331,29 +332,23 @@ def open_image(
     stands; not closed), or a source. `layer` says what it starts with instead of looking; one of
     xl, libxl, libxc, context, legacy. `keep_words` keeps the page words of an input that
     cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher` is
-    shown every header and record as it is read.
+    shown every header and record as it is read. `limits` say how much is taken of what an input
+    claims (default: those of a source, or the defaults). With `seekable` an input that can be
+    read only once is copied: a stream to a temporary file, a bare context into memory.
 
-    Raises InputError when it cannot be opened or read, FormatError when it is nothing
-    that Xen saves. Damage further in is in `problems`.
+    Raises InputError when it cannot be opened, read or copied, FormatError when it is nothing
+    that Xen saves, LimitError for a bare context that goes over a limit. Damage further in is
+    in `problems`.
 
     >>> with open_image("examples/hvm1.save") as image:
     ...     print(hex(image.context.vcpus[0].cpu.rip), image.problems)
     0xb7b9 []
     """
-    source = open_source(target)
+    source = open_source(target, limits)
     try:
-        if layer is None:
-            head = source.peek(detect.ENOUGH)
-            if not head:
-                source.raise_trouble()
-            layer = detect.detect(head)
-            if layer is None:
-                raise FormatError(
-                    "nothing that Xen saves", layer="input", offset=0, found=head[:16].hex(" "),
-                    expected="an xl file, a libxl or libxc stream, a legacy stream, or a context",
-                )  # fmt: skip
-        elif layer not in streams.LAYERS:
-            raise UsageError(f"unknown layer {layer!r}")
+        layer = recognise(source, layer)
+        if seekable:
+            source = open_whole(source) if layer == CONTEXT else open_seekable(source)
         image = Image(source, layer)
         if layer == LEGACY:
             image.stop(legacy_problem(0, "a legacy stream (Xen 4.5 or older)"))
@@ -367,6 +362,25 @@ def open_image(
     except BaseException:
         source.close()
         raise
+
+
+def recognise(source: Source, layer: str | None = None) -> str:
+    """The layer that a source starts with: as its first bytes say, or the one that is given.
+    Raises FormatError for nothing that Xen saves, UsageError for an unknown layer."""
+    if layer is not None:
+        if layer not in streams.LAYERS:
+            raise UsageError(f"unknown layer {layer!r}")
+        return layer
+    head = source.peek(detect.ENOUGH)
+    if not head:
+        source.raise_trouble()
+    found = detect.detect(head)
+    if found is None:
+        raise FormatError(
+            "nothing that Xen saves", layer="input", offset=0, found=head[:16].hex(" "),
+            expected="an xl file, a libxl or libxc stream, a legacy stream, or a context",
+        )  # fmt: skip
+    return found
 
 
 def _index_context(image: Image) -> None:

@@ -13,19 +13,20 @@ from hvmctx.stream.reader import LIBXC, LIBXL, Header, StreamRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hvmctx.limits import Limits
     from hvmctx.stream.pages import WordCounts
 
 __all__ = [
-    "LARGEST_CONFIG", "LARGEST_HEAD", "LARGEST_KEPT", "Index", "IndexedRecord", "Note",
+    "FULL_BATCH", "LARGEST_HEAD", "LARGEST_KEPT", "Index", "IndexedRecord", "Note",
     "cut_off",
 ]  # fmt: skip
 
 LARGEST_KEPT = streams.LARGEST_RECORD
 """Bodies beyond this are not read: the most that a libxc reader takes (4.10+)."""
-LARGEST_CONFIG = 16 << 20
-"""A configuration is read whole; xl's are kilobytes."""
 LARGEST_HEAD = 4096
-"""What is kept of a body that is too long to be kept."""
+"""What is kept of a body that is not kept."""
+FULL_BATCH = 256
+"""Pages of a batch that does not count as a small record: Xen writes 1024 at once."""
 
 
 class Note:
@@ -106,6 +107,11 @@ class Index:
         self.kept_config: bytes | memoryview = b""
         self.counted_words: WordCounts | None = None
         self._words_of: tuple[IndexedRecord | None, bytes, bool] = (None, b"", False)
+
+    @property
+    def limits(self) -> Limits:
+        """How much is taken of the input."""
+        return self.source.limits
 
     def close(self) -> None:
         """Close what was opened. Bodies can no longer be read."""
@@ -228,12 +234,17 @@ class Index:
         if not self.source.seekable:
             raise MissingRecordError(
                 f"{record.name} at {record.offset:#x} was not kept: {self.source.name} can be "
-                "read only once"
+                f"read only once{self._could_be_kept(record)}"
             )
         data = self.source.read_at(record.body_offset, size)
         if len(data) < size:
             raise cut_off(record, len(data))
         return data
+
+    def _could_be_kept(self, record: IndexedRecord) -> str:
+        """In a message: what would have kept it."""
+        page_data = record.layer == LIBXC and record.type == streams.LIBXC_PAGE_DATA
+        return "" if page_data or not record.known else "; --limits kept=N keeps more"
 
     @property
     def page_words(self) -> WordCounts:

@@ -6,10 +6,16 @@ small bodies and drops page data as they pass.
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.errors import FormatError, TruncatedError, UnknownRecordError, UnsupportedError
+from hvmctx.errors import (
+    FormatError,
+    LimitError,
+    TruncatedError,
+    UnknownRecordError,
+    UnsupportedError,
+)
 from hvmctx.files.source import CHUNK, Source
 from hvmctx.image.index import (
-    LARGEST_CONFIG,
+    FULL_BATCH,
     LARGEST_HEAD,
     LARGEST_KEPT,
     Index,
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
 
     from hvmctx.stream.pages import WordCounts
 
-__all__ = ["MOST_KEPT", "Indexer", "Watcher", "legacy_problem", "walk"]
+__all__ = ["Indexer", "Watcher", "legacy_problem", "walk"]
 
 
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
@@ -50,10 +56,6 @@ def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord
             raise cut_off(item, max(0, source.position - item.body_offset))
 
 
-MOST_KEPT = 256 << 20
-"""Of all bodies of an input that cannot be read again."""
-
-
 class Watcher:
     """What is shown every header and record while the index is made. At that moment the image
     has the start of the record, its words, and a small body, whatever the input. `whole` is
@@ -74,7 +76,10 @@ class Indexer:
         self._source = index.source
         self._keep_words = keep_words
         self._watcher = watcher
-        self._room = MOST_KEPT
+        self._limits = index.limits
+        self._room = self._limits.kept
+        self._small = self._limits.stream_records
+        self._batches = self._limits.batches
         self._current: IndexedRecord | None = None
 
     def run(self) -> None:
@@ -117,7 +122,7 @@ class Indexer:
         index = self._index
         index.headers.append(header)
         if header.length and not self._source.seekable:
-            index.kept_config = self._source.read(min(header.length, LARGEST_CONFIG))
+            index.kept_config = self._source.read(min(header.length, self._limits.config))
         if header.layer == XL and header.fields["byteorder"] != streams.XL_BYTEORDER:
             text = f"byte order mark is {header.fields['byteorder']:#x}, which xl refuses"
             index.notes.append(Note(Note.BYTE_ORDER, XL, header.offset, text))
@@ -144,13 +149,36 @@ class Indexer:
         if record.type == streams.LIBXC_PAGE_DATA and record.layer == LIBXC:
             self._page_data(record)
         elif not source.seekable:
-            room = min(LARGEST_KEPT, self._room)
-            record.kept = source.read(record.length if record.length <= room else LARGEST_HEAD)
-            self._room -= len(record.kept)
+            self._keep(record)
+        if record.count >= FULL_BATCH:
+            self._batches -= 1
+            if self._batches < 0:
+                raise self._over("batches", "page batches", record)
+        else:
+            self._small -= 1
+            if self._small < 0:
+                raise self._over("stream_records", "records", record)
         if not record.known:
             self._unknown(record)
         if record.padding:
             self._padding(record)
+
+    def _over(self, name: str, what: str, record: IndexedRecord) -> LimitError:
+        return self._limits.over(name, what, layer=record.layer, offset=record.offset)
+
+    def _keep(self, record: IndexedRecord) -> None:
+        """Of a pipe: a body that somebody may decode is kept if there is room, else its start."""
+        from hvmctx.image import handlers
+
+        room = min(LARGEST_KEPT, self._room)
+        whole = record.length <= LARGEST_HEAD or (
+            record.length <= room and handlers.is_read(record.layer, record.type)
+        )
+        size = record.length if whole else LARGEST_HEAD
+        if size > self._room:
+            raise self._over("kept", "bytes", record)
+        record.kept = self._source.read(size)
+        self._room -= len(record.kept)
 
     def _page_data(self, record: IndexedRecord) -> None:
         head = self._source.read(min(streams.PAGE_DATA_HEAD.size, record.length))
@@ -186,8 +214,9 @@ class Indexer:
     def _unknown(self, record: IndexedRecord) -> None:
         if record.optional and record.layer == LIBXC:
             text = f"unknown optional record {record.type:#x}, which a restore ignores"
-            self._index.notes.append(Note(Note.OPTIONAL, record.layer, record.offset, text))
+            self._note(Note(Note.OPTIONAL, record.layer, record.offset, text))
             return
+        self._room_for(record.offset)
         self._index.problems.append(
             UnknownRecordError(
                 "unknown mandatory record", layer=record.layer, offset=record.offset,
@@ -195,6 +224,16 @@ class Indexer:
                 expected="a type that a restore knows",
             )
         )  # fmt: skip
+
+    def _note(self, note: Note) -> None:
+        self._room_for(note.offset)
+        self._index.notes.append(note)
+
+    def _room_for(self, offset: int) -> None:
+        """Raises LimitError for one oddity or problem too many."""
+        index = self._index
+        if len(index.notes) + len(index.problems) >= self._limits.findings:
+            raise self._limits.over("findings", "findings", layer=index.format, offset=offset)
 
     def _padding(self, record: IndexedRecord) -> None:
         source = self._source
@@ -205,7 +244,7 @@ class Indexer:
         if padding.strip(b"\0"):
             record.odd_padding = padding
             text = f"{record.name}: padding is not zero: {padding.hex()}"
-            self._index.notes.append(Note(Note.PADDING, record.layer, record.body_end, text))
+            self._note(Note(Note.PADDING, record.layer, record.body_end, text))
 
     def _trailing(self) -> None:
         source = self._source

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from itertools import islice, pairwise
 
 from hvmctx.abi import streams
-from hvmctx.errors import LengthError, MissingPageError, TruncatedError, UsageError
+from hvmctx.errors import MissingPageError, TruncatedError, UsageError
 from hvmctx.files.source import CHUNK
 from hvmctx.stream.pages import page_size_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from hvmctx.files.source import Source
     from hvmctx.image.index import Index, IndexedRecord
+    from hvmctx.limits import Limits
 
 __all__ = [
-    "MOST_RUNS",
     "Memory",
     "MemoryMap",
     "Run",
@@ -36,10 +36,6 @@ __all__ = [
     "runs_of",
     "runs_of_record",
 ]
-
-MOST_RUNS = 1 << 21
-"""Runs in a map, some 150 bytes each: of a guest of 8 TiB in batches of 1024 pages. What is
-more scattered than that is not a guest's memory."""
 
 
 class Run:
@@ -94,11 +90,11 @@ class MemoryMap:
         none the last word."""
         verify = index.records_of(LIBXC, streams.LIBXC_VERIFY)
         sent: list[Run] = []
-        for record in index.batches:
+        for number, record in enumerate(index.batches, 1):
             runs = runs_of_record(index, record)
             if verify and record.offset > verify[0].offset:
                 runs = (run if run.offset is None else run.blank() for run in runs)
-            _extend(sent, runs, record)
+            _extend(sent, runs, record, index.limits, number)
         if not _disjoint(sent):
             sent.sort(key=_precedence)
         return cls(_last_wins(sent))
@@ -107,8 +103,8 @@ class MemoryMap:
     def of_records(cls, index: Index, records: Iterable[IndexedRecord]) -> MemoryMap:
         """Of these PAGE_DATA records alone."""
         sent: list[Run] = []
-        for record in records:
-            _extend(sent, runs_of_record(index, record), record)
+        for number, record in enumerate(records, 1):
+            _extend(sent, runs_of_record(index, record), record, index.limits, number)
         return cls(_last_wins(sent))
 
     def __repr__(self) -> str:
@@ -292,13 +288,16 @@ def _consecutive(words: array[int], at: int) -> int:
     return count
 
 
-def _extend(sent: list[Run], runs: Iterator[Run], record: IndexedRecord) -> None:
-    sent.extend(islice(runs, MOST_RUNS + 1 - len(sent)))
-    if len(sent) > MOST_RUNS:
-        raise LengthError(
-            "pages are sent in more pieces than can be followed", layer=LIBXC,
-            offset=record.offset, record=record.name, found=f"more than {MOST_RUNS} runs",
-            expected="batches of neighbouring pfns",
+def _extend(
+    sent: list[Run], runs: Iterator[Run], record: IndexedRecord, limits: Limits, number: int
+) -> None:
+    """Add the runs of the batch of that number, which has one of its own."""
+    most = limits.runs + number
+    sent.extend(islice(runs, most + 1 - len(sent)))
+    if len(sent) > most:
+        raise limits.over(
+            "runs", "runs of neighbouring pfns", layer=LIBXC, offset=record.offset,
+            record=record.name,
         )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ form, and a JSON Schema of it is shipped as `hvmctx/data/hvmctx.schema.json`.
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -18,38 +17,40 @@ from hvmctx.abi import checked
 from hvmctx.abi.forms import Count
 from hvmctx.abi.vmport import used
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.errors import FieldError, FormatError, InputError
-from hvmctx.files.copying import copy
-from hvmctx.files.opening import open_source
-from hvmctx.files.source import BufferSource
-from hvmctx.image.image import Image, open_image
+from hvmctx.errors import FieldError, FormatError
+from hvmctx.files.opening import open_source, open_whole
+from hvmctx.image.image import Image, open_image, recognise
 from hvmctx.json_form.context import FORMAT, OLDEST, StructuredBody
 from hvmctx.json_form.image import ImageModel
 from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
+from hvmctx.limits import DEFAULT
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.files.opening import Target
+    from hvmctx.limits import Limits
 
-__all__ = ["LARGEST_INPUT", "ContextModel", "Document", "ImageModel", "dumps_json", "loads_json"]
+__all__ = ["ContextModel", "Document", "ImageModel", "dumps_json", "loads_json"]
 
-LARGEST_INPUT = 1 << 30
-"""JSON holds everything, page contents too, so what is larger must be stripped first."""
 _WIDE = 1 << 32
 _TOO_DEEP = "values are nested too deep"
 
 
 def dumps_json(
-    target: Target | Image | HvmContext, *, layer: str | None = None, hex_wide: bool = False
+    target: Target | Image | HvmContext,
+    *,
+    layer: str | None = None,
+    hex_wide: bool = False,
+    limits: Limits | None = None,
 ) -> str:
     """The JSON form of an image or a context: lossless, indented by one space.
 
     `target` is an `Image`, an `HvmContext`, or anything that `open_image` opens, which `layer`
-    is for. `hex_wide` writes numbers of 2^32 and more as `0x` strings, for readers that keep
-    numbers as doubles. What is damaged is kept as bytes. Raises InputError for what cannot be
-    read or is larger than 1 GiB, FormatError for a legacy stream and for what is nothing of
-    Xen's.
+    and `limits` are for. `hex_wide` writes numbers of 2^32 and more as `0x` strings, for readers
+    that keep numbers as doubles. What is damaged is kept as bytes. Raises InputError for what
+    cannot be read, LimitError for what is larger than `Limits.input`, FormatError for a legacy
+    stream and for what is nothing of Xen's.
 
     >>> text = dumps_json(HvmContext([Record("TSC_ADJUST", 0, bytes(8)), Record("END", 0)]))
     >>> loads_json(text) == bytes([19, 0, 0, 0, 8]) + bytes(19)
@@ -60,19 +61,19 @@ def dumps_json(
     elif isinstance(target, Image):
         document = Document.of_image(target)
     else:
-        document = Document.of_input(target, layer)
+        document = Document.of_input(target, layer, limits=limits)
     return document.to_text(hex_wide=hex_wide)
 
 
-def loads_json(text: str | bytes) -> bytes:
+def loads_json(text: str | bytes, *, limits: Limits = DEFAULT) -> bytes:
     """The bytes of the context or image that a JSON text describes: the inverse of
     `dumps_json`, for edited text too. Raises FieldError, which says where, what was found, and
-    what was expected.
+    what was expected; LimitError.
 
     >>> loads_json('{"context": {"records": [{"typecode": 99, "body": "ff"}]}}')
     b'c\\x00\\x00\\x00\\x01\\x00\\x00\\x00\\xff'
     """
-    return Document.from_text(text).to_bytes()
+    return Document.from_text(text, limits).to_bytes()
 
 
 class _Version(Count):
@@ -95,31 +96,33 @@ class Document(Model):
 
     @classmethod
     def of_input(
-        cls, target: Target, layer: str | None = None, problems: list[FormatError] | None = None
+        cls,
+        target: Target,
+        layer: str | None = None,
+        problems: list[FormatError] | None = None,
+        limits: Limits | None = None,
     ) -> Document:
         """Of anything that `open_image` opens. What can be read only once is read into
         memory; a legacy stream, or an input that is nothing of Xen's, raises FormatError.
         What is damaged of another is kept, and added to `problems`."""
-        with open_source(target) as opened:
-            source = opened
-            if not source.seekable:
-                whole = io.BytesIO()
-                copy(source, LARGEST_INPUT + 1, whole)
-                source.raise_trouble()
-                source = BufferSource(whole.getbuffer())
-            image = open_image(source, layer=layer)
-            return cls.of_image(image, problems, opened.name)
+        source = open_source(target, limits)
+        try:
+            layer = recognise(source, layer)
+            with open_image(open_whole(source), layer=layer) as image:
+                return cls.of_image(image, problems)
+        finally:
+            source.close()
 
     @classmethod
-    def of_image(
-        cls, image: Image, problems: list[FormatError] | None = None, name: str = ""
-    ) -> Document:
-        """The same of an open image that is seekable; messages call it `name`."""
-        if image.source.whole_size() > LARGEST_INPUT:
-            raise InputError(
-                f"{name or image.source.name}: more than {LARGEST_INPUT >> 20} MiB, too much for "
-                "JSON; strip it first"
-            )
+    def of_image(cls, image: Image, problems: list[FormatError] | None = None) -> Document:
+        """The same of an open image that is seekable."""
+        limits = image.limits
+        if image.source.whole_size() > limits.input:
+            # JSON holds everything, page contents too
+            raise limits.over(
+                "input", "bytes, too much for JSON if it is not stripped", layer=image.format,
+                offset=limits.input,
+            )  # fmt: skip
         if image.format == LEGACY:
             image.raise_stopped()
         if problems is not None:
@@ -157,16 +160,45 @@ class Document(Model):
             raise FieldError(_TOO_DEEP) from None
 
     @classmethod
-    def from_text(cls, text: str | bytes) -> Document:
-        """Raises FieldError for text that is not JSON of this form."""
+    def from_text(cls, text: str | bytes, limits: Limits = DEFAULT) -> Document:
+        """Raises FieldError for text that is not JSON of this form, and LimitError."""
         try:
-            return cls.from_dict(_parsed(text))
+            return cls.from_dict(_parsed(text, limits))
         except RecursionError:
             raise FieldError(_TOO_DEEP) from None
 
 
-def _parsed(text: str | bytes) -> Any:
-    """The text's JSON. Raises FieldError, also for an object that has a key twice."""
+def _most_values(text: str | bytes) -> int:
+    """As many values as the text may have. Letters of strings count too, so there may be
+    fewer."""
+    if isinstance(text, str):
+        return text.count(",") + text.count("[") + text.count("{") + 1
+    return text.count(b",") + text.count(b"[") + text.count(b"{") + 1
+
+
+def _check_depth(plain: Any, limits: Limits) -> None:
+    """Raises LimitError for values nested deeper than `limits` allow."""
+    level = [plain]
+    for _ in range(limits.json_depth):
+        values = [
+            value
+            for each in level
+            if isinstance(each, (dict, list))
+            for value in (each.values() if isinstance(each, dict) else each)
+        ]
+        level = [value for value in values if isinstance(value, (dict, list))]
+        if not level:
+            return
+    raise limits.over("json_depth", "levels of nested values", layer="JSON", offset=0)
+
+
+def _parsed(text: str | bytes, limits: Limits) -> Any:
+    """The text's JSON. Raises FieldError, also for an object that has a key twice, and
+    LimitError."""
+    if len(text) > limits.input:
+        raise limits.over("input", "bytes", layer="JSON", offset=limits.input)
+    if _most_values(text) > limits.json_values:
+        raise limits.over("json_values", "values", layer="JSON", offset=0)
     twice: list[tuple[Any, str]] = []
 
     def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -180,6 +212,7 @@ def _parsed(text: str | bytes) -> Any:
         plain = json.loads(text, object_pairs_hook=as_dict)
     except ValueError as error:
         raise FieldError(f"not JSON: {error}") from None
+    _check_depth(plain, limits)
     if twice:
         made, name = twice[0]
         where = _place_of(made, plain)

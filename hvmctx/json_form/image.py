@@ -33,7 +33,6 @@ from hvmctx.abi.forms import (
     Words,
 )
 from hvmctx.abi.streams import LIBXC, LIBXL, XL, record_name
-from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
@@ -45,6 +44,10 @@ from hvmctx.json_form.models import ContextModel, Model, member, modelled, optio
 from hvmctx.stream import body, xlfile
 from hvmctx.stream.grammar import FIRST
 from hvmctx.stream.reader import Header
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hvmctx.limits import Limits
 
 __all__ = [
     "CONTEXT_RECORD", "FORMATS", "HeaderModel", "ImageModel", "StreamRecordModel",
@@ -182,7 +185,7 @@ class StreamRecordModel(Model):
             offset=record.offset,
             length=record.length,
         )
-        made.payload = _payload(record, body)
+        made.payload = _payload(record, body, image.limits)
         if made.payload is None and payload_form(record.layer, record.type) is None:
             made.decoded = _decoded(record, body)
         if made.payload is None and made.decoded is None and body:
@@ -237,16 +240,16 @@ def _decoded(record: IndexedRecord, body: bytes) -> Any:
     return plain_of(record.layer, record.type, body)
 
 
-def _payload(record: IndexedRecord, body: bytes) -> dict[str, Any] | None:
+def _payload(record: IndexedRecord, body: bytes, limits: Limits) -> dict[str, Any] | None:
     """The payload of a record that gives `body` back, None where there is none."""
     key = record.layer, record.type
     form = payload_form(*key)
     if form is None:
         return None
     if key == CONTEXT_RECORD:
-        return context_to_plain(HvmContext.from_bytes(body, damaged=True))
+        return context_to_plain(handlers.parse(record, body, limits))
     try:
-        plain: dict[str, Any] = form.write(vars(handlers.parse(record, body)))
+        plain: dict[str, Any] = form.write(vars(handlers.parse(record, body, limits)))
         return plain if _payload_bytes(*key, plain) == body else None
     except HvmctxError:
         return None

@@ -11,7 +11,7 @@ import glob
 import os
 
 from hvmctx.errors import InputError
-from hvmctx.image.image import LARGEST_CONTEXT
+from hvmctx.limits import DEFAULT
 
 __all__ = ["LIBRARY_VARIABLE", "domain_context"]
 
@@ -49,7 +49,7 @@ def _get_context(library: ctypes.CDLL, handle: int, domid: int) -> bytes:
     size = library.xc_domain_hvm_getcontext(handle, domid, None, 0)
     if size < 0:
         raise InputError(f"domain {domid}: cannot get the length of its context: {_reason()}")
-    if size > LARGEST_CONTEXT:
+    if size > DEFAULT.input:
         raise InputError(f"domain {domid}: has a context of {size} bytes, which is too large")
     buffer = ctypes.create_string_buffer(size)
     got = library.xc_domain_hvm_getcontext(handle, domid, buffer, size)

@@ -202,7 +202,7 @@ def _device_models(image: Image) -> list[Plain]:
             "size": len(emulator.payload),
             "qemu": None,
         }
-        content = handlers.content_of(emulator.emulator_id, emulator.payload)
+        content = handlers.content_of(emulator.emulator_id, emulator.payload, image.limits)
         if isinstance(content, DeviceModelState):
             plain["qemu"] = _qemu(content)
         elif isinstance(content, HvmContext):

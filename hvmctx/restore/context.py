@@ -17,6 +17,7 @@ from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.abi.x86_bits import RFLAGS
 from hvmctx.context.record import Record
+from hvmctx.limits import DEFAULT
 from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, UNPAUSED, WALK, tsc_page_of
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import Machine
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.declare import RecordType
     from hvmctx.abi.releases import Release
+    from hvmctx.limits import Limits
 
 _DESCRIPTOR = x86.DESCRIPTOR
 ERRNO_SINCE = "4.16 4.15.1 4.14.3 4.13.4"
@@ -127,15 +129,20 @@ def load(
     release: Release,
     guest: Guest | None = None,
     machine: Machine | None = None,
+    limits: Limits = DEFAULT,
 ) -> Verdict:
     """What this release does with a context when it loads it into a guest on a machine, by
-    default ones that have everything. Never raises, whatever the bytes."""
+    default ones that have everything. Raises LimitError, and nothing else, whatever the
+    bytes."""
     view = memoryview(context).cast("B")
-    return _Load(view, release, guest or Guest(), machine or Machine()).run()
+    return _Load(view, release, guest or Guest(), machine or Machine(), limits).run()
 
 
 class _Load:
-    def __init__(self, view: memoryview, release: Release, guest: Guest, machine: Machine) -> None:
+    def __init__(
+        self, view: memoryview, release: Release, guest: Guest, machine: Machine, limits: Limits
+    ) -> None:
+        self._limits = limits
         self._view = view
         self._release = release
         self._guest = guest
@@ -223,7 +230,7 @@ class _Load:
         two = self._release.since(TWO_PASSES_SINCE)
         handlers = self._handlers
         offset = _DESCRIPTOR.size + x86.HEADER.size
-        while True:
+        for _ in range(self._limits.context_records):
             start = offset + _DESCRIPTOR.size
             if start > end:
                 self._refuse(_END, offset)
@@ -245,6 +252,7 @@ class _Load:
                 self._judge(handler.rules, seen, offset)
                 self._take(seen, offset)
             offset = start + length
+        raise self._limits.over("context_records", "records", layer=CONTEXT, offset=offset)
 
     def _vmport(self, offset: int) -> None:
         """A VMPORT record, as the patch's loader treats it."""

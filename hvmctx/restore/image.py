@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
+from hvmctx.errors import LimitError
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import Machine
@@ -41,8 +42,8 @@ def would_restore(
     `reader` is one that has watched the image being opened, and judges instead.
 
     Raises UsageError for an unknown release, UnsupportedError for a legacy stream (Xen 4.5 or
-    older), FormatError for a
-    configuration that cannot be read, and what `guest_of` raises.
+    older), LimitError where an image goes over a limit, as its rest is not known then,
+    FormatError for a configuration that cannot be read, and what `guest_of` raises.
 
     >>> from hvmctx import edit, open_image
     >>> with open_image("examples/hvm1.save") as image:
@@ -56,10 +57,11 @@ def would_restore(
     'cpu-cr4'
     """
     release = Release(release)
-    if image.format == LEGACY:
+    if image.format == LEGACY or isinstance(image.stopped, LimitError):
         image.raise_stopped()
+    limits = image.limits
     if image.format == CONTEXT:
-        return load(image.context_bytes(), release, guest_of(image), machine)
+        return load(image.context_bytes(), release, guest_of(image), machine, limits)
     if reader is None:
         refusal = judge(image, release, kind=kind, checkpointed=checkpointed)
     else:
@@ -72,7 +74,12 @@ def would_restore(
     record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
     if record is None:  # the hypervisor is then asked to load nothing
         return load(b"", release, guest, machine)
-    return load(image.body(record), release, guest, machine).moved(record.body_offset)
+    try:
+        verdict = load(image.body(record), release, guest, machine, limits)
+    except LimitError as error:
+        error.record = record.name
+        raise error.moved(record.body_offset) from None
+    return verdict.moved(record.body_offset)
 
 
 __all__ = ["would_restore"]

@@ -56,7 +56,7 @@ class WithBlankPages(StillGuest):
     def page_types(self, pfns: memoryview) -> bytes:
         """The guest's, and allocate-only for what is needed and absent."""
         types = self._guest.page_types(pfns)
-        if self._needed.isdisjoint(pfns):
+        if not any(pfns[0] <= pfn <= pfns[-1] for pfn in self._needed):
             return types
         kinds = bytearray(types)
         for at, pfn in enumerate(pfns):

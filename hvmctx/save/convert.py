@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from hvmctx.files.opening import Target
+    from hvmctx.limits import Limits
 
 __all__ = ["CONVERTED_BY", "Converted", "convert"]
 
@@ -55,20 +56,21 @@ def convert(
     width: int | None = None,
     pv: bool | None = None,
     device_model: bool = True,
+    limits: Limits | None = None,
 ) -> Converted:
     """Write a legacy stream, bare or in an xl file, as `format` (libxl or libxc) to `out`.
 
     `width` (bytes of the sender's long: 8 or 4) and `pv` are detected unless they are given;
     a stream of a given `width` need not look like a legacy one. Without `device_model` the
     record of the device model, which is the last, is left out. An xl file stays an xl file,
-    so that the stream in it is libxl's.
+    so that the stream in it is libxl's. `limits` are as for `open_image`.
 
     Raises UnsupportedError for anything but a legacy stream, FormatError for a damaged one,
     UsageError for an xl file as libxc.
     """
     if format not in (LIBXL, LIBXC):
         raise UsageError(f"a legacy stream can become libxl or libxc, not {format!r}")
-    with open_source(target) as source:
+    with open_source(target, limits) as source:
         head = source.peek(ENOUGH)
         wrapped = detect(head) == XL
         if wrapped:

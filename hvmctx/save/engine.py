@@ -472,7 +472,11 @@ class Save:
     def _pass(self, ranges: Iterable[tuple[int, int]]) -> Steps[int]:
         """How many pages were sent."""
         before = self._batches.sent
+        last = 0
         for start, end in ranges:
+            if start < last:
+                raise SaveError(f"pfn {start:#x} after {last - 1:#x}: pages must be ascending")
+            last = end
             yield from self._batches.add(start, min(end, self._source.p2m_size))
         yield from self._batches.flush()
         return self._batches.sent - before

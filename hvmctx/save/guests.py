@@ -73,9 +73,9 @@ _ABSENT = bytes((streams.PAGE_XTAB,))
 
 
 def stretches(pfns: memoryview) -> Iterator[tuple[int, int]]:
-    """(first, one after the last) of each stretch of consecutive pfns, in their order."""
+    """(first, one after the last) of each stretch of consecutive ones in ascending pfns."""
     count = len(pfns)
-    if count and pfns[count - 1] - pfns[0] == count - 1 and _counts_up(pfns):
+    if count and pfns[count - 1] - pfns[0] == count - 1:
         yield pfns[0], pfns[count - 1] + 1
         return
     at = 0
@@ -85,10 +85,6 @@ def stretches(pfns: memoryview) -> Iterator[tuple[int, int]]:
             end += 1
         yield pfns[at], pfns[end - 1] + 1
         at = end
-
-
-def _counts_up(pfns: memoryview) -> bool:
-    return pfns.tolist() == list(range(pfns[0], pfns[0] + len(pfns)))
 
 
 def data_stretches(pfns: memoryview, types: bytes) -> Iterator[tuple[int, int]]:

@@ -21,9 +21,9 @@ and the stage that failed.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
+import sys
 from threading import RLock
 
 from hvmctx.abi import streams
@@ -63,8 +63,12 @@ KNOWN_EMULATORS = (1, 2)
 _STREAM, _HELPER = "stream", "helper"
 
 
-_log = logging.getLogger(__name__)
-_log.addHandler(logging.NullHandler())
+def _log(message: str, *values: object) -> None:
+    """Nobody listens who has not imported `logging`, which takes its time."""
+    if "logging" in sys.modules:
+        import logging
+
+        logging.getLogger(__name__).info(message, *values)
 
 
 class DeviceModelFile:
@@ -243,16 +247,16 @@ class LibxlSave:
             if not self.running:
                 return
             self.error = error
-            _log.info("failed, %s: %s", self.stage, error or type(error).__name__)
+            _log("failed, %s: %s", self.stage, error or type(error).__name__)
             self._release()
             self.state = STOPPING
             stops, self._stops = self._stops, {}
         for task, stop in stops.items():
-            _log.info("%s: to be stopped", task)
+            _log("%s: to be stopped", task)
             try:
                 stop()
             except Exception as second:
-                _log.info("%s: cannot be stopped: %s", task, second)
+                _log("%s: cannot be stopped: %s", task, second)
 
     def abort(self, error: BaseException) -> None:
         """Stop, for a reason. Nothing happens when nothing runs."""
@@ -276,12 +280,12 @@ class LibxlSave:
         self._complete()
 
     def _starts(self, task: str, stop: Callable[[], object] | None) -> None:
-        _log.info("%s: started", task)
+        _log("%s: started", task)
         if stop is not None:
             self._stops[task] = stop
 
     def _ends(self, task: str) -> None:
-        _log.info("%s: joined", task)
+        _log("%s: joined", task)
         self._stops.pop(task, None)
 
     def _idle_in(self, state: str, what: str) -> None:
@@ -298,7 +302,7 @@ class LibxlSave:
             if self.state != STOPPING or self._stream_runs or self._helper_runs:
                 return
             self.state = COMPLETE
-        _log.info("complete" if self.error is None else "complete, with an error")
+        _log("complete" if self.error is None else "complete, with an error")
         if self._on_complete is not None:
             self._on_complete(self.error)
 

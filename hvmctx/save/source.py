@@ -84,7 +84,7 @@ class GuestSource(Protocol):
     xen_version: tuple[int, int]
 
     def page_types(self, pfns: memoryview) -> Now[bytes]:
-        """A type for each of these pfns (u64s): 0 to 15 as in the stream, DEFERRED for
+        """A type for each of these pfns (u64s, ascending): 0 to 15 as in the stream, DEFERRED for
         a page that cannot be had just now."""
         ...
 
@@ -95,7 +95,8 @@ class GuestSource(Protocol):
         ...
 
     def all_pages(self) -> Iterable[tuple[int, int]]:
-        """What a pass over everything sends: (first pfn, one after the last), ascending.
+        """What a pass over everything sends: (first pfn, one after the last), ascending and
+        without overlap.
         The genuine save sends all pfns below p2m_size, absent ones as such."""
         ...
 

@@ -28,6 +28,7 @@ from hvmctx.abi.declare import SaveStructure
 from hvmctx.abi.fields import is_reserved
 from hvmctx.abi.streams import Flat, record_name
 from hvmctx.errors import FormatError, LengthError, TruncatedError
+from hvmctx.limits import DEFAULT
 from hvmctx.stream.pages import bytes_of, words_of
 
 TYPE_CHECKING = False
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from typing_extensions import dataclass_transform
+
+    from hvmctx.limits import Limits
 
     Buffer: TypeAlias = bytes | memoryview
     WordArray: TypeAlias = "array[int]"
@@ -49,7 +52,7 @@ else:
 
 
 __all__ = [
-    "BODIES", "MOST_ROWS", "Body", "BodyType", "Bytes", "Rest", "Rows", "Strings", "WordArray",
+    "BODIES", "Body", "BodyType", "Bytes", "Rest", "Rows", "Strings", "WordArray",
     "Words", "is_bytes", "u8", "u16", "u32", "u64",
 ]  # fmt: skip
 
@@ -57,9 +60,6 @@ u8 = Annotated[int, c_uint8]
 u16 = Annotated[int, c_uint16]
 u32 = Annotated[int, c_uint32]
 u64 = Annotated[int, c_uint64]
-
-MOST_ROWS = 1 << 16
-"""Of a list of parameters, leaves, MSRs or keys: Xen's have some hundreds at most."""
 
 _Self = TypeVar("_Self", bound="Body")
 
@@ -79,8 +79,8 @@ class Rest:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
-    def read(self, body: BodyType, data: Buffer) -> Any:
-        """The field's value out of all of `data`. Raises LengthError, FormatError."""
+    def read(self, body: BodyType, data: Buffer, limits: Limits) -> Any:
+        """The field's value out of all of `data`. Raises LengthError, LimitError, FormatError."""
         raise NotImplementedError
 
     def write(self, body: BodyType, value: Any) -> Buffer:
@@ -94,7 +94,7 @@ class Bytes(Rest):
     def __init__(self, least: int = 0) -> None:
         self.least = least
 
-    def read(self, body: BodyType, data: Buffer) -> Buffer:
+    def read(self, body: BodyType, data: Buffer, limits: Limits) -> Buffer:
         return data
 
     def write(self, body: BodyType, value: Buffer) -> Buffer:
@@ -109,7 +109,7 @@ class Words(Rest):
     def __init__(self, count: str = "") -> None:
         self.count = count
 
-    def read(self, body: BodyType, data: Buffer) -> array[int]:
+    def read(self, body: BodyType, data: Buffer, limits: Limits) -> array[int]:
         body.need_whole(self, data)
         return words_of(data)
 
@@ -125,15 +125,10 @@ class Rows(Rest):
         self.element = self.row.size
         self.count = count
 
-    def read(self, body: BodyType, data: Buffer) -> list[tuple[int, ...]]:
+    def read(self, body: BodyType, data: Buffer, limits: Limits) -> list[tuple[int, ...]]:
         body.need_whole(self, data)
-        size = body.head.size + len(data)
-        if size > MOST_ROWS * self.element:
-            raise LengthError(
-                "more entries than Xen ever writes", layer=body.layer, offset=0,
-                record=body.name, found=f"{size // self.element}",
-                expected=f"{MOST_ROWS} at most",
-            )  # fmt: skip
+        if len(data) > limits.rows * self.element:
+            raise limits.over("rows", "rows", layer=body.layer, offset=0, record=body.name)
         return list(self.row.iter_unpack(data))
 
     def write(self, body: BodyType, value: Sequence[Sequence[int]]) -> bytes:
@@ -148,10 +143,10 @@ class Rows(Rest):
 class Strings(Rest):
     """Strings that end in a NUL each, in pairs of a key and a value."""
 
-    def read(self, body: BodyType, data: Buffer) -> list[tuple[bytes, bytes]]:
+    def read(self, body: BodyType, data: Buffer, limits: Limits) -> list[tuple[bytes, bytes]]:
         text, end = bytes(data), body.head.size + len(data)
-        if text.count(b"\0") > 2 * MOST_ROWS:
-            raise body.wrong("more keys than a guest can have", 0, f"{MOST_ROWS} at most")
+        if text.count(b"\0") > 2 * limits.rows:
+            raise limits.over("rows", "rows", layer=body.layer, offset=0, record=body.name)
         if text and not text.endswith(b"\0"):
             raise body.wrong("the last string is not terminated", end, "a NUL")
         strings = text.split(b"\0")[:-1]
@@ -211,15 +206,15 @@ class BodyType:
     def __repr__(self) -> str:
         return f"<body of {self.layer} {self.name}>"
 
-    def decode(self, data: Buffer) -> dict[str, Any]:
+    def decode(self, data: Buffer, limits: Limits = DEFAULT) -> dict[str, Any]:
         """The fields of the model by name. Of a type with one part after the head, or
-        none. Raises TruncatedError, LengthError, FormatError."""
+        none. Raises TruncatedError, LengthError, LimitError, FormatError."""
         self.need(data, self.size)
         values: dict[str, Any] = dict(zip(self.head.names, self.head.unpack_from(data)))
         for part in self.rest:
             if part.count:
                 self._need_count(part, values.pop(part.count), len(data))
-            values[part.name] = part.read(self, data[self.head.size :])
+            values[part.name] = part.read(self, data[self.head.size :], limits)
         return values
 
     def encode(self, values: dict[str, Any]) -> bytes:
@@ -347,11 +342,11 @@ class Body:
         return f"{type(self).__name__}({values})"
 
     @classmethod
-    def from_bytes(cls: type[_Self], body: Buffer) -> _Self:
-        """Take a body apart. Raises TruncatedError, LengthError, FormatError; offsets count
-        from the start of the body."""
+    def from_bytes(cls: type[_Self], body: Buffer, limits: Limits = DEFAULT) -> _Self:
+        """Take a body apart. Raises TruncatedError, LengthError, LimitError, FormatError;
+        offsets count from the start of the body."""
         self = cls.__new__(cls)
-        vars(self).update(cls.TYPE.decode(body))
+        vars(self).update(cls.TYPE.decode(body, limits))
         return self
 
     def for_people(self) -> dict[str, Any]:

@@ -34,8 +34,6 @@ _NOTE = struct.Struct("<III")
 _CORE, _X86_64, _I386 = 4, 62, 3
 _LOAD, _NOTES = 1, 4
 _EXTENDED = 0xFFFF
-_MOST_SEGMENTS = 1 << 20
-_LARGEST_NOTES = 64 << 20
 
 
 class Segment:
@@ -98,12 +96,15 @@ class Core:
                 "program headers of an unknown size", layer=LAYER, offset=54, record="header",
                 found=f"{each} bytes", expected=str(_PROGRAM.size),
             )  # fmt: skip
-        if count > min(_MOST_SEGMENTS, whole // _PROGRAM.size):
+        limits = source.limits
+        if count > whole // _PROGRAM.size:
             raise LengthError(
                 "more program headers than the file can hold", layer=LAYER, offset=56,
                 record="header", found=str(count),
                 expected=f"{whole // _PROGRAM.size} at most",
             )  # fmt: skip
+        if count > limits.segments:
+            raise limits.over("segments", "segments", layer=LAYER, offset=56, record="header")
         data = _exactly(source, table, count * _PROGRAM.size, "program headers")
         segments: list[Segment] = []
         notes: list[Note] = []
@@ -113,11 +114,10 @@ class Core:
                 segments.append(_segment(source, address, offset, in_file, size))
             elif what == _NOTES:
                 noted += in_file
-                if noted > _LARGEST_NOTES:
-                    raise LengthError(
-                        "too long for notes", layer=LAYER, offset=offset, record="notes",
-                        found=f"{noted} bytes", expected=f"{_LARGEST_NOTES} at most",
-                    )  # fmt: skip
+                if noted > limits.core_notes:
+                    raise limits.over(
+                        "core_notes", "bytes", layer=LAYER, offset=offset, record="notes"
+                    )
                 notes += _notes(source, offset, in_file)
         return cls(segments, notes)
 

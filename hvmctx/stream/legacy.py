@@ -35,7 +35,6 @@ __all__ = [
 MAX_BATCH = 1024
 MAX_VCPU_ID = 4095
 _ABSENT = 0xF0000000
-_LARGEST_BLOB = 256 << 20
 _EXTENDED_VCPU = 128
 
 PARAM_CHUNKS = {
@@ -201,9 +200,14 @@ class LegacyReader:
         return data
 
     def _blob(self, count: int) -> bytes | memoryview:
-        if count > _LARGEST_BLOB:
-            raise self._wrong("too long", f"{count} bytes", f"{_LARGEST_BLOB} at most", LengthError)
+        if count > self._source.limits.legacy_part:
+            raise self._too_long()
         return self._bytes(count)
+
+    def _too_long(self) -> FormatError:
+        return self._source.limits.over(
+            "legacy_part", "bytes", layer=LEGACY, offset=self._source.position, record=self._what
+        )
 
     def _unpack(self, layout: str) -> tuple[int, ...]:
         return struct.unpack(layout, self._bytes(struct.calcsize(layout)))
@@ -336,9 +340,10 @@ class LegacyReader:
                 "unknown signature", repr(signature), SIGNATURES[0].decode(), UnsupportedError
             )
         if signature == SIGNATURES[2]:
-            data = self._source.read(_LARGEST_BLOB + 1)
-            if len(data) > _LARGEST_BLOB:
-                raise self._wrong("too long", "more", str(_LARGEST_BLOB), LengthError)
+            most = self._source.limits.legacy_part
+            data = self._source.read(most + 1)
+            if len(data) > most:
+                raise self._too_long()
             yield DeviceModel(signature, data)
             return
         (size,) = self._unpack("<I")

@@ -14,12 +14,14 @@ from hvmctx.abi.bodies import cpuid_leaf, hvm_param, policy_msr, vcpu_msr, vcpu_
 from hvmctx.abi.declare import SaveStructure
 from hvmctx.abi.streams import LIBXC
 from hvmctx.errors import LengthError, UnsupportedError
+from hvmctx.limits import DEFAULT
 from hvmctx.stream.body import Body, Bytes, Rows, WordArray, Words, u8, u32, u64
 from hvmctx.stream.pages import length_of, pages_start, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.abi import pv
+    from hvmctx.limits import Limits
 
 __all__ = [
     "CpuidPolicy", "DirtyPfnList", "HvmParams", "MsrPolicy", "PageData", "PvInfo", "PvP2mFrames",
@@ -40,7 +42,7 @@ class PageData(Body, layer=LIBXC, number=streams.LIBXC_PAGE_DATA, head=streams.P
     reserved: u32 = 0
 
     @classmethod
-    def from_bytes(cls, body: bytes | memoryview) -> PageData:
+    def from_bytes(cls, body: bytes | memoryview, limits: Limits = DEFAULT) -> PageData:
         """Raises TruncatedError or LengthError where count and length do not match; types
         are not judged."""
         count, reserved = cls.parse_head(body)

@@ -10,10 +10,12 @@ from typing import Annotated
 
 from hvmctx.abi import streams
 from hvmctx.abi.streams import LIBXL
+from hvmctx.limits import DEFAULT
 from hvmctx.stream.body import Body, Bytes, Strings, u32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hvmctx.limits import Limits
     from hvmctx.stream import qemu
 
 __all__ = ["CheckpointState", "EmulatorContext", "EmulatorXenstoreData"]
@@ -32,11 +34,12 @@ class EmulatorContext(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_CONTEXT):
         """The device model's name, as xl calls it."""
         return streams.EMULATORS.get(self.emulator_id, f"emulator {self.emulator_id}")
 
-    def device_model(self) -> qemu.DeviceModelState | None:
-        """What QEMU's format says of the payload; None if it is not in that format."""
+    def device_model(self, limits: Limits = DEFAULT) -> qemu.DeviceModelState | None:
+        """What QEMU's format says of the payload; None if it is not in that format. Raises
+        LimitError."""
         from hvmctx.stream import qemu
 
-        return qemu.recognise(self.payload)
+        return qemu.recognise(self.payload, limits)
 
 
 class EmulatorXenstoreData(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_XENSTORE_DATA):

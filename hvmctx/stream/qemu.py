@@ -14,9 +14,13 @@ import re
 import struct
 from dataclasses import dataclass, field
 
+from hvmctx.limits import DEFAULT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from hvmctx.limits import Limits
 
 __all__ = ["MAGIC", "DeviceModelState", "Section", "recognise"]
 
@@ -95,8 +99,8 @@ class DeviceModelState:
         return next((each for each in self.sections if each.name == name), None)
 
 
-def recognise(payload: bytes | memoryview) -> DeviceModelState | None:
-    """None for a payload without QEMU's magic. Never raises."""
+def recognise(payload: bytes | memoryview, limits: Limits = DEFAULT) -> DeviceModelState | None:
+    """None for a payload without QEMU's magic. Raises LimitError, and nothing else."""
     if len(payload) < 8 or bytes(payload[:4]) != MAGIC:
         return None
     data = bytes(payload)
@@ -108,7 +112,7 @@ def recognise(payload: bytes | memoryview) -> DeviceModelState | None:
             state.machine = data[13 : 13 + size].decode("utf-8", "replace")
             start = 13 + size
     end, state.description = _description(data, start)
-    state.sections = _sections(data, start, end)
+    state.sections = _sections(data, start, end, limits)
     starts = [each.offset for each in state.sections] or [len(data)]
     state.start, state.end = data[: starts[0]], data[end:] if state.sections else b""
     for each, until in zip(state.sections, [*starts[1:], end]):
@@ -117,7 +121,7 @@ def recognise(payload: bytes | memoryview) -> DeviceModelState | None:
     return state
 
 
-def _sections(data: bytes, start: int, end: int) -> list[Section]:
+def _sections(data: bytes, start: int, end: int, limits: Limits) -> list[Section]:
     found: list[Section] = []
     seen: set[int] = set()
     for match in _HEAD.finditer(data, start, end):
@@ -125,6 +129,8 @@ def _sections(data: bytes, start: int, end: int) -> list[Section]:
         section = _section_at(data, at, end)
         if section is not None and section.section_id not in seen:
             seen.add(section.section_id)
+            if len(found) == limits.sections:
+                raise limits.over("sections", "sections", layer="qemu", offset=at)
             found.append(section)
     return found
 

@@ -41,7 +41,7 @@ class CheckTable(Watcher):
 
     def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
         seen, key = self._seen, (record.layer, record.type)
-        if whole and not self.ordinary(index, record):
+        if whole and not self.ordinary(index, record) and not self.full(index):
             seen.at_record(index, record)
             if key not in self._of:
                 self._of[key] = about(record, self._rules)
@@ -52,6 +52,10 @@ class CheckTable(Watcher):
         """Whether a record is of the most common kind, to which no rule applies."""
         small = record.length <= LARGEST_KEPT
         return record.count > 0 and small and index.ordinary_pages(record)
+
+    def full(self, index: Index) -> bool:
+        """Whether there are as many findings as are shown."""
+        return len(self.findings) > index.limits.findings
 
     def _apply(self, rules: list[Rule], item: Header | IndexedRecord) -> None:
         for rule in rules:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.image.image import Image
+    from hvmctx.image.index import IndexedRecord
 
 __all__ = ["findings_of"]
 
@@ -34,7 +35,7 @@ def findings_of(image: Image, vmport: VmportProfile | None, *, strict: bool) -> 
     for record in image.records:
         with suppress(FormatError, InputError):
             if (record.layer, record.type) == _EMULATOR:
-                found += _of_emulator(bytes(image.body(record)), record.body_offset, vmport, strict)
+                found += _of_emulator(image, record, vmport, strict)
             elif not record.known:
                 handler = handlers.handler_of(record.layer, record.type)
                 if handler is not None:
@@ -54,7 +55,7 @@ def _of_records(image: Image) -> Iterator[Finding]:
     if image.format != CONTEXT and whole is None:
         return
     base = 0 if whole is None else whole.body_offset
-    context = HvmContext.from_bytes(image.context_bytes(), damaged=True)
+    context = HvmContext.from_bytes(image.context_bytes(), damaged=True, limits=image.limits)
     for record in context.entries:
         handler = handlers.handler_of(CONTEXT, record.typecode) if record.type is None else None
         if handler is not None:
@@ -64,12 +65,13 @@ def _of_records(image: Image) -> Iterator[Finding]:
 
 
 def _of_emulator(
-    body: bytes, offset: int, vmport: VmportProfile | None, strict: bool
+    image: Image, record: IndexedRecord, vmport: VmportProfile | None, strict: bool
 ) -> list[Finding]:
+    body, offset = bytes(image.body(record)), record.body_offset
     payload, name = body[_HEAD:], "EMULATOR_CONTEXT"
     if payload.startswith(MAGIC):
         return []
-    content = handlers.content_of(int.from_bytes(body[:4], "little"), payload)
+    content = handlers.content_of(int.from_bytes(body[:4], "little"), payload, image.limits)
     if isinstance(content, handlers.Guarded):
         return _of_handler(content, payload, LIBXL, offset + _HEAD, name)
     if not isinstance(content, HvmContext):

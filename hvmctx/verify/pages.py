@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
+    from hvmctx.limits import Limits
 
-MOST_RUNS = 1 << 19
-"""Runs of consecutive pfns that are kept, 16 bytes each. The batches of a guest are a few runs
-each; a stream with more runs is not followed any further."""
 _ABSENT = streams.PAGE_TYPES_WITHOUT_MEMORY
 
 
 class PassedPages:
-    """The runs of every batch, in the order in which they were sent."""
+    """The runs of every batch, in the order in which they were sent, 16 bytes each. A stream
+    with more than `Limits.strict_runs` beyond one a batch is not followed any further."""
 
     def __init__(self) -> None:
+        self._batches = 0
         self._pfns = array("Q")
         self._sizes = array("Q")  # count << 4 | type
         self._populated: tuple[list[int], list[int]] = ([], [])
@@ -41,10 +41,11 @@ class PassedPages:
         """Whether there were page data at all."""
         return bool(self._pfns)
 
-    def add(self, words: bytes) -> list[int]:
+    def add(self, words: bytes, limits: Limits) -> list[int]:
         """Add the words of a batch. Returns the pfns that are in it twice, the first of each
         run of such pfns."""
-        room = MOST_RUNS - len(self._pfns)
+        self._batches += 1
+        room = limits.strict_runs + self._batches - len(self._pfns)
         found = islice(runs_of(words_of(words), 0), room + 1)
         runs = [(run.pfn, run.count, run.type) for run in found]
         if len(runs) > room:
@@ -150,4 +151,4 @@ def _holds(image: Image, record: IndexedRecord) -> bool:
     return record.length == length_of(record.count, image.words(record)[7::8])
 
 
-__all__ = ["MOST_RUNS", "PassedPages", "mismatches"]
+__all__ = ["PassedPages", "mismatches"]

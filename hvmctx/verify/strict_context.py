@@ -17,6 +17,7 @@ from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import emission_order
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase
 from hvmctx.findings import ERROR, NOTE, WARNING, Finding
+from hvmctx.limits import DEFAULT
 from hvmctx.restore.context import unfolded
 from hvmctx.restore.rules import WHOLE, Rule, Seen
 from hvmctx.stream.reader import CONTEXT
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
+    from hvmctx.limits import Limits
 
     Fields = dict[str, Any]
 
@@ -311,22 +313,25 @@ _PVH = ("PCI_IRQ", "ISA_IRQ", "PCI_LINK")
 """Those of a guest without emulated devices."""
 
 
-MOST_OF_A_RULE = 10_000
-"""Findings of one rule about one context; further ones are suppressed."""
-
-
 def findings_of(
-    context: HvmContext, base_offset: int = 0, vmport: VmportProfile | None = None
+    context: HvmContext,
+    base_offset: int = 0,
+    vmport: VmportProfile | None = None,
+    limits: Limits = DEFAULT,
 ) -> list[Finding]:
-    """All findings about a context whose first byte is at `base_offset`; `vmport` is the
-    profile of its VMPORT records (default: the one in use). Never raises."""
-    judging = _Judging(context, base_offset, vmport)
+    """The findings about a context whose first byte is at `base_offset`, as many as `limits`
+    allow; `vmport` is the profile of its VMPORT records (default: the one in use). Never
+    raises."""
+    judging = _Judging(context, base_offset, vmport, limits)
     judging.run()
     return judging.findings
 
 
 class _Judging:
-    def __init__(self, context: HvmContext, base_offset: int, vmport: VmportProfile | None) -> None:
+    def __init__(
+        self, context: HvmContext, base_offset: int, vmport: VmportProfile | None, limits: Limits
+    ) -> None:
+        self._limits = limits
         self._context = context
         self._base = base_offset
         self._vmport = vmport
@@ -335,15 +340,20 @@ class _Judging:
 
     def _say(self, rule: Rule, text: str, record: Record | None = None) -> None:
         times = self._times[rule.id] = self._times.get(rule.id, 0) + 1
-        if times > MOST_OF_A_RULE:
+        most = self._limits.rule_findings
+        if times > most or self._full:
             return
-        if times == MOST_OF_A_RULE:
+        if times == most:
             text += "; further findings suppressed"
         offset = self._base + ((record.offset or 0) if record else self._context.size)
         name = f"{record.name}/{record.instance}" if record else ""
         self.findings.append(
             Finding(rule.severity, rule.id, text, layer=CONTEXT, offset=offset, record=name)
         )
+
+    @property
+    def _full(self) -> bool:
+        return len(self.findings) >= self._limits.findings
 
     def run(self) -> None:
         for record in self._context.entries:
@@ -354,6 +364,8 @@ class _Judging:
         self._lapics()
 
     def _record(self, record: Record) -> None:
+        if self._full:
+            return
         if record.name == "VMPORT":
             from hvmctx.restore import vmport
 
@@ -458,4 +470,4 @@ def _reserved(struct: Any) -> list[tuple[str, int, int, int]]:
     ]
 
 
-__all__ = ["MOST_OF_A_RULE", "OF_WHOLE", "RULES", "findings_of"]
+__all__ = ["OF_WHOLE", "RULES", "findings_of"]

@@ -11,8 +11,8 @@ from itertools import islice
 from hvmctx.abi import streams
 from hvmctx.findings import NOTE, WARNING, Finding
 from hvmctx.image.index import LARGEST_KEPT, Note
+from hvmctx.limits import DEFAULT
 from hvmctx.restore.rules import WHOLE, Rule, Seen
-from hvmctx.stream.body import MOST_ROWS
 from hvmctx.stream.libxc import CpuidPolicy, HvmParams, MsrPolicy
 from hvmctx.stream.qemu import MAGIC
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
@@ -62,9 +62,9 @@ def _again(seen: Seen) -> bool:
 
 
 def _rows(seen: Seen, kind: BodyType) -> Iterator[tuple[int, ...]]:
-    """The whole rows in the record, up to MOST_ROWS."""
+    """The whole rows in the record, as many as a record usually may have."""
     size = kind.row.size
-    body = seen.body()[kind.head.size :][: MOST_ROWS * size]
+    body = seen.body()[kind.head.size :][: DEFAULT.rows * size]
     return kind.row.iter_unpack(body[: len(body) // size * size])
 
 
@@ -206,7 +206,7 @@ class StrictStream(CheckTable):
 
     def _batch(self, index: Index, record: IndexedRecord) -> None:
         words = index.words(record) if record.length <= LARGEST_KEPT else b""
-        for pfn in self._pages.add(words):
+        for pfn in self._pages.add(words, index.limits):
             self.say(OF_WHOLE["page-twice"], f"pfn {pfn:#x} occurs twice in one batch", record)
 
     def end(self, image: Image) -> None:

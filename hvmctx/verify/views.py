@@ -7,7 +7,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from hvmctx.abi.releases import Release
-from hvmctx.errors import FormatError, HvmctxError, UsageError
+from hvmctx.errors import FormatError, HvmctxError, LimitError, UsageError
 from hvmctx.findings import ERROR, SEVERITIES, Finding
 from hvmctx.image.image import Image, open_image
 from hvmctx.image.indexing import Watcher
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.files.opening import Target
     from hvmctx.image.index import Index, IndexedRecord
+    from hvmctx.limits import Limits
     from hvmctx.stream.reader import Header
 
 VERIFIER, RESTORE, STRICT = "verifier", "restore", "strict"
@@ -52,10 +53,11 @@ def verify(
     vcpus: int | None = None,
     checkpointed: bool = False,
     vmport: VmportProfile | None = None,
+    limits: Limits | None = None,
 ) -> list[Finding]:
     """The findings about an input, in the order of their offsets.
 
-    `target` and `layer` are as for `open_image`; the target may also be an open image whose
+    `target`, `layer` and `limits` are as for `open_image`; the target may also be an open image whose
     input can be read twice, and it stays open. `releases` are those that are to restore it
     (default: the one that wrote the image, and all newer ones). `vcpus` is the number of
     vcpus to restore into, by default the image's own; `checkpointed` says that a checkpointed
@@ -87,7 +89,7 @@ def verify(
 
         watchers.append(strict := StrictStream())
     watcher = watchers[0] if len(watchers) == 1 else _All(watchers)
-    with _watched(target, layer, watcher) as image:
+    with _watched(target, layer, watcher, limits) as image:
         if image.format == LEGACY:
             image.raise_stopped()
         findings = _damage(image, view)
@@ -105,14 +107,20 @@ def verify(
             from hvmctx.verify.contents import findings_of
 
             findings += findings_of(image, vmport, strict=view == STRICT)
+        most = image.limits.findings
+        if len(findings) > most:
+            over = image.limits.over("findings", "findings", layer=image.format, offset=image.end)
+            findings[most:] = [_of_error(over)]
     return _once(findings)
 
 
 @contextmanager
-def _watched(target: Image | Target, layer: str | None, watcher: Watcher) -> Iterator[Image]:
+def _watched(
+    target: Image | Target, layer: str | None, watcher: Watcher, limits: Limits | None
+) -> Iterator[Image]:
     """An image of which the watcher has seen everything."""
     if not isinstance(target, Image):
-        with open_image(target, layer=layer, watcher=watcher) as image:
+        with open_image(target, layer=layer, watcher=watcher, limits=limits) as image:
             yield image
         return
     if target.records and not target.source.seekable:
@@ -153,9 +161,12 @@ def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
         return []
     try:
         context = image.read_context()
+    except LimitError as error:
+        return [_of_error(error)]
     except HvmctxError:  # longer than any reader accepts: the tables have a finding
         return []
-    findings = findings_of(context, 0 if record is None else record.body_offset, vmport)
+    base = 0 if record is None else record.body_offset
+    findings = findings_of(context, base, vmport, image.limits)
     if context.damage is not None and context.damage is not image.stopped:
         findings.append(_of_error(context.damage))
     return findings

@@ -19,7 +19,8 @@ from hvmctx.commands.inputs import (
     read_file,
     target_of,
 )
-from hvmctx.errors import InputError, UsageError
+from hvmctx.errors import InputError, LimitError, UsageError
+from hvmctx.limits import Limits
 from tests.builders.running import TOOL, Run
 from tests.builders.samples import EXAMPLE, context_bytes
 
@@ -100,15 +101,15 @@ def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert file_of("path") == "path"
 
 
-def test_files_are_read_whole_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_read_whole_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 5000)
     assert read_file(str(path)) == b"x" * 5000
-    monkeypatch.setattr("hvmctx.commands.inputs.LARGEST_FILE", 5000)
-    assert len(read_file(str(path))) == 5000
+    limits = Limits(input=5000)
+    assert len(read_file(str(path), limits=limits)) == 5000
     path.write_bytes(b"x" * 5001)
-    with pytest.raises(InputError, match="file: more than 0 MiB"):
-        read_file(str(path))
+    with pytest.raises(LimitError, match="file: more than 5000 bytes: --max-size N allows more"):
+        read_file(str(path), limits=limits)
     for name, reason in (("/no/such/file", "No such file"), (str(tmp_path), "directory"),
                          ("a\0b", "null")):  # fmt: skip
         with pytest.raises(InputError, match=reason):

@@ -4,7 +4,7 @@ import pytest
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.edit.editor import edit
-from hvmctx.edit.payloads import needs_page_data
+from hvmctx.edit.payloads import is_not_kept
 from hvmctx.errors import FormatError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.image.image import open_image
 from tests.builders.samples import context_bytes
@@ -91,6 +91,8 @@ def test_what_is_cut_off_is_not_replaced() -> None:
         assert [data for _, _, data in editor.edits()] == [bytes(24)]
 
 
-def test_which_of_them_are_page_data() -> None:
-    assert needs_page_data("record:PAGE_DATA/3") and needs_page_data("record:libxc:1")
-    assert not any(map(needs_page_data, ("hvm-context", "emulator", "record:CPU", "record:1")))
+def test_which_of_them_a_pipe_does_not_keep() -> None:
+    """Page data, and what nobody knows."""
+    assert is_not_kept("record:PAGE_DATA/3") and is_not_kept("record:libxc:1")
+    assert is_not_kept("record:libxc:0x80000055") and not is_not_kept("record:context:99")
+    assert not any(map(is_not_kept, ("hvm-context", "emulator", "record:CPU", "record:1")))

@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from hvmctx.abi import streams, x86
 from hvmctx.edit.strip import strip
-from hvmctx.errors import FormatError, HvmctxError, LengthError, UnsupportedError, UsageError
-from hvmctx.image.image import LARGEST_CONTEXT, open_image
+from hvmctx.errors import (
+    FormatError,
+    HvmctxError,
+    LengthError,
+    LimitError,
+    UnsupportedError,
+    UsageError,
+)
+from hvmctx.image.image import open_image
+from hvmctx.limits import DEFAULT
 from tests.builders.samples import DATA, EXAMPLE, STREAMS, context_bytes
 from tests.builders.streams import SMALL, Pipe, libxc_stream, page_data, record, word
 
@@ -100,8 +108,11 @@ def test_what_never_ends(tmp_path: Path) -> None:
     with open(tmp_path / "out", "w+b") as out:
         assert strip(path, out).trailing
     assert (tmp_path / "out").read_bytes() == bytes(8)
-    path.write_bytes((x86.DESCRIPTOR.pack(2, 0, 8) + bytes(8)) * (LARGEST_CONTEXT // 16 + 1))
-    with pytest.raises(LengthError, match="without an END record"):
+    path.write_bytes((x86.DESCRIPTOR.pack(2, 0, 4088) + bytes(4088)) * (DEFAULT.input // 4096 + 1))
+    with pytest.raises(LimitError, match="more than 64 MiB: --max-size N allows more"):
+        stripped(path.read_bytes())
+    path.write_bytes(x86.DESCRIPTOR.pack(2, 0, 0) * (DEFAULT.context_records + 1))
+    with pytest.raises(LimitError, match="more than 65536 records"):
         stripped(path.read_bytes())
 
 

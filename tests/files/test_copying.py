@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,57 @@ def test_a_file_that_loses_bytes_meanwhile(left: int, tmp_path: Path) -> None:
         os.truncate(tmp_path / "in", left)
         with pytest.raises(InputError, match="has become shorter"):
             copy_range(source, 0, 20 * CHUNK, out)
+
+
+class Sharing:
+    """A file system that shares blocks, as XFS does: it takes whole blocks only. `asked` are
+    the ranges that it shared."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def __call__(self, to: int, request: int, what: bytes) -> int:
+        fd, start, length, place = struct.unpack("qQQQ", what)
+        block = os.fstat(to).st_blksize
+        if request != 0x4020940D or start % block or length % block or place % block:
+            raise OSError(22, "Invalid argument")
+        self.asked.append((start, start + length))
+        os.pwrite(to, os.pread(fd, length, start), place)
+        return 0
+
+
+def test_blocks_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a part of the same length was put into the place of another, all whole blocks
+    around it; the rest is copied."""
+    data = os.urandom(300_000)
+    (tmp_path / "in").write_bytes(data)
+    shares = Sharing()
+    monkeypatch.setattr(fcntl, "ioctl", shares)
+    with open_source(tmp_path / "in") as source, open(tmp_path / "out", "w+b") as out:
+        copy_range(source, 0, 100_000, out)
+        out.write(b"other")
+        copy_range(source, 100_005, len(data), out)
+        out.write(b"end")
+    assert (tmp_path / "out").read_bytes() == data[:100_000] + b"other" + data[100_005:] + b"end"
+    assert shares.asked == [(0, 98_304), (102_400, 299_008)]
+
+
+@pytest.mark.parametrize("shift", [b"x", b""])
+def test_blocks_that_cannot_be_shared(
+    shift: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shifted by a byte, nobody asks; on another file system the answer is an error."""
+    data = os.urandom(300_000)
+    (tmp_path / "in").write_bytes(data)
+    asked = []
+
+    def refuse(*_: object) -> int:
+        asked.append(1)
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    with open_source(tmp_path / "in") as source, open(tmp_path / "out", "w+b") as out:
+        out.write(shift)
+        copy_range(source, 0, len(data), out)
+    assert (tmp_path / "out").read_bytes() == shift + data
+    assert len(asked) == (not shift)

@@ -12,6 +12,7 @@ from hvmctx.errors import (
     TruncatedError,
 )
 from hvmctx.image.image import open_image
+from hvmctx.limits import Limits
 from tests.builders.samples import context_bytes
 from tests.builders.streams import (
     CONTEXT,
@@ -110,17 +111,23 @@ def test_a_cut_within_page_words(piped: bool) -> None:
 
 
 def test_what_is_kept_of_a_pipe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hvmctx.image.indexing.MOST_KEPT", 300_000)
+    """And of what nobody decodes only the start is."""
     monkeypatch.setattr("hvmctx.image.indexing.LARGEST_KEPT", 200_000)
-    bodies = [record(0x80000055, bytes(100_000))] * 5
+    bodies = [record(0x80000055, bytes(100_000))] + [record(11, bytes(100_000))] * 5
     words = page_data(*(word(n, 0xF) for n in range(50_000)))
-    with open_image(Pipe(libxc_stream(*bodies, words)), keep_words=True) as image:
+    stream = libxc_stream(*bodies, words)
+    with open_image(Pipe(stream), keep_words=True, limits=Limits(kept=320_000)) as image:
         assert image.complete
-        kept = [len(r.kept or b"") for r in image.records if r.type == 0x80000055]
-        assert kept == [100_000, 100_000, 100_000, 4096, 4096]
+        kept = [len(r.kept or b"") for r in image.records if r.length == 100_000]
+        assert kept == [4096, 100_000, 100_000, 100_000, 4096, 4096]
         assert image.page_words.of_type[0xF] == 50_000
-        with pytest.raises(MissingRecordError, match="was not kept"):
-            image.body([r for r in image.records if r.type == 0x80000055][-1])
+        unknown, *_, last = (r for r in image.records if r.length == 100_000)
+        with pytest.raises(MissingRecordError, match=r"read only once$"):
+            image.body(unknown)
+        with pytest.raises(MissingRecordError, match="--limits kept=N keeps more"):
+            image.body(last)
+    with open_image(Pipe(stream), limits=Limits(kept=310_000)) as image:
+        assert "more than 310000 bytes: --limits kept=N" in str(image.stopped)
 
 
 @pytest.mark.parametrize("piped", [False, True])

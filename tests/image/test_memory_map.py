@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from hvmctx.abi import streams
 from hvmctx.errors import (
     InputError,
-    LengthError,
+    LimitError,
     MissingPageError,
     TruncatedError,
     UsageError,
 )
 from hvmctx.image.image import open_image
 from hvmctx.image.memory_map import MemoryMap, Run
+from hvmctx.limits import Limits
 from tests.builders.streams import Pipe, libxc_stream, page_data, record, word
 
 TYPES = sorted(streams.PAGE_TYPES)
@@ -137,15 +138,15 @@ def test_invalid_types_have_no_memory() -> None:
         assert [run.pfn for run in image.memory.populated()] == [3]
 
 
-def test_what_is_too_scattered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_scattered_is_refused() -> None:
     """A count of words in a hole of a file costs nobody gigabytes."""
-    monkeypatch.setattr("hvmctx.image.memory_map.MOST_RUNS", 10)
+    limits = Limits(runs=8)  # and one for each batch
     scattered = [page_data(*(word(2 * n, 0xE) for n in range(k, k + 5))) for k in (0, 5, 10)]
-    with open_image(libxc_stream(*scattered[:2])) as image:
+    with open_image(libxc_stream(*scattered[:2]), limits=limits) as image:
         assert len(image.memory_map.runs) == 10
-    with open_image(libxc_stream(*scattered)) as image:
+    with open_image(libxc_stream(*scattered), limits=limits) as image:
         for name in ("memory_map", "memory"):
-            with pytest.raises(LengthError, match="more pieces than can be followed"):
+            with pytest.raises(LimitError, match="more than 8 runs"):
                 getattr(image, name)
 
 

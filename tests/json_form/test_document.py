@@ -16,13 +16,14 @@ from hvmctx.abi.forms import structure_of
 from hvmctx.abi.vmport import used
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.errors import FieldError, FormatError
+from hvmctx.errors import FieldError, FormatError, LimitError
 from hvmctx.files.opening import is_compressed
 from hvmctx.image.image import open_image
 from hvmctx.json_form import document as document_module
 from hvmctx.json_form.context import FORMAT, OLDEST
 from hvmctx.json_form.document import ContextModel, Document, ImageModel, dumps_json, loads_json
 from hvmctx.json_form.image import HeaderModel
+from hvmctx.limits import DEFAULT, Limits
 from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, ROOT, STREAMS, context_bytes
 from tests.builders.vmport import busy_state
@@ -212,8 +213,9 @@ def test_depth(opening: str, depth: int) -> None:
         ' {"records": [{"typecode": 2, "fields": {"rip": %s}}]}}]}}',
         '{"image": {"format": "xl", "items": [{"layer": "xl", "header": "header", "fields": %s}]}}',
     ):
-        with pytest.raises(FieldError):
-            Document.from_text(text.replace("%s", value)).to_bytes()
+        for limits in (DEFAULT, Limits(json_depth=1 << 20)):
+            with pytest.raises((FieldError, LimitError)):
+                Document.from_text(text.replace("%s", value), limits).to_bytes()
 
 
 @pytest.mark.parametrize(
@@ -268,7 +270,7 @@ def test_form_1() -> None:
     reason = r"^a VMPORT record of form 1: chans\[0\]: unknown key 'bogus'; expected one of 13 such as active_"
     with pytest.raises(FieldError, match=reason):
         Document.from_text(json.dumps(old))
-    with pytest.raises(FieldError, match="too deep"):
+    with pytest.raises(LimitError, match="more than 100 levels of nested values"):
         Document.from_text('{"hvmctx": 1, "context": %s}' % ('{"a":' * 900 + "0" + "}" * 900))
 
 

@@ -26,7 +26,7 @@ from tests.builders.samples import context_bytes
 from tests.builders.streams import libxc_head, page_data, record, word
 
 PAGE = 4096
-pfn_lists = st.lists(st.integers(0, 20), max_size=12)
+pfn_lists = st.sets(st.integers(0, 20), max_size=12).map(sorted)
 
 
 @given(pfn_lists)

@@ -158,3 +158,11 @@ def test_the_clean_up_can_fail() -> None:
     guest.reason = 1
     with pytest.raises(SaveError, match="reboot"):
         save(guest, Nowhere())
+
+
+@pytest.mark.parametrize("ranges", [[(5, 9), (3, 5)], [(0, 5), (4, 9)]])
+def test_pages_that_are_not_ascending(ranges: list[tuple[int, int]]) -> None:
+    guest = Guest(20)
+    guest.all_pages = lambda: ranges  # type: ignore[method-assign]
+    with pytest.raises(SaveError, match=r"pfn 0x[34] after 0x[84]: pages must be ascending"):
+        save(guest, Nowhere())

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.errors import FormatError, HvmctxError
+from hvmctx.errors import FormatError, HvmctxError, LimitError
 from hvmctx.files.source import BufferSource
+from hvmctx.limits import Limits
 from hvmctx.stream.elf import Core, Note
 from tests.builders.cores import core_of
 from tests.builders.samples import DATA
@@ -72,7 +73,7 @@ def patched(at: int, form: str, value: int) -> bytes:
         (patched(54, "<H", 32), "program headers of an unknown size"),
         (patched(56, "<H", 0xFFFE), "more program headers than the file can hold"),
         (patched(32, "<Q", 1 << 40), "the file ends"),
-        (patched(64 + 32, "<Q", 1 << 40), "too long for notes"),
+        (patched(64 + 32, "<Q", 1 << 40), "more than 64 MiB"),
         (patched(64 + 56 + 32, "<Q", 9), "the file ends within a segment"),
         (patched(64 + 56 + 40, "<Q", 7), "the file ends within a segment"),
         (patched(64 + 112 + 4, "<I", 99), "a note is truncated"),
@@ -107,6 +108,7 @@ def test_notes_that_overlap_count_each_time(monkeypatch: pytest.MonkeyPatch) -> 
     many = bytearray(data[:header]) + bytes(moved) * count + data[header + 56 :]
     struct.pack_into("<H", many, 56, count)
     assert len(Core.read(BufferSource(bytes(many))).notes) == count
-    monkeypatch.setattr("hvmctx.stream.elf._LARGEST_NOTES", 8000)
-    with pytest.raises(FormatError, match="too long for notes"):
-        Core.read(BufferSource(bytes(many)))
+    source = BufferSource(bytes(many))
+    source.limits = Limits(core_notes=8000)
+    with pytest.raises(LimitError, match="more than 8000 bytes: --limits core_notes=N"):
+        Core.read(source)

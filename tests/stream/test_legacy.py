@@ -90,7 +90,7 @@ def block(name: bytes, data: bytes = b"") -> bytes:
         (with_chunk(-99), False, "unknown chunk: found -99"),
         (with_chunk(-2, struct.pack("<i", 4096)), False, "vcpu id out of range"),
         (with_chunk(-2, struct.pack("<i", -1)), False, "vcpu id out of range"),
-        (with_chunk(-18, struct.pack("<I", 1 << 31)), False, "too long"),
+        (with_chunk(-18, struct.pack("<I", 1 << 31)), False, "more than 256 MiB"),
         (toolstack(struct.pack("<II", 2, 0)), False, "unknown version"),
         (toolstack(b"\1"), False, "unknown version"),
         (toolstack(TOOLSTACK[:20]), False, "an entry is truncated"),

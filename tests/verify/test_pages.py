@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import struct
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import streams
 from hvmctx.image.image import open_image
-from hvmctx.verify import pages
+from hvmctx.limits import DEFAULT, Limits
 from hvmctx.verify.pages import PassedPages, mismatches
 from tests.builders.streams import libxc_head, page_data, record, word
 
@@ -27,7 +26,7 @@ def test_against_a_page_by_page_account(sent: list[list[int]]) -> None:
     kinds: dict[int, int] = {}
     for batch in sent:
         numbers = [one & streams.PFN_MASK for one in batch]
-        twice = passed.add(packed(batch))
+        twice = passed.add(packed(batch), DEFAULT)
         assert bool(twice) == (len(set(numbers)) < len(numbers))
         assert all(numbers.count(pfn) > 1 for pfn in twice)
         for pfn, kind in ((one & streams.PFN_MASK, one >> 60) for one in batch):
@@ -50,11 +49,11 @@ def test_against_a_page_by_page_account(sent: list[list[int]]) -> None:
         assert passed.populated(pfn) == held
 
 
-def test_too_scattered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "MOST_RUNS", 4)
+def test_too_scattered() -> None:
+    limits = Limits(strict_runs=2)  # and one for each batch
     passed = PassedPages()
-    passed.add(packed([0, 2, 4]))
-    passed.add(packed([0, 2]))
+    passed.add(packed([0, 2, 4]), limits)
+    passed.add(packed([0, 2]), limits)
     assert [rule for rule, _, _ in passed.findings()] == ["scattered"]
 
 

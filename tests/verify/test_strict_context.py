@@ -10,6 +10,7 @@ from hvmctx.abi import x86
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import Slots, VmportState, to_record
+from hvmctx.limits import Limits
 from hvmctx.verify.strict_context import findings_of
 from tests.builders.cases.strict_context import CASES, LONG, PROTECTED, V86, add
 from tests.builders.contexts import Change, any_contexts, cpu
@@ -79,9 +80,10 @@ def test_many_records_take_time_in_proportion() -> None:
     assert len(findings_of(HvmContext.from_bytes(context.to_bytes()))) >= 2999
 
 
-def test_findings_of_a_rule_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hvmctx.verify.strict_context.MOST_OF_A_RULE", 5)
+def test_findings_of_a_rule_have_an_end() -> None:
     context = HvmContext([Record(19, 0, bytes(8)) for _ in range(50)])
-    found = findings_of(HvmContext.from_bytes(context.to_bytes()))
+    again = HvmContext.from_bytes(context.to_bytes())
+    found = findings_of(again, limits=Limits(rule_findings=5))
+    assert len(findings_of(again, limits=Limits(findings=7))) == 7
     twice = [finding.text for finding in found if finding.rule == "context-duplicate"]
     assert len(twice) == 5 and twice[-1].endswith("; further findings suppressed")
