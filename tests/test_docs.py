@@ -26,6 +26,10 @@ from tests.builders.samples import EXAMPLE, ROOT, context_bytes
 
 NOT_RUN = {
     "hvmctx 7": "needs a running domain and libxenctrl",
+    "hvmctx load": "needs a running domain and libxenctrl",
+    "hvmctx fuzz diff --kind context --count 20000 --against": "needs a running Xen",
+    "hvmctx save": "needs a running domain and libxenctrl",
+    "hvmctx host": "needs a running Xen, or what its tools have printed",
     "hvmctx fuzz diff --kind image": "needs the genuine restore, over a fake hypervisor",
     "hvmctx fuzz campaign": "takes the minutes that it is given",
     "pip install": "needs a network",

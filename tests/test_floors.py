@@ -126,16 +126,21 @@ TESTED_ELSEWHERE = {"__main__.py": "test_module_and_script"}
 OF_NO_MODULE = {
     "commands/test_commands",
     "commands/test_shown",
+    "files/test_crashes",
     "restore/test_history",
     "restore/test_hypervisors",
     "test_big",
     "test_contributing",
     "test_docs",
+    "test_floods",
     "test_floors",
     "test_new_record",
+    "test_planted",
+    "test_security",
     "test_typing",
     "tools/test_fidelity",
     "tools/test_generate",
+    "tools/test_mutants",
     "tools/test_vmport_flaws",
 }
 """Tests of several rooms together, and of what is outside of them."""

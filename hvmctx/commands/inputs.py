@@ -235,7 +235,7 @@ def _target(name: str, layer: str | None) -> tuple[Target, str | None]:
         return file_of(name), layer
     if layer not in (None, "context"):
         raise UsageError("--layer cannot be combined with a DOMID, which always gives a context")
-    from hvmctx.live.libxenctrl import domain_context
+    from hvmctx.live.xen import domain_context
 
     return domain_context(int(name)), "context"
 

@@ -174,7 +174,7 @@ class Record:
         """What the body holds beyond the declared structure."""
         return bytes(self.body[self._known().size :])
 
-    def rewritten(self, struct: bytes, rest: bytes = b"") -> bytes:
+    def rewritten(self, struct: bytes, rest: bytes) -> bytes:
         """The body that reads as `struct` (see `as_read`), of this record's own length, or
         followed by `rest` where it is long enough for the whole structure. Raises FieldError
         where no body of that length reads so."""

@@ -19,23 +19,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MSRS", "refused"]
 
-_U32, _U64 = 0xFFFFFFFF, (1 << 64) - 1
+_U32 = 0xFFFFFFFF
 
 
 class Msr:
     """An MSR that a CPU_MSR record may hold: `since` when it is loaded, on AMD and on Intel
-    (None: never; as `Release.since` takes it), and what speaks against a value."""
+    (as `Release.since` takes it), and what speaks against a value."""
 
     __slots__ = ("refused", "since")
 
-    def __init__(
-        self, refused: Callable[[Seen, int], str | None], amd: str | None, intel: str | None
-    ) -> None:
+    def __init__(self, refused: Callable[[Seen, int], str | None], amd: str, intel: str) -> None:
         self.refused = refused
         self.since = {AMD: amd, INTEL: intel}
 
 
-def _needs(*features: str, mask: int = _U64) -> Callable[[Seen, int], str | None]:
+def _needs(*features: str, mask: int = -1) -> Callable[[Seen, int], str | None]:
     """ENXIO without any of the features, or with a bit that is not in the mask."""
 
     def refused(seen: Seen, value: int) -> str | None:
@@ -127,7 +125,6 @@ MSRS = {
 def refused(seen: Seen, vendor: str, index: int, value: int) -> str | None:
     """The errno for an MSR and its value, on a host of this vendor; None where it is loaded."""
     known = MSRS.get(index)
-    since = None if known is None else known.since[vendor]
-    if known is None or since is None or not seen.release.since(since):
+    if known is None or not seen.release.since(known.since[vendor]):
         return "ENXIO"
     return known.refused(seen, value)

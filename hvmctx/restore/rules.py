@@ -30,7 +30,6 @@ ANY, WHOLE = "*", ""
 """In place of a record's name: all records of the layer, or the input as a whole."""
 MOST_DETAILS = 64
 """Findings of one rule about one record; one more says that others are suppressed."""
-_START = 64
 
 
 class Loaded:
@@ -93,7 +92,7 @@ class Seen:
             return self.guest
         return self.machine
 
-    def head(self, size: int = _START) -> bytes:
+    def head(self, size: int = 64) -> bytes:
         """The first bytes of the body, or all of a shorter one."""
         raise NotImplementedError
 

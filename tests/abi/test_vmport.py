@@ -5,6 +5,7 @@ import dataclasses
 import threading
 from ctypes import sizeof
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,87 @@ def test_json(profile: VmportProfile, tmp_path: Path) -> None:
 def test_profiles_that_cannot_be(text: str) -> None:
     with pytest.raises(UsageError, match="VMPORT profile"):
         VmportProfile.from_json(text)
+
+
+LARGEST = {
+    "MAX_CHANS": 16384, "MAX_BKTS": 16384, "MAX_KEY_LEN": 255, "MAX_VAL_LEN": 16384,
+    "MAX_VAL_JUMBO_LEN": 65535, "MAX_NUM_KEY": 16384, "MAX_NUM_JUMBO_KEY": 16384,
+    "SAVE_VERSION": 0xFFFFFFFF,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_how_large_a_constant_may_be(name: str) -> None:
+    for value in (0, LARGEST[name] + 1, -1):
+        with pytest.raises(UsageError) as caught:
+            VmportProfile(**{name: value})  # type: ignore[arg-type]
+        said = f"VMPORT profile: {name} is {value}, expected 1 to {LARGEST[name]}"
+        assert str(caught.value) == said
+    if name not in ("MAX_CHANS", "MAX_BKTS", "MAX_NUM_JUMBO_KEY"):  # a body would be too long
+        assert VmportProfile(**{name: LARGEST[name]}).constants()[name] == LARGEST[name]  # type: ignore[arg-type]
+    assert VmportProfile(**{name: 1}).constants()[name] == 1  # type: ignore[arg-type]
+
+
+def test_what_is_said_of_other_json() -> None:
+    for text, said in (
+        ("[]", f"VMPORT profile: expected an object of {', '.join(LARGEST)}"),
+        ("{", "VMPORT profile: not JSON: Expecting property name enclosed in double quotes"),
+    ):
+        with pytest.raises(UsageError, match=f"^{said}"):
+            VmportProfile.from_json(text)
+    assert VmportProfile.from_json("{}").name == VmportProfile().name == "custom"
+    assert VmportProfile.from_json('{"MAX_CHANS": 2}', "mine").name == "mine"
+    assert XEN_4_5_V6.to_json().startswith('{\n "MAX_CHANS": 6,\n')
+
+
+def test_protocols() -> None:
+    """Their numbers are their names in ASCII."""
+    assert {
+        0: "closed",
+        int.from_bytes(b"RPCI", "little"): "RPCI",
+        int.from_bytes(b"TCLO", "little"): "TCLO",
+    } == vmport.PROTOCOLS
+
+
+def test_slots_that_are_made() -> None:
+    for used, plain, jumbo in ((0, 10, 2), (1, 10, 2), (2, 10, 3), (5, 10, 6), (6, 11, 7),
+                               (0xFFFFFFFF, 10, 2), (0xFFFFFFFB, 10, 0xFFFFFFFC)):  # fmt: skip
+        assert vmport.slots_made(used, jumbo=False) == plain
+        assert vmport.slots_made(used, jumbo=True) == jumbo
+
+
+def test_structures_have_the_names_of_the_patch() -> None:
+    def shape(structure: Any) -> Any:
+        kind = structure
+        while hasattr(kind, "_length_"):
+            kind = kind._type_
+        members = getattr(kind, "_fields_", None)
+        return members and {kind.__name__: {name: shape(of) for name, of in members}}
+
+    control = shape(vmport.vmport_channel_control)
+    bucket = {"recv_len": None, "recv_idx": None}
+    head = {name: None for name, *_ in vmport.vmport_head._fields_}
+    assert shape(XEN_4_5_V6.packed) == {"hvm_save_vmport_packed": {**head, "chans": {
+        "vmport_packed_channel": {
+            **control["vmport_channel_control"],
+            "recv_bkt": {"vmport_bucket_control": bucket},
+            "jumbo_recv_bkt": {"vmport_bucket_control": bucket},
+            "_pad1": None,
+        },
+    }}}  # fmt: skip
+    entry = dict.fromkeys(("key_len", "val_len", "key_data", "val_data"))
+    arm = {"vmport_full_arm": {
+        "chans": {"vmport_channel": {
+            "ctl": control,
+            "recv_bkt": {"vmport_bucket": {**bucket, "recv_buf": None}},
+            "jumbo_recv_bkt": {"vmport_jumbo_bucket": {**bucket, "recv_buf": None}},
+            "send_buf": None,
+        }},
+        "guestinfo": {"vmport_guestinfo": entry},
+        "guestinfo_jumbo": {"vmport_guestinfo_jumbo": entry},
+    }}  # fmt: skip
+    union = {"vmport_union": {"full": arm}}
+    assert shape(XEN_4_5_V6.full) == {"hvm_save_vmport": {**head, "u": union}}
 
 
 def test_unknown_profile(tmp_path: Path) -> None:

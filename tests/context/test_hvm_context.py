@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hvmctx.abi import x86
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.errors import MissingRecordError, TruncatedError, UsageError
+from hvmctx.errors import LimitError, MissingRecordError, TruncatedError, UsageError
 from hvmctx.json_form.document import dumps_json, loads_json
+from hvmctx.limits import Limits
 from tests.builders.contexts import any_contexts
 from tests.builders.samples import CONTEXTS, context_bytes
 
@@ -78,7 +79,9 @@ def test_missing_records() -> None:
         context.record(x86.VIRIDIAN_DOMAIN)
     assert not hasattr(context, "viridian_domain")
     assert not hasattr(context.vcpus[0], "cpu_xsave")
-    assert not hasattr(context, "no_such_record")
+    for name in ("no_such_record", "RTC", "_rtc"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(context, name)
     with pytest.raises(AttributeError, match=r"context.vcpus\[n\].cpu"):
         _ = context.cpu  # type: ignore[attr-defined]
     with pytest.raises(MissingRecordError, match="no type 77/1"):
@@ -140,7 +143,8 @@ def test_lengths_beyond_the_end(length: int) -> None:
     data = struct.pack("<HHI", 2, 1, length)
     context = HvmContext.from_bytes(data, damaged=True)
     assert context.cut_descriptor is not None
-    assert (context.cut_descriptor.typecode, context.cut_descriptor.length) == (2, length)
+    cut = context.cut_descriptor
+    assert (cut.typecode, cut.instance, cut.length, cut.offset) == (2, 1, length, 0)
     assert str(context.damage) == (
         f"context: offset 0x8: entry 0, CPU/1: the body is cut off: "
         f"found 0 bytes, expected {length}"
@@ -283,6 +287,8 @@ def test_vcpus() -> None:
         _ = vcpus[7].cpu
     many = HvmContext(Record(x86.TSC_ADJUST, 3 * n, bytes(8)) for n in range(500))
     assert repr(many.vcpus) == "<vcpus 0, 3, 6, 9, 12, 15, 18, 21 and 492 more>"
+    few = HvmContext(Record(x86.TSC_ADJUST, n, bytes(8)) for n in range(8))
+    assert repr(few.vcpus) == "<vcpus 0, 1, 2, 3, 4, 5, 6, 7>"
     assert repr(HvmContext().vcpus) == "<vcpus none>"
 
 
@@ -295,14 +301,48 @@ def test_a_context_is_a_collection_of_records() -> None:
     assert "IOAPIC" in context and ("CPU", 0) in context and context[3] in context
     assert ("CPU", 1) not in context and x86.CPU_XSAVE not in context
     assert Record(x86.CPU, 0) not in context
-    for missing in (19, -20, ("CPU", 1), "CPU_XSAVE"):
-        with pytest.raises(KeyError, match="the context has no"):
+    for missing, named in (
+        (19, "record 19; it has 19, counted from 0"),
+        (-20, "record -20; it has 19, counted from 0"),
+        (("CPU", 1), "CPU/1 record"),
+        ("CPU_XSAVE", "CPU_XSAVE/0 record"),
+        (77, "record 77; it has 19, counted from 0"),
+    ):
+        with pytest.raises(KeyError) as caught:
             _ = context[missing]
+        assert str(caught.value) == f"the context has no {named}"
     with pytest.raises(UsageError, match="unknown record type 'CPUS'"):
         _ = context["CPUS", 0]
     assert {"rtc", "ioapic", "header", "vcpus"} <= set(dir(context))
     assert not {"cpu", "viridian_domain"} & set(dir(context))
     assert all(hasattr(context, name) for name in dir(context))
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (0, "offset 0x0: entry 0: the context is empty: found 0 bytes, expected a descriptor of 8"),
+        (35, "offset 0x20: entry 1: the descriptor is cut off: found 3 bytes, expected a descriptor of 8"),
+        (40, "offset 0x28: entry 1, CPU/0: the body is cut off: found 0 bytes, expected 1032"),
+        (-9, "offset 0x1000: entry 16, TSC_ADJUST/0: the body is cut off: found 7 bytes, expected 8"),
+        (-8, "offset 0x1008: entry 17: there is no END record: found the end of the context, expected a descriptor of 8"),
+        (-3, "offset 0x1008: entry 17: the descriptor is cut off: found 5 bytes, expected a descriptor of 8"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_context_in_words(end: int, said: str) -> None:
+    damage = HvmContext.from_bytes(context_bytes()[:end], damaged=True).damage
+    assert str(damage) == f"context: {said}"
+
+
+def test_more_records_than_are_taken() -> None:
+    data = context_bytes()
+    assert len(HvmContext.from_bytes(data, limits=Limits(context_records=18))) == 18
+    with pytest.raises(LimitError) as caught:
+        HvmContext.from_bytes(data, damaged=True, limits=Limits(context_records=17))
+    assert str(caught.value) == (
+        "context: offset 0x1008: more than 17 records: --limits context_records=N allows more"
+    )
+    assert len(HvmContext.from_bytes(data[:-8], limits=Limits(context_records=17))) == 17
 
 
 def test_a_damaged_context_says_so() -> None:

@@ -80,6 +80,14 @@ def test_vectors_round_trip(vector: dict[str, Any]) -> None:
     assert HvmContext.from_bytes(blob, damaged=True).to_bytes() == blob
 
 
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_an_empty_state_is_zeros(profile: VmportProfile) -> None:
+    """After its version; closed channels, empty buckets, no entries."""
+    body = profile.SAVE_VERSION.to_bytes(4, "little").ljust(profile.fixed_size, b"\0")
+    assert VmportState.empty(profile).to_bytes(profile) == body
+    assert VmportState.from_bytes(body, profile) == VmportState.empty(profile)
+
+
 def test_the_writer_caps_data_and_keeps_lengths() -> None:
     state = VmportState.empty()
     state.channels[0].send = Buffer(b"x" * 200)
@@ -392,3 +400,10 @@ def test_no_more_data_is_written_than_the_length_says() -> None:
     body = state.to_bytes()
     assert body[464:] == b"abcd"
     assert VmportState.from_bytes(body).channels[1].recv[2].data == b"abcd"
+
+
+def test_an_entry_without_a_key_at_the_very_end() -> None:
+    """Its head is there, so it is one that the loader skips."""
+    body = raw(VmportState.empty(), b"\0\0", used_guestinfo=1, used_guestsize=2)[8:]
+    parts = Parts(body, XEN_4_5_V6)
+    assert (parts.entries, parts.skipped, parts.end) == ([], [464], 466)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import doctest
 import io
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def edited(data: bytes, *settings: tuple[str, int | bytes | str]) -> bytes:
     return out.getvalue()
 
 
-def got(data: bytes, path: str) -> int | bytes:
+def got(data: bytes, path: str) -> int | bytes | str:
     with open_image(data) as image:
         return edit(image).get(path)
 
@@ -140,7 +141,7 @@ def test_length_changes_move_the_rest() -> None:
         ("CPU.fpu_regs", "zz", FieldError, "neither hex digits nor text"),
         ("HVM_PARAMS.nope", "1", UsageError, "unknown parameter"),
         ("HVM_PARAMS.99", "1", MissingRecordError, "does not set parameter 99"),
-        ("HVM_PARAMS.17", "-1", FieldError, "64-bit field"),
+        ("HVM_PARAMS.17", "-1", FieldError, "^HVM_PARAMS.17 is a 64-bit field: -1 does not fit"),
         ("CPU_MSR.msr[0].val", "1", MissingRecordError, "no CPU_MSR/0"),
     ],
 )
@@ -166,6 +167,17 @@ def test_elements_that_are_not_there(path: str) -> None:
         got(full_context(), path)
 
 
+@pytest.mark.parametrize(
+    ("path", "size"), [("CPU_MSR/1.msr[1].val", 24), ("CPU_XSAVE/1.extended[100]", 700)]
+)
+def test_elements_beyond_a_variable_part(path: str, size: int) -> None:
+    beyond = f"^{re.escape(path)} is beyond the record's {size} bytes$"
+    with pytest.raises(UsageError, match=beyond):
+        got(full_context(), path)
+    with pytest.raises(UsageError, match=beyond):
+        edited(full_context(), (path, "1"))
+
+
 def test_short_records() -> None:
     context = HvmContext([Record(x86.LAPIC, 0, bytes(24)), Record(0, 0)]).to_bytes()
     assert got(context, "LAPIC.pending_esr") == 0
@@ -181,6 +193,7 @@ def test_what_is_set_in_old_cpu_records_is_what_is_got(size: int) -> None:
     held = 0
     for path in x86.CPU.layout.paths():
         before = got(context, f"CPU.{path}")
+        assert not isinstance(before, str)
         other = ("00" if before[0] else "01") * len(before) if isinstance(before, bytes) else (
             str(before ^ 1)
         )  # fmt: skip
@@ -316,7 +329,8 @@ def test_guestinfo_keys_go(vmport: Path) -> None:
         ("CPU/0.rip", 1, UsageError, "expected a record"),
         ("HVM_PARAMS.17", 1, UsageError, "sets it already"),
         ("HVM_PARAMS.nope", 1, UsageError, "unknown parameter"),
-        ("HVM_PARAMS.9", -1, FieldError, "64-bit field"),
+        ("HVM_PARAMS.9", -1, FieldError, "^HVM_PARAMS.9 is a 64-bit field: -0x1 does not fit"),
+        ("HVM_PARAMS.9", 1 << 64, FieldError, "HVM_PARAMS.9 is .*: 0x10000000000000000 does"),
         ("NOPE", b"", UsageError, "unknown record type"),
         ("CPU/9", 1, FieldError, "takes bytes"),
         ("CPU/9", "x", FieldError, "neither hex digits"),

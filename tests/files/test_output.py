@@ -199,6 +199,28 @@ def test_what_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_what_replaces_its_input_is_on_the_disk_before_it_does(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what the disk says counts."""
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path, other = tmp_path / "image", tmp_path / "other"
+    path.write_bytes(EXAMPLE.read_bytes())
+    monkeypatch.setattr(os, "fsync", fail)
+    for _ in range(2):
+        assert run("set", path, "CPU.rax=1", "-o", other, "--force").status == 0
+    result = run("set", path, "CPU.rax=1", "-o", path, "--force")
+    assert result == (1, ("", f"hvmctx: {path}: Input/output error\n"))
+    assert path.read_bytes() == EXAMPLE.read_bytes()
+    monkeypatch.undo()
+    assert run("set", path, "CPU.rax=1", "-o", path, "--force").status == 0
+    assert path.read_bytes() == other.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["image", "other"]
+
+
 def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
     with replacing(str(path)) as out:
@@ -659,3 +681,44 @@ def test_an_interrupt_at_every_step(tmp_path: Path) -> None:
         assert path.read_bytes() in (b"old", b"new")
         assert os.listdir(tmp_path) == ["out"]
     assert steps > 50
+
+
+def test_a_reader_that_goes_away_is_no_fault_of_the_input(tmp_path: Path) -> None:
+    """The command ends quietly then: the error stays what it is, also of the file's own."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(BrokenPipeError), replacing(str(fifo)) as out:
+        os.close(reading)
+        out.write(b"contents")
+        out.flush()
+    with pytest.raises(BrokenPipeError), replacing(str(tmp_path / "out")):
+        raise BrokenPipeError
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+def test_a_dash_is_standard_output(
+    capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with replacing("-") as out:
+        out.write(b"contents")
+        assert not os.listdir(tmp_path)
+    assert capfdbinary.readouterr().out == b"contents"
+
+
+def test_file_systems_without_acls_owners_and_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    (tmp_path / "out").write_bytes(b"old")
+    for name in ("removexattr", "fchown", "fchmod"):
+        monkeypatch.setattr(os, name, refuse)
+    with replacing(str(tmp_path / "out"), force=True) as out:
+        out.write(b"new")
+    monkeypatch.delattr(os, "removexattr")
+    with replacing(str(tmp_path / "out"), force=True) as out:
+        out.write(b"newer")
+    assert (tmp_path / "out").read_bytes() == b"newer" and os.listdir(tmp_path) == ["out"]

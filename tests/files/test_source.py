@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hvmctx.errors import InputError
 from hvmctx.files.copying import copy
 from hvmctx.files.opening import open_source
-from hvmctx.files.source import CHUNK, BufferSource, PipeSource, Source
+from hvmctx.files.source import CHUNK, BufferSource, FileSource, ObjectSource, PipeSource, Source
 from tests.builders.streams import Pipe
 
 DATA = bytes(range(256)) * 10
@@ -64,6 +64,7 @@ def test_claimed_counts_cost_nothing(source: Source) -> None:
 
 
 def test_offsets(source: Source) -> None:
+    assert (source.position, source.start, source.compression) == (0, 0, "")
     if source.seekable:
         assert bytes(source.read_at(300, 4)) == DATA[300:304]
         assert bytes(source.read_at(len(DATA) - 2, 100)) == DATA[-2:]
@@ -88,7 +89,9 @@ def test_pipes_and_buffers_agree(steps: list[tuple[bool, int]]) -> None:
 
 def test_buffers_are_not_copied() -> None:
     data = bytearray(DATA)
-    view = BufferSource(data).read(4)
+    source = BufferSource(data)
+    assert source.name == "buffer"
+    view = source.read(4)
     data[0] = 99
     assert view[0] == 99
 
@@ -158,3 +161,132 @@ def test_a_file_that_gives_less_than_was_asked(
         assert source.read_at(3, len(DATA)) == DATA[3:]
         os.truncate(tmp_path / "data", 250)
         assert source.read_at(3, len(DATA)) == DATA[3:250]
+
+
+def test_what_is_read_ahead_of_a_pipe() -> None:
+    """With `at_once`, headers cost no call each; what is given is the same."""
+    asked: list[int] = []
+
+    class Asked(Pipe):
+        def read(self, count: int = -1) -> bytes:
+            asked.append(count)
+            return super().read(count)
+
+    source = PipeSource(Asked(DATA), "pipe")
+    assert (source.peek(3), source.peek(5), source.read(6)) == (DATA[:3], DATA[:5], DATA[:6])
+    assert asked == [3, 2, 1], "no more than is needed"
+    asked.clear()
+    source = PipeSource(Asked(DATA), "pipe", at_once=100)
+    assert (source.peek(3), source.read(8), source.peek(4)) == (DATA[:3], DATA[:8], DATA[8:12])
+    assert source.read(92) == DATA[8:100] and asked == [100]
+    assert source.read(8) == DATA[100:108] and asked == [100, 100]
+    assert source.skip(50) == 50 and source.read(200) == DATA[158:358]
+    assert source.skip(1 << 40) == len(DATA) - 358 and source.position == len(DATA)
+    assert source.read(1) == source.peek(1) == b"" and source.skip(1) == 0
+
+
+class Closed(Pipe):
+    """Counts how often it is closed."""
+
+    closed_times = 0
+
+    def close(self) -> None:
+        self.closed_times += 1
+
+
+def test_a_source_closes_what_it_owns(tmp_path: Path) -> None:
+    file = Closed(DATA)
+    with PipeSource(file, "pipe"):
+        pass
+    assert file.closed_times == 0
+    with PipeSource(file, "pipe", owned=file):
+        pass
+    assert file.closed_times == 1
+    for owned in (True, False):
+        (tmp_path / "data").write_bytes(DATA)
+        fd = os.open(tmp_path / "data", os.O_RDONLY)
+        source = FileSource(fd, "data", owned=owned)
+        with source:
+            assert source.fileno() == fd
+        source.close()  # once more does no harm
+        assert (source.fileno() == -1) == owned
+        if owned:
+            with pytest.raises(OSError):
+                os.fstat(fd)
+        else:
+            os.close(fd)
+
+
+class Failing(io.BytesIO):
+    """Raises when it is read, or sought."""
+
+    def __init__(self, error: Exception, *, seeking: bool = False) -> None:
+        super().__init__(DATA)
+        self._error = error
+        self.seeking = seeking
+        self.name = "odd"
+
+    def read(self, count: int | None = -1) -> bytes:
+        if not self.seeking:
+            raise self._error
+        return super().read(count)
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        if self.seeking and whence == 0:
+            raise self._error
+        return super().seek(at, whence)
+
+
+@pytest.mark.parametrize("seeking", [False, True])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(OSError(5, "Input/output error"), "Input/output error"), (OSError("plain"), "plain"),
+     (ValueError("closed"), "closed"), (EOFError("short"), "short")],
+)  # fmt: skip
+def test_what_cannot_be_read(error: Exception, said: str, seeking: bool) -> None:
+    """An error of the object's own names it."""
+    source = ObjectSource(Failing(error, seeking=seeking))
+    if seeking and isinstance(error, EOFError):
+        return  # seeking does not end
+    with pytest.raises(InputError) as caught:
+        source.read_at(0, 1)
+    assert str(caught.value).startswith("odd: ") and said in str(caught.value)
+
+
+def test_a_file_from_a_place_on(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(DATA)
+    with open(tmp_path / "data", "rb") as file:
+        source = FileSource(file.fileno(), "data", start=100, owned=False)
+        assert (source.size, source.start, source.whole_size()) == (
+            len(DATA) - 100,
+            100,
+            len(DATA) - 100,
+        )
+        assert source.read_at(5, 10) == DATA[105:115] and source.read_at(1 << 40, 1) == b""
+        assert source.read_at(len(DATA) - 101, 5) == DATA[-1:]
+        assert FileSource(file.fileno(), "data", start=1 << 40, owned=False).size == 0
+        file.seek(7)
+        part = ObjectSource(io.BytesIO(DATA))
+        assert part.size == len(DATA) and part.name == "file object"
+    with pytest.raises(InputError, match=r"^data: Bad file descriptor"):
+        FileSource(1 << 20, "data")
+    moved = io.BytesIO(DATA)
+    moved.seek(40)
+    part = ObjectSource(moved)
+    assert part.size == len(DATA) - 40 and part.read_at(2, 3) == DATA[42:45]
+
+
+def test_a_device_is_as_long_as_one_can_seek() -> None:
+    with FileSource(os.open(os.devnull, os.O_RDONLY), "device") as source:
+        assert source.size == 0 and source.read_at(0, 1) == b""
+
+
+def test_a_file_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with file_source(tmp_path / "data") as source:
+        monkeypatch.setattr(os, "pread", fail)
+        with pytest.raises(InputError) as caught:
+            source.read(1)
+    assert str(caught.value) == f"{tmp_path / 'data'}: Input/output error"

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.errors import TruncatedError
+from hvmctx.errors import LimitError, TruncatedError
 from hvmctx.files.opening import open_source
 from hvmctx.image.image import open_image
 from hvmctx.image.index import Index, IndexedRecord, Note
 from hvmctx.image.indexing import Watcher, walk
+from hvmctx.limits import Limits
 from hvmctx.stream.reader import LIBXC, XL, Header, StreamReader
 from tests.builders.samples import context_bytes
 from tests.builders.streams import (
@@ -121,3 +122,98 @@ def test_words_of_a_pipe_are_kept_for_those_who_ask() -> None:
             assert image.records[1].kept == context_bytes()
     with open_image(data) as image:
         assert [one.kept for one in image.records] == [None] * 3, "it can be read again"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"Xen", "xl: offset 0x0: header: the input ends: found 3 bytes, expected 48"),
+        (xl_head() + libxl_head() + b"\1",
+         "libxl: offset 0x40: record header: the input ends: found 1 bytes, expected 8"),
+        (xl_head() + libxl_head() + record(3, bytes(16))[:20],
+         "libxl: offset 0x40: EMULATOR_CONTEXT: the input ends within the body: found 12 bytes, expected 16"),
+        (xl_head() + libxl_head() + record(3, bytes(9))[:-2],
+         "libxl: offset 0x40: EMULATOR_CONTEXT: the input ends within the padding: found 14 bytes, expected 16"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("piped", [False, True])
+def test_where_an_input_ends_in_words(data: bytes, said: str, piped: bool) -> None:
+    source = open_source(Pipe(data) if piped else data)
+    with pytest.raises(TruncatedError) as caught:
+        list(walk(source, StreamReader(XL)))
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_problems_in_words(piped: bool) -> None:
+    """What a restore does not take, with which the index goes on."""
+    strange = "libxc: offset 0x18: domain header: not a guest that Xen writes: found type {}, page shift {}, expected type 1 (PV) or 2 (HVM), page shift 12"
+    for guest, shift, problems in (
+        (1, 12, []), (2, 12, []), (3, 12, [strange.format(3, 12)]), (2, 13, [strange.format(2, 13)]),
+    ):  # fmt: skip
+        data = libxc_head(guest=guest, page_shift=shift) + record(0)
+        with open_image(Pipe(data) if piped else data) as image:
+            assert [str(problem) for problem in image.problems] == problems
+            assert image.complete
+    data = libxc_stream(record(0x55, b"abc"))
+    with open_image(Pipe(data) if piped else data) as image:
+        assert [str(problem) for problem in image.problems] == [
+            "libxc: offset 0x28: type 0x55: unknown mandatory record: found 3 bytes, expected a type that a restore knows"
+        ]
+        assert image.complete
+    data = xl_head() + libxl_head() + record(0x80000055) + record(0)
+    with open_image(Pipe(data) if piped else data) as image:
+        assert len(image.problems) == 1, "libxl has no optional records"
+
+
+def test_a_legacy_stream_in_words() -> None:
+    with open_image(xl_head(flags=1)) as image:
+        assert [str(problem) for problem in image.problems] == [
+            "legacy: offset 0x30: the xl file holds a legacy stream (Xen 4.5 or older): found no stream v2 header, expected a stream of Xen 4.6 or newer; convert it first"
+        ]
+        assert not image.complete
+
+
+def test_the_end_of_an_index() -> None:
+    """After the last item; where the item starts that is not whole."""
+    whole = libxc_stream(record(8, bytes(24)))
+    for data, end in (
+        (whole, len(whole)),
+        (whole + b"x", len(whole)),
+        (whole[:-4], len(whole) - 8),
+    ):
+        with open_image(data) as image:
+            assert image.end == end
+
+
+@pytest.mark.parametrize(
+    ("limit", "data"),
+    [
+        ("stream_records", libxc_stream(record(8, bytes(24)), page_data(word(1)))),
+        ("batches", libxc_stream(*[page_data(*map(word, range(256)))] * 3)),
+        ("findings", libxc_stream(*[record(0x80000055)] * 2, record(0x55))),
+    ],
+)  # fmt: skip
+def test_limits_of_what_is_indexed(limit: str, data: bytes) -> None:
+    """Three of each are in the data."""
+    with open_image(data, limits=Limits(**{limit: 3})) as image:
+        assert image.complete
+    with pytest.raises(LimitError, match=limit):
+        open_image(data, limits=Limits(**{limit: 2})).raise_stopped()
+
+
+def test_the_room_for_what_a_pipe_had() -> None:
+    data = libxc_head() + record(9, bytes(5000)) + record(8, bytes(24)) + record(0)
+    with open_image(Pipe(data), limits=Limits(kept=5024)) as image:
+        assert [len(one.kept or b"") for one in image.records] == [5000, 24, 0]
+    with open_image(Pipe(data), limits=Limits(kept=5023)) as image:
+        assert not image.complete and "kept" in str(image.problems[-1])
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_batch_without_a_count_of_its_pages(piped: bool) -> None:
+    for data, count in (
+        (libxc_stream(record(1, b"\1\0\0")), -1), (libxc_stream(page_data(word(1), word(2))), 2),
+    ):  # fmt: skip
+        with open_image(Pipe(data) if piped else data) as image:
+            assert image.records[0].count == count and image.complete

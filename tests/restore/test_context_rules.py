@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 
@@ -12,15 +13,16 @@ from hvmctx.abi.x86_bits import CR0, EFER
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.restore.context import ERRNO_SINCE, TWO_PASSES_SINCE, load
-from hvmctx.restore.context_rules import CHECKED_SINCE, RULES
+from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, WALK, cr4_allowed, tsc_page_of
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import AMD, INTEL, Machine
-from hvmctx.restore.rules import Rule
+from hvmctx.restore.rules import Rule, Seen
 from tests.builders.cases.context_rules import CASES
-from tests.builders.contexts import Change, body_of, instance, nothing, put, xsave
+from tests.builders.contexts import Change, body_of, instance, length, msrs, nothing, put, xsave
 from tests.builders.loads import base, having, judged, loaded
 
-DEVICE_RULES = {rule.id for rule in RULES if rule.id.endswith("-device")}
+DEVICES = ("pic", "ioapic", "lapic", "lapic-regs", "pit", "rtc", "hpet", "pmtimer")
+DEVICE_RULES = {f"{device}-device" for device in DEVICES}
 
 
 TRIED = ["4.1", "4.5", "4.7", "4.10", "4.14", "4.16", "4.17", "4.18", "4.19", "4.20", "newest"]
@@ -73,6 +75,7 @@ def test_every_rule(case: str, release: str) -> None:
 
 def test_every_case_is_tried() -> None:
     assert set(CASES) == {case for case, _ in TO_TRY}
+    assert {*CASES, *DEVICE_RULES, "cpu-xsave-host", "cpu-cr3-page"} == {rule.id for rule in RULES}
     assert all(hasattr(errno, rule.errno or "") for rule in RULES)
 
 
@@ -388,6 +391,9 @@ _EFER = [
     ("newest", EFER.FFXSE, ("FFXSR",), True), ("newest", EFER.AIBRSE, (), False),
     ("newest", EFER.AIBRSE, ("AUTO_IBRS",), True), ("newest", EFER.SVME, (), False),
     ("newest", EFER.SVME, ("SVM",), True), ("4.2.0", EFER.SVME, ("SVM",), True),
+    ("newest", EFER.SVME | EFER.SCE, ("SVM", "SYSCALL"), True),
+    ("4.2.0", EFER.SVME | EFER.SCE, ("SVM", "SYSCALL"), True),
+    ("newest", EFER.AIBRSE | EFER.SCE, ("AUTO_IBRS", "SYSCALL"), True),
     ("4.1.6.1", EFER.SVME, ("SVM",), False), ("4.2.0", EFER.SVME, (), False),
 ]  # fmt: skip
 
@@ -403,3 +409,245 @@ def test_what_efer_needs(release: str, efer: int, features: tuple[str, ...], tak
         assert (unpaged == "") == (not Release(release).since("4.6"))
     if efer & EFER.SVME:
         assert cpu(release, having(*features), Machine(), msr_efer=efer) == "cpu-efer"
+
+
+class Asked(Seen):
+    """As much of a CPU record as a policy is asked for."""
+
+    def __init__(self, release: str, guest: Guest) -> None:
+        self.release = Release(release)
+        self.guest = guest
+        self.machine = Machine()
+
+
+_CR4 = {
+    "VME": 0x3, "TSC": 0x4, "DE": 0x8, "PSE": 0x10, "PAE": 0x20, "MCE": 0x40, "MCA": 0x40,
+    "PGE": 0x80, "FXSR": 0x200, "SSE": 0x400, "UMIP": 0x800, "VMX": 0x2000, "FSGSBASE": 1 << 16,
+    "PCID": 1 << 17, "XSAVE": 1 << 18, "SMEP": 1 << 20, "SMAP": 1 << 21, "PKU": 1 << 22,
+    "CET_SS": 1 << 23, "CET_IBT": 1 << 23, "PKS": 1 << 24, "LASS": 1 << 27,
+}  # fmt: skip
+_ALWAYS = 0x100
+
+
+@pytest.mark.parametrize("feature", _CR4)
+def test_what_a_feature_allows_in_cr4(feature: str) -> None:
+    """Its own bits, besides PCE. VMX only where guests nest; before 4.5 most need no feature."""
+    bits, of_all = _CR4[feature], 0x6FF
+    assert cr4_allowed(Asked("newest", having(feature, nested=True))) == bits | _ALWAYS
+    plain = bits if feature != "VMX" else 0
+    assert cr4_allowed(Asked("newest", having(feature))) == plain | _ALWAYS
+    old = bits if feature in ("XSAVE", "FSGSBASE", "SMEP", "PCID", "VMX") else 0
+    assert cr4_allowed(Asked("4.4.4", having(feature, nested=True))) == old | of_all | _ALWAYS
+
+
+def _single(name: str, release: str, vendor: str, change: Change) -> str:
+    """The rule that refuses a record which is alone with HEADER and END."""
+    context = base(Release(release))
+    change(context)
+    only = [e for e in context.entries if e.name in ("HEADER", name, "END")]
+    data = HvmContext(only).to_bytes()
+    return load(data, Release(release), Guest(vcpus=1), Machine(vendor=vendor)).rule
+
+
+def test_bits_of_cr0() -> None:
+    known = {0, 1, 2, 3, 4, 5, 16, 18, 29, 30, 31}
+    for bit in range(64):
+        rule = cpu("newest", Guest(vcpus=1), Machine(), cr0=1 << bit | CR0.ET | CR0.PE)
+        assert (rule == "") == (bit in known), bit
+    for cr0, taken in ((CR0.ET, True), (CR0.PE, False), (0, False), (CR0.ET | CR0.PG, False)):
+        assert (cpu("newest", Guest(vcpus=1), Machine(), cr0=cr0) == "") == taken
+
+
+def test_bits_of_a_pending_event() -> None:
+    """Vector, type, error code; what is above them is reserved. Not valid: not looked at."""
+    for bit in range(31):
+        event = 1 << 31 | 1 << bit
+        taken = bit < 8 or bit in (9, 10, 11)  # bit 8 alone is type 1
+        rule = cpu("newest", Guest(vcpus=1), Machine(vendor=INTEL), pending_event=event)
+        assert (rule == "") == taken, bit
+        rule = cpu("newest", Guest(vcpus=1), Machine(vendor=INTEL), pending_event=1 << bit)
+        assert rule == ""
+    for event, taken in ((1 << 31 | 1 << 11, False), (1 << 31, True), (1 << 11, True)):
+        fields = {"pending_event": event, "error_code": 1 << 16}
+        rule = cpu("newest", Guest(vcpus=1), Machine(vendor=INTEL), **fields)
+        assert rule == ("" if taken else "cpu-error-code")
+
+
+@pytest.mark.parametrize(
+    ("release", "vendor", "allowed"),
+    [("4.2", INTEL, 0x010009FF), ("4.2", AMD, 0x010009FF), ("4.3", INTEL, 0x01000DFF),
+     ("4.9", INTEL, 0x01000DFF), ("4.10", INTEL, 0x09000DFF), ("newest", INTEL, 0x09000DFF),
+     ("4.3", AMD, 0x1FF), ("newest", AMD, 0x1FF)],
+)  # fmt: skip
+def test_bits_of_the_caps_of_machine_checks(release: str, vendor: str, allowed: int) -> None:
+    for bit in range(64):
+        rule = _single("VMCE_VCPU", release, vendor, put("VMCE_VCPU/0.caps", 1 << bit))
+        assert (rule == "") == bool(allowed >> bit & 1), bit
+
+
+@pytest.mark.parametrize(("number", "allowed"), [(0, 0xFC), (1, 0xDE)])
+def test_the_state_of_a_pic(number: int, allowed: int) -> None:
+    """Which pins may be level-triggered, and what excludes each other."""
+    pic = f"PIC/{number}"
+    for bit in range(8):
+        rule = _single("PIC", "newest", AMD, put(f"{pic}.elcr", 1 << bit))
+        assert (rule == "") == bool(allowed >> bit & 1), bit
+    for output, state, taken in ((0, 1, True), (1, 0, True), (1, 1, False), (0, 0, True)):
+        fields = (f"{pic}.int_output", output, f"{pic}.init_state", state)
+        assert (_single("PIC", "newest", AMD, put(*fields)) == "") == taken
+    assert _single("PIC", "newest", AMD, put(f"{pic}.is_master", number)) == "pic-state"
+
+
+def test_only_the_count_of_ranges_is_limited() -> None:
+    for cap, rule in ((0xF08, ""), (0x109, "mtrr-cap"), (0xFF, "mtrr-cap")):
+        assert _single("MTRR", "newest", AMD, put("MTRR/0.msr_mtrr_cap", cap)) == rule
+
+
+def test_other_rules_about_a_timer() -> None:
+    """The speaker's bit and padding; the gates of channels 0 and 1 are open."""
+    for path, value, rule in (
+        ("speaker_data_on", 1, ""), ("speaker_data_on", 2, "pit-range"), ("pad0", 1, "pit-range"),
+        ("channels[0].gate", 0, "pit-gate"), ("channels[1].gate", 0, "pit-gate"),
+        ("channels[2].gate", 0, ""),
+    ):  # fmt: skip
+        assert _single("PIT", "newest", AMD, put(f"PIT/0.{path}", value)) == rule
+    both = put("PIT/0.channels[0].gate", 0, "PIT/0.channels[1].bcd", 2)
+    assert _single("PIT", "newest", AMD, both) == "pit-gate", "the first channel's errno counts"
+
+
+class Domain(Seen):
+    """A VIRIDIAN_DOMAIN record with this reference TSC."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return {"reference_tsc": self._value}
+
+
+@pytest.mark.parametrize(
+    ("value", "page"),
+    [(0x123001, 0x123), (0x123000, None), (0x123FFE, None), (1, 0),
+     ((1 << 64) - 1, (1 << 48) - 1), (1 << 59 | 1, 1 << 47), (1 << 60 | 1, 0)],
+)  # fmt: skip
+def test_the_page_of_the_reference_tsc(value: int, page: int | None) -> None:
+    """48 bits of a page number, and a bit that turns it on."""
+    assert tsc_page_of(Domain(value)) == page
+
+
+def _xsave_rule(
+    release: str, body: bytes, guest: int = 0x2FF, host: int | None = None, **fields: int
+) -> str:
+    """The rule that refuses a CPU_XSAVE record, of a guest and a host with these states, all of
+    no size; of a host that is not known, if there is none."""
+    context = base(Release(release))
+    body_of("CPU_XSAVE/0", body)(context)
+    put(*(item for name, value in fields.items() for item in (f"CPU_XSAVE/0.{name}", value)))(
+        context
+    )
+    only = [e for e in context.entries if e.name in ("HEADER", "CPU_XSAVE", "END")]
+    machine = Machine(leaves=[] if host is None else [(0xD, 0, host, 0, 0, 0)])
+    into = having(rows=[(0xD, 0, guest, 0, 0, 0)])
+    return load(HvmContext(only).to_bytes(), Release(release), into, machine).rule
+
+
+@pytest.mark.parametrize(
+    ("release", "guest", "host", "rule"),
+    [
+        ("newest", 3, 7, "cpu-xsave-states"), ("newest", 7, 3, "cpu-xsave-compact"),
+        ("newest", 7, 7, ""), ("newest", 3, None, "cpu-xsave-states"), ("newest", 7, None, ""),
+        ("4.9.3", 3, 7, "cpu-xsave-states"), ("4.9.2", 3, 7, ""), ("4.8.5", 3, 7, ""),
+        ("4.8.5", 7, 3, "cpu-xsave-states"), ("4.8.4", 7, 3, "cpu-xsave-compact"),
+        ("4.11.0", 3, 7, ""), ("4.11.1", 3, 7, "cpu-xsave-states"), ("4.10.1", 3, 7, ""),
+        ("4.10.2", 3, 7, "cpu-xsave-states"), ("4.4.4", 3, 7, ""), ("4.3.0", 3, 3, "cpu-xsave-mask"),
+    ],
+)  # fmt: skip
+def test_whose_states_are_taken(release: str, guest: int, host: int | None, rule: str) -> None:
+    """Of a vcpu with AVX's, whose guest or host does not have them."""
+    assert _xsave_rule(release, xsave(7), guest, host) == rule
+
+
+@pytest.mark.parametrize(("release", "rule"), [("4.4.4", "cpu-xsave-states"), ("4.5.0", "")])
+def test_the_mask_of_features_once_counted(release: str, rule: str) -> None:
+    assert _xsave_rule(release, xsave(7), xfeature_mask=3) == rule
+    assert _xsave_rule(release, xsave(7), xfeature_mask=7) == ""
+
+
+def test_states_contain_each_other() -> None:
+    """What is in the image has been enabled, and so has what is enabled now."""
+    states = "cpu-xsave-states"
+    for body, rule in (
+        (xsave(3, bv=3), ""), (xsave(3, bv=4), states), (xsave(3, xcr0=7), states),
+        (xsave(7, xcr0=3), ""), (xsave(7, xcr0=3, bv=4), ""),
+    ):  # fmt: skip
+        assert _xsave_rule("newest", body) == rule
+
+
+@pytest.mark.parametrize(
+    ("release", "extra", "rule"),
+    [
+        ("4.4.1", b"\0", "cpu-xsave-long"), ("4.4.2", b"\0", ""), ("4.3.3", b"\0", "cpu-xsave-long"),
+        ("4.3.4", b"\0", ""), ("newest", b"\0", ""), ("newest", b"\0\1", "cpu-xsave-excess"),
+        ("4.4.1", b"", ""), ("4.3.0", b"\1", "cpu-xsave-long"), ("4.3.0", b"", ""),
+    ],
+)  # fmt: skip
+def test_what_follows_the_xsave_image(release: str, extra: bytes, rule: str) -> None:
+    """Zeros are let through since some release; before, nothing beyond the states of the host."""
+    assert _xsave_rule(release, xsave(3, extra), host=3) == rule
+    if rule == "cpu-xsave-long" and extra == b"\0":  # of a host with more states
+        verdict = judged(release, body_of("CPU_XSAVE/0", xsave(3, extra)))
+        assert verdict.rule == "cpu-xsave-excess"
+
+
+def test_msrs_are_taken_one_by_one() -> None:
+    wide, unknown, fine = (0xC0011019, 0, 1 << 32), (0x10, 0, 0), (0xC0011019, 0, 1)
+    for entries, rule in (
+        ((wide, unknown), "cpu-msr-mask"), ((unknown, wide), "cpu-msr-index"),
+        ((fine, wide), "cpu-msr-mask"), ((fine, unknown), "cpu-msr-index"), ((fine, fine), ""),
+        ((fine, (0xC001101A, 1, 0)), "cpu-msr-reserved"),
+    ):  # fmt: skip
+        assert _single("CPU_MSR", "4.11", AMD, body_of("CPU_MSR/0", msrs(*entries))) == rule
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        (put("CPU/0.cr0", 0x80000010), "cr0 is 0x80000010"),
+        (put("CPU/0.pad0", 5), "pad0 is 0x5"),
+        (instance("CPU/0", 1), "instance 1, 1 vcpus"),
+        (instance("PIC/1", 2), "instance 2, 1 vcpus"),
+    ],
+)
+def test_details_of_a_refusal(change: Change, detail: str) -> None:
+    assert judged("newest", change).text.partition("; Xen")[0].endswith(f": {detail}")
+
+
+def test_the_length_and_the_room_are_told() -> None:
+    context = base(Release("newest"))
+    size = context.size
+    length("CPU/0", 1)(context)
+    left = size + 1 - 2 * 8 - 24
+    assert f"length 1033, {left} bytes left" in loaded(context, "newest").text
+
+
+@pytest.mark.parametrize(
+    ("name", "since"),
+    [("PIC", "4.19"), ("PIT", "4.19"), ("PCI_LINK", "4.19"), ("LAPIC", "4.20"),
+     ("LAPIC_REGS", "4.20"), ("RTC", None)],
+)  # fmt: skip
+def test_what_is_checked_before_anything_is_loaded(name: str, since: str | None) -> None:
+    """Before the CPU record of the same context, that is."""
+    for release in ("4.18", "4.19", "4.20", "newest"):
+        context = base(Release(release))
+        put("CPU/0.cr0", 0)(context)
+        length(f"{name}/0", 1)(context)
+        first = since is not None and Release(release).since(since)
+        rule = f"{name.lower().replace('_', '-')}-length" if first else "cpu-cr0"
+        assert loaded(context, release).rule == rule
+
+
+def test_rules_that_the_walk_itself_applies_apply_to_anything() -> None:
+    for rule in WALK:
+        if rule.id in ("context-end", "context-type"):
+            assert rule.fires(Asked("newest", Guest()))

@@ -113,6 +113,16 @@ def test_values(release: str, index: int, value: int, taken: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("release", "rule"), [("4.11.4", "cpu-msr-mask"), ("4.12.0", "cpu-msr-index")]
+)
+def test_the_rule_about_an_address_mask(release: str, rule: str) -> None:
+    body = msrs((0xC0011019, 0, 1 << 32))
+    entries = [Record(HEADER, 0, HEADER_BODY), Record(CPU_MSR, 0, body), Record(END, 0)]
+    data = HvmContext(entries).to_bytes()
+    assert load(data, Release(release), EVERYTHING, Machine(vendor=AMD)).rule == rule
+
+
+@pytest.mark.parametrize(
     ("index", "feature"),
     [(0x6E1, "PKS"), (0xD90, "MPX"), (0xDA0, "XSAVES"), (0xC001011F, "VIRT_SSBD"),
      (0xC0011027, "DBEXT")],

@@ -6,7 +6,9 @@ import pytest
 
 from hvmctx.abi.releases import Release, Window
 from hvmctx.findings import ERROR
-from hvmctx.restore.rules import MOST_DETAILS, Rule, Seen
+from hvmctx.restore.guest import Guest
+from hvmctx.restore.machine import Machine
+from hvmctx.restore.rules import MOST_DETAILS, Loaded, Rule, Seen
 
 
 class Record(Seen):
@@ -30,6 +32,7 @@ def test_a_rule() -> None:
         assert rule.texts(record) == ["odd"] * instance
     assert repr(rule) == "<rule rtc-odd, 4.6 and later>"
     assert Release("4.5") not in rule.releases and Release("4.6") in rule.releases
+    assert (rule.layer, rule.record, rule.id) == ("context", "RTC", "rtc-odd")
     assert (rule.severity, rule.errno, rule.remedy) == (ERROR, "EINVAL", "")
 
 
@@ -78,3 +81,23 @@ def test_a_rule_without_a_predicate() -> None:
 def test_numbers_of_a_body() -> None:
     record = Record(bytes(range(8)))
     assert (record.number(0), record.number(4), record.number(8)) == (0x3020100, 0x7060504, 0)
+
+
+def test_what_is_known_at_first() -> None:
+    """Nothing is loaded, and a record that has no more to tell has no words, none before it, and
+    no release that handles it."""
+    assert (Loaded().tsc_page, Loaded().xcr0_accum) == (False, {})
+    record = Record(b"body")
+    assert (record.words(), record.before(1), record.handles(1)) == (b"", 0, False)
+
+
+@pytest.mark.parametrize(
+    ("release", "host", "whose"),
+    [("4.11", True, "host"), ("4.12", True, "guest"), ("4.11", False, "guest"),
+     ("4.12", False, "guest")],
+)  # fmt: skip
+def test_whose_policy_a_check_goes_by(release: str, host: bool, whose: str) -> None:
+    record = Record(b"")
+    record.release = Release(release)
+    record.guest, record.machine = Guest(), Machine(leaves=[(1, 0, 0, 0, 0, 0)] if host else [])
+    assert record.policy("4.12") is (record.machine if whose == "host" else record.guest)

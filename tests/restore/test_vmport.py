@@ -155,6 +155,98 @@ def test_every_rule(case: str) -> None:
     assert_consistent(misses, XEN_4_5_V6)
 
 
+SAID = {
+    "vmport-descriptor": "0x3e8: fewer than 8 bytes are left for the descriptor (E2BIG)",
+    "vmport-body": "0x3e8: the body is longer than what is left (EFBIG)",
+    "vmport-type": "0x3e8: the typecode is not 21, or the body longer than the largest (ESRCH)",
+    "vmport-save-version": "0x3f0: version 0xabcd0002, expected 0xabcd0001",
+    "vmport-version": "0x3f0: the loader reads the body up to 4, which ends at 3",
+    "vmport-fixed-part": "0x5b8: the loader reads the body up to 464, which ends at 459",
+    "vmport-send_buf": "0x5c0: the loader writes 185 bytes to the 184 of send_buf",
+    "vmport-send_buf-source": "0x5c0: the loader reads the body up to 473, which ends at 472",
+    "vmport-recv_buf": "0x5c0: the loader writes 137 bytes to the 136 of recv_buf",
+    "vmport-recv_buf-source": "0x5c0: the loader reads the body up to 466, which ends at 465",
+    "vmport-jumbo-recv_buf": "0x5c0: the loader writes 4105 bytes to the 4104 of jumbo recv_buf",
+    "vmport-jumbo-recv_buf-source": "0x5c0: the loader reads the body up to 465, which ends at 464",
+    "vmport-guestinfo-slot": "0x6e2: the loader takes slot 64 of 64",
+    "vmport-guestinfo-head": "0x5c0: the loader reads the body up to 466, which ends at 465",
+    "vmport-guestinfo-key_data": "0x5c2: the loader writes 31 bytes to the 30 of guestinfo key_data",
+    "vmport-guestinfo-key_data-source": "0x5c2: the loader reads the body up to 468, which ends at 467",
+    "vmport-guestinfo-val_data": "0x5c3: the loader writes 129 bytes to the 128 of guestinfo val_data",
+    "vmport-guestinfo-val_data-source": "0x5c3: the loader reads the body up to 469, which ends at 468",
+    "vmport-guestinfo_jumbo-slot": "0x5c8: the loader takes slot 2 of 2",
+    "vmport-guestinfo_jumbo-head": "0x5c0: the loader reads the body up to 467, which ends at 466",
+    "vmport-guestinfo_jumbo-key_data": "0x5c3: the loader writes 31 bytes to the 30 of guestinfo_jumbo key_data",
+    "vmport-guestinfo_jumbo-key_data-source": "0x5c3: the loader reads the body up to 469, which ends at 468",
+    "vmport-guestinfo_jumbo-val_data": "0x5c4: the loader writes 4097 bytes to the 4096 of guestinfo_jumbo val_data",
+    "vmport-guestinfo_jumbo-val_data-source": "0x5c4: the loader reads the body up to 470, which ends at 469",
+    "vmport-capped": "0x424: chans[0].send has 181 bytes, the writer keeps 180",
+    "vmport-size": "0x3f4: used_guestsize is 5, the entries have 4 bytes",
+    "vmport-count": "0x408: used_guestinfo_jumbo is 1, there are 0 entries",
+    "vmport-empty-key": "0x5c0: an entry with an empty key",
+    "vmport-duplicate": '0x5c3: guestinfo["k"] occurs twice',
+    "vmport-padding": "0x40c: padding of the head is 01000000",
+    "vmport-behind": "0x5c0: 1 bytes after the last entry",
+    "vmport-index": "0x4b4: chans[2].send: index 4 of 3 bytes",
+    "vmport-protocol": "0x4b0: chans[2].proto_num is 0x5",
+}
+"""Where the first byte of the record is at 1000: where a finding is, and its words."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_finding_says(case: str) -> None:
+    rule = case.partition("#")[0]
+    found = next(f for f in findings_of(CASES[case][0], None, 1000) if f.rule == rule)
+    warning = list(RULES).index(rule) > list(RULES).index("vmport-guestinfo_jumbo-val_data-source")
+    where, _, words = SAID[case].partition(": ")
+    severity = "warning" if warning else "error"
+    assert str(found) == f"{severity}: context: offset {where}: VMPORT/0: {words} [{rule}]"
+    assert (RULES[rule].severity, RULES[rule].layer) == (severity, "context")
+    assert RULES[rule].record == "VMPORT"
+
+
+def test_refusals_have_an_errno() -> None:
+    assert {rule.id: rule.errno for rule in RULES.values() if rule.errno} == {
+        "vmport-allocated": "ENOMEM", "vmport-descriptor": "E2BIG", "vmport-body": "EFBIG",
+        "vmport-type": "ESRCH", "vmport-slot-allocated": "ENOMEM", "vmport-save-version": "EINVAL",
+    }  # fmt: skip
+    for case, errno in (("descriptor", "E2BIG"), ("body", "EFBIG"), ("type", "ESRCH")):
+        refused = restore(CASES[f"vmport-{case}"][0])
+        assert isinstance(refused, Refused)
+        assert (refused.errno, refused.cursor, refused.rule) == (errno, 0, f"vmport-{case}")
+    assert repr(refused) == "<refused, ESRCH [vmport-type]>"
+
+
+@pytest.mark.parametrize(
+    ("case", "fix"),
+    [("version", "fixed-part"), ("fixed-part", "fixed-part"), ("send_buf", "buffer"),
+     ("jumbo-recv_buf-source", "buffer"), ("guestinfo-head", "entry"),
+     ("guestinfo_jumbo-val_data", "entry"), ("guestinfo-slot", ""), ("guestinfo_jumbo-slot", "")],
+)  # fmt: skip
+def test_which_check_would_have_sufficed(case: str, fix: str) -> None:
+    """Of spare slots none: they are capped."""
+    record = CASES[f"vmport-{case}"][0]
+    fixed = restore_fixed(record)
+    if fix:
+        assert isinstance(fixed, Refused) and (fixed.errno, fixed.rule) == (
+            "EINVAL",
+            f"vmport-{fix}",
+        )
+        assert fixed.cursor == len(record)
+    else:
+        assert isinstance(fixed, Restored)
+        assert (fixed.slots, fixed.jumbo_slots) == (
+            (64, 2) if case == "guestinfo-slot" else (10, 2)
+        )
+
+
+def test_counts_beyond_the_slots_are_refused_when_mended() -> None:
+    for record in (record_of(used_guestinfo=65), record_of(used_guestinfo_jumbo=3)):
+        fixed = restore_fixed(record)
+        assert isinstance(fixed, Refused) and fixed.rule == "vmport-slots"
+    assert isinstance(restore_fixed(record_of(used_guestinfo=64, used_guestinfo_jumbo=2)), Restored)
+
+
 def test_every_rule_has_a_text_of_its_own() -> None:
     assert "EINVAL" in RULES["vmport-save-version"].words
     assert RULES["vmport-version"].words == "overread at version"

@@ -8,6 +8,7 @@ from hvmctx.abi import streams
 from hvmctx.abi.streams import LIBXC, LIBXL, XL
 from hvmctx.errors import UsageError
 from hvmctx.stream.grammar import (
+    AFTER_LIBXC,
     ANY,
     END,
     FIRST,
@@ -125,6 +126,21 @@ def test_whose_record_it_is_between_checkpoints(length: int) -> None:
     while reader.offset < len(out):
         items.append(reader.feed(out[reader.offset : reader.offset + reader.need]))
     assert items[-1].layer == (LIBXL if length == 4 else LIBXC) and reader.state is writer.state
+
+
+def test_what_comes_next() -> None:
+    """In words, and how many bytes are needed to see what it is."""
+    told = {(state.name, state.expecting, state.need) for state in STATES.values()}
+    records = {("libxl records", LIBXL), ("libxc records", LIBXC), ("checkpoint", LIBXL),
+               ("next checkpoint", LIBXC), ("libxc alone", LIBXC)}  # fmt: skip
+    assert told == {
+        ("end", "end", 0), ("xl header", "xl header", 48), ("libxl header", "libxl header", 16),
+        ("image header", "image header", 24), ("domain header", "domain header", 16),
+        ("image alone", "image header", 24), ("domain alone", "domain header", 16),
+        *((name, f"{layer} record", 8) for name, layer in records),
+    }  # fmt: skip
+    assert records <= {(state.name, state.layer) for state in STATES.values()}
+    assert STATES[END].layer == "" and AFTER_LIBXC is STATES["libxl records"]
 
 
 def test_words() -> None:
