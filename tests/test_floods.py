@@ -179,6 +179,38 @@ def test_no_limit_is_reached_by_what_xen_could_write(vcpus: int) -> None:
     assert DEFAULT.batches >= 4 * ((16 << 40) // (1024 * 4096)), "passes over 16 TiB"
 
 
+def test_two_floods_are_not_the_same(tmp_path: Path) -> None:
+    """Nothing is known of what they hold, so that nothing can be said to be equal."""
+    (tmp_path / "in").write_bytes(FLOODS["stream-context"](50))
+    (tmp_path / "other").write_bytes(FLOODS["stream-context"](60))
+    assert command("diff IN OTHER --limits context_records=40", tmp_path) == 2
+    assert command("diff IN OTHER", tmp_path) == 1
+
+
+def test_every_command_that_reads_can_be_given_limits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").write_bytes(FLOODS["context-records"](50))
+    path = str(tmp_path / "in")
+    more = (
+        "convert IN -o OUT --force", "strip IN -o OUT --force", "extract IN -o OUT --force",
+        "replace IN --payload IN -o OUT --force",
+    )  # fmt: skip
+    for line in (*COMMANDS, *OF_JSON, *more):
+        assert command(f"{line} --max-size 10".replace("OTHER", "IN"), tmp_path) in (1, 2), line
+    for options, reason in (
+        (("--max-size", "10"), "more than 10 bytes: --max-size N allows more"),
+        (("--limits", "input=10"), "more than 10 bytes"),
+        (("--limits", "input=10,kept=1G", "--max-size", "11"), "more than 11 bytes"),
+        (("--limits", "inputs=10"), "no limit 'inputs'; expected context_records"),
+        (("--limits", "10"), "found '10', expected NAME=VALUE"),
+        (("--max-size", "many"), "found 'many', expected a number"),
+    ):
+        assert main(["info", path, *options]) == (1 if "more" in reason else 2)
+        assert reason in capsys.readouterr().err
+    assert main(["info", path, "--max-size", "1M"]) == 0
+
+
 PACKED = ("gzip", "xz", "zstd", "lz4")
 
 
