@@ -115,7 +115,7 @@ def _of_handler(
         found = handler.findings(body)
     except FormatError as error:
         text, at = error.problem, offset + max(0, error.offset)
-        return [Finding(ERROR, "handler-failed", text, layer=layer, offset=at, record=name)]
+        return [Finding(ERROR, "stream-damaged", text, layer=layer, offset=at, record=name)]
     return [
         Finding(
             severity if severity in SEVERITIES else ERROR, rule, text, layer=layer, offset=offset,
