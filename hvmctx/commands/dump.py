@@ -4,12 +4,13 @@ does."""
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 from hvmctx import messages
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
-from hvmctx.errors import MissingRecordError, UsageError
+from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,11 +163,14 @@ def _emulators(image: Image, dialect: TextDialect) -> Iterable[str]:
     """What is inside of the device models' files. Looked at only where there is one that is
     not QEMU's, or with --all: most of a dump's time would go into it."""
     from hvmctx.abi import streams
+    from hvmctx.stream.qemu import MAGIC
     from hvmctx.stream.reader import LIBXL
 
-    records = image.effective_records(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
-    heads = (bytes(image.body(record)[8:12]) for record in records)
-    if not dialect.show_all and all(head == b"QEVM" for head in heads):
+    others = False
+    for record in image.effective_records(LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
+        with suppress(HvmctxError):  # cut off, which is a problem of the image
+            others |= bytes(image.start_of(record, 12)[8:]) != MAGIC
+    if not others and not dialect.show_all:
         return ()
     from hvmctx.render.decoded import emulator_lines
 
