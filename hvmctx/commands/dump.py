@@ -4,7 +4,6 @@ does."""
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 
 from hvmctx import messages
 from hvmctx.abi.declare import VMPORT_TYPECODE
@@ -163,13 +162,14 @@ def _emulators(image: Image, dialect: TextDialect) -> Iterable[str]:
     """What is inside of the device models' files. Looked at only where there is one that is
     not QEMU's, or with --all: most of a dump's time would go into it."""
     from hvmctx.abi import streams
-    from hvmctx.stream.qemu import MAGIC
     from hvmctx.stream.reader import LIBXL
 
     others = False
     for record in image.effective_records(LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
-        with suppress(HvmctxError):  # cut off, which is a problem of the image
-            others |= bytes(image.start_of(record, 12)[8:]) != MAGIC
+        try:
+            others |= bytes(image.start_of(record, 12)[8:]) != streams.QEMU_MAGIC
+        except HvmctxError:  # cut off, which is a problem of the image
+            continue
     if not others and not dialect.show_all:
         return ()
     from hvmctx.render.decoded import emulator_lines
