@@ -9,7 +9,7 @@ from hvmctx import messages
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
-from hvmctx.errors import MissingRecordError, UsageError
+from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,9 +164,13 @@ def _emulators(image: Image, dialect: TextDialect) -> Iterable[str]:
     from hvmctx.abi import streams
     from hvmctx.stream.reader import LIBXL
 
-    records = image.effective_records(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
-    heads = (bytes(image.body(record)[8:12]) for record in records)
-    if not dialect.show_all and all(head == b"QEVM" for head in heads):
+    others = False
+    for record in image.effective_records(LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
+        try:
+            others |= bytes(image.start_of(record, 12)[8:]) != streams.QEMU_MAGIC
+        except HvmctxError:  # cut off, which is a problem of the image
+            continue
+    if not others and not dialect.show_all:
         return ()
     from hvmctx.render.decoded import emulator_lines
 

@@ -3,11 +3,14 @@ model's file, in the style of xen-hvmctx, which knows neither."""
 
 from __future__ import annotations
 
+from hvmctx.abi import streams
 from hvmctx.context.hvm_context import HvmContext
+from hvmctx.errors import FormatError, MissingRecordError
 from hvmctx.image import handlers
 from hvmctx.render.text import TextDialect
+from hvmctx.stream.libxl import EmulatorContext
 from hvmctx.stream.qemu import DeviceModelState
-from hvmctx.stream.reader import CONTEXT
+from hvmctx.stream.reader import CONTEXT, LIBXL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,26 +23,37 @@ __all__ = ["emulator_lines", "record_lines"]
 
 
 def record_lines(record: Record) -> str | None:
-    """Of a record of the context; None where no handler knows it. Raises FormatError."""
+    """Of a record of the context; None where no handler knows it."""
     handler = handlers.handler_of(CONTEXT, record.typecode)
-    return None if handler is None else _indented(handler.text(bytes(record.body)))
+    return None if handler is None else _text(handler, bytes(record.body))
 
 
 def emulator_lines(image: Image, dialect: TextDialect) -> Iterator[str]:
     """Of each device model's file that holds an HVM context, or that another package knows; with
     `show_all` of QEMU's, too: the sections whose fields are known."""
-    for emulator in image.emulators:
-        content = handlers.content_of(emulator.emulator_id, emulator.payload)
+    for record in image.effective_records(LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
+        try:
+            emulator = image.parse(record, EmulatorContext)
+            content = handlers.content_of(emulator.emulator_id, emulator.payload, image.limits)
+        except (FormatError, MissingRecordError):  # cut off, or gone by on a pipe
+            continue
         head = f"EMULATOR_CONTEXT: {emulator.emulator}, index {emulator.index}\n"
         if isinstance(content, HvmContext):
             yield head
-            for number, record in enumerate(content.entries):
-                yield dialect.entry(number, record)
+            for number, inner in enumerate(content.entries):
+                yield dialect.entry(number, inner)
         elif isinstance(content, DeviceModelState):
             if dialect.show_all:
                 yield from _devices(content, head)
         elif content is not None:
-            yield head + _indented(content.text(emulator.payload))
+            yield head + _text(content, emulator.payload)
+
+
+def _text(handler: handlers.Guarded, body: bytes | memoryview) -> str:
+    try:
+        return _indented(handler.text(body))
+    except FormatError as error:
+        return _indented(error.problem)
 
 
 def _devices(state: DeviceModelState, head: str) -> Iterator[str]:

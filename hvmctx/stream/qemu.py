@@ -14,6 +14,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
+from hvmctx.abi.streams import QEMU_MAGIC
 from hvmctx.limits import DEFAULT
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAGIC", "DeviceModelState", "Section", "recognise"]
 
-MAGIC = b"QEVM"
+MAGIC = QEMU_MAGIC
 _CONFIGURATION, _FOOTER = 7, 0x7E
 _LARGEST_ID = 1 << 16
 _LARGEST_VERSION = 1 << 10

@@ -9,7 +9,7 @@ from contextlib import suppress
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.errors import FormatError, InputError
+from hvmctx.errors import FormatError, InputError, MissingRecordError
 from hvmctx.findings import ERROR, SEVERITIES, WARNING, Finding
 from hvmctx.image import handlers
 from hvmctx.stream.qemu import MAGIC
@@ -33,7 +33,7 @@ def findings_of(image: Image, vmport: VmportProfile | None, *, strict: bool) -> 
     """`strict`: what is questionable in a context inside, too."""
     found: list[Finding] = []
     for record in image.records:
-        with suppress(FormatError, InputError):
+        with suppress(FormatError, InputError, MissingRecordError):
             if (record.layer, record.type) == _EMULATOR:
                 found += _of_emulator(image, record, vmport, strict)
             elif not record.known:
@@ -41,7 +41,7 @@ def findings_of(image: Image, vmport: VmportProfile | None, *, strict: bool) -> 
                 if handler is not None:
                     body, at = image.body(record), record.body_offset
                     found += _of_handler(handler, body, record.layer, at, record.name)
-    with suppress(FormatError, InputError):
+    with suppress(FormatError, InputError, MissingRecordError):
         found += _of_records(image)
     return found
 
@@ -115,7 +115,7 @@ def _of_handler(
         found = handler.findings(body)
     except FormatError as error:
         text, at = error.problem, offset + max(0, error.offset)
-        return [Finding(ERROR, "handler-failed", text, layer=layer, offset=at, record=name)]
+        return [Finding(ERROR, "stream-damaged", text, layer=layer, offset=at, record=name)]
     return [
         Finding(
             severity if severity in SEVERITIES else ERROR, rule, text, layer=layer, offset=offset,
