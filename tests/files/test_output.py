@@ -722,3 +722,43 @@ def test_file_systems_without_acls_owners_and_modes(
     with replacing(str(tmp_path / "out"), force=True) as out:
         out.write(b"newer")
     assert (tmp_path / "out").read_bytes() == b"newer" and os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_that_cannot_be_opened_is_replaced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a directory that is ours; the new one is no more readable."""
+    (tmp_path / "out").write_bytes(b"old")
+    (tmp_path / "out").chmod(0o640)
+    opened = os.open
+
+    def refuse(path: Any, flags: int, *rest: Any, **how: Any) -> int:
+        if path == "out":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *rest, **how)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with replacing(str(tmp_path / "out"), force=True) as out:
+        out.write(b"new")
+    monkeypatch.undo()
+    status = (tmp_path / "out").stat()
+    assert (tmp_path / "out").read_bytes() == b"new" and status.st_mode & 0o777 == 0o640
+
+
+def test_without_hard_links_nothing_is_replaced_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Linux's rename that replaces nothing, not by one that does."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    with replacing(str(tmp_path / "out")) as out:
+        out.write(b"new")
+    with pytest.raises(InputError, match="exists"), replacing(str(tmp_path / "late")) as out:
+        (tmp_path / "late").write_bytes(b"theirs")
+    assert (tmp_path / "out").read_bytes() == b"new"
+    assert (tmp_path / "late").read_bytes() == b"theirs"
+    assert sorted(os.listdir(tmp_path)) == ["late", "out"]
