@@ -55,9 +55,10 @@ class Reference:
             raise InputError("the C reference needs a compiler, gcc or clang")
         self._path = os.path.join(directory, f"vmport{'-query' if query else ''}")
         command = [compiler, *_FLAGS, *(("-DQUERY",) if query else ()), "-o", self._path, source]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode:
-            raise InputError(f"the C reference does not compile: {done.stderr.strip()[-300:]}")
+            said = done.stderr.decode("utf-8", "backslashreplace").strip()[-300:]
+            raise InputError(f"the C reference does not compile: {said}")
 
     def verdicts(self, cases: Sequence[Case], profile: VmportProfile) -> list[str]:
         """For each case `ok CURSOR SLOTS JUMBO_SLOTS STATE SAVED`, `errno NAME CURSOR` or
