@@ -207,7 +207,6 @@ def mutate_record(data: bytes, rng: random.Random, name: str) -> tuple[bytes, st
     return context.to_bytes(), what
 
 
-@cache
 def loaded() -> tuple[list[RecordType], list[int]]:
     """The types of record that a release's loader looks into (VMPORT's only the patch's), and
     how often to change each."""
