@@ -179,12 +179,12 @@ class Tests:
         deadline = time.monotonic() + self.seconds
         done = status = 0
         while not done and time.monotonic() < deadline:
-            done, status = os.waitpid(child, os.WNOHANG)
+            done, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
             if not done:
                 time.sleep(0.02)
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
-        if not done:
+        if not done or os.WIFSTOPPED(status):
             os.waitpid(child, 0)
         return status if done else None
 
