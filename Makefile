@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: demo test long lint generate fidelity hooks fuzz mutants bench clean
+.PHONY: demo test long lint generate fidelity hooks fuzz mutants torture bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -56,9 +56,19 @@ mutants: $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --editable '.[mutants]'
 	nice $(VENV)/bin/python tools/mutants.py $(MODULE)
 
+# Floods, faults and altered inputs through every command, some ten minutes; writes docs/torture.md.
+torture: $(VENV)/.installed
+	$(VENV)/bin/python tools/torture.py
+	$(VENV)/bin/python tools/generate.py
+
 bench: $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --editable '.[bench]'
 	$(VENV)/bin/python benchmarks/run.py
+
+# The guests of tools/realxen, to be run in a dom0.
+GUESTS ?= realxen-guests
+realxen:
+	tools/realxen/guests/make.sh $(GUESTS)
 
 clean:
 	rm -rf $(VENV)

@@ -15,8 +15,8 @@ import atheris
 with atheris.instrument_imports(include=["hvmctx"]):
     from hvmctx.fuzz.targets import TARGETS
 
-# a build has a program for each target, named after it
-_NAME = os.path.basename(sys.argv[0]).removeprefix("fuzz_").removesuffix(".py")
+# a build has a program for each target, named after it: fuzz_context.py, fuzz_context.pkg
+_NAME = os.path.basename(sys.argv[0]).removeprefix("fuzz_").partition(".")[0]
 TARGET = TARGETS[_NAME] if _NAME in TARGETS else TARGETS[sys.argv.pop(1)]
 REACHED: set[str] = set()
 STARTED = time.monotonic()

@@ -35,6 +35,7 @@ GROUPS = {
     "check": ("verify", "restore", "diff", "plan"),
     "change": ("set", "replace", "strip"),
     "make": ("extract", "to-json", "from-json", "convert", "build"),
+    "live": ("save", "load", "host"),
     "fuzz": ("fuzz",),
 }
 """The commands as the overview shows them. Each is the module of its name in
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _main(argv, unreadable)
     except MemoryError:
         pass  # what the frames held that failed is free only after this
+    except SystemError as error:  # CPython's, where it runs out of memory and forgets to say so
+        if "without exception set" not in str(error):
+            raise
     return _out_of_memory(unreadable[0])
 
 
@@ -77,6 +81,7 @@ def _main(argv: Sequence[str] | None, unreadable: list[int]) -> int:
         # A run makes few cycles. Looking for them after every 700 objects, as Python does by
         # default, took a tenth of a dump.
         gc.set_threshold(50_000)
+        _import_nothing_from_here()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _make_streams_ready()
     try:
@@ -109,6 +114,14 @@ def _main(argv: Sequence[str] | None, unreadable: list[int]) -> int:
         return _INTERRUPTED
 
 
+def _import_nothing_from_here() -> None:
+    """Python looks for modules first in the script's folder or, with -m, in the working
+    directory: from now on it does not, so that a `lzma.py` there is left alone."""
+    first = os.path.realpath(sys.path[0]) if sys.path else ""
+    if first in (os.path.dirname(os.path.realpath(sys.argv[0])), os.path.realpath(os.curdir)):
+        del sys.path[0]
+
+
 def _make_streams_ready() -> None:
     """Standard output takes any text, whatever its encoding, and all of it."""
     out = sys.stdout
@@ -124,8 +137,9 @@ def _make_streams_ready() -> None:
 
 
 def _refuse_misspelt(word: str) -> None:
-    """Raises UsageError for a word that is not a file and resembles the name of a command."""
-    if word.startswith("-") or os.path.lexists(word):
+    """Raises UsageError for a word that is not a file, nor called like one, and resembles the
+    name of a command."""
+    if word.startswith("-") or "." in word or os.path.lexists(word):
         return
     from difflib import get_close_matches
 

@@ -55,8 +55,9 @@ class Limits:
     window: int = 128 << 20
     """Bytes of what xz and zstd may look back at, which are held in memory. `zstd --long` asks
     for that much, `xz -9` for half."""
-    config: int = 16 << 20
-    """Bytes of xl's configuration. It has some kilobytes."""
+    config: int = 1 << 20
+    """Bytes of xl's configuration, which cost up to thirty times as many once they are taken apart.
+    It has some kilobytes."""
     rows: int = 1 << 16
     """Rows of a list of parameters, CPUID leaves, MSRs or xenstore keys. Xen writes some
     hundreds at most."""

@@ -15,6 +15,7 @@ from hvmctx.context.vmport import Slots, VmportState, to_record
 from hvmctx.fuzz.reference import Reference
 from tests.builders.running import Result, Run, Said
 from tests.builders.samples import DATA
+from tests.builders.standin import StandIn, library
 from tests.builders.vmport import busy_state
 
 settings.register_profile(
@@ -77,3 +78,28 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     if shutil.which("gcc") is None:
         pytest.skip("no compiler")
     return Reference(str(tmp_path_factory.mktemp("reference")))
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for Xen's libraries, with today's signatures."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no compiler")
+    return library(tmp_path_factory.mktemp("stand-in") / "new")
+
+
+@pytest.fixture(scope="session")
+def old_libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with those of Xen 4.6."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no compiler")
+    return library(tmp_path_factory.mktemp("stand-in") / "old", old=True)
+
+
+@pytest.fixture
+def stand_in(libraries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Domain 7 of a made-up Xen 4.17."""
+    made = StandIn(tmp_path / "stand-in")
+    for name, value in made.environment(libraries).items():
+        monkeypatch.setenv(name, value)
+    return made

@@ -63,7 +63,7 @@ def test_claimed_lengths_that_a_sparse_file_makes_true(tmp_path: Path) -> None:
         _ = image.context
     head = xl_head()[:44] + b"\xf0\xff\xff\xff"
     long = sparse(tmp_path / "config", head, whole)
-    with open_image(long) as image, pytest.raises(LimitError, match="more than 16 MiB"):
+    with open_image(long) as image, pytest.raises(LimitError, match="more than 1 MiB"):
         _ = image.config
     from hvmctx.json_form.document import Document
 

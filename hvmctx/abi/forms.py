@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from hvmctx.abi.checked import Plain
 
 __all__ = [
-    "Attributes", "Count", "Elements", "Escaped", "Form", "Hex", "Listed", "Members", "Number",
-    "Object", "Octets", "OneOf", "Row", "Structure", "Text", "Words", "elements_of", "escaped",
-    "form_of", "member", "nullable", "structure_of", "unescaped",
+    "Anything", "Attributes", "Count", "Elements", "Escaped", "Form", "Hex", "Listed",
+    "Members", "Number", "Object", "Octets", "OneOf", "Row", "Structure", "Text", "Words",
+    "elements_of", "escaped", "form_of", "member", "nullable", "structure_of", "unescaped",
 ]  # fmt: skip
 
 LONGEST_LIST = 16
@@ -52,6 +52,18 @@ class Form:
 
     def schema(self) -> Plain:
         raise NotImplementedError
+
+
+class Anything(Form):
+    """A value that somebody else reads and writes."""
+
+    __slots__ = ()
+
+    def read(self, plain: Any, where: str) -> Any:
+        return plain
+
+    def schema(self) -> Plain:
+        return {}
 
 
 class Number(Form):

@@ -49,8 +49,8 @@ __all__ = [
     "LIBXL_LIBXC_CONTEXT", "LIBXL_OPTION_BIG_ENDIAN", "LIBXL_OPTION_LEGACY", "LIBXL_RECORDS",
     "LIBXL_VERSION", "PAGE_BROKEN", "PAGE_DATA_HEAD", "PAGE_SHIFT", "PAGE_SIZE", "PAGE_TYPES",
     "PAGE_TYPES_WITHOUT_MEMORY", "PAGE_TYPES_WITH_DATA", "PAGE_TYPES_WITH_MEMORY",
-    "PAGE_TYPE_SHIFT", "PAGE_XALLOC", "PAGE_XTAB", "PFN_MASK", "RECORDS", "RECORD_ALIGN",
-    "RECORD_HEADER", "RECORD_OPTIONAL", "SPECIAL_PARAMS", "STATIC_DATA_SINCE",
+    "PAGE_TYPE_SHIFT", "PAGE_XALLOC", "PAGE_XTAB", "PFN_MASK", "QEMU_MAGIC", "RECORDS",
+    "RECORD_ALIGN", "RECORD_HEADER", "RECORD_OPTIONAL", "SPECIAL_PARAMS", "STATIC_DATA_SINCE",
     "STREAM_V2_SINCE", "X86_PFN_BITS", "XL", "XL_BYTEORDER", "XL_FLAG_JSON_CONFIG",
     "XL_FLAG_STREAM_V2", "XL_HEADER", "XL_MAGIC", "Flat", "domain_header", "image_header",
     "libxl_header", "page_data_head", "param_index", "param_name", "record_header",
@@ -277,6 +277,8 @@ GUEST_TYPES = {1: "x86 PV", 2: "x86 HVM", 3: "x86 PVH", 4: "ARM"}
 """3 and 4 were reserved in the headers of 4.6 to 4.13, and never written."""
 GUEST_X86_PV, GUEST_X86_HVM = 1, 2
 
+QEMU_MAGIC = b"QEVM"
+"""What a device model's file starts with when it is QEMU's."""
 EMULATORS = {0: "unknown", 1: "qemu-traditional", 2: "qemu-upstream"}
 CHECKPOINT_STATES = {0: "NEW", 1: "SVM_SUSPENDED", 2: "SVM_READY", 3: "SVM_RESUMED"}
 

@@ -37,6 +37,7 @@ from hvmctx.abi.declare import (
 )
 from hvmctx.abi.fields import Layout
 from hvmctx.errors import UsageError
+from hvmctx.messages import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class VmportProfile:
             raise UsageError(f"VMPORT profile: a body would be longer than {_BODY_LIMIT} bytes")
 
     def __repr__(self) -> str:
-        return f"<VMPORT profile {self.name}>"
+        return f"<VMPORT profile {printable(self.name)}>"
 
     def constants(self) -> dict[str, int]:
         """The constants that define the profile, by name."""

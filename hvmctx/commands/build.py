@@ -58,7 +58,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--release", help="the Xen release that wrote it and is to restore it (default 4.17)"
     )
     parser.add_argument(
-        "--force-inconsistent", action="store_true", help="only warn of parts that do not match"
+        "--force-inconsistent",
+        action="store_true",
+        help="only warn of parts that do not match; leave out a missing device model",
     )
     inputs.add_output(parser)
     inputs.add_limits(parser)
@@ -91,7 +93,7 @@ def _build(args: Namespace, base: Image | None, release: Release | None) -> int:
     with replacing(args.output, force=args.force, like=like) as out:
         saved = build(
             guest, out, layer=args.layer, version=_version(base, release), config=config,
-            emulator=emulator,
+            emulator=emulator, without_emulator=args.force_inconsistent,
         )  # fmt: skip
         if isinstance(emulator, DeviceModelFile):
             like.append(emulator.access)

@@ -9,17 +9,18 @@ from hvmctx import messages
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
-from hvmctx.errors import MissingRecordError, UsageError
+from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
     from hvmctx.image.image import Image
+    from hvmctx.render.text import TextDialect
 
     Wanted = Callable[[Record], bool]
 
@@ -96,9 +97,12 @@ def run(args: Namespace) -> int:
             from hvmctx.render.text import TextDialect
 
             dialect = TextDialect(
-                _release(args.release, image), show_all=args.all, vmport=_vmport(args, context)
-            )
+                _release(args.release, image), show_all=args.all, vmport=_vmport(args, context),
+                decoded=_decoded(args, context),
+            )  # fmt: skip
             sys.stdout.writelines(dialect.dump(context, domid=_domid(args), wanted=wanted))
+            if wanted is None and args.release is None and image.records:
+                sys.stdout.writelines(_emulators(image, dialect))
         elif args.format == "table":
             from hvmctx.render.record_table import as_table
 
@@ -142,6 +146,35 @@ def _vmport(args: Namespace, context: HvmContext) -> VmportProfile | None:
     from hvmctx.abi import vmport
 
     return vmport.used()
+
+
+def _decoded(args: Namespace, context: HvmContext) -> Callable[[Record], str | None] | None:
+    """How records are printed that other packages' handlers know: not at all in the dialect of
+    a release, and where every record is known."""
+    if args.release is not None or all(record.type for record in context.entries):
+        return None
+    from hvmctx.render.decoded import record_lines
+
+    return record_lines
+
+
+def _emulators(image: Image, dialect: TextDialect) -> Iterable[str]:
+    """What is inside of the device models' files. Looked at only where there is one that is
+    not QEMU's, or with --all: most of a dump's time would go into it."""
+    from hvmctx.abi import streams
+    from hvmctx.stream.reader import LIBXL
+
+    others = False
+    for record in image.effective_records(LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
+        try:
+            others |= bytes(image.start_of(record, 12)[8:]) != streams.QEMU_MAGIC
+        except HvmctxError:  # cut off, which is a problem of the image
+            continue
+    if not others and not dialect.show_all:
+        return ()
+    from hvmctx.render.decoded import emulator_lines
+
+    return emulator_lines(image, dialect)
 
 
 def _release(name: str | None, image: Image) -> Release:

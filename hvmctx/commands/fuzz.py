@@ -14,12 +14,16 @@ from hvmctx.fuzz import NAMES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterable, Iterator
     from random import Random
 
     from hvmctx.files.access import Access
-    from hvmctx.fuzz.differential import Disagreement
+    from hvmctx.fuzz.differential import Disagreement, Loader
     from hvmctx.fuzz.generate import Loads
+    from hvmctx.fuzz.hypervisor import Journal
     from hvmctx.fuzz.target import Target
+    from hvmctx.live.xen import Xen
+    from hvmctx.restore.guest import Guest
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -31,6 +35,7 @@ EXAMPLES = (
     "hvmctx fuzz campaign --target edit --corpus corpus --time 2s --jobs 2 --html edit.html",
     "hvmctx fuzz diff --against c-reference --count 1000",
     "hvmctx fuzz diff --kind context --count 20 --against 'command:hvmctx restore {}'",
+    "hvmctx fuzz diff --kind context --count 20 --against lab",
     "hvmctx fuzz generate --count 20 --release 4.17 --vcpus 2 --vendor intel -o contexts",
     "hvmctx fuzz generate --kind image --base guest.xc --release 4.17 --count 20 -o images",
 )
@@ -69,9 +74,10 @@ def _add_campaign(parser: ArgumentParser) -> None:
 
 def _add_diff(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--against", required=True, metavar="c-reference|command:COMMAND",
-        help="our C reference under AddressSanitizer, or a program that takes a file (as {}, or "
-        "last) and exits with 0 if it would restore it",
+        "--against", metavar="c-reference|command:COMMAND|domain:DOMID|lab",
+        help="our C reference under AddressSanitizer (the default); a program that takes a file "
+        "(as {}, or last) and exits with 0 if it would restore it; or the hypervisor of this "
+        "machine, which that may bring down: a paused domain, or a new one",
     )  # fmt: skip
     parser.add_argument("--kind", choices=("vmport", "context", "image"), default="vmport")
     parser.add_argument("--count", type=int, default=10000, metavar="N")
@@ -84,7 +90,18 @@ def _add_diff(parser: ArgumentParser) -> None:
         default="disagreements",
         help="where to save a disagreement",
     )
-    parser.add_argument("--source", metavar="FILE", help="compile this C reference instead")
+    parser.add_argument(
+        "--source", metavar="FILE",
+        help="compile this loader in C instead of the C reference, which is for vmport alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="of a hypervisor: go on after a crash, and blame the last input for it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dangerous", action="store_true",
+        help="of a hypervisor: try what it should die of, too, as far as the model knows",
+    )  # fmt: skip
     inputs.add_vmport_profile(parser)
     _add_hosts(parser)
 
@@ -165,6 +182,7 @@ def _say_finding(path: str) -> None:
             messages.say(line)
 
 
+_C_REFERENCE = "c-reference"
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -225,7 +243,12 @@ def _diff(args: Namespace) -> int:
     _check_number(args, "count", _MOST_INPUTS)
     _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
-    found = _diff_vmport(args, rng) if args.against == "c-reference" else _diff_command(args, rng)
+    against = args.against or _C_REFERENCE
+    if against == "lab" or against.startswith("domain:"):
+        return _diff_hypervisor(args)
+    if args.resume or args.dangerous:
+        raise UsageError("fuzz diff: --resume and --dangerous are for domain:DOMID and lab")
+    found = _compared(args, rng)
     if found is None:
         messages.show(f"{args.count} inputs, no disagreement")
         return 0
@@ -234,42 +257,180 @@ def _diff(args: Namespace) -> int:
     return 1
 
 
-def _diff_vmport(args: Namespace, rng: Random) -> Disagreement | None:
+def _compared(args: Namespace, rng: Random) -> Disagreement | None:
     import tempfile
 
     from hvmctx.abi import vmport
-    from hvmctx.fuzz.differential import compare_vmport
+    from hvmctx.fuzz import differential
     from hvmctx.fuzz.reference import SOURCE, Reference
 
-    if args.kind != "vmport":
-        raise UsageError("fuzz diff: the C reference loads only VMPORT records")
+    kind, _, words = (args.against or _C_REFERENCE).partition(":")
+    if kind == "command" and args.source is None:
+        return _compared_with(differential.Command(words), args, rng)
+    if kind != _C_REFERENCE or words:
+        raise UsageError(
+            f"fuzz diff: expected --against {_C_REFERENCE}, --against command:COMMAND, or --source"
+        )
+    if args.source is None and args.kind != "vmport":
+        raise UsageError("fuzz diff: the C reference loads only VMPORT records; give a --source")
     with tempfile.TemporaryDirectory() as place:
         reference = Reference(place, source=args.source or SOURCE)
-        return compare_vmport(reference, args.count, rng, vmport.used())
+        if args.kind == "vmport":
+            return differential.compare_vmport(reference, args.count, rng, vmport.used())
+        return _compared_with(differential.Source(reference), args, rng)
 
 
-def _diff_command(args: Namespace, rng: Random) -> Disagreement | None:
+def _compared_with(loader: Loader, args: Namespace, rng: Random) -> Disagreement | None:
     from itertools import islice
 
+    from hvmctx.abi import vmport
     from hvmctx.fuzz import differential, generate
+    from hvmctx.fuzz.minimise import simpler_contexts, simpler_vmport
+    from hvmctx.fuzz.vmport import random_record
 
-    kind, _, words = args.against.partition(":")
-    if kind != "command" or args.kind == "vmport":
-        raise UsageError(
-            "fuzz diff: expected --against c-reference, or command:COMMAND with --kind context "
-            "or image"
-        )
+    if args.kind == "vmport":
+        profile = vmport.used()
+        records = (random_record(rng, profile) for _ in range(args.count))
+        model = differential.vmport_model(profile)
+        return differential.compare(loader, records, model, simpler=simpler_vmport(profile))
     releases = (args.release or ["newest"])[:1]
-    loads = generate.loads_of(releases, args.policy, args.vcpus, args.vendor)
+    loads = generate.loads_of(releases, _guest_of(args), args.vendor)
     (load_into,) = loads.values()
     bases = generate.bases_of(args.base, args.kind) or _bases(args.kind, rng, loads)
-    model = differential.context_model if args.kind == "context" else differential.stream_model
     layer = None if args.kind == "context" else "libxc"
     variants = (data for data, _ in generate.variants(bases, args.kind, rng, layer))
-    return differential.compare_command(
-        differential.Command(words), islice(variants, args.count), model(*load_into),
-        contexts=args.kind == "context",
-    )  # fmt: skip
+    inputs = islice(variants, args.count)
+    if args.kind == "context":
+        model = differential.context_model(*load_into)
+        return differential.compare(loader, inputs, model, simpler=simpler_contexts)
+    return differential.compare(loader, inputs, differential.stream_model(*load_into))
+
+
+def _guest_of(args: Namespace, like: list[Access | None] | None = None) -> Guest:
+    """The guest of --policy and --vcpus."""
+    from hvmctx.restore.guest import MOST_VCPUS, Guest
+
+    if args.policy is None:
+        return Guest(vcpus=args.vcpus or MOST_VCPUS)
+    return inputs.guest_of_policy(args, f"fuzz {args.action}", like)
+
+
+_RUNNING = ("release", "policy", "vendor", "source")
+"""Options about what the running Xen and the domain decide."""
+
+
+def _diff_hypervisor(args: Namespace) -> int:
+    """Goes on after a disagreement, and tells all of them."""
+    from contextlib import ExitStack
+
+    from hvmctx.fuzz.hypervisor import Journal
+    from hvmctx.live.libraries import XenError
+    from hvmctx.live.xen import Xen, check_domid
+
+    named = args.against.removeprefix("domain:")
+    if args.kind != "context":
+        raise UsageError("fuzz diff: a hypervisor loads contexts: --kind context")
+    if args.against != "lab" and not inputs.is_domid(named):
+        raise UsageError(f"fuzz diff: --against {args.against}: expected domain:DOMID or lab")
+    for name in _RUNNING:
+        if getattr(args, name):
+            raise UsageError(f"fuzz diff: --{name} is for other loaders: the running Xen decides")
+    if args.vcpus and args.against != "lab":
+        raise UsageError("fuzz diff: --vcpus is for --against lab")
+    journal = Journal(args.output)
+    unharmed = False
+    try:
+        first, status = _resumed(args, journal)
+        try:
+            with Xen() as xen, ExitStack() as stack:
+                if args.against == "lab":
+                    from hvmctx.live.lab import lab
+
+                    domid = stack.enter_context(lab(vcpus=args.vcpus or _LAB_VCPUS))
+                else:
+                    domid = check_domid(int(named))
+                status = max(status, _compare(args, xen, domid, journal, first))
+            unharmed = True
+        except XenError:  # what was tried last may be why
+            raise
+        except BaseException:  # a mistake in the arguments, Ctrl-C: Xen is well
+            unharmed = True
+            raise
+    finally:
+        journal.close(done=unharmed)
+    return status
+
+
+_LAB_VCPUS = 2
+_TOLD_EVERY = 100
+
+
+def _resumed(args: Namespace, journal: Journal) -> tuple[int, int]:
+    """The number of the first input to try, and an exit status: 1 where there is one to blame.
+    Raises UsageError."""
+    if journal.left and not args.resume:
+        raise UsageError(
+            f"fuzz diff: {journal.path}: a run has not come to its end; --resume goes on, and "
+            "blames its last input"
+        )
+    if not args.resume:
+        return 0, 0
+    from hvmctx.fuzz.differential import Disagreement
+
+    if not journal.left:
+        raise UsageError(f"fuzz diff: {journal.path} is not there: no run to resume")
+    last = journal.last()
+    if last is None:
+        messages.warn(f"{journal.path}: nothing was tried, or it is damaged")
+        return 0, 0
+    number, data = last
+    report = f"input {number} was being tried when the run ended\n\n{data.hex(' ', 16)}\n"
+    crash = Disagreement(data, "", "", report)
+    path = crash.save(args.output, f"crash-{args.seed}-{number}")
+    messages.show(f"{path}: the machine, the domain or the run ended while this was tried")
+    return number + 1, 1
+
+
+def _compare(args: Namespace, xen: Xen, domid: int, journal: Journal, first: int) -> int:
+    import random
+    from itertools import islice
+
+    from hvmctx.fuzz import generate
+    from hvmctx.fuzz.hypervisor import Comparison, Hypervisor
+
+    hypervisor = Hypervisor(xen, domid)
+    rng = random.Random(f"{args.seed}/{first}")
+    loads = {"running": (hypervisor.release, hypervisor.guest, hypervisor.machine)}
+    bases = generate.bases_of(args.base, args.kind) or [
+        xen.context(domid), *_bases(args.kind, rng, loads)
+    ]  # fmt: skip
+
+    def found(disagreement: Disagreement) -> None:
+        path = disagreement.save(args.output, f"context-{args.seed}-{len(comparison.kinds)}")
+        messages.show(f"{path}: model {disagreement.ours}, hypervisor {disagreement.theirs}")
+
+    comparison = Comparison(hypervisor, journal, found, dangerous=args.dangerous)
+    variants = (data for data, _ in generate.variants(bases, args.kind, rng))
+    numbered = enumerate(islice(variants, max(0, args.count - first)), first)
+    try:
+        comparison.run(_told(numbered, args.count) if messages.watched() else numbered)
+    finally:
+        messages.show(
+            f"Xen {hypervisor.host.xen['version']}: {comparison.tried} contexts, "
+            f"{comparison.taken} taken, {comparison.rate:.0f} a minute, {comparison.passed} not "
+            f"tried as the hypervisor would die of them, {sum(comparison.kinds.values())} "
+            f"disagreements of {len(comparison.kinds)} kinds"
+        )
+    return 1 if comparison.kinds else 0
+
+
+def _told(inputs_: Iterable[tuple[int, bytes]], count: int) -> Iterator[tuple[int, bytes]]:
+    """The same, with progress shown now and then."""
+    for number, data in inputs_:
+        if number % _TOLD_EVERY == 0:
+            messages.progress(f"{number} of {count} ")
+        yield number, data
+    messages.end_progress()
 
 
 def _bases(kind: str, rng: Random, loads: Loads) -> list[bytes]:
@@ -289,7 +450,7 @@ def _generate(args: Namespace) -> int:
     rng = random.Random(args.seed)
     releases = args.release or ["4.17", "4.20", "newest"]
     like: list[Access | None] = []
-    loads = loads_of(releases, args.policy, args.vcpus, args.vendor, like)
+    loads = loads_of(releases, _guest_of(args, like), args.vendor)
     bases = bases_of(args.base, args.kind, like) or _bases(args.kind, rng, loads)
     made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads, like=like)
     for release in loads:

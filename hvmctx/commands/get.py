@@ -33,5 +33,11 @@ def run(args: Namespace) -> int:
         editor = edit(image)
         values = [editor.get(path) for path in args.paths]
         for value in values:
-            messages.show(value.hex() if isinstance(value, bytes) else f"{value:#x}")
+            messages.show(_shown(value))
         return inputs.report(image)
+
+
+def _shown(value: int | bytes | str) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if isinstance(value, str) else f"{value:#x}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.errors import FormatError
     from hvmctx.files.opening import Target
+    from hvmctx.restore.guest import Guest
 
 __all__ = [
     "LAYERS", "MOST_INSTANCES", "add_input", "add_judged", "add_limits", "add_output",
@@ -207,6 +208,23 @@ def open_file(args: Namespace, name: str, what: str, *, seekable: bool = False) 
     return open_image(no_domid(name, what), limits=limits_of(args), seekable=seekable)
 
 
+def guest_of_policy(
+    args: Namespace, command: str, like: list[Access | None] | None = None
+) -> Guest:
+    """The guest of --policy's image, with --vcpus vcpus; `like` gets to know who may read that
+    image. Raises UsageError for one without a CPU policy, for which nothing would be refused."""
+    from hvmctx.restore.guest import Guest
+
+    what = f"{command} --policy"
+    with open_file(args, args.policy, what) as image:
+        guest = Guest.of_image(image, args.vcpus)
+        if like is not None:
+            like.append(image.source.access)
+    if not guest.leaves:
+        raise UsageError(f"{what}: {args.policy} has no CPU policy")
+    return guest
+
+
 def target_of(args: Namespace) -> tuple[Target, str | None]:
     """What `open_image` takes for INPUT: a target, and the layer if it is known."""
     return _target(args.input, args.layer)
@@ -217,7 +235,7 @@ def _target(name: str, layer: str | None) -> tuple[Target, str | None]:
         return file_of(name), layer
     if layer not in (None, "context"):
         raise UsageError("--layer cannot be combined with a DOMID, which always gives a context")
-    from hvmctx.live.libxenctrl import domain_context
+    from hvmctx.live.xen import domain_context
 
     return domain_context(int(name)), "context"
 

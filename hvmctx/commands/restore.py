@@ -155,17 +155,7 @@ def _guest_of(args: Namespace) -> GuestOf:
 
     if args.policy is None:
         return partial(Guest.of_image, vcpus=args.vcpus)
-    return lambda _: _guest_of_policy(args)
-
-
-def _guest_of_policy(args: Namespace) -> Guest:
-    from hvmctx.restore.guest import Guest
-
-    with inputs.open_file(args, args.policy, "restore --policy") as image:
-        guest = Guest.of_image(image, args.vcpus)
-    if not guest.leaves:
-        raise UsageError(f"restore --policy: {args.policy} has no CPU policy")
-    return guest
+    return lambda _: inputs.guest_of_policy(args, "restore")
 
 
 def _guest_read_once(args: Namespace) -> GuestOf:
@@ -174,7 +164,7 @@ def _guest_read_once(args: Namespace) -> GuestOf:
     if args.policy is None:
         return _guest_of(args)
     try:
-        guest = _guest_of_policy(args)
+        guest = inputs.guest_of_policy(args, "restore")
     except UsageError:
         raise
     except HvmctxError as error:

@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
         editor = edit(image)
         for path, value in settings:
             editor.set(path, value)
-        if all(path.upper().startswith("HVM_PARAMS.") for path, _ in settings):
+        if not editor.changes_context:
             editor.write(args.output, force=args.force)
             inputs.warn(image.problems)
             return 0

@@ -17,6 +17,7 @@ from hvmctx.edit.splice import splice
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.files.output import replacing
 from hvmctx.image import handlers
+from hvmctx.image.image import open_image
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hvmctx.image.index import IndexedRecord
     from hvmctx.stream.libxc import HvmParams
     from hvmctx.stream.libxl import EmulatorContext
+    from hvmctx.stream.qemu import DeviceModelState
 
     Value = int | bytes | str
 
@@ -38,6 +40,7 @@ __all__ = ["Editor", "edit"]
 
 _PARAMS = "HVM_PARAMS"
 _VMPORT = "VMPORT"
+_EMULATOR = "EMULATOR_CONTEXT"
 
 
 def edit(image: Image) -> Editor:
@@ -89,9 +92,26 @@ class Editor:
             )
         return self._context
 
-    def get(self, path: str) -> int | bytes:
+    @property
+    def changes_context(self) -> bool:
+        """Whether anything of the HVM context has been set, or looked at to be changed."""
+        return self._context is not None
+
+    def get(self, path: str) -> int | bytes | str:
         """The value that a path names."""
         head, field = field_of(path)
+        if head == _EMULATOR:
+            from hvmctx.edit.contents import get_content
+
+            content, payload = self._content()
+            if isinstance(content, HvmContext):
+                return _inside(payload).get(field)
+            return get_content(content, payload, field)
+        if ":" in head:
+            from hvmctx.edit.contents import get_decoded
+
+            layer, number, _ = payloads.named(f"record:{head}")
+            return get_decoded(layer, number, bytes(self.take(f"record:{head}")), field)
         if head == _PARAMS:
             _, params, place = self._param(field)
             return params.params[place][1]
@@ -112,6 +132,24 @@ class Editor:
     def set(self, path: str, value: Value) -> None:
         """Put a value where a path says. A guestinfo key that is not there is added."""
         head, field = field_of(path)
+        if head == _EMULATOR:
+            from hvmctx.edit.contents import set_content
+
+            content, payload = self._content()
+            if isinstance(content, HvmContext):
+                editor = _inside(payload)
+                editor.set(field, value)
+                self.put(payloads.EMULATOR, editor.context.to_bytes())
+            else:
+                self.put(payloads.EMULATOR, set_content(content, payload, field, value))
+            return
+        if ":" in head:
+            from hvmctx.edit.contents import set_decoded
+
+            what = f"record:{head}"
+            layer, number, _ = payloads.named(what)
+            self.put(what, set_decoded(layer, number, bytes(self.take(what)), field, value))
+            return
         if head == _PARAMS:
             record, params, place = self._param(field)
             params.params[place] = (params.params[place][0], _param_value(value, path))
@@ -123,8 +161,8 @@ class Editor:
             from hvmctx.context.vmport_paths import set_path
 
             entry = "[" in field and field.startswith("guestinfo")
-            what = _parsed(value, path, is_bytes=entry)
-            of_context.body = set_path(bytes(of_context.body), field, what)
+            given = _parsed(value, path, is_bytes=entry)
+            of_context.body = set_path(bytes(of_context.body), field, given)
             return
         slot, base = locate(known, field)
         body = bytearray(of_context.as_read(max(known.size, len(of_context.body))))
@@ -167,6 +205,14 @@ class Editor:
         head, dot, field = path.partition(".")
         if head.upper() == _PARAMS and dot:
             self._remove_param(field)
+            return
+        if head.upper() == _EMULATOR and dot:
+            content, payload = self._content()
+            if not isinstance(content, HvmContext):
+                raise UsageError(f"{path}: only of an HVM context can something be removed")
+            editor = _inside(payload)
+            editor.remove(field)
+            self.put(payloads.EMULATOR, editor.context.to_bytes())
             return
         if dot and (named := record_of(head.upper()))[0].name == _VMPORT:
             from hvmctx.context.vmport_paths import remove_path
@@ -301,6 +347,12 @@ class Editor:
             raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
         return record, handlers.parse(record, self._body(record), self._image.limits)
 
+    def _content(self) -> tuple[DeviceModelState | HvmContext | handlers.Guarded | None, bytes]:
+        """What the last device model's file is, and its bytes."""
+        emulator = self._emulator()[1]
+        payload = bytes(emulator.payload)
+        return handlers.content_of(emulator.emulator_id, payload), payload
+
     def _params(self) -> list[tuple[IndexedRecord, HvmParams]]:
         """The records of parameters that a restore acts on."""
         counted = self._image.effective_records(LIBXC, streams.LIBXC_HVM_PARAMS)
@@ -315,6 +367,11 @@ class Editor:
                 if params.params[place][0] == index:
                     return record, params, place
         raise MissingRecordError(f"the image does not set parameter {name}")
+
+
+def _inside(payload: bytes) -> Editor:
+    """Of a context in a device model's file."""
+    return Editor(open_image(payload, layer=CONTEXT))
 
 
 def record_edit(record: IndexedRecord, body: bytes) -> Edit:

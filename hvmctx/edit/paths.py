@@ -16,6 +16,9 @@
     VMPORT.guestinfo["guestinfo.ip"]    a value of VMPORT's
     HVM_PARAMS.17, HVM_PARAMS.STORE_PFN a parameter
 
+What is inside of EMULATOR_CONTEXT, and in records that another package's handler takes apart,
+has paths too: see `edit.contents`.
+
 A value in text is a number (decimal, 0x, or the name of a value where the field has some) or,
 for an array of bytes and a guestinfo value, hex digits or text in "quotes".
 """

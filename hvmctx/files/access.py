@@ -15,11 +15,13 @@ _ACL = "system.posix_acl_access"
 
 
 class Access:
-    """Owner, group and permission bits (no setuid, setgid or sticky) of an open file."""
+    """Owner, group and permission bits (no setuid, setgid or sticky) of an open file. `file` is
+    which one it is: device and inode."""
 
-    __slots__ = ("gid", "mode", "uid")
+    __slots__ = ("file", "gid", "mode", "uid")
 
-    def __init__(self, uid: int, gid: int, mode: int) -> None:
+    def __init__(self, uid: int, gid: int, mode: int, file: tuple[int, int] | None = None) -> None:
+        self.file = file
         self.uid = uid
         self.gid = gid
         self.mode = mode & 0o777
@@ -41,7 +43,7 @@ class Access:
         mode = stat.S_IMODE(status.st_mode)
         if _has_acl(fd):
             mode &= ~stat.S_IRWXG  # they are the most that the ACL gives to anybody it names
-        return cls(status.st_uid, status.st_gid, mode)
+        return cls(status.st_uid, status.st_gid, mode, (status.st_dev, status.st_ino))
 
     def bits(self, gid: int) -> int:
         """The permission bits that a file of that group may have."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import lzma
 import zlib
+from contextlib import contextmanager
 from functools import partial
 
 from hvmctx.errors import FormatError, InputError, TruncatedError
@@ -17,8 +18,8 @@ from hvmctx.files.source import PipeSource, Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Protocol
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO, Protocol
 
     from hvmctx.limits import Limits
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-__all__ = ["decompressed"]
+__all__ = ["compressed", "decompressed"]
 
 _CHUNK = 1 << 16
 """Bytes of compressed data taken at once, and the least of what comes out."""
@@ -223,3 +224,25 @@ def decompressed(source: Source, head: bytes, limits: Limits) -> PipeSource:
     made = _DecompressedSource(reader, source.name, name)
     made.access = source.access
     return made
+
+
+class _Compressing:
+    """A file to write to, without a descriptor: what is written there is not what arrives."""
+
+    def __init__(self, writer: BinaryIO) -> None:
+        self.write = writer.write
+
+
+@contextmanager
+def compressed(file: BinaryIO, name: str | None) -> Iterator[BinaryIO]:
+    """A file whose bytes are compressed into another one: with zstd, or as they are for None.
+    Raises InputError where zstandard is not installed."""
+    if name is None:
+        yield file
+        return
+    try:
+        library = importlib.import_module("zstandard")
+    except ImportError:
+        raise InputError(f"{name} needs `pip install hvmctx[compression]`") from None
+    with library.ZstdCompressor().stream_writer(file, closefd=False) as writer:
+        yield _Compressing(writer)  # type: ignore[misc]

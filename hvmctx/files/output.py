@@ -71,7 +71,9 @@ def replacing(
                 with temporary.create() as file:
                     yield file
                     file.flush()
-                    _settle(file.fileno(), list(like), replaced)
+                    inputs = list(like)
+                    _settle(file.fileno(), inputs, replaced)
+                    _to_disk(file.fileno(), inputs, replaced)
                     signals.held = True
                     temporary.rename(force=force)
             finally:
@@ -184,7 +186,8 @@ class _Place:
                 self.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self.directory
             )
         except OSError:  # not by us
-            return Access(self._status.st_uid, self._status.st_gid, self.mode)
+            status = self._status
+            return Access(status.st_uid, status.st_gid, self.mode, (status.st_dev, status.st_ino))
         try:
             self._refuse_strangers(os.fstat(fd))
             return Access.of(fd)
@@ -344,6 +347,15 @@ def _settle(fd: int, like: list[Access | None], replaced: Access | None) -> None
         os.removexattr(fd, "system.posix_acl_access")
     with suppress(OSError):  # a file system without modes
         os.fchmod(fd, mode)
+
+
+def _to_disk(fd: int, inputs: list[Access | None], replaced: Access | None) -> None:
+    """What replaces its own input is on the disk before it does, so that a crash of the machine
+    leaves one of the two. Any other can be made again, and waiting takes seconds."""
+    if replaced is not None and any(each and each.file == replaced.file for each in inputs):
+        os.fsync(fd)
+    else:
+        os.close(os.dup(fd))  # a file server may say only now that its disk is full
 
 
 def _umask() -> int:

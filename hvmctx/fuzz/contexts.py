@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "AIMS", "any_record", "msr_record", "mutate_context", "mutate_record", "valid_context",
-    "xsave_record",
+    "AIMS", "FREE", "INSTANCES", "MAKERS", "STRUCTURAL", "any_record", "lengths", "loaded",
+    "msr_record", "mutate_context", "mutate_record", "valid_context", "xsave_record",
 ]  # fmt: skip
 
 AIMS: dict[str, dict[str, list[int]]] = {
@@ -62,7 +62,7 @@ AIMS: dict[str, dict[str, list[int]]] = {
 
 _MSRS = (0x48, 0x140, 0x6E1, 0xD90, 0xDA0, 0xC001011F, 0xC0011027, 0xC0011019, 0xC001101A,
          0xC001101B, 0x10, 0xC0000080)  # fmt: skip
-_INSTANCES = (0, 1, 2, 3, 127, 128, 0xFFFF)
+INSTANCES = (0, 1, 2, 3, 127, 128, 0xFFFF)
 
 
 def valid_context(
@@ -78,7 +78,7 @@ def valid_context(
     return context
 
 
-_FREE = {
+FREE = {
     "CPU": ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8", "r15", "rip", "cr2",
             "tsc", "msr_lstar", "msr_star", "shadow_gs", "fpu_regs"),
     "IOAPIC": ("ioregsel", "id", "redirtbl[0].bits", "redirtbl[47].bits"),
@@ -90,13 +90,13 @@ _FREE = {
     "MTRR": ("msr_pat_cr", "msr_mtrr_def_type"), "TSC_ADJUST": ("tsc_adjust",),
     "VMCE_VCPU": ("mci_ctl2_bank0", "mci_ctl2_bank1"),
 }  # fmt: skip
-"""Fields that may have any value."""
+"""Record -> fields that may have any value."""
 
 
 def _fill(rng: random.Random, record: Record) -> None:
     known = record.type
     body = bytearray(record.body)
-    for path in _FREE.get(record.name, ()):
+    for path in FREE.get(record.name, ()):
         if rng.random() < 0.5:
             assert known is not None
             slot = known.layout.locate(path)
@@ -138,24 +138,25 @@ def msr_record(rng: random.Random, vcpu: int) -> Record:
     return Record(x86.CPU_MSR, vcpu, body + bytes(rng.choice((0, 0, 0, 0, 1, 16))))
 
 
-_MAKERS: dict[str, Callable[[random.Random, int], Record]] = {
+MAKERS: dict[str, Callable[[random.Random, int], Record]] = {
     "CPU_XSAVE": xsave_record,
     "CPU_MSR": msr_record,
 }
+"""What makes records whose bodies are more than their declared fields."""
 
 
 def any_record(rng: random.Random, known: RecordType) -> Record:
     """A record of a type, its fields on borders, mostly as long as it should be."""
-    if known.name in _MAKERS:
-        return _MAKERS[known.name](rng, rng.choice((0, 0, 0, 0, 1, 2, 128)))
+    if known.name in MAKERS:
+        return MAKERS[known.name](rng, rng.choice((0, 0, 0, 0, 1, 2, 128)))
     body = bytearray(known.size)
     for path in known.layout.paths() if known.size else ():
         if rng.random() < 0.2:
             slot = known.layout.locate(path)
             slot.put(body, of_slot(slot, rng))
-    size = rng.choice((*[len(body)] * 4, *_lengths(known)))
+    size = rng.choice((*[len(body)] * 4, *lengths(known)))
     size += rng.choice((0, 0, 0, 0, -1, 1, 8))
-    return Record(known, rng.choice(_INSTANCES), bytes(body[: max(size, 0)]).ljust(size, b"\0"))
+    return Record(known, rng.choice(INSTANCES), bytes(body[: max(size, 0)]).ljust(size, b"\0"))
 
 
 def mutate_context(data: bytes, rng: random.Random) -> tuple[bytes, str]:
@@ -196,8 +197,8 @@ def mutate_record(data: bytes, rng: random.Random, name: str) -> tuple[bytes, st
         what = _event(rng, context)
     else:
         known = by_name(name)
-        if known.name not in _MAKERS and not context.records(known) and rng.random() < 0.7:
-            plain = Record(known, 0, bytes(rng.choice(_lengths(known))))
+        if known.name not in MAKERS and not context.records(known) and rng.random() < 0.7:
+            plain = Record(known, 0, bytes(rng.choice(lengths(known))))
             context.entries.insert(_before_end(context), plain)
         what = _change(rng, context, known, rng.uniform(0.1, 0.9))
         if rng.random() < 0.1 and (found := context.records(known)):
@@ -206,15 +207,14 @@ def mutate_record(data: bytes, rng: random.Random, name: str) -> tuple[bytes, st
     return context.to_bytes(), what
 
 
-@cache
-def _loaded() -> tuple[list[RecordType], list[int]]:
+def loaded() -> tuple[list[RecordType], list[int]]:
     """The types of record that a release's loader looks into (VMPORT's only the patch's), and
     how often to change each."""
-    loaded = [
+    types = [
         known for known in record_types()
         if known.scope != MARKER and known.typecode != VMPORT_TYPECODE
     ]  # fmt: skip
-    return loaded, [5 if k.name in AIMS or k.name in _MAKERS else 1 for k in loaded]
+    return types, [5 if k.name in AIMS or k.name in MAKERS else 1 for k in types]
 
 
 def _edit(rng: random.Random, context: HvmContext) -> str:
@@ -224,9 +224,9 @@ def _edit(rng: random.Random, context: HvmContext) -> str:
     if kind < 0.04:
         return _header(rng, context)
     if kind < 0.72:
-        loaded, weights = _loaded()
-        return _change(rng, context, rng.choices(loaded, weights)[0])
-    return rng.choice(_STRUCTURAL)(rng, context)
+        types, weights = loaded()
+        return _change(rng, context, rng.choices(types, weights)[0])
+    return rng.choice((*STRUCTURAL, _put_vmport))(rng, context)
 
 
 def _change(
@@ -235,16 +235,16 @@ def _change(
     """Change a field, the length or the instance of a record of that type; insert one if
     there is none. `at` says which, from 0 to 1: random by default."""
     found = context.records(known)
-    if not found or known.name in _MAKERS:
+    if not found or known.name in MAKERS:
         record = any_record(rng, known)
         context.entries.insert(_before_end(context), record)
         return f"{known.name} inserted"
     record, at = rng.choice(found), rng.random() if at is None else at
     if at < 0.15:
-        record.instance = rng.choice(_INSTANCES)
+        record.instance = rng.choice(INSTANCES)
         return f"{known.name} instance {record.instance}"
     if at < 0.3:
-        borders = _lengths(known)
+        borders = lengths(known)
         others = max(0, len(record.body) - 8), borders[-1] + 1, borders[-1] + rng.randrange(2, 40)
         size = rng.choice((*around(rng.choice(borders)), *others))
         record.body = bytes(record.body[:size]).ljust(size, b"\0")
@@ -267,7 +267,7 @@ def _change(
 
 
 @cache
-def _lengths(known: RecordType) -> list[int]:
+def lengths(known: RecordType) -> list[int]:
     """Every length of a type in some release, and 0."""
     sizes = {row[known.name] for row in RELEASES.values() if known.name in row}
     sizes |= {0, known.size}
@@ -334,7 +334,7 @@ def _swap(rng: random.Random, context: HvmContext) -> str:
 
 def _retype(rng: random.Random, context: HvmContext) -> str:
     record = rng.choice(context.entries)
-    last = max(known.typecode for known in _loaded()[0])
+    last = max(known.typecode for known in loaded()[0])
     record.typecode = rng.choice((0, 1, 2, 3, 5, 16, last, last + 1, last + 2, 33, 99, 0xFFFF))
     return f"type {record.typecode}"
 
@@ -353,4 +353,5 @@ def _put_vmport(rng: random.Random, context: HvmContext) -> str:
     return "VMPORT inserted"
 
 
-_STRUCTURAL = (_lie, _drop, _repeat, _swap, _retype, _put_vmport)
+STRUCTURAL = (_lie, _drop, _repeat, _swap, _retype)
+"""Edits of whole records: of a length, of which there are, in which order, of which type."""

@@ -1,6 +1,6 @@
-"""The model against another loader: our own C reference, or any program that takes a file
-and says by its exit status whether it would restore it. A disagreement is minimised and
-saved with a report."""
+"""The model against another loader: the C reference of VMPORT, a loader in C of your own, or any
+program that takes a file and says by its exit status whether it would restore it. A
+disagreement is minimised and saved with a report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shlex
 import struct
 import subprocess
 import tempfile
+from itertools import islice
 
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.streams import GUEST_X86_HVM
@@ -18,7 +19,7 @@ from hvmctx.context.vmport import Parts, VmportState, descriptor, save
 from hvmctx.context.vmport_slots import as_text
 from hvmctx.errors import InputError
 from hvmctx.files.output import replacing
-from hvmctx.fuzz.minimise import minimise, simpler_contexts, simpler_vmport
+from hvmctx.fuzz.minimise import minimise, simpler_vmport
 from hvmctx.fuzz.reference import UNLIMITED, Case, Reference
 from hvmctx.fuzz.vmport import random_record, random_state
 from hvmctx.restore.context import load
@@ -26,21 +27,25 @@ from hvmctx.restore.vmport import Refused, Restored, Violation, restore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from random import Random
 
     from hvmctx.abi.releases import Release
     from hvmctx.restore.guest import Guest
     from hvmctx.restore.machine import Machine
 
+    Model = Callable[[bytes], str]
+    Simpler = Callable[[bytes], Iterator[bytes]]
+
 __all__ = [
-    "Command", "Disagreement", "compare_command", "compare_vmport", "context_model",
-    "random_case", "state_text", "stream_model", "vmport_report", "vmport_verdict",
+    "Command", "Disagreement", "Loader", "Source", "compare", "compare_vmport", "context_model",
+    "random_case", "state_text", "stream_model", "vmport_model", "vmport_report",
+    "vmport_verdict",
 ]  # fmt: skip
 
 _AT_ONCE = 2000
-_TRIES = 400
-"""Runs of the other program to minimise a disagreement."""
+_TRIES = 2000
+"""Runs of the C reference to minimise a disagreement."""
 ACCEPTED, REFUSED = "accept", "refuse"
 
 
@@ -194,7 +199,70 @@ def vmport_report(case: Case, ours: str, theirs: str, profile: VmportProfile) ->
     return "\n".join([*lines, ""])
 
 
-class Command:
+class Loader:
+    """Another loader. `verdicts` gives what it says of each of these inputs. It is best given
+    `at_once` of them; `tries` are runs to minimise a disagreement."""
+
+    at_once = 1
+    tries = 400
+
+    def verdicts(self, inputs: Sequence[bytes]) -> list[str]:
+        raise NotImplementedError
+
+
+def compare(
+    loader: Loader,
+    inputs: Iterable[bytes],
+    model: Model,
+    *,
+    simpler: Simpler | None = None,
+    report: Callable[[bytes, str, str], str] | None = None,
+) -> Disagreement | None:
+    """Try each input on another loader. Returns the first disagreement, minimised with
+    `simpler` (as of `minimise`), and told by `report` (by default, in hex)."""
+
+    def said(data: bytes) -> tuple[str, str]:
+        return model(data), loader.verdicts([data])[0]
+
+    def kinds(ours: str, theirs: str) -> tuple[str, str]:
+        return ours.partition(" ")[0], theirs.partition(" ")[0]
+
+    left = iter(inputs)
+    while some := list(islice(left, loader.at_once)):
+        for data, verdict in zip(some, loader.verdicts(some)):
+            ours = model(data)
+            if ours == verdict:
+                continue
+            first = kinds(ours, verdict)
+
+            def holds(d: bytes, first: tuple[str, str] = first) -> bool:
+                return kinds(*said(d)) == first
+
+            small = minimise(data, holds, simpler, tries=loader.tries)
+            ours, theirs = said(small)
+            return Disagreement(small, ours, theirs, (report or _in_hex)(small, ours, theirs))
+    return None
+
+
+def _in_hex(data: bytes, ours: str, theirs: str) -> str:
+    return f"model: {ours}\nother: {theirs}\n\n{data.hex(' ', 16)}\n"
+
+
+class Source(Loader):
+    """A loader in C, of contexts or whatever it takes."""
+
+    at_once = tries = 2000
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+
+    def verdicts(self, inputs: Sequence[bytes]) -> list[str]:
+        words = {"ok": ACCEPTED, "errno": REFUSED}
+        found = (said.partition(" ")[0] for said in self._reference.answers(inputs))
+        return [words.get(said, said) for said in found]
+
+
+class Command(Loader):
     """A program that takes a file, and whose exit status 0 says that it would restore it.
     `{}` in the command stands for the file, which otherwise is its last argument."""
 
@@ -209,6 +277,9 @@ class Command:
         if "{}" not in self._words:
             self._words.append("{}")
         self._timeout = timeout
+
+    def verdicts(self, inputs: Sequence[bytes]) -> list[str]:
+        return [self.verdict(data) for data in inputs]
 
     def verdict(self, data: bytes) -> str:
         """accept or refuse; `signal N` or `timeout` if it is killed or does not end. Raises
@@ -231,32 +302,18 @@ class Command:
         return ACCEPTED if done.returncode == 0 else REFUSED
 
 
-def compare_command(
-    command: Command, inputs: Iterable[bytes], model: Callable[[bytes], str], *, contexts: bool
-) -> Disagreement | None:
-    """Try each input on a program. Returns the first disagreement."""
-
-    def said(data: bytes) -> tuple[str, str]:
-        return model(data), command.verdict(data)
-
-    for data in inputs:
-        first = said(data)
-        if first[0] != first[1]:
-            simpler = simpler_contexts if contexts else None
-            small = minimise(data, lambda d, f=first: said(d) == f, simpler, tries=_TRIES)  # type: ignore[misc]
-            report = f"model:   {first[0]}\nprogram: {first[1]}\n\n{small.hex(' ', 16)}\n"
-            return Disagreement(small, *first, report)
-    return None
+def vmport_model(profile: VmportProfile) -> Model:
+    """A model that says accept or refuse: of a VMPORT record. What the patch's loader would
+    overrun its memory with is to be refused."""
+    return lambda data: ACCEPTED if isinstance(restore(data, profile), Restored) else REFUSED
 
 
-def context_model(
-    release: Release, guest: Guest, machine: Machine | None = None
-) -> Callable[[bytes], str]:
+def context_model(release: Release, guest: Guest, machine: Machine | None = None) -> Model:
     """A model that says accept or refuse: of a load into this guest on this machine."""
     return lambda data: ACCEPTED if load(data, release, guest, machine).accepted else REFUSED
 
 
-def stream_model(release: Release, _: Guest, __: Machine | None = None) -> Callable[[bytes], str]:
+def stream_model(release: Release, _: Guest, __: Machine | None = None) -> Model:
     """A model that says accept or refuse: of the toolstack's readers alone."""
     from hvmctx.errors import HvmctxError
     from hvmctx.image.image import open_image

@@ -17,7 +17,7 @@ from hvmctx.fuzz.steering import Steering, unlike
 from hvmctx.fuzz.streams import mutate_stream
 from hvmctx.image.image import open_image
 from hvmctx.restore.context import load
-from hvmctx.restore.guest import MOST_VCPUS, Guest
+from hvmctx.restore.guest import Guest
 from hvmctx.restore.image import would_restore
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.verdict import REFUSE, Verdict
@@ -189,22 +189,11 @@ def bases_of(
 
 
 def loads_of(
-    releases: Sequence[str],
-    policy: str | None,
-    vcpus: int | None,
-    vendor: str | None = None,
-    like: list[Access | None] | None = None,
+    releases: Sequence[str], guest: Guest | None = None, vendor: str | None = None
 ) -> Loads:
-    """Name -> what to load into: each release, with the guest of an image, on a machine of
-    that vendor, by default that of the guest's policy. `like` gets to know who may read that
-    image."""
-    if policy is None:
-        guest = Guest(vcpus=vcpus or MOST_VCPUS)
-    else:
-        with open_image(policy) as image:
-            guest = Guest.of_image(image, vcpus)
-            if like is not None:
-                like.append(image.source.access)
+    """Name -> what to load into: each release, with that guest (by default one that has
+    everything), on a machine of that vendor, by default that of the guest's policy."""
+    guest = guest or Guest()
     return {name: (Release(name), guest, Machine(vendor=vendor)) for name in releases}
 
 

@@ -47,7 +47,8 @@ def minimise(
     if simpler is not None:
         data = _by_parts(data, budget, simpler)
     data = _by_cuts(data, budget)
-    return _by_zeroes(data, budget)
+    # a length that is zero now may have held bytes that were in the way
+    return _by_cuts(_by_zeroes(data, budget), budget)
 
 
 def _by_parts(data: bytes, budget: _Budget, simpler: Callable[[bytes], Iterator[bytes]]) -> bytes:

@@ -19,39 +19,53 @@ from hvmctx.stream.writer import StreamWriter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-__all__ = ["batch", "mutate_stream", "valid_stream"]
+__all__ = ["KINDS", "PARAMS", "make_stream", "mutate_stream", "valid_stream"]
 
 _PAGE = bytes(streams.PAGE_SIZE)
 _HVM = streams.GUEST_X86_HVM
-_KINDS = (0, 0, 0, streams.PAGE_BROKEN, streams.PAGE_XALLOC, streams.PAGE_XTAB)
-_PARAMS = (
+KINDS = (0, 0, 0, streams.PAGE_BROKEN, streams.PAGE_XALLOC, streams.PAGE_XTAB)
+PARAMS = (
     streams.HVM_PARAM_STORE_PFN, streams.HVM_PARAM_IOREQ_PFN, streams.HVM_PARAM_CONSOLE_PFN,
 )  # fmt: skip
 
 
 def valid_stream(rng: random.Random, version: int = 3) -> bytes:
     """A small HVM guest as a writer has it: policies, pages, TSC, context, parameters."""
+    minor = rng.randrange(14, 23)
+    policies = (rng.random() < 0.5, rng.random() < 0.5) if version == 3 else (False, False)
+    kinds = [
+        [rng.choice(KINDS) for _ in range(rng.randrange(1, 5))] for _ in range(rng.randrange(1, 4))
+    ]
+    context = valid_context(rng, Release("4.17")).to_bytes()
+    pages = sum(map(len, kinds))
+    params = [(index, rng.randrange(pages)) for index in PARAMS if rng.random() < 0.7]
+    return make_stream(version, minor, policies, kinds, context, params)
+
+
+def make_stream(
+    version: int, minor: int, policies: tuple[bool, bool], kinds: Sequence[Sequence[int]],
+    context: bytes, params: Sequence[tuple[int, int]],
+) -> bytes:  # fmt: skip
+    """The stream of a guest saved by 4.`minor`, with a CPUID and an MSR policy or without;
+    `kinds` are the types of its pages, of each batch."""
     writer = StreamWriter(LIBXC)
-    out = [writer.image_header(version), writer.domain_header(_HVM, (4, rng.randrange(14, 23)))]
+    out = [writer.image_header(version), writer.domain_header(_HVM, (4, minor))]
     if version == 3:
-        if rng.random() < 0.5:
+        if policies[0]:
             out.append(writer.record(streams.LIBXC_X86_CPUID_POLICY, _CPUID))
-        if rng.random() < 0.5:
+        if policies[1]:
             out.append(writer.record(streams.LIBXC_X86_MSR_POLICY, _MSR))
         out.append(writer.record(streams.LIBXC_STATIC_DATA_END))
     pfn = 0
-    for _ in range(rng.randrange(1, 4)):
-        count = rng.randrange(1, 5)
-        out.append(writer.record(streams.LIBXC_PAGE_DATA, batch(rng, pfn, count)))
-        pfn += count
+    for of_batch in kinds:
+        out.append(writer.record(streams.LIBXC_PAGE_DATA, _batch(pfn, of_batch)))
+        pfn += len(of_batch)
     out.append(writer.record(streams.LIBXC_X86_TSC_INFO, TscInfo(0, 1, 2, 3).to_bytes()))
-    context = valid_context(rng, Release("4.17")).to_bytes()
     out.append(writer.record(streams.LIBXC_HVM_CONTEXT, context))
-    params = [(index, rng.randrange(pfn)) for index in _PARAMS if rng.random() < 0.7]
-    body = HvmParams(params).to_bytes()
+    body = HvmParams(list(params)).to_bytes()
     out += [writer.record(streams.LIBXC_HVM_PARAMS, body), writer.record(streams.LIBXC_END)]
     return b"".join(out)
 
@@ -61,9 +75,8 @@ _CPUID = CpuidPolicy([(0, 0xFFFFFFFF, 1, 0x68747541, 0x444D4163, 0x69746E65)]).t
 _MSR = MsrPolicy([(0, 0, 0)]).to_bytes()
 
 
-def batch(rng: random.Random, pfn: int, count: int) -> bytes:
+def _batch(pfn: int, kinds: Sequence[int]) -> bytes:
     """The body of a PAGE_DATA record of pfns from `pfn` on."""
-    kinds = [rng.choice(_KINDS) for _ in range(count)]
     words = [kind << streams.PAGE_TYPE_SHIFT | pfn + at for at, kind in enumerate(kinds)]
     pages = sum(kind in streams.PAGE_TYPES_WITH_DATA for kind in kinds)
     return PageData(array("Q", words), pages * _PAGE).to_bytes()

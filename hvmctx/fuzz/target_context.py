@@ -33,6 +33,12 @@ LEAVES = [
 """The CPU policy of an AMD guest of 40 address bits, without PCID, VMX or PKU."""
 _AMD_GUEST = Guest(vcpus=2, leaves=LEAVES)
 _ANY_GUEST = Guest(vcpus=2)
+
+
+def _has_page(pfn: int) -> bool:
+    return 0 < pfn < 1 << 8
+
+
 LOADS: dict[str, tuple[Release, Guest, Machine]] = {
     "4.17": (Release("4.17"), _AMD_GUEST, Machine()),
     "4.17-any": (Release("4.17"), Guest(), Machine()),
@@ -41,6 +47,7 @@ LOADS: dict[str, tuple[Release, Guest, Machine]] = {
     "4.20": (Release("4.20"), Guest(vcpus=2, leaves=LEAVES, nested=True), Machine()),
     "newest": (Release("newest"), _ANY_GUEST, Machine()),
     "newest-pvh": (Release("newest"), Guest(vcpus=2, devices=PVH_DEVICES), Machine(xsave=False)),
+    "newest-shadow": (Release("newest"), Guest(vcpus=2, hap=False, has_page=_has_page), Machine()),
     "newest-no-apic": (Release("newest"), Guest(vcpus=2, devices=()), Machine()),
     "4.5-vmport": (Release("4.5"), Guest(), Machine(vmport=PROFILES["XEN_4_5_V6"])),
 }

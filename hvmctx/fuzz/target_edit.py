@@ -37,6 +37,7 @@ def _run(data: bytes) -> set[str]:
             return {type(error).__name__}
         after = editor.get(path)
         made = editor.context.to_bytes()
+        assert not isinstance(after, str), "only what other packages decode has text"
         editor.set(path, f"{after:#x}" if isinstance(after, int) else after.hex())
         assert editor.get(path) == after, "get returns what was set, and it can be set again"
         assert editor.context.to_bytes() == made

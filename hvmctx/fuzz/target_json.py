@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import random
     from typing import Any
 
-__all__ = ["JSON"]
+__all__ = ["JSON", "mutate_document"]
 
 
 def _run(data: bytes) -> set[str]:
@@ -50,7 +50,7 @@ def _seeds(rng: random.Random) -> list[bytes]:
     return [text.encode() for text in documents]
 
 
-def _mutate(data: bytes, rng: random.Random) -> bytes:
+def mutate_document(data: bytes, rng: random.Random) -> bytes:
     """Change a value, a key, or bytes of the text."""
     try:
         plain = json.loads(data)
@@ -84,4 +84,4 @@ def _edit_plain(plain: Any, rng: random.Random) -> None:
 
 
 _KNOWN = ("FieldError", "context", "image", "bytes-only")
-JSON = Target("json", _run, _KNOWN, _seeds, _mutate)
+JSON = Target("json", _run, _KNOWN, _seeds, mutate_document)

@@ -16,7 +16,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
 
-__all__ = ["mutate_body", "mutate_record", "random_record", "random_state"]
+__all__ = [
+    "damaged",
+    "key_counts",
+    "most_in_buffers",
+    "mutate_body",
+    "mutate_record",
+    "random_record",
+    "random_state",
+]
 
 _MOST_IN_BUFFER, _MOST_IN_VALUE = 0xFFFF, 0xFF
 """What a u16 and a u8 can say."""
@@ -35,33 +43,53 @@ def random_state(rng: random.Random, profile: VmportProfile) -> VmportState:
             channel.recv_read, channel.recv_write = rng.randbytes(2)
             if rng.random() < 0.2:
                 channel.padding = rng.randbytes(5)
-            size = rng.randint(0, min(4 * profile.MAX_SEND_BUF, _MOST_IN_BUFFER))
-            channel.send = Buffer(rng.randbytes(size), rng.randint(0, size))
+            send, recv, jumbo = most_in_buffers(profile)
+            size = rng.randint(0, send)
+            channel.send = Buffer(_noise(rng, size), rng.randint(0, size))
             for bucket in channel.recv:
                 if rng.random() < 0.3:
-                    size = rng.randint(0, min(4 * profile.MAX_RECV_BUF, _MOST_IN_BUFFER))
-                    bucket.data = rng.randbytes(size)
+                    bucket.data = _noise(rng, rng.randint(0, recv))
             if rng.random() < 0.2:
-                size = rng.randint(0, min(4 * profile.MAX_RECV_JUMBO_BUF, _MOST_IN_BUFFER))
-                channel.jumbo_recv = Buffer(rng.randbytes(size))
-    count = rng.choice(
-        (0, 1, 3, profile.MAX_NUM_KEY - 6, profile.MAX_NUM_KEY - 5, profile.MAX_NUM_KEY)
-    )
-    for number in range(min(count, profile.MAX_NUM_KEY)):
+                channel.jumbo_recv = Buffer(_noise(rng, rng.randint(0, jumbo)))
+    for number in range(rng.choice(key_counts(profile))):
         key = f"k{number}".encode()[: profile.MAX_KEY_LEN]
         size = rng.randint(0, min(profile.MAX_VAL_LEN, _MOST_IN_VALUE))
-        state.guestinfo[key] = rng.randbytes(size)
+        state.guestinfo[key] = _noise(rng, size)
     for number in range(rng.choice((0, 0, 1, profile.MAX_NUM_JUMBO_KEY - 1))):
         size = rng.randint(0, profile.MAX_VAL_JUMBO_LEN)
         key = f"j{number}".encode()[: profile.MAX_KEY_LEN]
-        state.guestinfo_jumbo[key] = rng.randbytes(size)
+        state.guestinfo_jumbo[key] = _noise(rng, size)
     return state
+
+
+def most_in_buffers(profile: VmportProfile) -> tuple[int, int, int]:
+    """How many bytes the writer keeps of a send buffer, of a bucket, of a jumbo bucket."""
+    words = profile.MAX_SEND_BUF, profile.MAX_RECV_BUF, profile.MAX_RECV_JUMBO_BUF
+    send, recv, jumbo = (min(4 * count, _MOST_IN_BUFFER) for count in words)
+    return send, recv, jumbo
+
+
+def key_counts(profile: VmportProfile) -> list[int]:
+    """Numbers of keys around the loader's bounds: it makes spare slots."""
+    most = profile.MAX_NUM_KEY
+    return [min(max(count, 0), most) for count in (0, 1, 3, most - 6, most - 5, most)]
+
+
+def _noise(rng: random.Random, size: int) -> bytes:
+    """Bytes that repeat themselves: what is in a buffer matters less than how much."""
+    part = rng.randbytes(min(size, 16))
+    return (part * (size // 16 + 1))[:size]
 
 
 def random_record(rng: random.Random, profile: VmportProfile) -> bytes:
     """A record of a random state, half of the time with lengths and counts around every
     bound, cut, or with wrong bytes; descriptor included."""
-    body = bytearray(random_state(rng, profile).to_bytes(profile))
+    return damaged(random_state(rng, profile).to_bytes(profile), rng, profile)
+
+
+def damaged(written: bytes, rng: random.Random, profile: VmportProfile) -> bytes:
+    """The record of a body that was written, half of the time with edits."""
+    body = bytearray(written)
     for _ in range(rng.choice((0, 0, 1, 1, 2, 4))):
         mutate_body(rng, body, profile)
     if rng.random() < 0.03:  # an empty state, cut around the last byte that the loader reads
@@ -95,7 +123,7 @@ def mutate_body(rng: random.Random, body: bytearray, profile: VmportProfile) -> 
         (old,) = struct.unpack_from("<H", body, place.offset)
         struct.pack_into("<H", body, place.offset, value)
         if value > old and rng.random() < 0.7:  # and the bytes that it says
-            body[profile.fixed_size : profile.fixed_size] = rng.randbytes(value - old)
+            body[profile.fixed_size : profile.fixed_size] = _noise(rng, value - old)
     elif kind in (2, 3) and len(body) > profile.fixed_size:
         _mutate_entry(rng, body, profile)
     elif kind == 4:

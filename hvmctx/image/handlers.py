@@ -1,14 +1,17 @@
 """Where a record type meets its decoder.
 
 Record types of Xen's own have a model each: the class that declares the body (`stream.body`),
-and `HvmContext`. A handler is a callable that takes a record's body (bytes or a view) and
-returns what it means, or raises a FormatError whose offset counts from the start of the body.
-`register` adds one, for a type that has no model or in the model's place; other packages add
-theirs through the entry point group `hvmctx.handlers`: the entry point's name is `layer:type`,
-such as `libxc:0x20`.
+and `HvmContext`. Other packages add handlers, through the entry point group `hvmctx.handlers` or
+`register`, each for a layer and a type: `libxc:0x20`, `libxl:5`, `context:99` for a save
+record's typecode, and `emulator:7` for the payloads that the device model of that id saved.
+
+A handler is a `Handler`, which works both ways (decode, encode, text, JSON, rules), or any
+callable that takes a body (bytes or a view) and returns what it means. It may raise a
+FormatError whose offset counts from the start of the body. docs/handlers.md has an example.
 
 `decode` asks whoever registered first; `parse` is for what hvmctx itself works with, and
-always gives a model.
+always gives a model. `handler_of` and `content_of` are what the commands ask: they look for
+other packages only where hvmctx itself knows nothing of the bytes.
 """
 
 from __future__ import annotations
@@ -17,37 +20,185 @@ import importlib
 from functools import partial
 
 from hvmctx.abi import streams
+from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.errors import FormatError, HvmctxError, UsageError
 from hvmctx.limits import DEFAULT
-from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, StreamRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from importlib.metadata import EntryPoint
     from typing import Any, TypeAlias, TypeVar
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.limits import Limits
     from hvmctx.stream.body import Body, BodyType
+    from hvmctx.stream.qemu import DeviceModelState
 
-    Handler: TypeAlias = Callable[[Any], Any]
+    Decoder: TypeAlias = Callable[[Any], Any]
     Model: TypeAlias = Body | HvmContext
     AnyBody = TypeVar("AnyBody", bound=Body)
 
 __all__ = [
-    "ENTRY_POINT_GROUP", "announced", "body_type", "decode", "find", "is_read", "model_of",
-    "parse", "parse_as", "register",
+    "EMULATOR", "ENTRY_POINT_GROUP", "Guarded", "Handler", "announced", "body_type", "content_of",
+    "decode", "find", "handler_of", "is_read", "model_of", "parse",
+    "parse_as", "register",
 ]  # fmt: skip
 
 ENTRY_POINT_GROUP = "hvmctx.handlers"
+EMULATOR = "emulator"
+"""The layer of handlers for what a device model saved, by its id."""
+LAYERS = (LIBXC, LIBXL, CONTEXT, EMULATOR)
 
 _DECLARED = {LIBXC: "hvmctx.stream.libxc", LIBXL: "hvmctx.stream.libxl"}
 """The modules that declare bodies. Named, not imported: a dump imports none of them."""
 _CONTEXT = (LIBXC, streams.LIBXC_HVM_CONTEXT)
-_handlers: dict[tuple[str, int], Handler] = {}
+_handlers: dict[tuple[str, int], Decoder] = {}
 _announced: dict[tuple[str, int], EntryPoint] | None = None
 """Entry points by what they are for; None until somebody asks."""
+
+
+class Handler:
+    """What another package knows of a kind of bodies. `decode` and what is used of the rest are
+    to be written; a class of which an object can be made without arguments does as well.
+
+    `encode` is the inverse of `decode`. With it, and with `to_json` and `from_json`, which stand
+    for the value in JSON's objects, lists, texts and numbers, `to-json` shows the value, and
+    `set` changes it. `text` has lines for people. `check` has what is wrong with a value: the
+    severity (`findings.ERROR` and so on), the rule, and words.
+    """
+
+    def decode(self, body: bytes | memoryview) -> Any:
+        raise NotImplementedError
+
+    def encode(self, value: Any) -> bytes:
+        raise NotImplementedError
+
+    def to_json(self, value: Any) -> Any:
+        raise NotImplementedError
+
+    def from_json(self, plain: Any) -> Any:
+        raise NotImplementedError
+
+    def text(self, value: Any) -> str:
+        try:
+            return repr(value)
+        except Exception as error:  # another package's class
+            return f"{type(value).__name__}, which cannot be shown ({type(error).__name__})"
+
+    def check(self, value: Any) -> Iterable[tuple[str, str, str]]:
+        return ()
+
+    def __call__(self, body: bytes | memoryview) -> Any:
+        return self.decode(body)
+
+
+class _OneWay(Handler):
+    """A callable that only decodes."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def decode(self, body: bytes | memoryview) -> Any:
+        return self._decoder(body)
+
+
+class Guarded:
+    """A handler as the commands use it, from bodies and to bodies: whatever another package's
+    code raises becomes a FormatError at the start of the body."""
+
+    def __init__(self, handler: Handler, name: str) -> None:
+        self._handler = handler
+        self._name = name
+
+    def decoded(self, body: bytes | memoryview) -> Any:
+        return self._call(self._handler.decode, body)
+
+    def plain(self, body: bytes | memoryview) -> Any:
+        """The JSON of a body. None where there is none, or it does not give the body back."""
+        try:
+            plain = self._handler.to_json(self._handler.decode(body))
+            return plain if self._handler.encode(self._handler.from_json(plain)) == body else None
+        except Exception:  # whatever another package raises: it is kept as bytes
+            return None
+
+    def body(self, plain: Any) -> bytes:
+        """The inverse. Raises FormatError."""
+        made = self._call(lambda value: self._handler.encode(self._handler.from_json(value)), plain)
+        if not isinstance(made, bytes):
+            raise FormatError(
+                f"its handler made {type(made).__name__}, not bytes", layer="", offset=0,
+                record=self._name,
+            )  # fmt: skip
+        return made
+
+    def text(self, body: bytes | memoryview) -> str:
+        return str(self._call(lambda data: self._handler.text(self._handler.decode(data)), body))
+
+    def findings(self, body: bytes | memoryview) -> list[tuple[str, str, str]]:
+        def check(data: bytes | memoryview) -> list[tuple[str, str, str]]:
+            return [
+                (str(severity), str(rule), str(text))
+                for severity, rule, text in self._handler.check(self._handler.decode(data))
+            ]
+
+        found: list[tuple[str, str, str]] = self._call(check, body)
+        return found
+
+    def _call(self, function: Callable[[Any], Any], given: Any) -> Any:
+        try:
+            return function(given)
+        except HvmctxError:
+            raise
+        except Exception as error:
+            raise FormatError(
+                f"its handler failed ({type(error).__name__}: {error})", layer="", offset=0,
+                record=self._name,
+            ) from error  # fmt: skip
+
+
+def handler_of(layer: str, number: int) -> Guarded | None:
+    """The handler that is registered for a type that hvmctx itself does not know, or else
+    the one that an installed package announces. Raises UsageError as `find`."""
+    handler = find(layer, number)
+    if handler is None:
+        return None
+    two_way = handler if isinstance(handler, Handler) else _OneWay(handler)
+    return Guarded(two_way, f"{layer}:{number:#x}")
+
+
+def content_of(
+    emulator_id: int, payload: bytes | memoryview, limits: Limits = DEFAULT
+) -> DeviceModelState | HvmContext | Guarded | None:
+    """What the payload of an EMULATOR_CONTEXT is: whatever is registered for the device model's
+    id; by its content QEMU's file, or an HVM context (a VMPORT record alone is one, too); or
+    what an installed package announces for the id. None for bytes that nobody knows. Raises
+    LimitError."""
+    if (EMULATOR, emulator_id) in _handlers:
+        return handler_of(EMULATOR, emulator_id)
+    from hvmctx.stream import qemu
+
+    state = qemu.recognise(payload, limits)
+    if state is not None:
+        return state
+    if _starts_a_context(payload):
+        from hvmctx.context.hvm_context import HvmContext
+
+        return HvmContext.from_bytes(bytes(payload), damaged=True, limits=limits)
+    return handler_of(EMULATOR, emulator_id)
+
+
+def _starts_a_context(payload: bytes | memoryview) -> bool:
+    """Whether its first record is that of a context, or a VMPORT record."""
+    from hvmctx.abi.x86 import DESCRIPTOR, HEADER
+
+    if len(payload) < DESCRIPTOR.size:
+        return False
+    typecode, instance, length = DESCRIPTOR.unpack_from(payload)
+    if typecode == VMPORT_TYPECODE:
+        return bool(instance == 0 and DESCRIPTOR.size + length <= len(payload))
+    return (typecode, instance, length) == (HEADER.typecode, 0, HEADER.size)
 
 
 def body_type(layer: str, number: int) -> BodyType | None:
@@ -80,12 +231,12 @@ def _reader_of(layer: str, number: int, limits: Limits = DEFAULT) -> Callable[[A
     return None if body is None else partial(body.model.from_bytes, limits=limits)
 
 
-def register(layer: str, number: int, handler: Handler) -> None:
+def register(layer: str, number: int, handler: Decoder) -> None:
     """Decode records of this layer and type with `handler` from now on."""
     _handlers[layer, number] = handler
 
 
-def find(layer: str, number: int) -> Handler | None:
+def find(layer: str, number: int) -> Decoder | None:
     """The handler of a record type: the one registered, else what an installed package
     announces, else its model's `from_bytes`. Raises UsageError for an entry point that cannot
     be loaded."""
@@ -107,7 +258,7 @@ def is_read(layer: str, number: int) -> bool:
 
 def announced() -> dict[tuple[str, int], EntryPoint]:
     """What installed packages have handlers for; none of them is imported yet. Warns of an
-    entry point that is not named `layer:type`."""
+    entry point that is not named `layer:type`, or that names no layer."""
     global _announced  # noqa: PLW0603 - looked up once
     if _announced is None:
         from importlib.metadata import entry_points
@@ -116,22 +267,33 @@ def announced() -> dict[tuple[str, int], EntryPoint]:
         for entry in entry_points(group=ENTRY_POINT_GROUP):
             layer, _, number = entry.name.partition(":")
             try:
-                _announced[layer, int(number, 0)] = entry
+                key = layer, int(number, 0)
             except ValueError:
-                import warnings
-
-                warnings.warn(f"handler {_named(entry)} is not named layer:type", stacklevel=2)
+                _warn(f"handler {_named(entry)} is not named layer:type")
+                continue
+            if layer not in LAYERS:
+                known = ", ".join(LAYERS)
+                _warn(f"handler {_named(entry)}: unknown layer {layer!r}, expected {known}")
+            _announced[key] = entry
     return _announced
 
 
-def _load(entry: EntryPoint) -> Handler:
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, stacklevel=4)
+
+
+def _load(entry: EntryPoint) -> Decoder:
     try:
         handler = entry.load()
     except Exception as error:  # whatever another package's import raises
         raise UsageError(f"handler {_named(entry)}: {type(error).__name__}: {error}") from error
+    if isinstance(handler, type) and issubclass(handler, Handler):
+        handler = handler()
     if not callable(handler):
         raise UsageError(f"handler {_named(entry)}: {handler!r} cannot be called")
-    found: Handler = handler
+    found: Decoder = handler
     return found
 
 
@@ -165,13 +327,13 @@ def parse_as(
     return parsed
 
 
-def _call(handler: Handler, record: StreamRecord, body: bytes | memoryview) -> Any:
+def _call(handler: Decoder, record: StreamRecord, body: bytes | memoryview) -> Any:
     try:
         return handler(body)
     except FormatError as error:
         error.record = error.record or record.name
         raise error.moved(record.body_offset) from None
-    except HvmctxError:
+    except (HvmctxError, MemoryError):
         raise
     except Exception as error:  # a third party's handler: whatever it raises is about the body
         raise FormatError(

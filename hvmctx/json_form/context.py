@@ -18,6 +18,7 @@ from hvmctx.abi.forms import Members, elements_of, nullable, structure_of
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FieldError
+from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def record_to_plain(record: Record) -> Plain:
 
 def record_parts(record: Record) -> Plain:
     """Name, typecode, instance, length, offset, and either `fields`, in their plain form, and
-    the bytes `rest` that follow them; or the bytes of `body`."""
+    the bytes `rest` that follow them; or the bytes of `body`; or what another package's handler
+    has `decoded`, of a type that hvmctx does not know."""
     parts: Plain = {
         "name": record.name,
         "typecode": record.typecode,
@@ -87,6 +89,13 @@ def record_parts(record: Record) -> Plain:
                 if rest:
                     parts["rest"] = rest
                 return parts
+    if known is None:
+        from hvmctx.json_form.decoded import plain_of
+
+        decoded = plain_of(CONTEXT, record.typecode, body)
+        if decoded is not None:
+            parts["decoded"] = decoded
+            return parts
     parts["body"] = body
     return parts
 

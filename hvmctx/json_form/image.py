@@ -19,6 +19,7 @@ from hvmctx.abi import checked, streams
 from hvmctx.abi.checked import Disagreement, within
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.forms import (
+    Anything,
     Count,
     Form,
     Hex,
@@ -37,6 +38,8 @@ from hvmctx.image import handlers
 from hvmctx.image.image import Image
 from hvmctx.image.index import IndexedRecord
 from hvmctx.json_form.context import context_to_plain
+from hvmctx.json_form.decoded import body_of, plain_of
+from hvmctx.json_form.emulator import EmulatorForm
 from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
 from hvmctx.stream import body, xlfile
 from hvmctx.stream.grammar import FIRST
@@ -74,6 +77,8 @@ def payload_form(layer: str, number: int) -> Form | None:
     if known is None:
         return None
     members = {name: _part_form(part) for name, part in known.fields.items()}
+    if (layer, number) == (LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
+        return EmulatorForm(known, members)
     return Members(members, members)
 
 
@@ -157,8 +162,8 @@ def _config(data: bytes) -> str | None:
 @modelled("stream_record")
 @dataclass(kw_only=True)
 class StreamRecordModel(Model):
-    """A record of an image: its `payload`, or the bytes of its `body`; `padding` where that is
-    not zero."""
+    """A record of an image: its `payload`, what another package's handler has `decoded`, or the
+    bytes of its `body`; `padding` where that is not zero."""
 
     layer: str = member(OneOf(LIBXL, LIBXC))
     type: int = member(Count(32))
@@ -166,6 +171,7 @@ class StreamRecordModel(Model):
     offset: int | None = optional(Count(64))
     length: int | None = optional(Count(32))
     payload: dict[str, Any] | None = optional(Object())
+    decoded: Any = optional(Anything())
     body: bytes | None = optional(Hex())
     padding: bytes | None = optional(Hex())
 
@@ -180,7 +186,9 @@ class StreamRecordModel(Model):
             length=record.length,
         )
         made.payload = _payload(record, body, image.limits)
-        if made.payload is None and body:
+        if made.payload is None and payload_form(record.layer, record.type) is None:
+            made.decoded = _decoded(record, body)
+        if made.payload is None and made.decoded is None and body:
             made.body = body
         padding = bytes(image.source.read_at(record.body_end, record.padding))
         if any(padding):
@@ -208,6 +216,12 @@ class StreamRecordModel(Model):
 
     def _body(self) -> bytes:
         form = payload_form(self.layer, self.type)
+        if self.decoded is not None:
+            if self.payload is not None or self.body is not None:
+                raise FieldError("found decoded and payload or body, expected one of them")
+            if form is not None or self.type in streams.RECORDS[self.layer]:
+                raise FieldError(f"records of type {self.type:#x} are not decoded by others")
+            return body_of(self.layer, self.type, self.decoded)
         if self.payload is None:
             if form is not None and self.body is None and self.length != 0:
                 raise FieldError("found neither payload nor body")
@@ -217,6 +231,13 @@ class StreamRecordModel(Model):
         if form is None:
             raise FieldError(f"records of type {self.type:#x} have a body, not a payload")
         return _payload_bytes(self.layer, self.type, self.payload)
+
+
+def _decoded(record: IndexedRecord, body: bytes) -> Any:
+    """What another package's handler makes of a type that hvmctx does not know."""
+    if record.known or not body:
+        return None
+    return plain_of(record.layer, record.type, body)
 
 
 def _payload(record: IndexedRecord, body: bytes, limits: Limits) -> dict[str, Any] | None:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hvmctx.abi import checked, x86
 from hvmctx.abi.checked import Disagreement, within
-from hvmctx.abi.forms import Count, Form, Hex, Listed, Members, Object, Text
+from hvmctx.abi.forms import Anything, Count, Form, Hex, Listed, Members, Object, Text
 from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FieldError, HvmctxError, InputError
 from hvmctx.json_form.context import body_form, record_parts
+from hvmctx.json_form.decoded import body_of
+from hvmctx.stream.reader import CONTEXT
 
 try:
     from dataclasses_json import DataClassJsonMixin
@@ -133,7 +135,8 @@ def modelled(name: str) -> Callable[[type[_M]], type[_M]]:
 @modelled("record")
 @dataclass(kw_only=True)
 class RecordModel(Model):
-    """One record of a context: its `fields` and what follows them, `rest`, or its `body`.
+    """One record of a context: its `fields` and what follows them, `rest`, what another
+    package's handler has `decoded`, or its `body`.
     `name` may stand for `typecode`. `offset` is ignored when read."""
 
     name: str | None = optional(Text())
@@ -143,6 +146,7 @@ class RecordModel(Model):
     offset: int | None = optional(Count(64))
     fields: dict[str, Any] | None = optional(Object())
     rest: bytes | None = optional(Hex())
+    decoded: Any = optional(Anything())
     body: bytes | None = optional(Hex())
 
     @classmethod
@@ -153,7 +157,7 @@ class RecordModel(Model):
         """Raises FieldError."""
         typecode = self._typecode()
         known = by_typecode(typecode)
-        if known is None or not known.size or self.body is not None:
+        if known is None or not known.size or self.body is not None or self.decoded is not None:
             return self._of_body(typecode)
         if self.fields is None:
             raise FieldError("found neither fields nor body")
@@ -166,6 +170,10 @@ class RecordModel(Model):
                 if self.body is not None:
                     raise FieldError(f"found both {key} and body, expected one of them")
                 raise FieldError(f"{key} in a record that has none")
+        if self.decoded is not None:
+            if self.body is not None or by_typecode(typecode) is not None:
+                raise FieldError("found decoded in a record that has none, or body besides")
+            return Record(typecode, self.instance, body_of(CONTEXT, typecode, self.decoded))
         end = typecode == x86.END.typecode
         if self.body is None and not end:
             raise FieldError("body is missing")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def _record_of(known: RecordType) -> dict[str, Any]:
         "description": " ".join((known.struct.__doc__ or known.name).split()),
         "properties": {"name": {"type": ["string", "null"], "pattern": pattern}},
     }
+    found["properties"]["decoded"] = _NULL
     if not known.size:
         return {**found, "allOf": [_lacks("fields", "rest")]}
     fields = {"allOf": [_has("fields"), _lacks("body")]}
@@ -91,7 +93,10 @@ def _record() -> dict[str, Any]:
             *({"if": _type_is(known), "then": _ref(known.name)} for known in types),
             {
                 "if": {"allOf": [_has("typecode"), {"not": _is("typecode", typecodes)}]},
-                "then": {"allOf": [_has("body"), _lacks("fields", "rest"), {"properties": other}]},
+                "then": {
+                    "oneOf": [_has("body"), _has("decoded")],
+                    "allOf": [_lacks("fields", "rest"), {"properties": other}],
+                },
             },
         ],
     }
@@ -132,15 +137,21 @@ def _stream_record() -> dict[str, Any]:
     ]
     return {
         **StreamRecordModel.FORM.definition(),
-        "not": _has("payload", "body"),
         "allOf": [*cases, *others],
+        "not": {"anyOf": [_has(*pair) for pair in combinations(_BODIES, 2)]},
     }
+
+
+_BODIES = ("payload", "decoded", "body")
+"""Of a stream's record, one of them."""
 
 
 def _stream_record_of(layer: str, number: int, name: str) -> dict[str, Any]:
     """What holds for records of one type. One that says that it is empty has neither payload
     nor body."""
-    members = {"name": {"enum": [name, f"type {number:#x}", None]}, "payload": _NULL}
+    members = {
+        "name": {"enum": [name, f"type {number:#x}", None]}, "payload": _NULL, "decoded": _NULL,
+    }  # fmt: skip
     then: dict[str, Any] = {"properties": members}
     form = payload_form(layer, number)
     if form is not None:

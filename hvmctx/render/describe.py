@@ -5,10 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 
 from hvmctx.abi import streams
-from hvmctx.errors import HvmctxError, MissingRecordError
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.errors import FormatError, HvmctxError, MissingRecordError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
 from hvmctx.image.index import IndexedRecord
+from hvmctx.stream.qemu import DeviceModelState
+from hvmctx.stream.qemu_devices import device_of
 from hvmctx.stream.reader import CONTEXT, LIBXC, Header
 
 TYPE_CHECKING = False
@@ -199,16 +202,29 @@ def _device_models(image: Image) -> list[Plain]:
             "size": len(emulator.payload),
             "qemu": None,
         }
-        state = emulator.device_model(image.limits)
-        if state is not None:
-            plain["qemu"] = {
-                "version": state.version,
-                "machine": state.machine,
-                "sections": [section.name for section in state.sections],
-                "described": state.description is not None,
-            }
+        content = handlers.content_of(emulator.emulator_id, emulator.payload, image.limits)
+        if isinstance(content, DeviceModelState):
+            plain["qemu"] = _qemu(content)
+        elif isinstance(content, HvmContext):
+            plain["context"] = [
+                f"{record.name}/{record.instance}" for record in content.entries[:MOST_DECODED]
+            ]
+        elif content is not None:
+            plain["decoded"] = _text(content, emulator.payload)
         found.append(plain)
     return found
+
+
+def _qemu(state: DeviceModelState) -> Plain:
+    """`devices` are the sections whose fields are known."""
+    devices = {section.name: device_of(section) for section in state.sections}
+    return {
+        "version": state.version,
+        "machine": state.machine,
+        "sections": [section.name for section in state.sections],
+        "devices": {name: _shown(device) for name, device in devices.items() if device},
+        "described": state.description is not None,
+    }
 
 
 def _policies(image: Image) -> Plain:
@@ -232,21 +248,56 @@ def _xenstore(image: Image) -> list[list[str]]:
 
 
 def _decoded(image: Image) -> list[Plain]:
-    """What handlers of other packages make of their records, as Python shows it."""
+    """What handlers of other packages make of the records that hvmctx does not know, in their
+    words."""
     found: list[Plain] = []
     for record in image.records:
-        key = record.layer, record.type
-        theirs = key in handlers.announced() or not record.known
-        if theirs and len(found) < MOST_DECODED and handlers.find(*key) is not None:
-            found.append({**_indexed(record), "payload": _shown(image.decode(record))})
+        if record.known or len(found) >= MOST_DECODED:
+            continue
+        handler = handlers.handler_of(record.layer, record.type)
+        if handler is not None:
+            payload = _text(handler, image.body(record), record.body_offset)
+            found.append({**_indexed(record), "payload": payload})
+    return found + _decoded_of_context(image, MOST_DECODED - len(found))
+
+
+def _decoded_of_context(image: Image, most: int) -> list[Plain]:
+    """The same of records of the context."""
+    found: list[Plain] = []
+    try:
+        context = image.context
+    except HvmctxError:  # which `context` tells
+        return found
+    base = 0 if image.format == CONTEXT else image.last(LIBXC, _HVM_CONTEXT).body_offset  # type: ignore[union-attr]
+    for record in context.entries:
+        handler = None
+        if record.type is None and len(found) < most:
+            handler = handlers.handler_of(CONTEXT, record.typecode)
+        if handler is not None:
+            offset = base + (record.offset or 0)
+            found.append({
+                "layer": CONTEXT, "type": record.typecode, "name": record.name, "offset": offset,
+                "length": record.length, "payload": _text(handler, bytes(record.body), offset),
+            })  # fmt: skip
     return found
 
 
-def _shown(payload: Any) -> str:
+_HVM_CONTEXT = streams.LIBXC_HVM_CONTEXT
+
+
+def _text(handler: handlers.Guarded, body: bytes | memoryview, offset: int = 0) -> str:
+    """Raises FormatError."""
     try:
-        text = repr(payload)
-    except Exception as error:  # another package's class
-        return f"{type(payload).__name__}, which cannot be shown ({type(error).__name__})"
+        return _cut(handler.text(body))
+    except FormatError as error:
+        raise error.moved(offset) from None
+
+
+def _shown(value: Any) -> str:
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text[:_LONGEST] + ("..." if len(text) > _LONGEST else "")
 
 

@@ -195,6 +195,10 @@ def _context(facts: Facts) -> str:
 def _model_in_words(model: Facts) -> str:
     text = f"{model['emulator']}, {model['size']} bytes"
     qemu = model["qemu"]
+    if "context" in model:
+        return f"{text}, an HVM context: {', '.join(model['context'])}"
+    if "decoded" in model:
+        return f"{text}: {model['decoded']}"
     if qemu is None:
         return f"{text}, not in QEMU's format"
     machine = f", machine {qemu['machine']}" if qemu["machine"] else ""

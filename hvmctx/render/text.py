@@ -39,7 +39,7 @@ def hello(domid: int) -> str:
 class TextDialect:
     """What xen-hvmctx of one release prints. `show_all` adds the records and fields that the
     tool omits; `vmport` is the profile for printing VMPORT records, which no release's tool
-    knows."""
+    knows, and `decoded` the lines of another package's handler for a record, or None."""
 
     def __init__(
         self,
@@ -47,10 +47,12 @@ class TextDialect:
         *,
         show_all: bool = False,
         vmport: VmportProfile | None = None,
+        decoded: Callable[[Record], str | None] | None = None,
     ) -> None:
         self.release = release or Release(NEWEST)
         self.show_all = show_all
         self.vmport = vmport
+        self._decoded = decoded
         self._compiled: dict[str, list[Callable[[bytes], str]]] = {}
         self._fpu: list[Callable[[bytes], str]] | None = None
 
@@ -69,8 +71,12 @@ class TextDialect:
 
     def entry(self, number: int, record: Record) -> str:
         """The text of one record; `number` counts the records before it."""
-        head = _entry_line(number, record) + self._skipping(record)
         known = record.type
+        if known is None and self._decoded is not None:
+            words = self._decoded(record)
+            if words is not None:
+                return _entry_line(number, record) + words
+        head = _entry_line(number, record) + self._skipping(record)
         if known is None:
             return head + "".join(_hex(bytes(record.body), 0)) if self.show_all else head
         if not self._understands(known):

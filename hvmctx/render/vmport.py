@@ -5,6 +5,7 @@ from __future__ import annotations
 from hvmctx.abi import vmport as abi
 from hvmctx.context.vmport import Buffer, Parts, VmportState
 from hvmctx.context.vmport_slots import as_text
+from hvmctx.messages import printable
 from hvmctx.render.cformat import CFormat
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ def vmport_lines(body: bytes, profile: VmportProfile | None = None) -> Iterator[
     if state.unparsed is not None:
         yield (
             f"    VMPORT: {len(body)} bytes, too short for the {profile.read_size} of "
-            f"{profile.name}\n"
+            f"{printable(profile.name)}\n"
         )
         return
     parts = Parts(body, profile)

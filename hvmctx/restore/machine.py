@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hvmctx.errors import UsageError
+from hvmctx.messages import printable
 from hvmctx.restore.policy import CpuPolicy
 
 TYPE_CHECKING = False
@@ -54,7 +55,7 @@ class Machine(CpuPolicy):
         if not self.xsave:
             parts.append("no XSAVE")
         if self.vmport is not None:
-            parts.append(f"VMPORT {self.vmport.name}")
+            parts.append(f"VMPORT {printable(self.vmport.name)}")
         return f"<machine, {', '.join(parts)}>"
 
 

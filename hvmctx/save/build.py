@@ -7,10 +7,12 @@ says what is wrong with the result.
 
 from __future__ import annotations
 
+import json
+
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, UsageError
 from hvmctx.files.sink import Sink
-from hvmctx.save.engine import Saved, save
+from hvmctx.save.engine import Saved, SaveError, save
 from hvmctx.save.guests import StillGuest
 from hvmctx.save.libxl import DeviceModelData, DeviceModelFile, LibxlSave, write
 from hvmctx.stream.xlfile import config_to_bytes
@@ -84,6 +86,15 @@ def special_pages(params: Iterable[tuple[int, int]]) -> set[int]:
     return found | {address >> streams.PAGE_SHIFT for address in tables}
 
 
+def _is_hvm(config: bytes) -> bool:
+    """Whether xl's configuration says so; one that is not JSON says nothing."""
+    try:
+        known = json.loads(config.rstrip(b"\0") or b"{}")
+        return bool(known["c_info"]["type"] == "hvm")
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return False
+
+
 def build(
     guest: StillGuest,
     out: BinaryIO,
@@ -92,11 +103,13 @@ def build(
     version: int = 3,
     config: bytes = b"",
     emulator: DeviceModelFile | DeviceModelData | None = None,
+    without_emulator: bool = False,
     xenstore: Iterable[tuple[bytes, bytes]] = (),
     blank_specials: bool = True,
 ) -> Saved:
     """Write an image of a guest. `layer` is what it starts with; `config` the JSON of an xl
-    file; `blank_specials` adds the pages that parameters name and memory lacks.
+    file, which for an HVM guest needs `emulator`, or `without_emulator`; `blank_specials` adds
+    the pages that parameters name and memory lacks.
 
     Raises UsageError for parts that have no place in that layer, FieldError for special
     pages that no guest has, SaveError, and what the output raises.
@@ -107,6 +120,11 @@ def build(
         raise UsageError("a libxc stream cannot hold a device model or a configuration")
     if layer == "libxl" and config:
         raise UsageError("a libxl stream cannot hold a configuration")
+    if emulator is None and not without_emulator and _is_hvm(config):
+        raise SaveError(
+            "the configuration is of an HVM guest, which cannot go on without its device model's "
+            "state"
+        )
     needed = special_pages(guest.params) if blank_specials else set()
     if any(pfn >> streams.X86_PFN_BITS for pfn in needed):
         raise FieldError("a parameter names a page beyond the memory of any x86 guest")

@@ -27,6 +27,7 @@ from hvmctx.save.source import (
     PageError,
     SaveError,
     SaveTimeout,
+    is_timeout,
 )
 from hvmctx.stream.libxc import HvmParams
 from hvmctx.stream.pages import bytes_of, data_pages, pages_start
@@ -430,8 +431,10 @@ class Save:
         source = self._source
         try:
             stopped = yield from _now(source.pause())
-        except TimeoutError as error:
-            raise SaveTimeout("the domain did not suspend in time") from error
+        except Exception as error:
+            if is_timeout(error):
+                raise SaveTimeout("the domain did not suspend in time") from error
+            raise
         reason = yield from _now(source.shutdown_reason())
         if not stopped or reason not in (None, SUSPEND):
             raise SaveError(f"the domain has not been suspended{_shut_down(reason)}")

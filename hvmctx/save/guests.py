@@ -175,7 +175,8 @@ class StillGuest:
 class MemoryFileSource(StillGuest):
     """Memory that lies in a file, pfn after pfn from 0 on; a last part of a page counts as
     a page, filled with zeroes. Holes of the file are absent pages; with `holes_absent=False`
-    they are blank ones. The file is mapped, not read."""
+    they are blank ones. The file is mapped, not read: as pages are not aligned in a stream, no
+    block can be shared with it, and `copy_file_range` and `sendfile` take longer than this."""
 
     def __init__(self, path: str, *, holes_absent: bool = True, **state: Any) -> None:
         """Raises InputError, also for what cannot be mapped: all but regular files and

@@ -31,7 +31,7 @@ from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.files.access import Access
 from hvmctx.files.opening import without_waiting
 from hvmctx.files.sink import send
-from hvmctx.save.source import SaveError, SaveTimeout
+from hvmctx.save.source import SaveError, SaveTimeout, is_timeout
 from hvmctx.stream.grammar import AFTER_LIBXC
 from hvmctx.stream.libxl import EmulatorContext, EmulatorXenstoreData
 from hvmctx.stream.reader import XL
@@ -336,9 +336,9 @@ def _asked(what: str, hook: Callable[[], T]) -> T:
         return hook()
     except SaveError:
         raise
-    except TimeoutError as error:
-        raise SaveTimeout(f"{what}: no answer in time") from error
     except Exception as error:
+        if is_timeout(error):
+            raise SaveTimeout(f"{what}: no answer in time") from error
         raise SaveError(f"{what}: {error}") from error
 
 

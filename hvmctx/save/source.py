@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFERRED", "NOT_NOW", "SHUTDOWN_REASONS", "SUSPEND", "GuestSource", "NotNow", "PageError",
-    "SaveError", "SaveTimeout",
+    "SaveError", "SaveTimeout", "is_timeout",
 ]  # fmt: skip
 
 DEFERRED = 0x10
@@ -45,6 +45,11 @@ class SaveError(HvmctxError):
 
 class SaveTimeout(SaveError):
     """Somebody did not answer in time: the guest, its device model, the toolstack."""
+
+
+def is_timeout(error: Exception) -> bool:
+    """Whether somebody did not answer in time, asyncio's own error of Python 3.10 included."""
+    return isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError"
 
 
 class PageError(SaveError):

@@ -1,9 +1,10 @@
-"""What a device model's saved file says of itself, when it is QEMU's.
+"""A device model's saved file, when it is QEMU's: its sections by name, and all bytes kept.
 
 QEMU's format (big-endian, `migration/savevm.c`, versions 2 to 8) gives the length of no
 section's data, and Xen's device model writes neither section footers nor a description.
 So the sections are found by looking for their heads: the list is a good guess, everything
-else is read. The payload is only ever looked at, never rebuilt.
+else is read. `to_bytes` gives the very bytes back; `stream.qemu_devices` knows what is in the
+sections of VMware's port.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
+from hvmctx.abi.streams import QEMU_MAGIC
 from hvmctx.limits import DEFAULT
 
 TYPE_CHECKING = False
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAGIC", "DeviceModelState", "Section", "recognise"]
 
-MAGIC = b"QEVM"
-_CONFIGURATION = 7
+MAGIC = QEMU_MAGIC
+_CONFIGURATION, _FOOTER = 7, 0x7E
 _LARGEST_ID = 1 << 16
 _LARGEST_VERSION = 1 << 10
 
@@ -37,24 +39,65 @@ _NAME = re.compile(rb"[!-~]+")
 
 @dataclass
 class Section:
-    """One device's section: `offset` is within the payload."""
+    """One device's section: `offset` is within the payload that was read, `kind` the byte
+    that its head starts with, 4 for a whole section. `data` are all bytes up to the next section,
+    or to its `footer`, where it has one."""
 
     name: str
     instance: int
     version: int
     section_id: int
     offset: int
+    kind: int = field(default=4)
+    data: bytes = field(default=b"", repr=False)
+    footer: bool = False
+
+    @property
+    def head(self) -> bytes:
+        name = self.name.encode()
+        return (
+            struct.pack(">BIB", self.kind, self.section_id, len(name))
+            + name
+            + struct.pack(">II", self.instance, self.version)
+        )
+
+    def to_bytes(self) -> bytes:
+        return self.head + self.data + (self._end if self.footer else b"")
+
+    @property
+    def _end(self) -> bytes:
+        return struct.pack(">BI", _FOOTER, self.section_id)
+
+    def take(self, data: bytes, last: bool) -> bytes:
+        """Let this be the section's data, with its footer. Returns what is behind that: of the
+        last section the end of the list may be."""
+        at = data.rfind(self._end)
+        behind = data[at + len(self._end) :] if at >= 0 else b""
+        self.footer = at >= 0 and (behind == b"\0" if last and behind else not behind)
+        self.data = data[:at] if self.footer else data
+        return behind if self.footer else b""
 
 
 @dataclass
 class DeviceModelState:
     """A QEMU device-model file. `version` is the format's (3), `machine` the machine type
-    of the configuration section, `description` the JSON that some files end with."""
+    of the configuration section, `description` the JSON that some files end with. `start` are
+    the bytes before the first section, `end` those after the last."""
 
     version: int
     machine: str | None = None
     sections: list[Section] = field(default_factory=list)
     description: Any = None
+    start: bytes = field(default=b"", repr=False)
+    end: bytes = field(default=b"", repr=False)
+
+    def to_bytes(self) -> bytes:
+        """The file, bit for bit."""
+        return self.start + b"".join(each.to_bytes() for each in self.sections) + self.end
+
+    def section(self, name: str) -> Section | None:
+        """The first of that name."""
+        return next((each for each in self.sections if each.name == name), None)
 
 
 def recognise(payload: bytes | memoryview, limits: Limits = DEFAULT) -> DeviceModelState | None:
@@ -71,6 +114,11 @@ def recognise(payload: bytes | memoryview, limits: Limits = DEFAULT) -> DeviceMo
             start = 13 + size
     end, state.description = _description(data, start)
     state.sections = _sections(data, start, end, limits)
+    starts = [each.offset for each in state.sections] or [len(data)]
+    state.start, state.end = data[: starts[0]], data[end:] if state.sections else b""
+    for each, until in zip(state.sections, [*starts[1:], end]):
+        more = each.take(data[each.offset + len(each.head) : until], until == end)
+        state.end = more + state.end
     return state
 
 
@@ -96,7 +144,8 @@ def _section_at(data: bytes, at: int, end: int) -> Section | None:
     instance, version = struct.unpack_from(">II", data, name_end)
     if section_id >= _LARGEST_ID or version >= _LARGEST_VERSION or instance >= _LARGEST_ID:
         return None
-    return Section(data[at + 6 : name_end].decode("ascii"), instance, version, section_id, at)
+    name = data[at + 6 : name_end].decode("ascii")
+    return Section(name, instance, version, section_id, at, data[at])
 
 
 def _description(data: bytes, start: int) -> tuple[int, Any]:

@@ -23,7 +23,7 @@ def explain(name: str) -> str:
             for part in _alike([rule for rule in rules if rule.words == words]):
                 said.append(f"{name}: {_where(table, part)}\n  {words}\n")
     if not said:
-        raise UsageError(f"unknown rule {name!r}; docs/rules.md lists them all")
+        raise UsageError(f"unknown rule {name!r}; docs/rules.md lists all but those of handlers")
     return "".join(said)
 
 

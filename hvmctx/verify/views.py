@@ -103,6 +103,10 @@ def verify(
         if strict is not None:
             strict.end(image)
             findings += strict.findings + _context(image, vmport)
+        if view != VERIFIER:
+            from hvmctx.verify.contents import findings_of
+
+            findings += findings_of(image, vmport, strict=view == STRICT)
         most = image.limits.findings
         if len(findings) > most:
             over = image.limits.over("findings", "findings", layer=image.format, offset=image.end)

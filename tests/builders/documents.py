@@ -101,6 +101,16 @@ def _is_recipe(block: Block) -> bool:
     return block.document.name == "CONTRIBUTING.md" and block.section.startswith("Add ")
 
 
+def _shown(language: str, section: str) -> Maker:
+    """A file whose contents a document shows."""
+
+    def make(path: Path) -> object:
+        found = (b for b in BLOCKS if (b.language, b.section) == (language, section))
+        return path.write_text(next(found).code)
+
+    return make
+
+
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 RECIPES = [block for block in BLOCKS if _is_recipe(block)]
 PYTHON = [block for block in BLOCKS if block.language == "python" and not _is_recipe(block)]
@@ -151,6 +161,8 @@ FILES: dict[str, Maker] = {
     "qemu.core": _core,
     "config.json": _with(b'{"c_info": {"name": "guest"}}'),
     "crash-1234": _with(context_bytes()),
+    "loader.c": _shown("c", "Another loader"),
+    "check.py": _shown("py", "Another loader"),
 }
 """What a document's lines may name, if it is not made by the line itself; JSON files are made by
 to-json."""
@@ -160,7 +172,7 @@ JSON = {"guest.json": "guest.save", "edited.json": "context.bin"}
 def make_files(words: list[str], folder: Path) -> None:
     """What a line names, and the folders of what it writes."""
     outputs = {after for word, after in pairwise(words) if word in ("-o", "--html")}
-    for word in {*words} - outputs:
+    for word in {*" ".join(words).split(" ")} - outputs:
         if word in FILES:
             FILES[word](folder / word)
         elif word in JSON:

@@ -36,7 +36,7 @@ def _context(records: bytes) -> bytes:
 
 
 def _stream_with(context: bytes) -> bytes:
-    return hvm(record(streams.LIBXC_HVM_CONTEXT, context))
+    return libxc_head() + record(16) + record(streams.LIBXC_HVM_CONTEXT, context) + record(0)
 
 
 def _batch(words: bytes) -> bytes:
@@ -64,13 +64,13 @@ def _json(text: str) -> bytes:
 
 FLOODS: dict[str, Flood] = {
     # of a bare context
-    "context-records": lambda n: _context(descriptors(19, n, b"\0")),
+    "context-records": lambda n: _context(descriptors(19, n, bytes(8))),
     "context-unknown": lambda n: _context(descriptors(99, n)),
     "context-empty": lambda n: _context(descriptors(2, n)),
     "vcpus": lambda n: _context(_vcpus(n)),
     "vmport-records": lambda n: _context(descriptors(21, n)),
     # of a stream
-    "stream-context": lambda n: _stream_with(_context(descriptors(19, n, b"\0"))),
+    "stream-context": lambda n: _stream_with(_context(descriptors(19, n, bytes(8)))),
     "stream-records": lambda n: hvm(record(streams.LIBXC_VERIFY) * n),
     "stream-optional": lambda n: hvm(record(0x80000020) * n),
     "stream-mandatory": lambda n: hvm(record(0x20) * n),
@@ -87,7 +87,7 @@ FLOODS: dict[str, Flood] = {
     "runs": lambda n: hvm(_batch(_words(0, n, 2))),
     "runs-again": lambda n: hvm(_batch(_words(0, n, 2)) * 2),
     "findings": lambda n: hvm(record(streams.LIBXC_HVM_PARAMS, b"\0") * n),
-    "xenstore": lambda n: _libxl(record(4, struct.pack("<II", 2, 0) + b"a\0b\0" * n)),
+    "xenstore": lambda n: _libxl(record(2, struct.pack("<II", 2, 0) + b"a\0b\0" * n)),
     "sections": lambda n: _libxl(
         record(
             3, struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3"

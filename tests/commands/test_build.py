@@ -131,6 +131,15 @@ def test_what_fails(
     assert not list(tmp_path.glob("out*")), "nothing is left behind"
 
 
+def test_an_hvm_guest_without_a_device_model(build: Run, memory: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text('{"c_info": {"type": "hvm"}}')
+    how = ("--memory", memory, "--vcpus", "1", "--config", config)
+    status, said = build(*how)
+    assert status == 1 and "without its device model's state" in said.err
+    assert build(*how, "--force-inconsistent").status == 0
+
+
 def test_standard_output_cannot_be_verified_first(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["build", "--base", str(EXAMPLE), "-o", "-"]) == 2
     assert "-o takes a file" in capfd.readouterr().err

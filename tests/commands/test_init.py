@@ -12,10 +12,13 @@ from hvmctx.commands import (
     from_json,
     fuzz,
     get,
+    host,
     info,
+    load,
     plan,
     replace,
     restore,
+    save,
     set,
     strip,
     to_json,
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
     from hvmctx.commands import Command
 
 MODULES: tuple[Command, ...] = (
-    build, convert, diff, dump, extract, from_json, fuzz, get, info, plan, replace, restore, set,
-    strip, to_json, verify,
+    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, plan, replace,
+    restore, save, set, strip, to_json, verify,
 )  # fmt: skip
 
 

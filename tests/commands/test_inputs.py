@@ -87,7 +87,7 @@ def test_a_domid_is_a_domain(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(domid)
         return context_bytes()
 
-    monkeypatch.setattr("hvmctx.live.libxenctrl.domain_context", context_of)
+    monkeypatch.setattr("hvmctx.live.xen.domain_context", context_of)
     for layer in (None, "context"):
         assert target_of(given(input="007", layer=layer)) == (context_bytes(), "context")
     assert asked == [7, 7]

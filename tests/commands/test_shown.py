@@ -12,12 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from hvmctx.abi.vmport import VmportProfile
 from hvmctx.cli import COMMANDS
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import Slots, VmportState, to_record
+from hvmctx.errors import HvmctxError
+from hvmctx.image.image import open_image
 from hvmctx.messages import printable
+from hvmctx.restore.machine import Machine
 from hvmctx.stream.elf import Note
+from hvmctx.verify.views import verify
 from tests.builders.cores import core_of
 from tests.builders.running import Result, Run
 from tests.builders.samples import EXAMPLE, context_bytes
@@ -96,22 +101,26 @@ IMAGES: dict[str, Callable[[], bytes]] = {
     for made in (config, config_as_text, xenstore, device_model, vmport, core, json_document)
 }
 IMAGES["text"] = lambda: RAW
+IMAGES["short vmport"] = lambda: HvmContext([Record(21, 0, b"short"), Record(0, 0)]).to_bytes()
 IMAGES["unknown"] = lambda: xl(
     b"{", record(0x1B5B33, RAW), context=record(0x7FFFFF00, RAW) + CONTEXT
 )
 OUT = ("-o", "OUT", "--force")
 LINES = (
-    ("dump", "IN"), ("dump", "IN", "--all"), ("dump", "IN", "--format", "json"),
+    ("dump", "IN"), ("dump", "IN", "--vmport-profile", "PROFILE"), ("dump", "IN", "--all"),
+    ("dump", "IN", "--format", "json"),
     ("dump", "IN", "--format", "ndjson"), ("dump", "IN", "--format", "table"),
     ("info", "IN"), ("info", "IN", "--records"), ("info", "IN", "--records", "--format", "json"),
-    ("get", "IN", "CPU/0.rip"), ("verify", "IN"), ("verify", "IN", "--as", "strict"),
+    ("get", "IN", "CPU/0.rip"), ("get", "IN", "VMPORT", "--vmport-profile", "PROFILE"),
+    ("verify", "IN"), ("verify", "IN", "--as", "strict"),
     ("verify", "IN", "--as", "verifier"), ("verify", "IN", "--format", "json"),
     ("restore", "IN"), ("restore", "IN", "IN"), ("restore", "DIR"),
     ("restore", "IN", "--format", "json"), ("restore", "IN", "--format", "ndjson"),
-    ("restore", "IN", "--policy", "IN"), ("restore", "IN", "--vmport-profile", "xen-4.5-v6"),
+    ("restore", "IN", "--policy", "IN"), ("restore", "IN", "--vmport-profile", "PROFILE"),
     ("diff", "IN", str(EXAMPLE)), ("diff", str(EXAMPLE), "IN"),
     ("diff", "IN", str(EXAMPLE), "--format", "json"), ("strip", "IN", *OUT),
     ("set", "IN", "CPU/0.cr0=0", *OUT), ("set", "IN", 'VMPORT.guestinfo["a"]="b"', *OUT),
+    ("set", "IN", 'VMPORT.guestinfo["a"]="b"', "--vmport-profile", "PROFILE", *OUT),
     ("replace", "IN", str(EXAMPLE), "--what", "emulator", *OUT), ("extract", "IN", *OUT),
     ("extract", "IN", "--what", "emulator", *OUT), ("extract", "IN", "--what", "memory", *OUT),
     ("to-json", "IN", *OUT), ("from-json", "IN", *OUT), ("convert", "IN", *OUT),
@@ -135,13 +144,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_text_in_an_image(kind: str, place: Path, run: Run) -> None:
+def test_text_in_an_image(kind: str, place: Path, tmp_path: Path, run: Run) -> None:
     """And in the names of all files, and of their folders."""
-    path = place / NAME
+    path, profile = place / NAME, tmp_path / f"{NAME}.profile"
+    profile.write_text('{"MAX_CHANS": 7}')
     data = IMAGES[kind]()
     for line in LINES:
         path.write_bytes(data)
         words = {"IN": str(path), "OUT": str(place / f"out{NAME}"), "DIR": str(place)}
+        words["PROFILE"] = str(profile)
         check(run(*(words.get(word, word.replace("DIR", words["DIR"])) for word in line)))
 
 
@@ -152,6 +163,32 @@ def test_the_images_are_what_they_claim(place: Path, run: Run) -> None:
         lines = run("info", place / kind).out.split("\n")[1:]  # the first has the file's name
         lines += run("dump", place / kind).out.split("\n")
         assert any(r"\x1b[31m" in line for line in lines), kind
+
+
+def objects(data: bytes) -> Iterator[object]:
+    """What the library makes of an image, and says of it."""
+    with open_image(data) as image:
+        yield from (image, image.memory, *image.problems, *image.notes)
+        yield from (*image.headers, *image.records, *image.context.entries)
+        for emulator in image.emulators:
+            yield from (emulator, emulator.device_model())
+    for view in ("restore", "verifier", "strict"):
+        yield from verify(data, view)
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_objects_of_the_library(kind: str) -> None:
+    """Their reprs, and what findings and errors say. None has guest text as it is."""
+    try:
+        for one in objects(IMAGES[kind]()):
+            for text in (repr(one), str(one)):
+                assert printable(text) == text, type(one)
+    except HvmctxError as error:
+        assert printable(str(error)) == str(error)
+    profile = VmportProfile(HOSTILE)
+    assert printable(repr(profile)) == repr(profile)
+    machine = Machine(vmport=profile)
+    assert printable(repr(machine)) == repr(machine)
 
 
 # -------------------------------------------------------------------- in the names of outputs

@@ -199,6 +199,28 @@ def test_what_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+def test_what_replaces_its_input_is_on_the_disk_before_it_does(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what the disk says counts."""
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path, other = tmp_path / "image", tmp_path / "other"
+    path.write_bytes(EXAMPLE.read_bytes())
+    monkeypatch.setattr(os, "fsync", fail)
+    for _ in range(2):
+        assert run("set", path, "CPU.rax=1", "-o", other, "--force").status == 0
+    result = run("set", path, "CPU.rax=1", "-o", path, "--force")
+    assert result == (1, ("", f"hvmctx: {path}: Input/output error\n"))
+    assert path.read_bytes() == EXAMPLE.read_bytes()
+    monkeypatch.undo()
+    assert run("set", path, "CPU.rax=1", "-o", path, "--force").status == 0
+    assert path.read_bytes() == other.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["image", "other"]
+
+
 def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
     with replacing(str(path)) as out:

@@ -13,12 +13,15 @@ from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.errors import InputError
 from hvmctx.fuzz.differential import (
     Command,
-    compare_command,
+    Source,
+    compare,
     compare_vmport,
     context_model,
     stream_model,
+    vmport_model,
     vmport_report,
 )
+from hvmctx.fuzz.minimise import simpler_contexts, simpler_vmport
 from hvmctx.fuzz.reference import SOURCE, Case, Reference
 from hvmctx.restore.guest import Guest
 from tests.builders.samples import STREAMS, context_bytes
@@ -80,14 +83,78 @@ def test_a_command(tmp_path: Path) -> None:
     code = "import sys; sys.exit(b'\\x0a\\0\\0\\0\\x38' in open(sys.argv[1], 'rb').read())"
     command = Command(script(tmp_path, code))
     model = context_model(Release("4.17"), Guest())
-    found = compare_command(command, [context_bytes()], model, contexts=True)
+    found = compare(command, [context_bytes()], model, simpler=simpler_contexts)
     assert found is not None and (found.ours, found.theirs) == ("accept", "refuse")
     assert len(found.data) < 200, "header, PIT and END, not much more"
     agreeing = Command(script(tmp_path, "import sys; sys.exit(0)"))
     stream = STREAMS[0].read_bytes()
     model = stream_model(Release("4.17"), Guest())
-    assert compare_command(agreeing, [stream], model, contexts=False) is None
+    assert compare(agreeing, [stream], model) is None
     assert model(b"noise") == "refuse"
+
+
+def test_a_command_for_vmport_records(tmp_path: Path) -> None:
+    """A program that takes every record of the right type and version."""
+    code = (
+        "import sys\n"
+        "data = open(sys.argv[1], 'rb').read()\n"
+        "sys.exit(data[:2] != b'\\x15\\0' or data[8:12] != b'\\1\\0\\xcd\\xab')\n"
+    )
+    model = vmport_model(XEN_4_5_V6)
+    records = [keys(b"\1\1kv", 1, 4), keys(b"\1\1kv", 0xFFFF, 4)]
+    assert [model(record) for record in records] == ["accept", "refuse"]
+    command = Command(script(tmp_path, code))
+    assert compare(command, records[:1], model) is None
+    found = compare(command, records, model, simpler=simpler_vmport(XEN_4_5_V6))
+    assert found is not None and (found.ours, found.theirs) == ("refuse", "accept")
+
+
+NAIVE = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(void)
+{
+    uint32_t size, at;
+
+    while (fread(&size, 4, 1, stdin) == 1) {
+        uint8_t *data = malloc(size);
+
+        fread(data, 1, size, stdin);
+        for (at = 0; data[at] || data[at + 1];)
+            at += 8 + (data[at + 4] | data[at + 5] << 8);
+        puts(data[0] == 1 ? "ok" : "errno EPERM");
+        free(data);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler")
+def test_a_loader_in_c_of_contexts(tmp_path: Path) -> None:
+    """It needs not fork, and when it dies that is the verdict of one input."""
+    (tmp_path / "naive.c").write_text(NAIVE)
+    loader = Source(Reference(str(tmp_path), source=str(tmp_path / "naive.c")))
+    good, cut = context_bytes(), context_bytes()[:-8]
+    other = b"\2" + good[1:]
+    inputs = [good, cut, other, good, good, cut]
+    assert loader.verdicts(inputs) == [
+        "accept", "violation", "refuse", "accept", "accept", "violation",
+    ]  # fmt: skip
+    found = compare(loader, inputs, context_model(Release("4.17"), Guest()))
+    assert found is not None and (found.ours, found.theirs) == ("refuse", "violation")
+    assert len(found.data) < 16
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler")
+@pytest.mark.parametrize("says", ["hello", "ok\\nok"])
+def test_a_loader_that_says_something_else(says: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.c"
+    path.write_text(f'#include <stdio.h>\nint main(void) {{ puts("{says}"); return 0; }}\n')
+    with pytest.raises(InputError, match="failed after"):
+        Source(Reference(str(tmp_path), source=str(path))).verdicts([b""])
 
 
 def test_commands_that_fail(tmp_path: Path) -> None:

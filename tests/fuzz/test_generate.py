@@ -13,8 +13,11 @@ import pytest
 from hvmctx.cli import main
 from hvmctx.errors import InputError, UsageError
 from hvmctx.fuzz.generate import bases_of, generate, loads_of, variants
+from hvmctx.image.image import open_image
 from hvmctx.restore.context import load
-from tests.builders.samples import EXAMPLE, IMAGES, context_bytes
+from hvmctx.restore.guest import Guest
+from tests.builders.running import Run
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
 
 
 def manifest(place: Path) -> list[Any]:
@@ -27,7 +30,8 @@ def test_contexts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["fuzz", "generate", "--count", "60", "-o", str(place), *how]) == 0
     assert "4.17: 60 files, " in capfd.readouterr().err
     entries = manifest(place)
-    loads = loads_of(["4.17"], str(EXAMPLE), 2)
+    with open_image(str(EXAMPLE)) as image:
+        loads = loads_of(["4.17"], Guest.of_image(image, 2))
     contents = [(place / entry["name"]).read_bytes() for entry in entries]
     assert len(set(contents)) == 60 and context_bytes() not in contents
     for entry, data in zip(entries, contents):
@@ -48,7 +52,7 @@ def test_images(tmp_path: Path) -> None:
 
 def test_the_seed_decides(tmp_path: Path) -> None:
     bases = bases_of([str(EXAMPLE)], "context")
-    loads = loads_of(["4.17"], None, None)
+    loads = loads_of(["4.17"])
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         generate(str(tmp_path / name), 10, random.Random(seed), bases, loads=loads)
     a, b, c = (manifest(tmp_path / name) for name in "abc")
@@ -77,9 +81,19 @@ def test_bases_that_are_read_once(kind: str, tmp_path: Path) -> None:
         writer.join()
 
 
+@pytest.mark.parametrize("action", ["generate", "diff"])
+def test_a_policy_without_a_policy(action: str, tmp_path: Path, run: Run) -> None:
+    """A raw context has none: nothing would be refused for it. `restore` says so too."""
+    path = DATA / "images" / "hvm1.hvmctx.bin"
+    how = ["--against", "command:true", "--kind", "context"] if action == "diff" else []
+    status, said = run("fuzz", action, *how, "--policy", path, "-o", tmp_path / "made")
+    assert (status, said.out) == (2, "") and not (tmp_path / "made").exists()
+    assert said.err == f"hvmctx: fuzz {action} --policy: {path} has no CPU policy\n"
+
+
 def test_what_fails(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("x")
-    loads = loads_of(["4.17"], None, None)
+    loads = loads_of(["4.17"])
     rng = random.Random(1)
     with pytest.raises(InputError, match="not empty"):
         generate(str(tmp_path), 1, rng, [context_bytes()], loads=loads)

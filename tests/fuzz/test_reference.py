@@ -13,7 +13,7 @@ from tests.builders.vmport import record_of, sent
 
 
 def test_a_reference_that_does_not_compile(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.c"
+    bad = tmp_path / "bad\udcff.c"  # the compiler names it
     bad.write_text("no C at all")
     with pytest.raises(InputError, match=r"does not compile|needs a compiler"):
         Reference(str(tmp_path), source=str(bad))

@@ -13,7 +13,9 @@ from hvmctx.abi.releases import Release
 from hvmctx.errors import UsageError
 from hvmctx.fuzz.generate import generate, loads_of, valid_bases
 from hvmctx.fuzz.steering import Steering
+from hvmctx.image.image import open_image
 from hvmctx.restore.context import load
+from hvmctx.restore.guest import Guest
 from tests.builders.running import Run
 from tests.builders.samples import DATA, EXAMPLE
 
@@ -31,6 +33,11 @@ OUT_OF_REACH = {
 }  # fmt: skip
 
 
+def guest_of(path: Path, vcpus: int | None = None) -> Guest:
+    with open_image(str(path)) as image:
+        return Guest.of_image(image, vcpus)
+
+
 def reached_by(tmp_path: Path, seed: int, loads: Loads) -> Steering:
     rng = random.Random(seed)
     return generate(str(tmp_path / "made"), COUNT, rng, valid_bases(rng, loads), loads=loads)
@@ -42,7 +49,7 @@ def reached_by(tmp_path: Path, seed: int, loads: Loads) -> Steering:
      ("4.17", "intel", 4), ("4.20", "intel", 5), ("newest", "amd", 6)],
 )  # fmt: skip
 def test_each_rule_about_equally(release: str, vendor: str, seed: int, tmp_path: Path) -> None:
-    steering = reached_by(tmp_path, seed, loads_of([release], None, 2, vendor))
+    steering = reached_by(tmp_path, seed, loads_of([release], Guest(vcpus=2), vendor))
     counts = {rule: count for (_, rule), count in steering.reached.items()}
     assert sum(counts.values()) == COUNT and max(counts.values()) < COUNT / 6
     assert all(count >= 3 for count in counts.values()), counts
@@ -59,15 +66,15 @@ def is_unknown(release: str, record: str) -> bool:
 
 
 def test_a_guest_without_devices(tmp_path: Path) -> None:
-    image = str(DATA / "images" / "pvhx.save")
-    steering = reached_by(tmp_path, 1, loads_of(["4.20"], image, None))
+    guest = guest_of(DATA / "images" / "pvhx.save")
+    steering = reached_by(tmp_path, 1, loads_of(["4.20"], guest))
     assert steering.reached["4.20", ""] > 10
     assert min(steering.reached["4.20", f"{name}-device"] for name in ("pic", "pit", "rtc")) > 2
 
 
 def test_bases_fit_the_guest() -> None:
     for vcpus in (1, 2, 128):
-        loads = loads_of(["4.17", "newest"], str(EXAMPLE), vcpus)
+        loads = loads_of(["4.17", "newest"], guest_of(EXAMPLE, vcpus))
         for seed in range(20):
             for base in valid_bases(random.Random(seed), loads):
                 assert load(base, *loads["4.17"]).accepted

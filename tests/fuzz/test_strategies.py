@@ -1,24 +1,34 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from hvmctx.abi.registry import by_name, record_types
 from hvmctx.abi.releases import Release
+from hvmctx.abi.streams import PAGE_BROKEN
+from hvmctx.abi.vmport import PROTO_RPCI
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.context.record import Record
+from hvmctx.context.vmport import VmportState, descriptor, to_record
 from hvmctx.errors import HvmctxError
 from hvmctx.fuzz import strategies as xen
+from hvmctx.fuzz.streams import make_stream
 from hvmctx.image.image import open_image
+from hvmctx.json_form.document import Document
 from hvmctx.restore.context import load
 from hvmctx.restore.stream import judge
 from hvmctx.restore.vmport import RULES, findings_of
+from hvmctx.save.reset import reset_context
 from tests.builders.samples import STREAMS, context_bytes
 from tests.builders.streams import SMALL
 from tests.builders.vmport import OTHER, busy_state
 
 FEW = settings(max_examples=15)
+T = TypeVar("T")
 
 
 @pytest.mark.parametrize("release", ["4.0", "4.5", "4.17", "4.20", "newest"])
@@ -132,3 +142,121 @@ def test_mutations(kind: str) -> None:
     assert len(set(made)) > 15 and made.count(MUTATED[kind]) < 6
     if kind == "context":
         assert all(HvmContext.from_bytes(data, damaged=True).to_bytes() == data for data in made)
+
+
+def test_documents() -> None:
+    for text in made_by(xen.documents("libxc").map(str.encode), 5):
+        assert open_image(Document.from_text(text).to_bytes()).complete
+    outcomes: set[bool | None] = set()
+    for text in made_by(xen.documents(valid=False).map(str.encode)):
+        try:
+            outcomes.add(Document.from_text(text).context is not None)
+        except HvmctxError:
+            outcomes.add(None)
+    assert outcomes == {True, None}
+
+
+# What fails shrinks to what is odd about it, and little else -----------------------------
+
+
+def smallest(strategy: st.SearchStrategy[T], fails: Callable[[T], bool]) -> T:
+    how = settings(max_examples=20000, database=None, derandomize=True)
+    return find(strategy, fails, settings=how)
+
+
+def entries(data: bytes) -> list[Record]:
+    return HvmContext.from_bytes(data, damaged=True).entries
+
+
+def number(record: Record, name: str) -> int:
+    value = record.fields()[name]
+    assert isinstance(value, int)
+    return value
+
+
+def after_reset(name: str, **fields: int) -> Record:
+    """A record as in a context after a reset, but for these fields."""
+    record = reset_context(1, Release("4.17")).record(name)
+    for path, value in fields.items():
+        setattr(record.struct, path, value)
+    return record
+
+
+def test_a_field_of_any_context() -> None:
+    def fails(data: bytes) -> bool:
+        return any(number(r, "cr4") >> 11 & 1 for r in entries(data) if r.name == "CPU")
+
+    expected = HvmContext([after_reset("CPU", cr4=1 << 11), Record("END", 0)])
+    assert smallest(xen.contexts("4.17", valid=False), fails) == expected.to_bytes()
+
+
+def test_a_field_of_a_valid_context() -> None:
+    def fails(data: bytes) -> bool:
+        return any(number(r, "rip") >> 40 for r in entries(data) if r.name == "CPU")
+
+    cpu = after_reset("CPU", rip=1 << 40)
+    expected = HvmContext([after_reset("HEADER"), cpu, Record("END", 0)])
+    assert smallest(xen.contexts("4.17"), fails) == expected.to_bytes()
+
+
+def test_two_records_of_one_instance() -> None:
+    def fails(data: bytes) -> bool:
+        keys = [(record.typecode, record.instance) for record in entries(data)]
+        return len({*keys}) < len(keys)
+
+    one, other, end = entries(smallest(xen.contexts("4.17", valid=False), fails))
+    assert one.to_bytes() == other.to_bytes() == after_reset(one.name).to_bytes()
+    assert end.name == "END"
+
+
+def test_a_field_of_a_record() -> None:
+    known = by_name("PIT")
+    path = known.layout.locate("channels[2].mode")
+
+    def fails(record: bytes) -> bool:
+        return len(record) == 8 + known.size and int(path.get(record[8:])) > 5
+
+    found = smallest(xen.records("PIT"), fails)
+    expected = bytearray(known.size)
+    path.put(expected, 6)
+    assert found == Record("PIT", 0, bytes(expected)).to_bytes()
+
+
+def test_a_long_key() -> None:
+    def fails(record: bytes) -> bool:
+        state = VmportState.from_bytes(record[8:])
+        return any(len(key) > 100 for key, _ in state.guestinfo)
+
+    expected = VmportState.empty()
+    expected.guestinfo[b"a" * 101] = b""
+    body = expected.to_bytes()
+    assert smallest(xen.vmport_records(), fails) == descriptor(body) + body
+
+
+def test_a_buffer_that_is_not_empty() -> None:
+    def fails(state: VmportState) -> bool:
+        return any(len(channel.recv[3].data) > 9 for channel in state.channels)
+
+    expected = VmportState.empty()
+    expected.channels[0].proto_num = PROTO_RPCI
+    expected.channels[0].recv[3].data = b"a" * 10
+    assert smallest(xen.vmport_states(), fails) == expected
+
+
+def test_pages_of_a_stream() -> None:
+    def fails(data: bytes) -> bool:
+        with open_image(data) as image:
+            return image.memory_map.counts().get(PAGE_BROKEN, 0) > 1
+
+    context = smallest(xen.contexts("4.17"), lambda data: True)
+    pages = [[PAGE_BROKEN, PAGE_BROKEN]]
+    expected = make_stream(3, 14, (False, False), pages, context, [])
+    assert smallest(xen.libxc_streams(), fails) == expected
+
+
+def test_an_edit_of_a_stream() -> None:
+    """A fault that is only in the edit leaves the smallest stream around it."""
+    found = smallest(
+        xen.libxc_streams(valid=False), lambda data: b"\xab\xab" not in data and len(data) % 8 == 1
+    )
+    assert len(found) < 1400

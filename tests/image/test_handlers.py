@@ -16,6 +16,7 @@ from hvmctx.image import handlers
 from hvmctx.image.image import open_image
 from hvmctx.json_form.document import dumps_json
 from hvmctx.stream import libxc
+from hvmctx.stream.qemu import DeviceModelState
 from hvmctx.stream.reader import LIBXC, LIBXL, StreamRecord
 from tests.builders.samples import EXAMPLE, context_bytes
 
@@ -145,3 +146,67 @@ def test_a_registered_handler_has_no_say_in_what_hvmctx_reads_itself(empty_regis
         after = image.params, image.tsc_info, image.emulators, dumps_json(image)
         assert {image.decode(record) for record in image.records} == {"whatever"}
     assert before == after
+
+
+class Doubled(handlers.Handler):
+    def decode(self, body: bytes | memoryview) -> bytes:
+        return bytes(body) * 2
+
+    def encode(self, value: bytes) -> bytes:
+        return value[: len(value) // 2]
+
+    def to_json(self, value: bytes) -> str:
+        return value.decode("ascii")
+
+    def from_json(self, plain: str) -> bytes:
+        return plain.encode()
+
+
+def test_a_class_is_a_handler(announce: Callable[..., list[str]]) -> None:
+    announce(FakeEntry("context:99", Doubled), FakeEntry("emulator:0x7", Doubled()))
+    for handler in (handlers.handler_of("context", 99), handlers.content_of(7, b"ab")):
+        assert isinstance(handler, handlers.Guarded)
+        assert handler.plain(b"ab") == "abab" and handler.body("cdcd") == b"cd"
+        assert handler.text(b"a") == "b'aa'" and handler.findings(b"a") == []
+        assert handler.plain(b"\xff") is None, "what cannot be text there stays bytes"
+    assert handlers.decode(StreamRecord(LIBXC, 0x55, 2, 0), b"ab") == b"ab"
+    assert handlers.handler_of("context", 98) is None and handlers.content_of(8, b"ab") is None
+
+
+def test_a_function_decodes_only(empty_registry: None) -> None:
+    handlers.register("context", 99, len)
+    handler = handlers.handler_of("context", 99)
+    assert handler is not None and handler.text(b"abc") == "3" and handler.plain(b"abc") is None
+    with pytest.raises(FormatError, match="its handler failed"):
+        handler.body(3)
+
+
+def test_what_a_handler_makes_must_be_bytes(empty_registry: None) -> None:
+    odd = Doubled()
+    odd.encode = lambda value: "text"  # type: ignore
+    handlers.register("context", 99, odd)
+    handler = handlers.handler_of("context", 99)
+    assert handler is not None
+    with pytest.raises(FormatError, match="made str, not bytes"):
+        handler.body("a")
+
+
+def test_an_entry_point_of_an_unknown_layer(announce: Callable[..., list[str]]) -> None:
+    announce(FakeEntry("libxd:5", len), FakeEntry("libxc:0x20", len))
+    with pytest.warns(UserWarning, match="unknown layer 'libxd', expected libxc, libxl, context"):
+        assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == 2
+
+
+def test_contents(announce: Callable[..., list[str]]) -> None:
+    """By what the bytes are, before packages are looked for; but who registers is first."""
+    asked = announce(FakeEntry("emulator:2", len))
+    assert isinstance(handlers.content_of(2, b"QEVM\0\0\0\3"), DeviceModelState)
+    context = handlers.content_of(2, context_bytes())
+    assert isinstance(context, HvmContext) and context.to_bytes() == context_bytes()
+    assert isinstance(handlers.content_of(2, b"\x15\0\0\0\2\0\0\0ab"), HvmContext)
+    assert asked == []
+    for other in (b"\x15\0\0\0\3\0\0\0ab", b"\x15\0\0\0", b"\1\0\0\0\x17\0\0\0" + bytes(24)):
+        assert isinstance(handlers.content_of(2, other), handlers.Guarded)
+    handlers.register(handlers.EMULATOR, 2, bytes.hex)
+    found = handlers.content_of(2, b"QEVM\0\0\0\3")
+    assert isinstance(found, handlers.Guarded) and found.text(b"ab") == "'6162'"

@@ -11,8 +11,9 @@ from hvmctx.abi.releases import Release
 from hvmctx.errors import FieldError, UsageError
 from hvmctx.image.image import open_image
 from hvmctx.save.build import DEFAULT_PARAMS, WithBlankPages, build, special_pages
+from hvmctx.save.engine import SaveError
 from hvmctx.save.guests import ImageSource, MemoryFileSource, StillGuest
-from hvmctx.save.libxl import DeviceModelFile
+from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
 from hvmctx.save.reset import reset_context
 from hvmctx.verify.built import contradictions
 from tests.builders.samples import EXAMPLE, context_bytes
@@ -62,7 +63,7 @@ def test_an_image_out_of_all_its_parts_is_itself() -> None:
     """The stripped example, but for what stripping left out: all absent pages."""
     with open_image(EXAMPLE) as image:
         guest = ImageSource(image)
-        data = built(guest, config=image.config_text.rstrip(b"\0"))
+        data = built(guest, config=image.config_text.rstrip(b"\0"), without_emulator=True)
         with open_image(data) as again:
             assert again.config == image.config and again.params == image.params
             assert again.context.to_bytes() == image.context.to_bytes()
@@ -84,3 +85,23 @@ def test_blank_pages_where_the_parameters_name_them(tmp_path: Path) -> None:
     assert special_pages([(1, 5), (12, 0x3000), (19, 1), (17, 0)]) == {5, 3}
     guest = WithBlankPages(StillGuest(), {4})
     assert guest.page_types(memoryview(array("Q", [3, 4, 5]))) == b"\x0f\x0e\x0f"
+
+
+@pytest.mark.parametrize(
+    ("config", "needed"),
+    [
+        (b'{"c_info": {"type": "hvm"}}', True),
+        (b'{"c_info": {"type": "hvm"}}\0', True),
+        (b'{"c_info": {"type": "pvh"}}', False),
+        (b'{"c_info": 5}', False),
+        (b"[" * 100_000, False),
+        (b"name = 'text'", False),
+    ],
+)
+def test_an_hvm_guest_needs_its_device_model(config: bytes, needed: bool) -> None:
+    guest = still()
+    if needed:
+        with pytest.raises(SaveError, match="cannot go on without its device model's state"):
+            built(guest, config=config)
+    built(guest, config=config, without_emulator=True)
+    built(guest, config=config, emulator=DeviceModelData(b"QEVM") if needed else None)

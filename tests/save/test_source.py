@@ -3,6 +3,7 @@ shutdown reasons, timeouts; and the clean-up after all of it."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError
 from hvmctx.files.sink import Nowhere, Sink
 from hvmctx.image.image import open_image
-from hvmctx.save.engine import save
+from hvmctx.save.engine import Save, save
 from hvmctx.save.simulated import Script, SimulatedGuest
 from hvmctx.save.source import (
     NOT_NOW,
@@ -132,6 +133,22 @@ def test_a_timeout_is_told_apart() -> None:
     guest.pause = pause  # type: ignore[method-assign]
     with pytest.raises(SaveTimeout, match="did not suspend in time"):
         save(guest, Nowhere())
+
+    async def slow() -> bool:
+        async def suspend() -> bool:
+            await asyncio.Event().wait()
+            return True
+
+        return await asyncio.wait_for(suspend(), 0.001)
+
+    async def run() -> None:
+        async for _ in Save(guest, live=True):
+            pass
+
+    guest.pause = slow  # type: ignore[method-assign, assignment]
+    with pytest.raises(SaveTimeout, match="did not suspend in time"):
+        asyncio.run(run())
+    assert guest.calls == ["clean", "logging on", "logging off", "clean"]
     guest.pause = lambda: False  # type: ignore[method-assign]
     with pytest.raises(SaveError, match="not been suspended") as caught:
         save(guest, Nowhere())

@@ -56,7 +56,8 @@ def test_configuration_and_description() -> None:
 
 
 def test_description_that_is_no_json() -> None:
-    assert qemu.recognise(b"QEVM\0\0\0\3\0\6\0\0\0\2{x") == qemu.DeviceModelState(3)
+    broken = b"QEVM\0\0\0\3\0\6\0\0\0\2{x"
+    assert qemu.recognise(broken) == qemu.DeviceModelState(3, start=broken)
     deep = b'{"a":' + b"[" * 100000
     data = b"QEVM\0\0\0\3\0\6" + struct.pack(">I", len(deep)) + deep
     state = qemu.recognise(data)
@@ -71,5 +72,6 @@ def test_any_payload(tail: bytes) -> None:
     assert qemu.recognise(tail) is None or tail.startswith(b"QEVM")
     state = qemu.recognise(b"QEVM\0\0\0\3" + tail)
     assert state is not None and state.version == 3
+    assert state.to_bytes() == b"QEVM\0\0\0\3" + tail
     for one in state.sections:
         assert one.name.isprintable()

@@ -16,6 +16,8 @@ from hvmctx import (
     HvmctxError,
     Image,
     InputError,
+    LimitError,
+    Limits,
     Machine,
     MissingPageError,
     MissingRecordError,
@@ -44,8 +46,9 @@ else:
 
 
 def main(path: str) -> None:
-    with open_image(path) as image:
+    with open_image(path, limits=Limits(batches=100)) as image:
         assert_type(image, Image)
+        assert_type(image.limits.kept, int)
         assert_type(image.params, dict[int, int])
         assert_type(image.release, Release)
         assert_type(image.policy.leaves, list[tuple[int, int, int, int, int, int]])
@@ -95,7 +98,9 @@ def refused(path: str) -> None:
 
 
 def names(error: HvmctxError, verdict: Verdict, rule: Rule) -> None:
-    if isinstance(error, FormatError):
+    if isinstance(error, LimitError):
+        assert_type(error.limit, str)
+    elif isinstance(error, FormatError):
         assert_type(error.offset, int)
     elif isinstance(error, RestoreRefused):
         assert_type(error.errno, str | None)

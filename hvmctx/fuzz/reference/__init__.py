@@ -21,7 +21,12 @@ __all__ = ["SOURCE", "UNLIMITED", "Case", "Reference"]
 
 SOURCE = os.path.join(os.path.dirname(__file__), "vmport.c")
 _FLAGS = ("-O1", "-Wall", "-Wno-unused-result", "-fsanitize=address,undefined")
-_QUIET = {"ASAN_OPTIONS": "detect_leaks=0:symbolize=0:print_legend=0:quarantine_size_mb=8"}
+_CRASHED = 86
+"""The exit status of a sanitizer's abort, which no program has by chance."""
+_QUIET = {
+    "ASAN_OPTIONS": "detect_leaks=0:symbolize=0:print_legend=0:quarantine_size_mb=8:"
+    f"exitcode={_CRASHED}"
+}
 
 
 UNLIMITED = 0xFFFFFFFF
@@ -41,7 +46,7 @@ class Case(NamedTuple):
 class Reference:
     """The compiled loader and writer. `query`: it asks the sanitizer before each step, instead
     of being killed by it; the answers are the same, but also say where, and a hundred times as
-    fast. `source` may be an altered copy."""
+    fast. `source` may be an altered copy, or another loader (`answers`)."""
 
     def __init__(self, directory: str, *, query: bool = True, source: str = SOURCE) -> None:
         """Compile into a directory. Raises InputError where there is no compiler."""
@@ -50,9 +55,10 @@ class Reference:
             raise InputError("the C reference needs a compiler, gcc or clang")
         self._path = os.path.join(directory, f"vmport{'-query' if query else ''}")
         command = [compiler, *_FLAGS, *(("-DQUERY",) if query else ()), "-o", self._path, source]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode:
-            raise InputError(f"the C reference does not compile: {done.stderr.strip()[-300:]}")
+            said = done.stderr.decode("utf-8", "backslashreplace").strip()[-300:]
+            raise InputError(f"the C reference does not compile: {said}")
 
     def verdicts(self, cases: Sequence[Case], profile: VmportProfile) -> list[str]:
         """For each case `ok CURSOR SLOTS JUMBO_SLOTS STATE SAVED`, `errno NAME CURSOR` or
@@ -69,12 +75,38 @@ class Reference:
             + case.record
             for case in cases
         )
-        done = subprocess.run(
-            [self._path, *map(str, constants)], input=data, capture_output=True, check=False,
-            env={**os.environ, **_QUIET},
-        )  # fmt: skip
+        done = self._run(data, *map(str, constants))
         found = done.stdout.decode("ascii", "replace").splitlines()
         if done.returncode or len(found) != len(cases):
-            said = done.stderr.decode("utf-8", "replace").strip()[-300:]
-            raise InputError(f"the C reference failed after {len(found)} records: {said}")
+            raise _failed(found, done.stderr)
         return found
+
+    def answers(self, inputs: Sequence[bytes]) -> list[str]:
+        """What a loader that is told nothing but its inputs says of each: a line that starts
+        with `ok`, `errno` or `violation`. One that crashes has left its memory."""
+        data = b"".join(struct.pack("<I", len(one)) + one for one in inputs)
+        done = self._run(data)
+        if done.returncode == _CRASHED or done.returncode < 0:
+            if len(inputs) == 1:
+                return ["violation"]
+            half = len(inputs) // 2  # what it has said so far may be lost in its buffer
+            return self.answers(inputs[:half]) + self.answers(inputs[half:])
+        found = done.stdout.decode("ascii", "replace").splitlines()
+        if done.returncode or len(found) != len(inputs) or not all(map(_is_answer, found)):
+            raise _failed(found, done.stderr)
+        return found
+
+    def _run(self, data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [self._path, *arguments], input=data, capture_output=True, check=False,
+            env={**os.environ, **_QUIET},
+        )  # fmt: skip
+
+
+def _is_answer(line: str) -> bool:
+    return line.partition(" ")[0] in ("ok", "errno", "violation")
+
+
+def _failed(found: list[str], stderr: bytes) -> InputError:
+    said = stderr.decode("utf-8", "replace").strip()[-300:]
+    return InputError(f"the C reference failed after {len(found)} records: {said}")

@@ -25,5 +25,6 @@ TESTED_ALONE = {
     "viridian-domain-tsc-page": "test_a_reference_tsc_without_its_page",
     "vmport-allocated": "test_state_that_is_not_allocated",
     "verify-unchecked": "test_pages_that_went_by_cannot_be_compared",
+    "vmport-slot-allocated": "test_memory_for_slots",
 }
 """Rules that take more than a pair of inputs: id -> the test that they have instead."""

@@ -1,6 +1,7 @@
 #!/bin/bash -eu
-# OSS-Fuzz and ClusterFuzzLite: a program and a seed corpus for each target.
-pip3 install "$SRC/hvmctx[test]"
+# ClusterFuzzLite and OSS-Fuzz run this in the image of Dockerfile: a program, a dictionary and a
+# seed corpus for each target go to $OUT.
+pip3 install "$SRC/hvmctx"
 python3 "$SRC/hvmctx/fuzz/seed_corpus.py" "$WORK/seeds"
 for target in $(ls "$WORK/seeds"); do
     cp "$SRC/hvmctx/fuzz/fuzz_target.py" "$WORK/fuzz_$target.py"

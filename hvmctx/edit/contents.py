@@ -1,0 +1,136 @@
+"""Values inside of what hvmctx takes apart by its content or by another package's handler, by
+path: of the device model's file, and of records that hvmctx itself does not know.
+
+    EMULATOR_CONTEXT.CPU/0.rip                        an HVM context inside, or a VMPORT record:
+    EMULATOR_CONTEXT.VMPORT.guestinfo["guestinfo.ip"] the path that it has in a context
+    EMULATOR_CONTEXT.vmmouse.status                   a section of QEMU's file that is known
+    EMULATOR_CONTEXT.name                             what a handler of the emulator makes of it
+    libxc:0x20/1.name, context:99.list[2]             the same of a record, as LAYER:TYPE/INSTANCE
+
+The last three are places in the JSON that `to-json` has, numbers and text; bytes are text in
+hex there. A value in text is what JSON it is, and text where it is none.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hvmctx.errors import FieldError, UsageError
+from hvmctx.image import handlers
+from hvmctx.stream.qemu import DeviceModelState, Section
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Content = DeviceModelState | handlers.Guarded | None
+
+__all__ = ["get_content", "get_decoded", "set_content", "set_decoded"]
+
+_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+
+def get_content(content: Content, payload: bytes, path: str) -> int | bytes | str:
+    """What a path names in a device model's file that is no HVM context. Raises UsageError."""
+    if isinstance(content, DeviceModelState):
+        _, plain, inner = _device(content, path)
+        return _value(plain, inner, path)
+    return _value(_decoded(content, payload, path), path, path)
+
+
+def set_content(content: Content, payload: bytes, path: str, value: Any) -> bytes:
+    """The file with that value there. Raises FieldError, too, for what does not fit."""
+    if isinstance(content, DeviceModelState):
+        from hvmctx.stream.qemu_devices import DEVICES
+
+        section, plain, inner = _device(content, path)
+        _put(plain, inner, value, path)
+        form = DEVICES[section.name, section.version][1]
+        section.data = form.read(plain, path).to_bytes()
+        return content.to_bytes()
+    plain = _decoded(content, payload, path)
+    _put(plain, path, value, path)
+    assert content is not None  # or there would be nothing decoded
+    return content.body(plain)
+
+
+def get_decoded(layer: str, number: int, body: bytes, path: str) -> int | bytes | str:
+    """What a path names in the body of a record that a handler takes apart."""
+    return _value(_decoded(handlers.handler_of(layer, number), body, path), path, path)
+
+
+def set_decoded(layer: str, number: int, body: bytes, path: str, value: Any) -> bytes:
+    """The body with that value there."""
+    handler = handlers.handler_of(layer, number)
+    plain = _decoded(handler, body, path)
+    _put(plain, path, value, path)
+    assert handler is not None
+    return handler.body(plain)
+
+
+def _device(state: DeviceModelState, path: str) -> tuple[Section, Any, str]:
+    """The section that a path starts with, its fields, and the rest of the path."""
+    from hvmctx.stream.qemu_devices import DEVICES, device_of
+
+    name, _, inner = path.partition(".")
+    section = state.section(name)
+    device = None if section is None else device_of(section)
+    if section is None or device is None:
+        raise UsageError(f"{path}: the device model's file has no section {name!r} with fields")
+    return section, DEVICES[section.name, section.version][1].write(device), inner
+
+
+def _decoded(handler: handlers.Guarded | None, body: bytes, path: str) -> Any:
+    plain = None if handler is None else handler.plain(body)
+    if plain is None:
+        raise UsageError(f"{path}: no handler gives these bytes fields, and takes them back")
+    return plain
+
+
+def _place(plain: Any, path: str, whole: str) -> tuple[Any, Any]:
+    """The object or list that holds what a path names, and its key there."""
+    parts = [name or int(index) for name, index in _PART.findall(path)]
+    if not parts:
+        raise UsageError(f"{whole}: expected a field")
+    try:
+        for part in parts[:-1]:
+            plain = plain[part]
+        plain[parts[-1]]
+    except (KeyError, IndexError, TypeError):
+        raise UsageError(f"{whole}: no such field") from None
+    return plain, parts[-1]
+
+
+def _value(plain: Any, path: str, whole: str) -> int | bytes | str:
+    holder, key = _place(plain, path, whole)
+    value = holder[key]
+    if not isinstance(value, (int, str)):
+        raise UsageError(f"{whole}: it is not a single value")
+    return value
+
+
+def _put(plain: Any, path: str, value: Any, whole: str) -> None:
+    holder, key = _place(plain, path, whole)
+    if isinstance(value, bytes):
+        value = value.hex()
+    elif isinstance(value, str):
+        value = _parsed(value, holder[key], whole)
+    holder[key] = value
+
+
+def _parsed(text: str, before: Any, whole: str) -> Any:
+    """A value in text, as of the kind of the one before."""
+    if not isinstance(before, (bool, int, float)):
+        return text
+    import json
+
+    kinds: list[Callable[[str], Any]] = [json.loads, lambda digits: int(digits, 0)]
+    for kind in kinds:
+        try:
+            value = kind(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, type(before)) or type(before) is float:
+            return value
+    raise FieldError(f"{whole}: {text[:40]!r} is no {type(before).__name__}")
