@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemError as error:  # CPython's, where it runs out of memory and forgets to say so
         if "without exception set" not in str(error):
             raise
+    except ImportError as error:  # too little memory or too few descriptors for a library
+        return _complain(InputError(f"a part of Python cannot be loaded: {error}"), unreadable[0])
     return _out_of_memory(unreadable[0])
 
 

@@ -60,8 +60,8 @@ class Limits:
     """Bytes of xl's configuration, which cost up to thirty times as many once they are taken apart.
     It has some kilobytes."""
     rows: int = 1 << 16
-    """Rows of a list of parameters, CPUID leaves, MSRs or xenstore keys. Xen writes some
-    hundreds at most."""
+    """Rows of a list of parameters, CPUID leaves, MSRs or xenstore keys, and notes of a core. Xen
+    writes some hundreds at most, QEMU two notes a vcpu."""
     runs: int = 1 << 21
     """Runs of neighbouring pfns in a map of the guest's memory, beyond one for each batch. A
     restored guest is sent in a run a batch; what a live migration sends again is scattered."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import os
 import subprocess
 import sys
@@ -174,3 +175,17 @@ def test_only_a_process_of_its_own_tunes_the_garbage_collector(run: Run) -> None
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "50000"
+
+
+def test_a_library_that_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """With little memory the loader, not Python, says so: `libz.so.1: failed to map segment`."""
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress(context_bytes()))
+    monkeypatch.delitem(sys.modules, "hvmctx.files.compression", raising=False)
+    monkeypatch.setitem(sys.modules, "zlib", None)
+    result = run(packed)
+    assert result.status == 1
+    assert result.err.startswith("hvmctx: a part of Python cannot be loaded: ")
+    assert result.err.count("\n") == 1

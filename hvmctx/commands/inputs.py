@@ -254,13 +254,22 @@ def files_in(directory: str) -> list[str]:
 
     try:
         with os.scandir(directory) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_file())
+            names = sorted(entry.name for entry in entries if _may_be_file(entry))
     except OSError as error:
         raise InputError(f"{directory}: {error.strerror}") from error
     names = [name for name in names if name != MANIFEST and not is_temporary(name)]
     if not names:
         raise InputError(f"{directory}: no files in this directory")
     return [os.path.join(directory, name) for name in names]
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """What cannot be looked at, such as a link to itself, is not passed over: whoever opens it
+    says so, of that one."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
 
 
 def open_seekable(args: Namespace) -> Image:

@@ -463,10 +463,12 @@ def test_what_another_user_has_put_into_a_sticky_directory(tmp_path: Path) -> No
         ):
             raise AssertionError("not reached")
     assert sorted(os.listdir(shared)) == ["fifo", "file"]
-    shared.chmod(0o755)
-    with replacing(str(shared / "file"), force=True) as out:
-        out.write(b"new")
-    assert (shared / "file").read_bytes() == b"new"
+    for mode in (0o1755, 0o755):  # in which others have no business
+        shared.chmod(mode)
+        os.chown(shared / "file", 1234, 1234)
+        with replacing(str(shared / "file"), force=True) as out:
+            out.write(b"%o" % mode)
+        assert (shared / "file").read_bytes() == b"%o" % mode
 
 
 def test_what_is_opened_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
