@@ -11,7 +11,7 @@ from _thread import allocate_lock
 from contextlib import contextmanager, suppress
 
 from hvmctx.errors import InputError
-from hvmctx.files.access import Access
+from hvmctx.files.access import ACL, Access
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -218,8 +218,8 @@ class _Temporary:
         self._place = place
         self._name = ""
         self.prefix = f"{_TEMPORARY[0]}{crc32(os.fsencode(place.name)):08x}-"
-        """Of all temporary files for that name. If two names share it, so what: what is
-        swept has been left behind."""
+        """Of all temporary files for that name. Two names may share it: only what has been
+        left behind is swept."""
 
     def create(self) -> BinaryIO:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -344,14 +344,15 @@ def _settle(fd: int, like: list[Access | None], replaced: Access | None) -> None
     for access in known:
         mode &= access.bits(gid)
     with suppress(OSError, AttributeError):  # what the directory's default has given to others
-        os.removexattr(fd, "system.posix_acl_access")
+        os.removexattr(fd, ACL)
     with suppress(OSError):  # a file system without modes
         os.fchmod(fd, mode)
 
 
 def _to_disk(fd: int, inputs: list[Access | None], replaced: Access | None) -> None:
     """What replaces its own input is on the disk before it does, so that a crash of the machine
-    leaves one of the two. Any other can be made again, and waiting takes seconds."""
+    leaves one of the two. Any other can be made again, and is not waited for. (ext4 waits for
+    the data of its own accord where a rename replaces a file.)"""
     if replaced is not None and any(each and each.file == replaced.file for each in inputs):
         os.fsync(fd)
     else:

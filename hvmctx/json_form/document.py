@@ -169,11 +169,10 @@ class Document(Model):
 
 
 def _most_values(text: str | bytes) -> int:
-    """As many values as the text may have. Letters of strings count too, so there may be
-    fewer."""
-    if isinstance(text, str):
-        return text.count(",") + text.count("[") + text.count("{") + 1
-    return text.count(b",") + text.count(b"[") + text.count(b"{") + 1
+    """As many values as the text may have. Those within strings count too, so there may
+    be fewer."""
+    marks: tuple[Any, ...] = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    return 1 + sum(map(text.count, marks))
 
 
 def _check_depth(plain: Any, limits: Limits) -> None:

@@ -270,23 +270,21 @@ def _decoded_of_context(image: Image, most: int) -> list[Plain]:
     found: list[Plain] = []
     try:
         context = image.context
-    except HvmctxError:  # which `context` tells
+    except HvmctxError:  # which the description of the context says
         return found
-    base = 0 if image.format == CONTEXT else image.last(LIBXC, _HVM_CONTEXT).body_offset  # type: ignore[union-attr]
-    for record in context.entries:
+    record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+    base = 0 if record is None else record.body_offset
+    for entry in context.entries:
         handler = None
-        if record.type is None and len(found) < most:
-            handler = handlers.handler_of(CONTEXT, record.typecode)
+        if entry.type is None and len(found) < most:
+            handler = handlers.handler_of(CONTEXT, entry.typecode)
         if handler is not None:
-            offset = base + (record.offset or 0)
+            offset = base + (entry.offset or 0)
             found.append({
-                "layer": CONTEXT, "type": record.typecode, "name": record.name, "offset": offset,
-                "length": record.length, "payload": _text(handler, bytes(record.body), offset),
+                "layer": CONTEXT, "type": entry.typecode, "name": entry.name, "offset": offset,
+                "length": entry.length, "payload": _text(handler, bytes(entry.body), offset),
             })  # fmt: skip
     return found
-
-
-_HVM_CONTEXT = streams.LIBXC_HVM_CONTEXT
 
 
 def _text(handler: handlers.Guarded, body: bytes | memoryview, offset: int = 0) -> str:
