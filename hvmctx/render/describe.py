@@ -129,7 +129,11 @@ def _as(kind: type, value: Any) -> Any:
 def _memory(image: Image) -> Plain | None:
     """`populated` is what a restore gives the guest, in bytes: where pages are sent again in
     a pipe, whose words are not kept, at most that, and `exact` is False."""
-    batches = image.records_of(LIBXC, streams.LIBXC_PAGE_DATA)
+    batches = sum(
+        many
+        for record, many in image.records.rows()
+        if record.layer == LIBXC and record.type == streams.LIBXC_PAGE_DATA
+    )
     if not batches:
         return None
     words = image.page_words
@@ -139,7 +143,7 @@ def _memory(image: Image) -> Plain | None:
             populated = sum(run.count for run in image.memory.populated())
             exact = True
     return {
-        "batches": len(batches),
+        "batches": batches,
         "populated": populated * streams.PAGE_SIZE,
         "exact": exact,
         "pages": {
@@ -251,7 +255,7 @@ def _decoded(image: Image) -> list[Plain]:
     """What handlers of other packages make of the records that hvmctx does not know, in their
     words."""
     found: list[Plain] = []
-    for record in image.records:
+    for record, _ in image.records.rows():
         if record.known or len(found) >= MOST_DECODED:
             continue
         handler = handlers.handler_of(record.layer, record.type)
@@ -322,12 +326,12 @@ def _context(image: Image) -> Plain | None:
 def _records(image: Image) -> list[Plain]:
     """Each type once, in the order in which it first appears."""
     rows: dict[tuple[str, int], Plain] = {}
-    for record in image.records:
+    for record, many in image.records.rows():
         row = rows.get((record.layer, record.type))
         if row is None:
             row = rows[record.layer, record.type] = _first_of(record)
-        row["count"] += 1
-        row["bytes"] += record.length
+        row["count"] += many
+        row["bytes"] += many * record.length
     return list(rows.values())
 
 

@@ -32,7 +32,7 @@ _HEAD = EmulatorContext.TYPE.head.size
 def findings_of(image: Image, vmport: VmportProfile | None, *, strict: bool) -> list[Finding]:
     """`strict`: what is questionable in a context inside, too."""
     found: list[Finding] = []
-    for record in image.records:
+    for record, _ in image.records.rows():
         with suppress(FormatError, InputError, MissingRecordError):
             if (record.layer, record.type) == _EMULATOR:
                 found += _of_emulator(image, record, vmport, strict)
