@@ -79,13 +79,14 @@ def _files_of(tree: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the repository, whose samples are links."""
+    """A copy of the repository, whose samples are links; with what is compiled of its modules,
+    which is most of what a recipe would take."""
     made = tmp_path / "tree"
-    ignored = shutil.ignore_patterns("__pycache__", "data")
+    ignored = shutil.ignore_patterns("data")
     shutil.copytree(ROOT / "tests", made / "tests", ignore=ignored)
     (made / "tests" / "data").symlink_to(ROOT / "tests" / "data")
     for name in ("hvmctx", "tools", "docs"):
-        shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, made / name)
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, made)

@@ -70,7 +70,7 @@ def test_steps_grow_with_the_flood(name: str, tmp_path: Path) -> None:
     count = 30 if name == "json-depth" else 100
     for line in OF_JSON if name in JSON else COMMANDS:
         counts = []
-        for size in (count, count, 2 * count, 3 * count):  # the first imports what it needs
+        for size in (1, count, 2 * count, 3 * count):  # the first imports what it needs
             (tmp_path / "in").write_bytes(FLOODS[name](size))
             counts.append(steps(partial(command, line, tmp_path)))
         _, once, twice, thrice = counts
@@ -176,7 +176,7 @@ def test_no_limit_is_reached_by_what_xen_could_write(vcpus: int) -> None:
         assert would_restore(image, "4.17").rule != "context-end"
     types = sum(known.scope == "vcpu" for known in record_types())
     assert types * 4096 < DEFAULT.context_records
-    assert DEFAULT.batches >= 4 * ((16 << 40) // (1024 * 4096)), "passes over 16 TiB"
+    assert DEFAULT.batches >= 2 * ((16 << 40) // (1024 * 4096)), "passes over 16 TiB"
 
 
 def test_two_floods_are_not_the_same(tmp_path: Path) -> None:

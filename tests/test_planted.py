@@ -86,6 +86,7 @@ WAYS = (script_of_a_checkout, installed_command, module)
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_nothing_planted_runs(way: Callable[[Path], list[str]], tmp_path: Path) -> None:
+    """All commands in one way: what Python imports from is set before any of them."""
     here, ran = tmp_path / "here", tmp_path / "ran"
     plant(here)
     program = way(tmp_path)
@@ -97,7 +98,7 @@ def test_nothing_planted_runs(way: Callable[[Path], list[str]], tmp_path: Path) 
     for name, content in files.items():
         (here / name).write_bytes(content)
     words = {"EXAMPLE": str(EXAMPLE), "CONTEXT": str(CONTEXT)}
-    for line in COMMANDS:
+    for line in COMMANDS if way is installed_command else COMMANDS[::4]:
         done = subprocess.run(
             [*program, *(words.get(word, word) for word in line)], cwd=here, capture_output=True,
             check=False, env={**os.environ, "PLANTED": str(ran)},

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hvmctx.abi import checked
 from hvmctx.errors import FieldError
+from tests.builders.examples import few
 
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -29,6 +30,7 @@ def test_shown(value: Any, text: str) -> None:
     assert checked.shown(value) == text
 
 
+@few
 @given(plain_values | st.integers(0, 5000).map(lambda bits: 1 << bits))
 def test_any_value_is_shown_in_a_few_letters(value: Any) -> None:
     text = checked.shown(value)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hvmctx.abi import forms, x86
 from hvmctx.abi.registry import record_types
 from hvmctx.errors import FieldError
+from tests.builders.examples import few
 
 WIDTHS = (1, 3, 4, 7, 8, 12, 16, 31, 32, 52, 64)
 NUMBERS = [forms.Number(width) for width in WIDTHS] + [forms.Number(64, signed=True)]
@@ -31,6 +32,7 @@ def reads(form: forms.Form, plain: Any) -> bool:
 
 
 @pytest.mark.parametrize("form", NUMBERS, ids=lambda form: f"{form.width}{form.signed}")
+@few
 @given(st.data())
 def test_numbers(form: forms.Number, data: st.DataObject) -> None:
     """A number and the strings of it, around each bound and anywhere: the schema accepts what
@@ -78,6 +80,7 @@ FORMS: dict[str, forms.Form] = {
 
 
 @pytest.mark.parametrize("name", FORMS)
+@few
 @given(values)
 def test_the_schema_says_what_is_read(name: str, plain: Any) -> None:
     form = FORMS[name]
@@ -94,6 +97,7 @@ def test_bytes_there_and_back(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("known", list(record_types()), ids=lambda known: known.name)
+@few
 @given(st.data())
 def test_structures_there_and_back(known: Any, data: st.DataObject) -> None:
     form = forms.structure_of(known.struct)

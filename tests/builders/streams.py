@@ -87,6 +87,10 @@ SMALL = (
     + record(3, struct.pack("<II", 2, 0) + b"QEVM\0\0\0\3\0") + record(0)
 )  # fmt: skip
 """An xl file with a little of everything."""
+_LONG = [range(at + 200, at + 4000) for at in (SMALL.index(libxc_head()), SMALL.index(CONTEXT))]
+"""Within its page, and within its context."""
+CUTS = [at for at in range(len(SMALL)) if at % 31 == 0 or not any(at in long for long in _LONG)]
+"""Where to cut it off: everywhere, but in steps where there is much of one thing."""
 
 
 def hvm(*records: bytes, version: int = 3, end: bool = True) -> bytes:

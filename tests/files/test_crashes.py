@@ -15,6 +15,8 @@ COMMANDS = (
     "strip stream", "to-json", "from-json", "build", "build of memory", "convert",
     "convert to libxc", "fuzz generate",
 )  # fmt: skip
+WAYS = ("extract", "set", "set among pages", "strip stream", "build of memory", "fuzz generate")
+"""Of the ways to write a file one each; what is killed is run again, which takes its time."""
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +28,9 @@ def test_all_commands_are_here(torture: Torture) -> None:
     assert tuple(torture.commands) == COMMANDS
 
 
-@pytest.mark.parametrize("fault", [KILL, FULL])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("name", "fault"), [(name, FULL) for name in COMMANDS] + [(name, KILL) for name in WAYS]
+)
 def test_a_new_file(name: str, fault: str, torture: Torture) -> None:
     assert torture.run(name, fault) > 3
 

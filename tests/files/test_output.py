@@ -463,10 +463,12 @@ def test_what_another_user_has_put_into_a_sticky_directory(tmp_path: Path) -> No
         ):
             raise AssertionError("not reached")
     assert sorted(os.listdir(shared)) == ["fifo", "file"]
-    shared.chmod(0o755)
-    with replacing(str(shared / "file"), force=True) as out:
-        out.write(b"new")
-    assert (shared / "file").read_bytes() == b"new"
+    for mode in (0o1755, 0o755):  # in which others have no business
+        shared.chmod(mode)
+        os.chown(shared / "file", 1234, 1234)
+        with replacing(str(shared / "file"), force=True) as out:
+            out.write(b"%o" % mode)
+        assert (shared / "file").read_bytes() == b"%o" % mode
 
 
 def test_what_is_opened_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,6 +514,16 @@ def test_links_to_what_has_no_name(tmp_path: Path) -> None:
         assert os.read(reader, 100) == b"contents"
     os.close(reader)
     os.close(writer)
+
+
+def test_links_to_files_that_have_been_removed(tmp_path: Path) -> None:
+    """Its text is `.../name (deleted)`: no file is to be made of that name."""
+    with (tmp_path / "name").open("wb") as file:
+        (tmp_path / "name").unlink()
+        path = f"/proc/self/fd/{file.fileno()}"
+        with pytest.raises(InputError, match="removed"), replacing(path, force=True):
+            raise AssertionError("not reached")
+    assert not list(tmp_path.iterdir())
 
 
 def test_links_that_lead_nowhere(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hvmctx.abi.releases import Release
 from hvmctx.abi.vmport import XEN_4_5_V6, VmportProfile
 from hvmctx.errors import InputError
+from hvmctx.fuzz import differential
 from hvmctx.fuzz.differential import (
     Command,
     Source,
@@ -35,8 +36,11 @@ CHECKS = {
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler")
 @pytest.mark.parametrize("check", CHECKS)
-def test_a_reference_without_a_check(check: str, tmp_path: Path) -> None:
+def test_a_reference_without_a_check(
+    check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The disagreement is found, made small, and told."""
+    monkeypatch.setattr(differential, "_TRIES", 600)
     text = Path(SOURCE).read_text()
     assert CHECKS[check] in text
     altered = tmp_path / "altered.c"
@@ -60,8 +64,8 @@ def test_the_reference_agrees(tmp_path: Path) -> None:
             asked.append(len(cases))
             return super().verdicts(cases, profile)
 
-    assert compare_vmport(Counting(str(tmp_path)), 2500, random.Random(2), XEN_4_5_V6) is None
-    assert asked == [2000, 500]
+    assert compare_vmport(Counting(str(tmp_path)), 2100, random.Random(2), XEN_4_5_V6) is None
+    assert asked == [2000, 100]
 
 
 def test_report() -> None:
@@ -75,7 +79,7 @@ def test_report() -> None:
 def script(tmp_path: Path, code: str) -> str:
     path = tmp_path / "program.py"
     path.write_text(code)
-    return f"{sys.executable} {path} {{}}"
+    return f"{sys.executable} -I -S {path} {{}}"
 
 
 def test_a_command(tmp_path: Path) -> None:

@@ -23,16 +23,16 @@ from hvmctx.restore.context import load
 from hvmctx.restore.stream import judge
 from hvmctx.restore.vmport import RULES, findings_of
 from hvmctx.save.reset import reset_context
+from tests.builders.examples import few
 from tests.builders.samples import STREAMS, context_bytes
 from tests.builders.streams import SMALL
 from tests.builders.vmport import OTHER, busy_state
 
-FEW = settings(max_examples=15)
 T = TypeVar("T")
 
 
 @pytest.mark.parametrize("release", ["4.0", "4.5", "4.17", "4.20", "newest"])
-@FEW
+@few
 @given(st.data())
 def test_valid_contexts_load(release: str, data: st.DataObject) -> None:
     context = data.draw(xen.contexts(release))
@@ -53,7 +53,7 @@ def test_others_differ() -> None:
 
 
 @pytest.mark.parametrize("name", [known.name for known in record_types() if known.size])
-@FEW
+@few
 @given(st.data())
 def test_records(name: str, data: st.DataObject) -> None:
     known = by_name(name)
@@ -64,14 +64,14 @@ def test_records(name: str, data: st.DataObject) -> None:
     assert len(data.draw(xen.records(name))) >= 8
 
 
-@FEW
+@few
 @given(xen.vmport_states(OTHER), xen.vmport_records(valid=True))
 def test_vmport(state: VmportState, record: bytes) -> None:
     assert VmportState.from_bytes(state.to_bytes(OTHER), OTHER) == state
     assert not [f for f in findings_of(record) if f.rule == "vmport-size"]
 
 
-@FEW
+@few
 @given(xen.vmport_records(), xen.mutations(b"\x15\0\0\0\4\0\0\0abcd", "vmport"))
 def test_vmport_that_is_not_valid(record: bytes, other: bytes) -> None:
     for data in (record, other):
@@ -79,7 +79,7 @@ def test_vmport_that_is_not_valid(record: bytes, other: bytes) -> None:
 
 
 @pytest.mark.parametrize("version", [2, 3])
-@FEW
+@few
 @given(st.data())
 def test_valid_streams_are_taken(version: int, data: st.DataObject) -> None:
     with open_image(data.draw(xen.libxc_streams(version))) as image:
@@ -113,7 +113,7 @@ def test_streams_that_are_not_valid(version: int) -> None:
 
 
 @pytest.mark.parametrize("layer", ["xl", "libxl", "libxc"])
-@FEW
+@few
 @given(st.data())
 def test_images(layer: str, data: st.DataObject) -> None:
     made = data.draw(xen.images(layer))
@@ -156,7 +156,8 @@ def test_documents() -> None:
     assert outcomes == {True, None}
 
 
-# What fails shrinks to what is odd about it, and little else -----------------------------
+# What fails shrinks to what is odd about it, and little else; of what there is for contexts,
+# streams and VMPORT one each in the suite ------------------------------------------------
 
 
 def smallest(strategy: st.SearchStrategy[T], fails: Callable[[T], bool]) -> T:
@@ -182,6 +183,7 @@ def after_reset(name: str, **fields: int) -> Record:
     return record
 
 
+@pytest.mark.long
 def test_a_field_of_any_context() -> None:
     def fails(data: bytes) -> bool:
         return any(number(r, "cr4") >> 11 & 1 for r in entries(data) if r.name == "CPU")
@@ -233,6 +235,7 @@ def test_a_long_key() -> None:
     assert smallest(xen.vmport_records(), fails) == descriptor(body) + body
 
 
+@pytest.mark.long
 def test_a_buffer_that_is_not_empty() -> None:
     def fails(state: VmportState) -> bool:
         return any(len(channel.recv[3].data) > 9 for channel in state.channels)
@@ -243,6 +246,7 @@ def test_a_buffer_that_is_not_empty() -> None:
     assert smallest(xen.vmport_states(), fails) == expected
 
 
+@pytest.mark.long
 def test_pages_of_a_stream() -> None:
     def fails(data: bytes) -> bool:
         with open_image(data) as image:

@@ -28,6 +28,7 @@ from hvmctx.stream.libxl import EmulatorXenstoreData
 from tests.builders.samples import DATA, EXAMPLE, IMAGES, STREAMS, context_bytes, load
 from tests.builders.streams import (
     CONTEXT,
+    CUTS,
     SMALL,
     Pipe,
     libxc_head,
@@ -134,13 +135,9 @@ def test_a_checkpointed_libxl_stream() -> None:
         assert image.context.to_bytes() == other
 
 
-def truncations(data: bytes, step: int = 1) -> list[int]:
-    return list(range(0, len(data), step))
-
-
 @pytest.mark.parametrize("piped", [False, True], ids=["buffer", "pipe"])
 def test_every_truncation_of_a_small_image(piped: bool) -> None:
-    for cut in truncations(SMALL):
+    for cut in CUTS:
         data = SMALL[:cut]
         try:
             image = open_image(Pipe(data) if piped else data, layer="xl")

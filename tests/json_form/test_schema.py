@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import streams as streams_abi
@@ -24,6 +24,7 @@ from hvmctx.json_form import schema
 from hvmctx.json_form.document import Document
 from hvmctx.json_form.dump import as_json, as_ndjson
 from tests.builders.contexts import any_contexts
+from tests.builders.examples import few, one_in
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
 from tests.builders.streams import SMALL, libxc_stream, libxl, page_data, record, word, xl_head
 from tests.builders.vmport import PROFILES, busy_state
@@ -41,7 +42,7 @@ def test_shipped_copy_is_current() -> None:
 SAMPLES = [*IMAGES, EXAMPLE, *STREAMS, *CONTEXTS, *(DATA / "streams" / "handbuilt").glob("*.bin")]
 
 
-@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: "/".join(path.parts[-2:]))
+@pytest.mark.parametrize("path", one_in(4, SAMPLES), ids=lambda path: "/".join(path.parts[-2:]))
 def test_what_is_written_is_valid(path: Path) -> None:
     document = Document.of_input(path)
     VALIDATOR.validate(json.loads(document.to_text()))
@@ -62,6 +63,7 @@ def test_what_is_written_of_any_context_is_valid(data: bytes) -> None:
         VALIDATOR.validate(json.loads(Document.of_input(data, "context").to_text()))
 
 
+@few
 @given(st.data())
 def test_what_is_written_of_any_image_is_valid(data: st.DataObject) -> None:
     damaged = bytearray(SMALL)
@@ -129,7 +131,6 @@ RECORD = "context/records/1"
     ],
 )
 def test_what_cannot_be_is_invalid(change: str, value: Any) -> None:
-    VALIDATOR.validate(json.loads(OF_CONTEXT))
     with pytest.raises(jsonschema.ValidationError):
         VALIDATOR.validate(broken(OF_CONTEXT, change, value))
 
@@ -166,7 +167,6 @@ def test_what_cannot_be_is_invalid(change: str, value: Any) -> None:
     ],
 )
 def test_what_cannot_be_in_an_image_is_invalid(change: str, value: Any) -> None:
-    VALIDATOR.validate(json.loads(OF_IMAGE))
     items = json.loads(OF_IMAGE)["image"]["items"]
     first, slash, rest = change.partition("/")
     places = {item["name"]: at for at, item in enumerate(items) if "name" in item}
@@ -260,7 +260,6 @@ def change(plain: Any, data: st.DataObject) -> None:
         holder[data.draw(st.sampled_from(KEYS))] = value
 
 
-@settings(max_examples=300)
 @given(st.sampled_from(DOCUMENTS), st.data())
 def test_the_schema_accepts_what_is_read(text: str, data: st.DataObject) -> None:
     """Whatever is changed in a document: what from-json refuses is invalid, and nothing else

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hvmctx.render import dialects
 from hvmctx.render.cformat import CFormat
+from tests.builders.examples import few
 
 LIBC = ctypes.CDLL(None)
 FORMATS = sorted(
@@ -44,6 +45,7 @@ def conversions(text: str) -> int:
     return text.replace("%%", "").count("%")
 
 
+@few
 @given(st.data())
 @pytest.mark.parametrize("text", [text for text in FORMATS if "%s" not in text])
 def test_every_format_of_the_tables(text: str, data: st.DataObject) -> None:
