@@ -189,3 +189,15 @@ def test_a_library_that_cannot_be_loaded(
     assert result.status == 1
     assert result.err.startswith("hvmctx: a part of Python cannot be loaded: ")
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--version"], [str(EXAMPLE)]])
+def test_in_a_directory_that_is_gone(tmp_path: Path, arguments: list[str]) -> None:
+    script = 'cd "$1"; rmdir "$1"; shift; exec "$@"'
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = [sys.executable, "-S", TOOL, *arguments]
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", gone, *command], capture_output=True, check=False
+    )
+    assert done.returncode == 0 and done.stdout and not done.stderr

@@ -127,13 +127,27 @@ class _Place:
                     self._no_follow = 0
                     break
             further = _open_directory(where or ".", self.directory)
-            os.close(self.directory)
-            self.directory, self.name = further, name
-            self._status = _status(name, further)
+            link, self.directory = self.directory, further
+            try:
+                found = _status(name, further)
+                if found is None and self._leads_somewhere(link):
+                    raise InputError(f"{self._path}: the file that it stands for has been removed")
+            finally:
+                os.close(link)
+            self.name, self._status = name, found
         if self._status is not None and stat.S_ISLNK(self._status.st_mode):
             raise InputError(f"{self._path}: too many links")
         if self._status is not None and stat.S_ISDIR(self._status.st_mode):
             raise InputError(f"{self._path}: is a directory")
+
+    def _leads_somewhere(self, directory: int) -> bool:
+        """Whether a link whose target has no name any more stands for an open file: one such as
+        /proc/self/fd/1, whose text then is the old name and ` (deleted)`."""
+        try:
+            os.stat(self.name, dir_fd=directory)
+        except OSError:
+            return False
+        return True
 
     def _refuse_strangers(self, status: os.stat_result | None) -> None:
         if status is None:
