@@ -63,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemError as error:  # CPython's, where it runs out of memory and forgets to say so
         if "without exception set" not in str(error):
             raise
+    except ImportError as error:  # too little memory or too few descriptors for a library
+        return _complain(InputError(f"a part of Python cannot be loaded: {error}"), unreadable[0])
     return _out_of_memory(unreadable[0])
 
 
@@ -117,9 +119,13 @@ def _main(argv: Sequence[str] | None, unreadable: list[int]) -> int:
 def _import_nothing_from_here() -> None:
     """Python looks for modules first in the script's folder or, with -m, in the working
     directory: from now on it does not, so that a `lzma.py` there is left alone."""
-    first = os.path.realpath(sys.path[0]) if sys.path else ""
-    if first in (os.path.dirname(os.path.realpath(sys.argv[0])), os.path.realpath(os.curdir)):
-        del sys.path[0]
+    first = (sys.path[0] or os.curdir) if sys.path else ""
+    if not os.path.exists(first):  # as a rule Python's own archive, which is not there
+        return
+    for place in (os.path.dirname(os.path.realpath(sys.argv[0])), os.curdir):
+        if os.path.exists(place) and os.path.samefile(first, place):
+            del sys.path[0]
+            return
 
 
 def _make_streams_ready() -> None:

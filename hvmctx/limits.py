@@ -37,9 +37,10 @@ class Limits:
     """Records of a stream, but for page batches of 256 pages and more. A saved guest has some
     dozens, and one short batch for each pass over its memory; a checkpointed stream has some
     ten for each checkpoint."""
-    batches: int = 1 << 24
-    """Page batches of 256 pages and more. Xen writes 1024 pages a batch, so that four passes
-    over a guest of 16 TiB fit."""
+    batches: int = 1 << 23
+    """Page batches of 256 pages and more. Xen writes 1024 pages a batch, so that two passes over
+    a guest of 16 TiB fit. Those that are all different take some 200 MB of memory, those of a
+    genuine guest hardly any."""
     input: int = 64 << 20
     """Bytes of an input that is read whole: a bare context, JSON, what becomes JSON, a payload.
     A context of 128 vcpus has 2.5 MB, the JSON of a stripped image less than that. Also
@@ -59,8 +60,8 @@ class Limits:
     """Bytes of xl's configuration, which cost up to thirty times as many once they are taken apart.
     It has some kilobytes."""
     rows: int = 1 << 16
-    """Rows of a list of parameters, CPUID leaves, MSRs or xenstore keys. Xen writes some
-    hundreds at most."""
+    """Rows of a list of parameters, CPUID leaves, MSRs or xenstore keys, and notes of a core. Xen
+    writes some hundreds at most, QEMU two notes a vcpu."""
     runs: int = 1 << 21
     """Runs of neighbouring pfns in a map of the guest's memory, beyond one for each batch. A
     restored guest is sent in a run a batch; what a live migration sends again is scattered."""
@@ -75,7 +76,8 @@ class Limits:
     json_depth: int = 100
     """Levels of nested values in JSON. What `to-json` writes has a dozen."""
     json_values: int = 1 << 22
-    """Values in JSON. A stripped image of a guest of 12 GiB has three million page words."""
+    """Values and keys in JSON, which take up to 80 bytes each. A stripped image of a guest of
+    12 GiB has three million page words."""
     sections: int = 1 << 14
     """Sections in the file of a device model. QEMU writes some dozens."""
     segments: int = 1 << 20

@@ -17,12 +17,14 @@ __all__ = [
     "warn", "watched",
 ]  # fmt: skip
 
-_UNSEEN = frozenset(
-    map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800,
-              0x3164, 0xFFA0, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
-)  # fmt: skip
+_UNSEEN = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+    "\ufe00\ufe01\ufe02\ufe03\ufe04\ufe05\ufe06\ufe07\ufe08\ufe09\ufe0a\ufe0b\ufe0c\ufe0d\ufe0e\ufe0f"
+)
+_UNSEEN_FROM, _UNSEEN_TO = "\U000e0100", "\U000e01ef"
 """Characters that Python calls printable, and nobody sees: joiners, fillers, and selectors of
-variants (Unicode's Default_Ignorable_Code_Point), and the blank of Braille."""
+variants (Unicode's Default_Ignorable_Code_Point), and the blank of Braille. Plain text: a set
+of them would be made at every start, and few runs ask for it."""
 
 
 def printable(text: str) -> str:
@@ -39,7 +41,11 @@ def printable(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isprintable() and c not in _UNSEEN else ascii(c)[1:-1] for c in text)
+    return "".join(c if _is_seen(c) else ascii(c)[1:-1] for c in text)
+
+
+def _is_seen(c: str) -> bool:
+    return c.isprintable() and c not in _UNSEEN and not _UNSEEN_FROM <= c <= _UNSEEN_TO
 
 
 def make_ready() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
+import tracemalloc
+from array import array
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,16 @@ import pytest
 from benchmarks.sparse import write_sparse_stream
 from hvmctx.abi import streams
 from hvmctx.errors import LengthError, LimitError
-from hvmctx.image.image import open_image
+from hvmctx.files.source import Source
+from hvmctx.image.image import Image, open_image
+from hvmctx.image.indexing import Indexer
+from hvmctx.render.describe import describe
+from hvmctx.restore.image import would_restore
+from hvmctx.stream.reader import LIBXC
+from hvmctx.verify.views import verify
 from tests.builders.running import TOOL
 from tests.builders.samples import EXAMPLE, context_bytes
-from tests.builders.streams import libxc_head, xl_head
+from tests.builders.streams import libxc_head, record, xl_head
 
 PEAK = """
 import resource, subprocess, sys
@@ -42,6 +51,67 @@ def test_info_of_sixteen_gib(tmp_path: Path) -> None:
     with open_image(path) as image:
         assert len(image.memory_map) == 16 << 18
         assert len(image.memory_map.runs) == 4096
+
+
+class Made(Source):
+    """A libxc stream of passes over a guest's memory, whose bytes are made when they are asked
+    for: heads of batches and their words, zeros for pages."""
+
+    name = "made"
+    PAGES = 1024
+    LENGTH = 8 + PAGES * (8 + 4096)
+
+    def __init__(self, batches: int, passes: int) -> None:
+        self._head = libxc_head() + record(streams.LIBXC_STATIC_DATA_END)
+        self._tail = record(streams.LIBXC_HVM_CONTEXT, context_bytes()) + record(0)
+        self._of_pass = batches
+        self._batches = batches * passes * (8 + self.LENGTH)
+        super().__init__(len(self._head) + self._batches + len(self._tail))
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        if offset < len(self._head):
+            return self._head[offset : offset + count]
+        offset -= len(self._head)
+        if offset >= self._batches:
+            return self._tail[offset - self._batches :][:count]
+        number, offset = divmod(offset, 8 + self.LENGTH)
+        data = struct.pack("<4I", streams.LIBXC_PAGE_DATA, self.LENGTH, self.PAGES, 0)
+        if offset + count > len(data):
+            first = number % self._of_pass * self.PAGES
+            data += array("Q", range(first, first + self.PAGES)).tobytes()
+        return data[offset : offset + count].ljust(count, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("batches", "passes"),
+    [(8_000, 2), pytest.param(1 << 21, 2, marks=pytest.mark.long)],
+    ids=["31 GiB", "16 TiB"],
+)
+def test_the_index_of_a_big_guest_takes_hardly_any_memory(batches: int, passes: int) -> None:
+    tracemalloc.start()
+    try:
+        image = Image(Made(batches, passes), LIBXC)
+        Indexer(image, keep_words=False, watcher=None).run()
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+        assert image.complete and len(image.records) == batches * passes + 3
+        assert sum(many for _, many in image.records.rows()) == len(image.records)
+        assert sum(one.count for one in image.batches) == batches * passes * Made.PAGES
+        last = image.records[-3]
+        assert (last.name, last.end) == ("PAGE_DATA", image.records[-2].offset)
+        assert len(image.context.vcpus) > 0
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_guest_that_is_sent_twice_is_judged() -> None:
+    with Image(Made(800, 2), LIBXC) as image:
+        Indexer(image, keep_words=False, watcher=None).run()
+        assert describe(image)["memory"] == {
+            "batches": 1600, "populated": 800 << 22, "exact": True,
+            "pages": {"normal": 1600 << 10},
+        }  # fmt: skip
+        assert verify(image) == [] and would_restore(image, "4.17").accepted
 
 
 def sparse(path: Path, head: bytes, size: int) -> Path:

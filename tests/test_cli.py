@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import os
 import subprocess
 import sys
@@ -174,3 +175,29 @@ def test_only_a_process_of_its_own_tunes_the_garbage_collector(run: Run) -> None
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "50000"
+
+
+def test_a_library_that_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """With little memory the loader, not Python, says so: `libz.so.1: failed to map segment`."""
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress(context_bytes()))
+    monkeypatch.delitem(sys.modules, "hvmctx.files.compression", raising=False)
+    monkeypatch.setitem(sys.modules, "zlib", None)
+    result = run(packed)
+    assert result.status == 1
+    assert result.err.startswith("hvmctx: a part of Python cannot be loaded: ")
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--version"], [str(EXAMPLE)]])
+def test_in_a_directory_that_is_gone(tmp_path: Path, arguments: list[str]) -> None:
+    script = 'cd "$1"; rmdir "$1"; shift; exec "$@"'
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = [sys.executable, "-S", TOOL, *arguments]
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", gone, *command], capture_output=True, check=False
+    )
+    assert done.returncode == 0 and done.stdout and not done.stderr

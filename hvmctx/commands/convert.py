@@ -44,13 +44,13 @@ def run(args: Namespace) -> int:
 
     target = inputs.no_domid(args.input, "convert")
     with (
-        open_source(target) as source,
+        open_source(target, inputs.limits_of(args)) as source,
         replacing(args.output, force=args.force, like=[source.access]) as out,
     ):
         done = convert(
             source, out, format=args.format, width=int(args.width) // 8 if args.width else None,
             pv=None if args.guest is None else args.guest == "pv",
-            device_model=not args.skip_qemu, limits=inputs.limits_of(args),
+            device_model=not args.skip_qemu,
         )  # fmt: skip
     messages.say(
         f"{done.pages} pages, {done.with_data} with contents; {done.absent} absent ones left out"

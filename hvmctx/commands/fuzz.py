@@ -424,9 +424,9 @@ def _compare(args: Namespace, xen: Xen, domid: int, journal: Journal, first: int
     return 1 if comparison.kinds else 0
 
 
-def _told(inputs_: Iterable[tuple[int, bytes]], count: int) -> Iterator[tuple[int, bytes]]:
+def _told(numbered: Iterable[tuple[int, bytes]], count: int) -> Iterator[tuple[int, bytes]]:
     """The same, with progress shown now and then."""
-    for number, data in inputs_:
+    for number, data in numbered:
         if number % _TOLD_EVERY == 0:
             messages.progress(f"{number} of {count} ")
         yield number, data

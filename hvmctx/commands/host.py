@@ -27,7 +27,7 @@ EXAMPLES = (
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--from-text", nargs="+", metavar="FILE",
-        help="what xen-cpuid -p printed, and behind it, if there is that, what xl info printed",
+        help="what xen-cpuid -p printed, and after it, if you have it, what xl info printed",
     )  # fmt: skip
     parser.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
     parser.add_argument("--force", action="store_true", help="replace an existing FILE")

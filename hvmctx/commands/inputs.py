@@ -10,7 +10,6 @@ from hvmctx import messages
 from hvmctx.abi.fields import decimal
 from hvmctx.abi.streams import LAYERS
 from hvmctx.errors import InputError, LimitError, UsageError
-from hvmctx.files.access import Access
 from hvmctx.image.image import Image, open_image
 from hvmctx.limits import DEFAULT, Limits, size_of
 
@@ -22,14 +21,16 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.errors import FormatError
+    from hvmctx.files.access import Access
     from hvmctx.files.opening import Target
     from hvmctx.restore.guest import Guest
 
 __all__ = [
     "LAYERS", "MOST_INSTANCES", "add_input", "add_judged", "add_limits", "add_output",
-    "add_vmport_profile", "add_what", "check_judged", "file_of", "files_in", "is_directory",
-    "is_domid", "limits_of", "no_domid", "open_file", "open_input", "open_named", "open_seekable",
-    "profile_of", "read_file", "report", "target_of", "warn", "whole_file",
+    "add_vmport_profile", "add_what", "check_judged", "domid_of", "file_of", "files_in",
+    "guest_of_policy", "is_directory", "is_domid", "limits_of", "no_domid", "open_file",
+    "open_input", "open_named", "open_seekable", "patched_xen", "profile_of", "read_file", "report",
+    "target_of", "warn", "whole_file",
 ]  # fmt: skip
 
 MOST_INSTANCES = 0x10000
@@ -114,6 +115,8 @@ def read_file(
 
 def _read_all(path: str, file: BinaryIO, like: list[Access | None] | None, limits: Limits) -> bytes:
     if like is not None:
+        from hvmctx.files.access import Access
+
         like.append(Access.of(file))
     pieces = []
     left = limits.input
@@ -182,6 +185,16 @@ def whole_file(path: str, command: str, why: str) -> None:
     """Raises UsageError for an output that is not a regular file."""
     if path == "-" or (os.path.exists(path) and not os.path.isfile(path)):
         raise UsageError(f"{command}: {why}: -o takes a file")
+
+
+def domid_of(name: str, command: str) -> int:
+    """The domain of a command that takes nothing else. Raises UsageError, and XenError for a
+    number that no domain can have."""
+    if not is_domid(name):
+        raise UsageError(f"{command}: {name}: expected a DOMID, such as xl list shows")
+    from hvmctx.live.xen import check_domid
+
+    return check_domid(int(name))
 
 
 def no_domid(path: str, command: str) -> str | BinaryIO:
@@ -254,13 +267,22 @@ def files_in(directory: str) -> list[str]:
 
     try:
         with os.scandir(directory) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_file())
+            names = sorted(entry.name for entry in entries if _may_be_file(entry))
     except OSError as error:
         raise InputError(f"{directory}: {error.strerror}") from error
     names = [name for name in names if name != MANIFEST and not is_temporary(name)]
     if not names:
         raise InputError(f"{directory}: no files in this directory")
     return [os.path.join(directory, name) for name in names]
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """What cannot be looked at, such as a link to itself, is not passed over: whoever opens it
+    says so, of that one."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
 
 
 def open_seekable(args: Namespace) -> Image:

@@ -31,14 +31,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    if not inputs.is_domid(args.domid):
-        raise UsageError(f"load: {args.domid}: expected a DOMID, such as xl list shows")
+    domid = inputs.domid_of(args.domid, "load")
     with inputs.open_input(args) as image:
         context = bytes(image.context_bytes())
     from hvmctx.live.loading import load_into
-    from hvmctx.live.xen import Xen, check_domid
+    from hvmctx.live.xen import Xen
 
-    domid = check_domid(int(args.domid))
     with Xen() as xen:
         if not xen.state(domid).stopped and not args.force:
             raise UsageError(f"load: domain {domid} runs; pause it first")

@@ -68,15 +68,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    if not inputs.is_domid(args.domid):
-        raise UsageError(f"save: {args.domid}: expected a DOMID, such as xl list shows")
+    domid = inputs.domid_of(args.domid, "save")
     if not 0 <= args.timeout <= _LONGEST:
         raise UsageError(f"save: --timeout {args.timeout:g}: expected 0 to {_LONGEST:g} seconds")
     from hvmctx.live.domain import DomainSource
     from hvmctx.live.keeper import Keeper
-    from hvmctx.live.xen import Xen, check_domid
+    from hvmctx.live.xen import Xen
 
-    domid = check_domid(int(args.domid))
     keeper = Keeper(domid)
     try:
         with Xen() as xen:

@@ -36,8 +36,9 @@ def run(args: Namespace) -> int:
     target, layer = inputs.target_of(args)
     problems: list[FormatError] = []
     with open_source(target, inputs.limits_of(args)) as source:
+        like = [source.access]  # of an open one only
         document = Document.of_input(source, layer, problems)
-    with replacing(args.output, force=args.force, like=[source.access]) as out:
+    with replacing(args.output, force=args.force, like=like) as out:
         out.write(document.to_text(hex_wide=args.hex).encode())
     inputs.warn(problems)
     return 0

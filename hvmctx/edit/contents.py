@@ -1,5 +1,5 @@
-"""Values inside of what hvmctx takes apart by its content or by another package's handler, by
-path: of the device model's file, and of records that hvmctx itself does not know.
+"""Paths into what hvmctx takes apart by its content or by another package's handler: the device
+model's file, and records that hvmctx itself does not know.
 
     EMULATOR_CONTEXT.CPU/0.rip                        an HVM context inside, or a VMPORT record:
     EMULATOR_CONTEXT.VMPORT.guestinfo["guestinfo.ip"] the path that it has in a context
@@ -7,8 +7,8 @@ path: of the device model's file, and of records that hvmctx itself does not kno
     EMULATOR_CONTEXT.name                             what a handler of the emulator makes of it
     libxc:0x20/1.name, context:99.list[2]             the same of a record, as LAYER:TYPE/INSTANCE
 
-The last three are places in the JSON that `to-json` has, numbers and text; bytes are text in
-hex there. A value in text is what JSON it is, and text where it is none.
+The last three are places in the JSON of `to-json`: numbers and text, or bytes as text in hex. A
+value in text is read as JSON where there was a number, and is taken as it is elsewhere.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    Value = int | bytes | str
     Content = DeviceModelState | handlers.Guarded | None
 
 __all__ = ["get_content", "get_decoded", "set_content", "set_decoded"]
@@ -39,8 +40,8 @@ def get_content(content: Content, payload: bytes, path: str) -> int | bytes | st
     return _value(_decoded(content, payload, path), path, path)
 
 
-def set_content(content: Content, payload: bytes, path: str, value: Any) -> bytes:
-    """The file with that value there. Raises FieldError, too, for what does not fit."""
+def set_content(content: Content, payload: bytes, path: str, value: Value) -> bytes:
+    """The file with that value there. Raises UsageError, and FieldError for what does not fit."""
     if isinstance(content, DeviceModelState):
         from hvmctx.stream.qemu_devices import DEVICES
 
@@ -49,10 +50,7 @@ def set_content(content: Content, payload: bytes, path: str, value: Any) -> byte
         form = DEVICES[section.name, section.version][1]
         section.data = form.read(plain, path).to_bytes()
         return content.to_bytes()
-    plain = _decoded(content, payload, path)
-    _put(plain, path, value, path)
-    assert content is not None  # or there would be nothing decoded
-    return content.body(plain)
+    return _with(content, payload, path, value)
 
 
 def get_decoded(layer: str, number: int, body: bytes, path: str) -> int | bytes | str:
@@ -60,12 +58,15 @@ def get_decoded(layer: str, number: int, body: bytes, path: str) -> int | bytes 
     return _value(_decoded(handlers.handler_of(layer, number), body, path), path, path)
 
 
-def set_decoded(layer: str, number: int, body: bytes, path: str, value: Any) -> bytes:
-    """The body with that value there."""
-    handler = handlers.handler_of(layer, number)
+def set_decoded(layer: str, number: int, body: bytes, path: str, value: Value) -> bytes:
+    """The body with that value there. Raises UsageError and FieldError."""
+    return _with(handlers.handler_of(layer, number), body, path, value)
+
+
+def _with(handler: handlers.Guarded | None, body: bytes, path: str, value: Value) -> bytes:
     plain = _decoded(handler, body, path)
     _put(plain, path, value, path)
-    assert handler is not None
+    assert handler is not None  # or there would be nothing decoded
     return handler.body(plain)
 
 

@@ -105,7 +105,7 @@ class Editor:
 
             content, payload = self._content()
             if isinstance(content, HvmContext):
-                return _inside(payload).get(field)
+                return self._inside(payload).get(field)
             return get_content(content, payload, field)
         if ":" in head:
             from hvmctx.edit.contents import get_decoded
@@ -137,7 +137,7 @@ class Editor:
 
             content, payload = self._content()
             if isinstance(content, HvmContext):
-                editor = _inside(payload)
+                editor = self._inside(payload)
                 editor.set(field, value)
                 self.put(payloads.EMULATOR, editor.context.to_bytes())
             else:
@@ -209,8 +209,8 @@ class Editor:
         if head.upper() == _EMULATOR and dot:
             content, payload = self._content()
             if not isinstance(content, HvmContext):
-                raise UsageError(f"{path}: only of an HVM context can something be removed")
-            editor = _inside(payload)
+                raise UsageError(f"{path}: something can be removed only from an HVM context")
+            editor = self._inside(payload)
             editor.remove(field)
             self.put(payloads.EMULATOR, editor.context.to_bytes())
             return
@@ -351,7 +351,12 @@ class Editor:
         """What the last device model's file is, and its bytes."""
         emulator = self._emulator()[1]
         payload = bytes(emulator.payload)
-        return handlers.content_of(emulator.emulator_id, payload), payload
+        limits = self._image.limits
+        return handlers.content_of(emulator.emulator_id, payload, limits), payload
+
+    def _inside(self, payload: bytes) -> Editor:
+        """Of a context in a device model's file."""
+        return Editor(open_image(payload, layer=CONTEXT, limits=self._image.limits))
 
     def _params(self) -> list[tuple[IndexedRecord, HvmParams]]:
         """The records of parameters that a restore acts on."""
@@ -367,11 +372,6 @@ class Editor:
                 if params.params[place][0] == index:
                     return record, params, place
         raise MissingRecordError(f"the image does not set parameter {name}")
-
-
-def _inside(payload: bytes) -> Editor:
-    """Of a context in a device model's file."""
-    return Editor(open_image(payload, layer=CONTEXT))
 
 
 def record_edit(record: IndexedRecord, body: bytes) -> Edit:

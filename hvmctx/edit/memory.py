@@ -51,7 +51,7 @@ def extract_memory(image: Image, out: BinaryIO, format: str = RAW) -> int:
             f"pfn {runs[-1].pfn:#x} is beyond the memory of any x86 guest "
             f"({streams.X86_PFN_BITS} bits)"
         )
-    if not image.records_of("libxc", streams.LIBXC_PAGE_DATA):
+    if not any(image.records.of("libxc", streams.LIBXC_PAGE_DATA)):
         raise MissingRecordError("the image has no page data")
     return _raw(image, out, runs) if format == RAW else _elf(image, out, runs)
 

@@ -9,9 +9,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-__all__ = ["Access"]
+__all__ = ["ACL", "Access"]
 
-_ACL = "system.posix_acl_access"
+ACL = "system.posix_acl_access"
+"""The attribute that Linux keeps a file's access control list in."""
 
 
 class Access:
@@ -59,7 +60,7 @@ class Access:
 
 def _has_acl(fd: int) -> bool:
     try:
-        os.getxattr(fd, _ACL)
+        os.getxattr(fd, ACL)
     except (OSError, AttributeError):  # there is none, or no such thing on this system
         return False
     return True

@@ -74,10 +74,13 @@ class _Zstd:
     it gets its input little by little: four bytes can make a block of 128 KiB, no more."""
 
     _PIECE = 256
+    _WINDOWS = 1 << 10, 1 << 31
+    """The least and the most that the library can be told to allow; 0 means something else."""
 
     def __init__(self, window: int) -> None:
         library = importlib.import_module("zstandard")
-        self._inner = library.ZstdDecompressor(max_window_size=window).decompressobj()
+        allowed = min(max(window, self._WINDOWS[0]), self._WINDOWS[1])
+        self._inner = library.ZstdDecompressor(max_window_size=allowed).decompressobj()
         self._input = b""
         self._fed = 0
         self._output = b""

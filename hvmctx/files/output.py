@@ -11,7 +11,7 @@ from _thread import allocate_lock
 from contextlib import contextmanager, suppress
 
 from hvmctx.errors import InputError
-from hvmctx.files.access import Access
+from hvmctx.files.access import ACL, Access
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,13 +127,27 @@ class _Place:
                     self._no_follow = 0
                     break
             further = _open_directory(where or ".", self.directory)
-            os.close(self.directory)
-            self.directory, self.name = further, name
-            self._status = _status(name, further)
+            link, self.directory = self.directory, further
+            try:
+                found = _status(name, further)
+                if found is None and self._leads_somewhere(link):
+                    raise InputError(f"{self._path}: the file that it stands for has been removed")
+            finally:
+                os.close(link)
+            self.name, self._status = name, found
         if self._status is not None and stat.S_ISLNK(self._status.st_mode):
             raise InputError(f"{self._path}: too many links")
         if self._status is not None and stat.S_ISDIR(self._status.st_mode):
             raise InputError(f"{self._path}: is a directory")
+
+    def _leads_somewhere(self, directory: int) -> bool:
+        """Whether a link whose target has no name any more stands for an open file: one such as
+        /proc/self/fd/1, whose text then is the old name and ` (deleted)`."""
+        try:
+            os.stat(self.name, dir_fd=directory)
+        except OSError:
+            return False
+        return True
 
     def _refuse_strangers(self, status: os.stat_result | None) -> None:
         if status is None:
@@ -218,8 +232,8 @@ class _Temporary:
         self._place = place
         self._name = ""
         self.prefix = f"{_TEMPORARY[0]}{crc32(os.fsencode(place.name)):08x}-"
-        """Of all temporary files for that name. If two names share it, so what: what is
-        swept has been left behind."""
+        """Of all temporary files for that name. Two names may share it: only what has been
+        left behind is swept."""
 
     def create(self) -> BinaryIO:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -344,14 +358,15 @@ def _settle(fd: int, like: list[Access | None], replaced: Access | None) -> None
     for access in known:
         mode &= access.bits(gid)
     with suppress(OSError, AttributeError):  # what the directory's default has given to others
-        os.removexattr(fd, "system.posix_acl_access")
+        os.removexattr(fd, ACL)
     with suppress(OSError):  # a file system without modes
         os.fchmod(fd, mode)
 
 
 def _to_disk(fd: int, inputs: list[Access | None], replaced: Access | None) -> None:
     """What replaces its own input is on the disk before it does, so that a crash of the machine
-    leaves one of the two. Any other can be made again, and waiting takes seconds."""
+    leaves one of the two. Any other can be made again, and is not waited for. (ext4 waits for
+    the data of its own accord where a rename replaces a file.)"""
     if replaced is not None and any(each and each.file == replaced.file for each in inputs):
         os.fsync(fd)
     else:

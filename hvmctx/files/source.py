@@ -11,7 +11,6 @@ import stat
 
 from hvmctx.buffers import Buffer, flat
 from hvmctx.errors import HvmctxError, InputError
-from hvmctx.files.access import Access
 from hvmctx.limits import DEFAULT
 
 TYPE_CHECKING = False
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO, Protocol
 
     from hvmctx.errors import FormatError
+    from hvmctx.files.access import Access
     from hvmctx.limits import Limits
 
     class Readable(Protocol):
@@ -55,8 +55,7 @@ class Source:
     start = 0
     """Where in its file the source begins."""
     limits: Limits = DEFAULT
-    access: Access | None = None
-    """Who may read its file; None where the bytes are not a file's, or nobody can tell."""
+    _access: Access | None = None
 
     def __init__(self, size: int) -> None:
         self.position = 0
@@ -105,6 +104,20 @@ class Source:
         self.position += moved
         return moved
 
+    @property
+    def access(self) -> Access | None:
+        """Who may read its file; None where the bytes are not a file's, or nobody can tell. To
+        be asked first while it is open: only what writes an output asks at all."""
+        if self._access is None and (fileno := getattr(self, "fileno", None)) is not None:
+            from hvmctx.files.access import Access
+
+            self._access = Access.of(fileno())
+        return self._access
+
+    @access.setter
+    def access(self, access: Access | None) -> None:
+        self._access = access
+
     def close(self) -> None:
         """Release what the source itself opened."""
 
@@ -145,7 +158,6 @@ class FileSource(Source):
             status = os.fstat(fd)
             regular = stat.S_ISREG(status.st_mode)
             size = status.st_size if regular else os.lseek(fd, 0, os.SEEK_END)
-            self.access = Access.of(fd)
         except OSError as error:
             raise InputError(f"{name}: {error.strerror}") from error
         super().__init__(max(0, size - start))

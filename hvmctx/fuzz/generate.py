@@ -134,9 +134,9 @@ def generate(
     like: Sequence[Access | None] = (),
 ) -> Steering:
     """Write `count` variants and the manifest, which only those may read who may read the
-    files of `like`, the bases'. What is returned says which rules of each
-    release they reach, as far as possible each about as often. Raises InputError for a
-    directory that is not empty, UsageError for an unknown kind."""
+    files of `like`, the bases'. What is returned says which rules of each release they reach, as
+    far as possible each about as often. Raises InputError for a directory that is not empty,
+    UsageError for an unknown kind."""
     if kind not in KINDS:
         raise UsageError(f"fuzz: unknown kind {kind!r}; expected {' or '.join(KINDS)}")
     if not bases:
@@ -169,8 +169,8 @@ def bases_of(
     paths: Sequence[str], kind: str, like: list[Access | None] | None = None
 ) -> list[bytes]:
     """The contexts, or the libxc streams, in files, pipes or compressed files; `like` gets to
-    know who may read them. Raises
-    FormatError, InputError, and UsageError for a file without a whole libxc stream."""
+    know who may read them. Raises FormatError, InputError, and UsageError for a file without a
+    whole libxc stream."""
     found = []
     for path in paths:
         with open_image(path, seekable=kind != CONTEXT) as image:

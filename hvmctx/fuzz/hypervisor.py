@@ -23,7 +23,7 @@ from hvmctx.live.loading import Answer, load_into
 from hvmctx.live.xen import Store
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import DEVICES, PVH_DEVICES, Guest
-from hvmctx.restore.host import Host
+from hvmctx.restore.host import LEAF_ROW, MSR_ROW, Host
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.policy import CpuPolicy
 from hvmctx.restore.verdict import VIOLATION, Verdict
@@ -41,7 +41,6 @@ _TRIES = 400
 _MOST_KINDS = 50
 _VIRIDIAN, _NESTED = 9, 24
 _PIC_CHECKED_SINCE = "4.19"
-_LEAF, _MSR = struct.Struct("<6I"), struct.Struct("<IIQ")
 
 
 class Hypervisor:
@@ -61,7 +60,7 @@ class Hypervisor:
         self.release = _release_of(self.host.xen["version"], f"{major}.{minor}")
         self.machine: Machine = self.host.machine()
         leaves, msrs = xen.domain_policy(domid)
-        policy = CpuPolicy(_LEAF.iter_unpack(leaves), _MSR.iter_unpack(msrs))
+        policy = CpuPolicy(LEAF_ROW.iter_unpack(leaves), MSR_ROW.iter_unpack(msrs))
         nested = bool(policy.leaves) and (policy.has("SVM") or policy.has("VMX"))
         store = Store(xen.libraries)
         try:
@@ -71,8 +70,8 @@ class Hypervisor:
         self.guest = Guest(
             vcpus=state.max_vcpus,
             devices=PVH_DEVICES if pvh else DEVICES,
-            leaves=_LEAF.iter_unpack(leaves),
-            msrs=_MSR.iter_unpack(msrs),
+            leaves=LEAF_ROW.iter_unpack(leaves),
+            msrs=MSR_ROW.iter_unpack(msrs),
             nested=nested or bool(not leaves and xen.param(domid, _NESTED)),
             hap=state.hap,
             viridian=bool(xen.param(domid, _VIRIDIAN) & 1),

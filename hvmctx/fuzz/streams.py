@@ -20,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Sequence
-    from typing import Any
 
 __all__ = ["KINDS", "PARAMS", "make_stream", "mutate_stream", "valid_stream"]
 
@@ -88,8 +87,7 @@ class _Pieces:
 
     def __init__(self, image: Image) -> None:
         self.records: list[tuple[str, int, bytes]] = []
-        items: list[Any] = [*image.headers, *image.records]
-        for item in sorted(items, key=lambda item: item.offset):
+        for item in image.items():
             if isinstance(item, Header):
                 data = bytes(image.source.read_at(item.body_offset, item.length))
                 self.records.append((item.layer, -1, item.raw + data))

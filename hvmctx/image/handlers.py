@@ -23,6 +23,7 @@ from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.errors import FormatError, HvmctxError, UsageError
 from hvmctx.limits import DEFAULT
+from hvmctx.messages import warn
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, StreamRecord
 
 TYPE_CHECKING = False
@@ -49,7 +50,7 @@ __all__ = [
 ENTRY_POINT_GROUP = "hvmctx.handlers"
 EMULATOR = "emulator"
 """The layer of handlers for what a device model saved, by its id."""
-LAYERS = (LIBXC, LIBXL, CONTEXT, EMULATOR)
+_LAYERS = (LIBXC, LIBXL, CONTEXT, EMULATOR)
 
 _DECLARED = {LIBXC: "hvmctx.stream.libxc", LIBXL: "hvmctx.stream.libxl"}
 """The modules that declare bodies. Named, not imported: a dump imports none of them."""
@@ -70,24 +71,30 @@ class Handler:
     """
 
     def decode(self, body: bytes | memoryview) -> Any:
+        """What a body means. May raise FormatError; offsets count from the body's start."""
         raise NotImplementedError
 
     def encode(self, value: Any) -> bytes:
+        """The body of what `decode` has returned."""
         raise NotImplementedError
 
     def to_json(self, value: Any) -> Any:
+        """The same value in what JSON has."""
         raise NotImplementedError
 
     def from_json(self, plain: Any) -> Any:
+        """The inverse."""
         raise NotImplementedError
 
     def text(self, value: Any) -> str:
+        """Lines for people; by default the value's `repr`."""
         try:
             return repr(value)
         except Exception as error:  # another package's class
             return f"{type(value).__name__}, which cannot be shown ({type(error).__name__})"
 
     def check(self, value: Any) -> Iterable[tuple[str, str, str]]:
+        """(severity, rule, words) of everything that is wrong."""
         return ()
 
     def __call__(self, body: bytes | memoryview) -> Any:
@@ -120,6 +127,8 @@ class Guarded:
         try:
             plain = self._handler.to_json(self._handler.decode(body))
             return plain if self._handler.encode(self._handler.from_json(plain)) == body else None
+        except MemoryError:  # which says nothing of the body
+            raise
         except Exception:  # whatever another package raises: it is kept as bytes
             return None
 
@@ -149,7 +158,7 @@ class Guarded:
     def _call(self, function: Callable[[Any], Any], given: Any) -> Any:
         try:
             return function(given)
-        except HvmctxError:
+        except (HvmctxError, MemoryError):
             raise
         except Exception as error:
             raise FormatError(
@@ -269,19 +278,13 @@ def announced() -> dict[tuple[str, int], EntryPoint]:
             try:
                 key = layer, int(number, 0)
             except ValueError:
-                _warn(f"handler {_named(entry)} is not named layer:type")
+                warn(f"handler {_named(entry)} is not named layer:type")
                 continue
-            if layer not in LAYERS:
-                known = ", ".join(LAYERS)
-                _warn(f"handler {_named(entry)}: unknown layer {layer!r}, expected {known}")
+            if layer not in _LAYERS:
+                known = ", ".join(_LAYERS)
+                warn(f"handler {_named(entry)}: unknown layer {layer!r}, expected {known}")
             _announced[key] = entry
     return _announced
-
-
-def _warn(text: str) -> None:
-    import warnings
-
-    warnings.warn(text, stacklevel=4)
 
 
 def _load(entry: EntryPoint) -> Decoder:

@@ -6,6 +6,9 @@ it all means is `Image`'s.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
+
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, LengthError, MissingRecordError, TruncatedError
 from hvmctx.files.source import Source
@@ -13,12 +16,15 @@ from hvmctx.stream.reader import LIBXC, LIBXL, Header, StreamRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import overload
+
     from hvmctx.limits import Limits
     from hvmctx.stream.pages import WordCounts
 
 __all__ = [
     "FULL_BATCH", "LARGEST_HEAD", "LARGEST_KEPT", "Index", "IndexedRecord", "Note",
-    "cut_off",
+    "Records", "cut_off",
 ]  # fmt: skip
 
 LARGEST_KEPT = streams.LARGEST_RECORD
@@ -61,11 +67,125 @@ class IndexedRecord(StreamRecord):
         self.kept: bytes | memoryview | None = None
         self.odd_padding = b""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one is of the same place and says the same: that of a page batch
+        is another object each time."""
+        return (
+            isinstance(other, IndexedRecord)
+            and self.offset == other.offset
+            and self.layer == other.layer
+            and self.raw == other.raw
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.offset)
+
     @property
     def words_size(self) -> int:
         """Bytes of the page words of a PAGE_DATA record: of as many as its length has room
         for."""
         return max(0, min(8 * self.count, self.length - streams.PAGE_DATA_HEAD.size & ~7))
+
+
+class Records:
+    """The records of an image in file order, as a sequence that grows at its end.
+
+    Page batches, of which a big guest has millions, take no object each: those that follow each
+    other with the same length and count are one row. They become an `IndexedRecord` whenever
+    somebody asks for them, each time another one.
+    """
+
+    __slots__ = ("_counts", "_firsts", "_lengths", "_next", "_offsets", "_others", "_size")
+
+    def __init__(self) -> None:
+        self._size = 0
+        # of each row: the number of its first record, and what that one is
+        self._firsts = array("Q")
+        self._offsets = array("Q")
+        self._lengths = array("I")
+        self._counts = array("I")
+        self._others: dict[int, IndexedRecord] = {}
+        """By row: what is more than a batch in the input."""
+        self._next = -1
+        """Where a batch would start that belongs to the last row; below zero if none does."""
+
+    def append(self, record: IndexedRecord) -> None:
+        """Add one that will not change."""
+        number, self._size = self._size, self._size + 1
+        if record.count < 0 or record.kept is not None or record.odd_padding:
+            self._others[len(self._firsts)] = record
+            self._next = -1
+        else:
+            last = self._next
+            self._next = record.end
+            if (
+                record.offset == last
+                and record.length == self._lengths[-1]
+                and record.count == self._counts[-1]
+            ):
+                return
+        self._firsts.append(number)
+        self._offsets.append(record.offset)
+        self._lengths.append(record.length)
+        self._counts.append(max(0, record.count))
+
+    def __repr__(self) -> str:
+        return f"<Records: {self._size} in {len(self._firsts)} rows>"
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[IndexedRecord]:
+        for record, many in self.rows():
+            yield record
+            if many > 1:
+                length, count, size = record.length, record.count, record.end - record.offset
+                for offset in range(record.end, record.offset + many * size, size):
+                    yield _batch(offset, length, count)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, place: int) -> IndexedRecord: ...
+        @overload
+        def __getitem__(self, place: slice) -> list[IndexedRecord]: ...
+
+    def __getitem__(self, place: int | slice) -> IndexedRecord | list[IndexedRecord]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(self._size))]
+        number = range(self._size)[place]
+        row = bisect_right(self._firsts, number) - 1
+        first = self._first(row)
+        more = number - self._firsts[row]
+        if not more:
+            return first
+        return _batch(first.offset + more * (first.end - first.offset), first.length, first.count)
+
+    def rows(self) -> Iterator[tuple[IndexedRecord, int]]:
+        """Every record that is not like the one before, and how many are: itself, and what
+        follows it with the same type, length and count."""
+        for row, number in enumerate(self._firsts):
+            following = row + 1
+            end = self._firsts[following] if following < len(self._firsts) else self._size
+            yield self._first(row), end - number
+
+    def of(self, layer: str, number: int) -> Iterator[IndexedRecord]:
+        """Those of one type."""
+        some: Iterable[IndexedRecord] = self
+        if (layer, number) != (LIBXC, streams.LIBXC_PAGE_DATA):
+            some = self._others.values()
+        return (r for r in some if r.type == number and r.layer == layer)
+
+    def _first(self, row: int) -> IndexedRecord:
+        return self._others.get(row) or _batch(
+            self._offsets[row], self._lengths[row], self._counts[row]
+        )
+
+
+def _batch(offset: int, length: int, count: int) -> IndexedRecord:
+    record = IndexedRecord(LIBXC, streams.LIBXC_PAGE_DATA, length, offset)
+    record.count = count
+    return record
 
 
 def cut_off(item: Header | StreamRecord, have: int) -> TruncatedError:
@@ -97,7 +217,7 @@ class Index:
         self.source = source
         self.format = layer
         self.headers: list[Header] = []
-        self.records: list[IndexedRecord] = []
+        self.records = Records()
         self.problems: list[FormatError] = []
         self.stopped: FormatError | None = None
         self.notes: list[Note] = []
@@ -142,14 +262,17 @@ class Index:
 
     def records_of(self, layer: str, number: int) -> list[IndexedRecord]:
         """All records of one type, in order."""
-        return [r for r in self.records if r.type == number and r.layer == layer]
+        return list(self.records.of(layer, number))
 
     def effective_records(self, layer: str, number: int) -> list[IndexedRecord]:
         """Those of one type that a restore acts on: of a checkpointed stream, what came up to
         its last checkpoint. A secondary only queues the records after the first, and goes on
         from the last whole one however the stream ends (xg_sr_restore.c, 4.7+)."""
+        return list(self._effective(layer, number))
+
+    def _effective(self, layer: str, number: int) -> Iterator[IndexedRecord]:
         end = self.last_checkpoint(layer)
-        return [r for r in self.records_of(layer, number) if end is None or r.offset < end]
+        return (r for r in self.records.of(layer, number) if end is None or r.offset < end)
 
     def last(self, layer: str, number: int) -> IndexedRecord | None:
         """The last record of one type that a restore acts on: later ones replace earlier."""
@@ -170,13 +293,21 @@ class Index:
         return self._checkpoints[layer]
 
     @property
-    def batches(self) -> list[IndexedRecord]:
-        """The PAGE_DATA records that a restore acts on, as far as their words are there."""
-        return [
+    def batches(self) -> Iterator[IndexedRecord]:
+        """The PAGE_DATA records that a restore acts on, as far as their words are there: one
+        after the other, as a big guest has millions."""
+        return (
             record
-            for record in self.effective_records(LIBXC, streams.LIBXC_PAGE_DATA)
+            for record in self._effective(LIBXC, streams.LIBXC_PAGE_DATA)
             if record.count > 0 and self._has_words(record)
-        ]
+        )
+
+    def items(self) -> Iterator[Header | IndexedRecord]:
+        """Headers and records in file order, whatever their layer."""
+        from heapq import merge
+
+        both: list[Iterable[Header | IndexedRecord]] = [self.headers, self.records]
+        return merge(*both, key=lambda item: item.offset)
 
     def _has_words(self, record: IndexedRecord) -> bool:
         if record.end <= self.end:

@@ -117,6 +117,7 @@ class Indexer:
             self._watcher.record(self._index, record, whole)
         if record.count >= 0 and not self._keep_words:
             record.kept = None
+        self._index.records.append(record)
 
     def _header(self, header: Header) -> None:
         index = self._index
@@ -142,9 +143,8 @@ class Indexer:
             self._watcher.header(index, header)
 
     def _record(self, item: StreamRecord) -> None:
-        index, source = self._index, self._source
+        source = self._source
         record = IndexedRecord(item.layer, item.type, item.length, item.offset)
-        index.records.append(record)
         self._current = record
         if record.type == streams.LIBXC_PAGE_DATA and record.layer == LIBXC:
             self._page_data(record)

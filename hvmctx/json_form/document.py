@@ -169,11 +169,12 @@ class Document(Model):
 
 
 def _most_values(text: str | bytes) -> int:
-    """As many values as the text may have. Letters of strings count too, so there may be
-    fewer."""
-    if isinstance(text, str):
-        return text.count(",") + text.count("[") + text.count("{") + 1
-    return text.count(b",") + text.count(b"[") + text.count(b"{") + 1
+    """As many values and keys as the text may have. Those within strings count too, so there
+    may be fewer. A key takes as much memory as a value does."""
+    marks: tuple[Any, ...] = (",", "[", "{", ":")
+    if not isinstance(text, str):
+        marks = (b",", b"[", b"{", b":")
+    return 1 + sum(map(text.count, marks))
 
 
 def _check_depth(plain: Any, limits: Limits) -> None:
@@ -204,8 +205,7 @@ def _parsed(text: str | bytes, limits: Limits) -> Any:
     def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if len(made) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice.append((made, next(name for name in names if names.count(name) > 1)))
+            twice.append((made, _repeated(pairs)))
         return made
 
     try:
@@ -218,6 +218,16 @@ def _parsed(text: str | bytes, limits: Limits) -> Any:
         where = _place_of(made, plain)
         raise FieldError(f"{where}: the key {checked.shown(name)} is given more than once")
     return plain
+
+
+def _repeated(pairs: list[tuple[str, Any]]) -> str:
+    """The first key that has been there before."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
 
 
 def _place_of(wanted: Any, plain: Any) -> str:

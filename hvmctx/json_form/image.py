@@ -292,13 +292,12 @@ class ImageModel(Model):
     @classmethod
     def of(cls, image: Image) -> ImageModel:
         """Raises InputError for one that is not seekable."""
-        found: list[Any] = [*image.headers, *image.records]
-        whole = sorted((item for item in found if item.end <= image.end), key=lambda i: i.offset)
         items = [
             HeaderModel.of(image, item)
             if isinstance(item, Header)
             else StreamRecordModel.of(image, item)
-            for item in whole
+            for item in image.items()
+            if item.end <= image.end
         ]
         source = image.source
         tail = bytes(source.read_at(image.end, source.whole_size() - image.end))

@@ -129,7 +129,11 @@ def _as(kind: type, value: Any) -> Any:
 def _memory(image: Image) -> Plain | None:
     """`populated` is what a restore gives the guest, in bytes: where pages are sent again in
     a pipe, whose words are not kept, at most that, and `exact` is False."""
-    batches = image.records_of(LIBXC, streams.LIBXC_PAGE_DATA)
+    batches = sum(
+        many
+        for record, many in image.records.rows()
+        if record.layer == LIBXC and record.type == streams.LIBXC_PAGE_DATA
+    )
     if not batches:
         return None
     words = image.page_words
@@ -139,7 +143,7 @@ def _memory(image: Image) -> Plain | None:
             populated = sum(run.count for run in image.memory.populated())
             exact = True
     return {
-        "batches": len(batches),
+        "batches": batches,
         "populated": populated * streams.PAGE_SIZE,
         "exact": exact,
         "pages": {
@@ -251,7 +255,7 @@ def _decoded(image: Image) -> list[Plain]:
     """What handlers of other packages make of the records that hvmctx does not know, in their
     words."""
     found: list[Plain] = []
-    for record in image.records:
+    for record, _ in image.records.rows():
         if record.known or len(found) >= MOST_DECODED:
             continue
         handler = handlers.handler_of(record.layer, record.type)
@@ -266,23 +270,21 @@ def _decoded_of_context(image: Image, most: int) -> list[Plain]:
     found: list[Plain] = []
     try:
         context = image.context
-    except HvmctxError:  # which `context` tells
+    except HvmctxError:  # which the description of the context says
         return found
-    base = 0 if image.format == CONTEXT else image.last(LIBXC, _HVM_CONTEXT).body_offset  # type: ignore[union-attr]
-    for record in context.entries:
+    record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+    base = 0 if record is None else record.body_offset
+    for entry in context.entries:
         handler = None
-        if record.type is None and len(found) < most:
-            handler = handlers.handler_of(CONTEXT, record.typecode)
+        if entry.type is None and len(found) < most:
+            handler = handlers.handler_of(CONTEXT, entry.typecode)
         if handler is not None:
-            offset = base + (record.offset or 0)
+            offset = base + (entry.offset or 0)
             found.append({
-                "layer": CONTEXT, "type": record.typecode, "name": record.name, "offset": offset,
-                "length": record.length, "payload": _text(handler, bytes(record.body), offset),
+                "layer": CONTEXT, "type": entry.typecode, "name": entry.name, "offset": offset,
+                "length": entry.length, "payload": _text(handler, bytes(entry.body), offset),
             })  # fmt: skip
     return found
-
-
-_HVM_CONTEXT = streams.LIBXC_HVM_CONTEXT
 
 
 def _text(handler: handlers.Guarded, body: bytes | memoryview, offset: int = 0) -> str:
@@ -324,12 +326,12 @@ def _context(image: Image) -> Plain | None:
 def _records(image: Image) -> list[Plain]:
     """Each type once, in the order in which it first appears."""
     rows: dict[tuple[str, int], Plain] = {}
-    for record in image.records:
+    for record, many in image.records.rows():
         row = rows.get((record.layer, record.type))
         if row is None:
             row = rows[record.layer, record.type] = _first_of(record)
-        row["count"] += 1
-        row["bytes"] += record.length
+        row["count"] += many
+        row["bytes"] += many * record.length
     return list(rows.values())
 
 

@@ -94,7 +94,7 @@ _VIRIDIAN_BASE = 1
 
 def _pages_of(image: Image) -> Callable[[int], bool] | None:
     """Whether the image has a page for a pfn; None of an image without any memory."""
-    if not image.batches:
+    if not any(image.batches):
         return None
 
     def has_page(pfn: int) -> bool:

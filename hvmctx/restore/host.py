@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-__all__ = ["POLICIES", "VERSION", "XEN", "Host"]
+__all__ = ["LEAF_ROW", "MSR_ROW", "POLICIES", "VERSION", "XEN", "Host"]
 
 VERSION = 1
 """Of the JSON document, its member `hvmctx_host`."""
@@ -50,7 +50,9 @@ _TITLE = re.compile(r"(.{1,40}) policy: \d{1,9} leaves, \d{1,9} MSRs")
 _HEX = "[0-9a-f]{8}"
 _LEAF = re.compile(rf"({_HEX}):({_HEX}) -> ({_HEX}):({_HEX}):({_HEX}):({_HEX})")
 _MSR = re.compile(rf"({_HEX}) -> ([0-9a-f]{{16}})")
-_LEAF_ROW, _MSR_ROW = struct.Struct("<6I"), struct.Struct("<IIQ")
+LEAF_ROW, MSR_ROW = struct.Struct("<6I"), struct.Struct("<IIQ")
+"""A CPUID leaf and an MSR of a policy as a hypervisor gives them: leaf, subleaf, eax to edx; index,
+flags, value."""
 _COMPONENTS = range(2, 63)
 
 
@@ -189,7 +191,7 @@ class Host:
         """The host of policies as a hypervisor gives them: rows of 24 and of 16 bytes."""
         return cls(
             policies={
-                name: (list(_LEAF_ROW.iter_unpack(leaves)), list(_MSR_ROW.iter_unpack(msrs)))
+                name: (list(LEAF_ROW.iter_unpack(leaves)), list(MSR_ROW.iter_unpack(msrs)))
                 for name, (leaves, msrs) in policies.items()
             },
             xen=xen, hvm=hvm, hap=hap, khz=khz, cpus=cpus,

@@ -42,7 +42,7 @@ def would_restore(
     `reader` is one that has watched the image being opened, and judges instead.
 
     Raises UsageError for an unknown release, UnsupportedError for a legacy stream (Xen 4.5 or
-    older), LimitError where an image goes over a limit, as its rest is not known then,
+    older), LimitError where an image goes over a limit, as the rest of it is unknown,
     FormatError for a configuration that cannot be read, and what `guest_of` raises.
 
     >>> from hvmctx import edit, open_image

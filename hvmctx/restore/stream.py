@@ -476,8 +476,7 @@ def judge(
 def replay(image: Image, watcher: Watcher) -> None:
     """Show a watcher everything in an opened image, as if it were being opened. The image must
     be seekable, or opened with `keep_words`."""
-    items: list[Header | IndexedRecord] = [*image.headers, *image.records]
-    for item in sorted(items, key=lambda item: item.offset):
+    for item in image.items():
         if isinstance(item, Header):
             watcher.header(image, item)
         else:

@@ -72,6 +72,8 @@ def convert(
         raise UsageError(f"a legacy stream can become libxl or libxc, not {format!r}")
     with open_source(target, limits) as source:
         head = source.peek(ENOUGH)
+        if not head:
+            source.raise_trouble()
         wrapped = detect(head) == XL
         if wrapped:
             if format != LIBXL:

@@ -8,6 +8,7 @@ FPU as not initialised, STAR, LSTAR, CSTAR and the sysenter MSRs zero (`MISSING`
 from __future__ import annotations
 
 import mmap
+from bisect import bisect_left, bisect_right
 from ctypes import sizeof
 from itertools import pairwise
 
@@ -132,6 +133,7 @@ class CoreSource(StillGuest):
                     expected=f"{one.address + one.size:#x} or more",
                 )  # fmt: skip
         self._segments = [segment for segment in segments if segment.size]
+        self._starts = [segment.address for segment in self._segments]
         with open(path, "rb") as file:
             self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         self._runs = Runs(
@@ -147,7 +149,8 @@ class CoreSource(StillGuest):
             yield from self._bytes(start * _PAGE, end * _PAGE)
 
     def _bytes(self, start: int, end: int) -> Iterable[Buffer]:
-        for segment in self._segments:
+        at = max(0, bisect_right(self._starts, start) - 1)
+        for segment in self._segments[at : bisect_left(self._starts, end)]:
             first, last = max(start, segment.address), min(end, segment.address + segment.size)
             if first < last:
                 yield from self._part(segment, first - segment.address, last - segment.address)

@@ -14,7 +14,7 @@ from hvmctx.errors import FormatError, LengthError, TruncatedError, UnsupportedE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from hvmctx.files.source import Source
 
@@ -118,7 +118,7 @@ class Core:
                     raise limits.over(
                         "core_notes", "bytes", layer=LAYER, offset=offset, record="notes"
                     )
-                notes += _notes(source, offset, in_file)
+                _add_notes(notes, source, offset, in_file)
         return cls(segments, notes)
 
 
@@ -142,7 +142,7 @@ def _segment(source: Source, address: int, offset: int, in_file: int, size: int)
     return Segment(address, offset, in_file, size)
 
 
-def _notes(source: Source, offset: int, count: int) -> Iterator[Note]:
+def _add_notes(notes: list[Note], source: Source, offset: int, count: int) -> None:
     data = _exactly(source, offset, count, "notes")
     at = 0
     while at + _NOTE.size <= len(data):
@@ -154,8 +154,12 @@ def _notes(source: Source, offset: int, count: int) -> Iterator[Note]:
                 "a note is truncated", layer=LAYER, offset=offset + at, record="notes",
                 found=f"{len(data) - at} bytes", expected=str(end - at),
             )  # fmt: skip
+        if len(notes) == source.limits.rows:
+            raise source.limits.over(
+                "rows", "notes", layer=LAYER, offset=offset + at, record="notes"
+            )
         name = data[at + _NOTE.size : at + _NOTE.size + name_size].rstrip(b"\0")
-        yield Note(name.decode("ascii", "replace"), kind, data[start:end])
+        notes.append(Note(name.decode("ascii", "replace"), kind, data[start:end]))
         at = end + 3 & ~3
 
 

@@ -12,7 +12,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, InputError, MissingRecordError
 from hvmctx.findings import ERROR, SEVERITIES, WARNING, Finding
 from hvmctx.image import handlers
-from hvmctx.stream.qemu import MAGIC
+from hvmctx.stream.libxl import EmulatorContext
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
 
 TYPE_CHECKING = False
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["findings_of"]
 
-_HEAD = 8
+_HEAD = EmulatorContext.TYPE.head.size
 """Bytes of an EMULATOR_CONTEXT before the device model's file."""
 
 
 def findings_of(image: Image, vmport: VmportProfile | None, *, strict: bool) -> list[Finding]:
     """`strict`: what is questionable in a context inside, too."""
     found: list[Finding] = []
-    for record in image.records:
+    for record, _ in image.records.rows():
         with suppress(FormatError, InputError, MissingRecordError):
             if (record.layer, record.type) == _EMULATOR:
                 found += _of_emulator(image, record, vmport, strict)
@@ -67,20 +67,18 @@ def _of_records(image: Image) -> Iterator[Finding]:
 def _of_emulator(
     image: Image, record: IndexedRecord, vmport: VmportProfile | None, strict: bool
 ) -> list[Finding]:
-    body, offset = bytes(image.body(record)), record.body_offset
-    payload, name = body[_HEAD:], "EMULATOR_CONTEXT"
-    if payload.startswith(MAGIC):
-        return []
-    content = handlers.content_of(int.from_bytes(body[:4], "little"), payload, image.limits)
+    emulator = image.parse(record, EmulatorContext)
+    payload, name, offset = bytes(emulator.payload), record.name, record.body_offset + _HEAD
+    content = handlers.content_of(emulator.emulator_id, payload, image.limits)
     if isinstance(content, handlers.Guarded):
-        return _of_handler(content, payload, LIBXL, offset + _HEAD, name)
+        return _of_handler(content, payload, LIBXL, offset, name)
     if not isinstance(content, HvmContext):
         return []
-    found = _of_context(content, offset + _HEAD, vmport)
+    found = _of_context(content, offset, vmport)
     if not strict:
         found = [finding for finding in found if finding.severity == ERROR]
     if content.damage is not None and not _is_vmport(content):
-        damage = content.damage.moved(offset + _HEAD)
+        damage = content.damage.moved(offset)
         found.append(
             Finding(WARNING, "stream-damaged", damage.problem, layer=CONTEXT, offset=damage.offset)
         )

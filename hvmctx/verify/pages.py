@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hvmctx.limits import Limits
 
 _ABSENT = streams.PAGE_TYPES_WITHOUT_MEMORY
+_BATCH = (LIBXC, streams.LIBXC_PAGE_DATA)
 
 
 class PassedPages:
@@ -131,10 +132,11 @@ def mismatches(image: Image, verify: int) -> Iterator[tuple[int, int]]:
     """(pfn, file offset of its page) of pages sent after the VERIFY record at that offset
     which are not what was sent before. Reads the pages; the image must be seekable."""
     source = image.source
-    records = [r for r in image.records_of(LIBXC, streams.LIBXC_PAGE_DATA) if _holds(image, r)]
-    before = MemoryMap.of_records(image, (r for r in records if r.offset < verify))
-    for record in records:
-        if record.offset > verify and record.end <= image.end:
+    before = MemoryMap.of_records(
+        image, (r for r in image.records.of(*_BATCH) if r.offset < verify and _holds(image, r))
+    )
+    for record in image.records.of(*_BATCH):
+        if record.offset > verify and record.end <= image.end and _holds(image, record):
             for run in runs_of_record(image, record):
                 for old in before.between(run.pfn, run.end):
                     new = run.part(old.pfn, old.end)

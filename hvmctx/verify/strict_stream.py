@@ -254,7 +254,7 @@ class StrictStream(CheckTable):
                 streams.LIBXC_STATIC_DATA_END, streams.LIBXC_X86_CPUID_POLICY,
                 streams.LIBXC_X86_MSR_POLICY,
             ]  # fmt: skip
-        there = {record.type for record in image.records if record.layer == LIBXC}
+        there = {record.type for record, _ in image.records.rows() if record.layer == LIBXC}
         for number in expected:
             if number not in there:
                 name = streams.LIBXC_RECORDS[number]

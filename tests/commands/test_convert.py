@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ def test_as_the_genuine_converter(width: int, form: str, run: Run, tmp_path: Pat
         result = run("convert", source, "-o", out, "--format", form, "--force", *how)
         assert result == (0, ("", "hvmctx: 3 pages, 2 with contents; 1 absent ones left out\n"))
         assert out.read_bytes() == (PLACE / f"legacy_hvm_w{width}_to_{form}.out.bin").read_bytes()
+
+
+def test_limits_count_for_the_unpacking_too(run: Run, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    packed.write_bytes(gzip.compress((PLACE / "legacy_hvm_w64.in.bin").read_bytes()))
+    done = run("convert", packed, "-o", tmp_path / "out", "--limits", "unpacked=100")
+    assert done.status == 1 and "--limits unpacked=N allows more" in done.err
 
 
 def test_in_a_pipe() -> None:

@@ -13,6 +13,7 @@ import pytest
 from hvmctx.commands.inputs import (
     check_judged,
     file_of,
+    files_in,
     is_domid,
     no_domid,
     open_input,
@@ -149,3 +150,12 @@ def test_problems_are_printed_after_the_output(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert done.returncode == 1 and lines[-1].startswith("hvmctx: libxl: offset 0x")
     assert not any(line.startswith("hvmctx: ") for line in lines[:-1])
+
+
+def test_files_in_a_directory_with_a_link_to_itself(tmp_path: Path) -> None:
+    """One that cannot be looked at does not hide the others."""
+    (tmp_path / "a").symlink_to("a")
+    (tmp_path / "b").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "nothing").symlink_to("nowhere")
+    assert files_in(str(tmp_path)) == [str(tmp_path / "a"), str(tmp_path / "b")]

@@ -9,9 +9,10 @@ import pytest
 
 from hvmctx.context.vmport import VmportState, save
 from hvmctx.edit.editor import edit
-from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
+from hvmctx.errors import FieldError, HvmctxError, LimitError, MissingRecordError, UsageError
 from hvmctx.image import handlers
 from hvmctx.image.image import open_image
+from hvmctx.limits import Limits
 from tests.builders.emulators import MOUSE, VMPORT, with_model
 from tests.builders.plugin import blocks
 from tests.builders.samples import EXAMPLE, context_bytes
@@ -56,6 +57,18 @@ def test_a_whole_context() -> None:
 
 
 @pytest.mark.parametrize(
+    ("payload", "limits", "path"),
+    [
+        (MOUSE, Limits(sections=1), "EMULATOR_CONTEXT.vmmouse.status"),
+        (context_bytes(), Limits(context_records=3), "EMULATOR_CONTEXT.CPU/0.rip"),
+    ],
+)
+def test_the_limits_of_the_image_count_inside(payload: bytes, limits: Limits, path: str) -> None:
+    with open_image(with_model(payload), limits=limits) as image, pytest.raises(LimitError):
+        edit(image).get(path)
+
+
+@pytest.mark.parametrize(
     ("payload", "path", "value", "kind"),
     [
         (MOUSE, "EMULATOR_CONTEXT.vmmouse.bogus", 1, UsageError),
@@ -71,7 +84,10 @@ def test_a_whole_context() -> None:
 def test_paths_that_fail(payload: bytes, path: str, value: Any, kind: type[HvmctxError]) -> None:
     with pytest.raises(kind):
         changed(payload, path, value)
-    with open_image(with_model(MOUSE)) as image, pytest.raises(UsageError, match="only of an HVM"):
+    with (
+        open_image(with_model(MOUSE)) as image,
+        pytest.raises(UsageError, match="from an HVM"),
+    ):
         edit(image).remove("EMULATOR_CONTEXT.vmmouse")
 
 

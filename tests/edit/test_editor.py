@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.abi import x86
+from hvmctx.abi import streams, x86
 from hvmctx.abi.declare import declared
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
@@ -28,7 +28,7 @@ from hvmctx.errors import (
 )
 from hvmctx.image.image import open_image
 from tests.builders.samples import EXAMPLE, context_bytes
-from tests.builders.streams import SMALL, Pipe, libxc_head, record
+from tests.builders.streams import SMALL, Pipe, libxc_head, libxc_stream, page_data, record, word
 
 KINDS = [known for known in declared.values() if known.size]
 
@@ -425,3 +425,14 @@ def test_a_record_that_is_not_there_is_named() -> None:
             editor.take("record:VERIFY")
         with pytest.raises(MissingRecordError, match="no X86_TSC_INFO/1 record; it has 1"):
             editor.take("record:X86_TSC_INFO/1")
+
+
+def test_a_page_batch_is_replaced_once() -> None:
+    """Though it is another object each time that somebody asks for it."""
+    batch, other = page_data(word(1, 0xF))[8:], page_data(word(2, 0xF))[8:]
+    with open_image(libxc_stream(record(streams.LIBXC_PAGE_DATA, batch))) as image:
+        editor = edit(image)
+        for body in (batch, other):
+            editor.put("record:PAGE_DATA", body)
+            assert editor.take("record:PAGE_DATA") == body
+        assert len(editor.edits()) == 1

@@ -13,6 +13,7 @@ from hvmctx.errors import FormatError, HvmctxError, InputError
 from hvmctx.files.opening import open_seekable, open_source
 from hvmctx.image.image import open_image
 from hvmctx.json_form.document import Document
+from hvmctx.limits import Limits
 from hvmctx.save.convert import convert
 from tests.builders.samples import DATA as SAMPLES
 from tests.builders.samples import EXAMPLE, context_bytes
@@ -158,6 +159,18 @@ def test_windows_are_bounded() -> None:
     packed[12 + len(header) : 16 + len(header)] = struct.pack("<I", zlib.crc32(header))
     with pytest.raises(FormatError, match=r"xz: offset .*emory"):
         open_image(bytes(packed))
+
+
+@pytest.mark.parametrize("window", [0, 1, 1 << 20, 1 << 32, (1 << 63) - 1])
+def test_any_window(window: int) -> None:
+    """zstd takes no bound below 1 KiB or above 2 GiB; what it takes 0 for is its own default."""
+    limits = Limits(window=window)
+    with open_source(zstd(b"x" * 100), limits) as source:
+        assert source.read(100) == b"x" * 100
+    long = zstd(DATA * 2)  # some MiB back
+    with open_source(long, limits) as source:
+        source.read(len(DATA))
+        assert (source.trouble is not None) == (window < 1 << 21)
 
 
 def test_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:

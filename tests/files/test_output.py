@@ -516,6 +516,16 @@ def test_links_to_what_has_no_name(tmp_path: Path) -> None:
     os.close(writer)
 
 
+def test_links_to_files_that_have_been_removed(tmp_path: Path) -> None:
+    """Its text is `.../name (deleted)`: no file is to be made of that name."""
+    with (tmp_path / "name").open("wb") as file:
+        (tmp_path / "name").unlink()
+        path = f"/proc/self/fd/{file.fileno()}"
+        with pytest.raises(InputError, match="removed"), replacing(path, force=True):
+            raise AssertionError("not reached")
+    assert not list(tmp_path.iterdir())
+
+
 def test_links_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("later")
     (tmp_path / "round").symlink_to("round")

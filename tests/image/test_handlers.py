@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -108,10 +109,17 @@ def test_an_entry_point_that_does_not_load_spoils_no_other(
         assert handlers.decode(StreamRecord(LIBXC, 0x21, 2, 0), b"ab") == "6162"
 
 
-def test_an_entry_point_of_an_odd_name(announce: Callable[..., list[str]]) -> None:
-    announce(FakeEntry("nonsense", len), FakeEntry("libxc:0x20", len))
-    with pytest.warns(UserWarning, match="entry point 'nonsense' .* is not named layer:type"):
-        assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == 2
+def test_an_entry_point_of_an_odd_name(
+    announce: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line that is safe to show, and no warning of Python's, which `-W error` makes an
+    exception."""
+    announce(FakeEntry("non\x1bsense", len), FakeEntry("libxc:0x20", len))
+    assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        r"hvmctx: warning: handler .*'non\\+x1bsense' .* is not named layer:type\n", said
+    )
 
 
 def test_a_handler_that_fails_is_a_format_error(empty_registry: None) -> None:
@@ -191,10 +199,24 @@ def test_what_a_handler_makes_must_be_bytes(empty_registry: None) -> None:
         handler.body("a")
 
 
-def test_an_entry_point_of_an_unknown_layer(announce: Callable[..., list[str]]) -> None:
+def test_an_entry_point_of_an_unknown_layer(
+    announce: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     announce(FakeEntry("libxd:5", len), FakeEntry("libxc:0x20", len))
-    with pytest.warns(UserWarning, match="unknown layer 'libxd', expected libxc, libxl, context"):
-        assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == 2
+    assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == 2
+    assert "unknown layer 'libxd', expected libxc, libxl, context" in capsys.readouterr().err
+
+
+def test_out_of_memory_is_no_failure_of_a_handler(empty_registry: None) -> None:
+    def greedy(body: bytes) -> int:
+        raise MemoryError
+
+    handlers.register("context", 99, greedy)
+    handler = handlers.handler_of("context", 99)
+    assert handler is not None
+    for method in (handler.text, handler.plain, handler.findings, handler.decoded):
+        with pytest.raises(MemoryError):
+            method(b"")
 
 
 def test_contents(announce: Callable[..., list[str]]) -> None:

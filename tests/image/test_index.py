@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 
 import pytest
 
@@ -12,7 +13,9 @@ from hvmctx.errors import (
     TruncatedError,
 )
 from hvmctx.image.image import open_image
-from hvmctx.limits import Limits
+from hvmctx.image.index import Index, IndexedRecord, Records
+from hvmctx.image.indexing import Watcher
+from hvmctx.limits import DEFAULT, Limits
 from tests.builders.samples import context_bytes
 from tests.builders.streams import (
     CONTEXT,
@@ -140,3 +143,64 @@ def test_a_body_that_is_cut_off_is_called_so(piped: bool) -> None:
         pytest.raises(TruncatedError, match="found 12 bytes, expected 24"),
     ):
         _ = image.params
+
+
+class Collecting(Watcher):
+    """Every record as it was read."""
+
+    def __init__(self) -> None:
+        self.seen: list[IndexedRecord] = []
+
+    def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
+        self.seen.append(record)
+
+
+def test_batches_that_are_held_as_rows_come_back_as_they_were() -> None:
+    """Among others, of several lengths, with odd padding, too short for a count."""
+    one, absent = page_data(word(1)), page_data(word(1, 0xF))
+    odd = record(streams.LIBXC_PAGE_DATA, struct.pack("<IIQ", 1, 0, 1) + b"abc", pad=b"x")
+    stream = libxc_stream(
+        one, one, one, absent, absent, record(streams.LIBXC_VERIFY), one, odd, odd,
+        record(streams.LIBXC_PAGE_DATA, bytes(4)), one, one,
+    )  # fmt: skip
+
+    def plain(record: IndexedRecord) -> tuple[object, ...]:
+        return record, record.count, record.odd_padding, record.name
+
+    watcher = Collecting()
+    with open_image(stream, watcher=watcher) as image:
+        expected = [plain(record) for record in watcher.seen]
+        records = image.records
+        assert [plain(record) for record in records] == expected and len(records) == 13
+        assert [plain(records[number]) for number in range(-13, 13)] == expected * 2
+        assert [plain(record) for record in records[2:-1:3]] == expected[2:-1:3]
+        with pytest.raises(IndexError):
+            records[13]
+        assert [many for _, many in records.rows()] == [3, 2, 1, 1, 1, 1, 1, 2, 1]
+        assert repr(records) == "<Records: 13 in 9 rows>"
+        assert records[1] == records[1] != records[2] and records[1] is not records[1]
+        assert image.records_of("libxc", streams.LIBXC_PAGE_DATA) == [
+            record for record in watcher.seen if record.type == streams.LIBXC_PAGE_DATA
+        ]
+        assert [item.offset for item in image.items()] == sorted(
+            [header.offset for header in image.headers] + [record.offset for record in records]
+        )
+        assert all(image.words(record)[:8] == image.words(records[0]) for record in image.batches
+                   if record.length == records[0].length)  # fmt: skip
+
+
+def test_batches_that_are_all_different_take_little_each() -> None:
+    records = Records()
+    many, offset = 20_000, 0
+    tracemalloc.start()
+    try:
+        for number in range(many):
+            batch = IndexedRecord("libxc", streams.LIBXC_PAGE_DATA, 8 + 8 * number, offset)
+            batch.count = number
+            records.append(batch)
+            offset = batch.end
+        assert tracemalloc.get_traced_memory()[1] < 40 * many
+    finally:
+        tracemalloc.stop()
+    assert DEFAULT.batches * 28 < 300_000_000
+    assert [record.count for record in records] == list(range(many))

@@ -197,6 +197,23 @@ def test_text(text: str, reason: str) -> None:
     assert len(str(caught.value)) < 200
 
 
+def test_a_key_given_twice_is_found_at_once() -> None:
+    """Among very many, in one pass: at n * n a document of some MiB would take hours."""
+    compared = 0
+
+    class Key(str):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    pairs = [(Key(number), 0) for number in range(1000)]
+    assert document_module._repeated([*pairs, (Key(999), 0)]) == "999"
+    assert compared < 10
+
+
 @pytest.mark.parametrize("depth", [5, 50, 300, 480, 700, 900, 3000, 100_000])
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_depth(opening: str, depth: int) -> None:
@@ -329,3 +346,13 @@ def test_work_grows_with_records() -> None:
     calls_for(10)  # what is made once
     few, many = calls_for(1000), calls_for(2000)
     assert many < 2.1 * few
+
+
+def test_keys_are_values_too() -> None:
+    """Objects of many keys take as much memory as lists of twice as many values."""
+    keys = ",".join(f'"{number:x}":0' for number in range(100))
+    for text in (f"{{{keys}}}", f"{{{keys}}}".encode()):
+        with pytest.raises(LimitError, match="more than 200 values"):
+            loads_json(text, limits=Limits(json_values=200))
+        with pytest.raises(FieldError, match="unknown key"):
+            loads_json(text, limits=Limits(json_values=201))

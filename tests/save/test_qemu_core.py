@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from hvmctx.restore.guest import Guest
 from hvmctx.save.engine import save
 from hvmctx.save.qemu_core import CoreSource, cpu_record, cpu_states, packed_attributes, with_cpus
 from hvmctx.save.reset import reset_context
-from hvmctx.stream.elf import Core, Note
+from hvmctx.stream.elf import Core, Note, Segment
 from hvmctx.verify.strict_context import findings_of
 from tests.builders.cores import core_of
 from tests.builders.samples import context_bytes
@@ -99,6 +101,30 @@ def test_memory(tmp_path: Path) -> None:
                 offset = (image.memory_map.lookup(pfn) or (0, None))[1] or 0
                 pages[pfn] = bytes(image.source.read_at(offset, PAGE)).rstrip(b"\0")
     assert pages == {0: b"part", 1: b"1" * PAGE, 5: b"5" * PAGE, 6: b""}
+
+
+def test_segments_with_holes_between_them(tmp_path: Path) -> None:
+    """Each page looks at its own segment, not at all: a core may have a million."""
+    looked = 0
+
+    class Counted(list[Segment]):
+        def __iter__(self) -> Iterator[Segment]:
+            nonlocal looked
+            for segment in super().__iter__():
+                looked += 1
+                yield segment
+
+        def __getitem__(self, at: Any) -> Any:
+            nonlocal looked
+            found = super().__getitem__(at)
+            looked += len(found) if isinstance(found, list) else 1
+            return found
+
+    count = 200
+    source = core(tmp_path, *((2 * n * PAGE, PAGE, b"") for n in range(count)))
+    source._segments = Counted(source._segments)
+    save(source, Sink(io.BytesIO()))
+    assert count <= looked <= 4 * count
 
 
 def test_what_is_no_guest(tmp_path: Path) -> None:

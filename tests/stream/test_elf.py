@@ -96,6 +96,15 @@ def test_any_bytes(noise: bytes, keep: int) -> None:
     assert all(one.offset + one.in_file <= len(data) for one in core.segments)
 
 
+def test_notes_are_counted() -> None:
+    """An empty one takes twelve bytes of the file, and hundreds of memory."""
+    source = BufferSource(core_of([], [Note("x", 1, b"")] * 5))
+    assert len(Core.read(source).notes) == 5
+    source.limits = Limits(rows=4)
+    with pytest.raises(LimitError, match="more than 4 notes: --limits rows=N"):
+        Core.read(source)
+
+
 def test_notes_that_overlap_count_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many headers of one long note would make it many times as long."""
     data = core_of([], [Note("x", 1, bytes(2000))])

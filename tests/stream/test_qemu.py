@@ -75,3 +75,13 @@ def test_any_payload(tail: bytes) -> None:
     assert state.to_bytes() == b"QEVM\0\0\0\3" + tail
     for one in state.sections:
         assert one.name.isprintable()
+
+
+def test_a_description_longer_than_any() -> None:
+    """It would take hundreds of megabytes; the bytes are kept as they are."""
+    for size, known in ((1 << 20, True), (5 << 20, False)):
+        text = b'{"a": "' + b"x" * size + b'"}'
+        data = qemu.MAGIC + bytes((0, 0, 0, 3, 0, 6)) + struct.pack(">I", len(text)) + text
+        state = qemu.recognise(data)
+        assert state is not None and (state.description is not None) == known
+        assert state.to_bytes() == data

@@ -67,7 +67,7 @@ def test_what_is_written_is_read(
 def test_genuine_images_again(path: Path) -> None:
     with open_image(path) as image:
         writer = StreamWriter(image.format)
-        items: list[Any] = sorted([*image.headers, *image.records], key=lambda item: item.offset)
+        items: list[Any] = list(image.items())
         out = bytearray()
         for item in items:
             if isinstance(item, Header):
