@@ -76,7 +76,8 @@ class Limits:
     json_depth: int = 100
     """Levels of nested values in JSON. What `to-json` writes has a dozen."""
     json_values: int = 1 << 22
-    """Values in JSON. A stripped image of a guest of 12 GiB has three million page words."""
+    """Values and keys in JSON, which take up to 80 bytes each. A stripped image of a guest of
+    12 GiB has three million page words."""
     sections: int = 1 << 14
     """Sections in the file of a device model. QEMU writes some dozens."""
     segments: int = 1 << 20

@@ -169,9 +169,11 @@ class Document(Model):
 
 
 def _most_values(text: str | bytes) -> int:
-    """As many values as the text may have. Those within strings count too, so there may
-    be fewer."""
-    marks: tuple[Any, ...] = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    """As many values and keys as the text may have. Those within strings count too, so there
+    may be fewer. A key takes as much memory as a value does."""
+    marks: tuple[Any, ...] = (",", "[", "{", ":")
+    if not isinstance(text, str):
+        marks = (b",", b"[", b"{", b":")
     return 1 + sum(map(text.count, marks))
 
 

@@ -334,6 +334,7 @@ class _Judging:
         self._limits = limits
         self._context = context
         self._base = base_offset
+        self._size = context.size  # of all records: to be counted once
         self._vmport = vmport
         self.findings: list[Finding] = []
         self._times: dict[str, int] = {}
@@ -345,7 +346,7 @@ class _Judging:
             return
         if times == most:
             text += "; further findings suppressed"
-        offset = self._base + ((record.offset or 0) if record else self._context.size)
+        offset = self._base + ((record.offset or 0) if record else self._size)
         name = f"{record.name}/{record.instance}" if record else ""
         self.findings.append(
             Finding(rule.severity, rule.id, text, layer=CONTEXT, offset=offset, record=name)

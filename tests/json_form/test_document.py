@@ -346,3 +346,13 @@ def test_work_grows_with_records() -> None:
     calls_for(10)  # what is made once
     few, many = calls_for(1000), calls_for(2000)
     assert many < 2.1 * few
+
+
+def test_keys_are_values_too() -> None:
+    """Objects of many keys take as much memory as lists of twice as many values."""
+    keys = ",".join(f'"{number:x}":0' for number in range(100))
+    for text in (f"{{{keys}}}", f"{{{keys}}}".encode()):
+        with pytest.raises(LimitError, match="more than 200 values"):
+            loads_json(text, limits=Limits(json_values=200))
+        with pytest.raises(FieldError, match="unknown key"):
+            loads_json(text, limits=Limits(json_values=201))

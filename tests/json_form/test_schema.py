@@ -92,6 +92,11 @@ OF_CONTEXT = Document.of_input(context_bytes()).to_text()
 OF_IMAGE = Document.of_input(SMALL).to_text()
 
 
+def test_what_is_broken_below_is_valid_before() -> None:
+    for text in (OF_CONTEXT, OF_IMAGE):
+        VALIDATOR.validate(json.loads(text))
+
+
 def broken(text: str, change: str, value: Any) -> Any:
     plain: Any = json.loads(text)
     place = plain

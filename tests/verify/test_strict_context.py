@@ -80,6 +80,22 @@ def test_many_records_take_time_in_proportion() -> None:
     assert len(findings_of(HvmContext.from_bytes(context.to_bytes()))) >= 2999
 
 
+def test_records_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each CPU record that lacks others has findings about the whole context: these must not
+    each go through all of it."""
+    counted = []
+
+    def size(self: HvmContext) -> int:
+        counted.append(1)
+        return sum(8 + len(record.body) for record in self.entries)
+
+    monkeypatch.setattr(HvmContext, "size", property(size))
+    context = HvmContext([Record(x86.CPU, vcpu, b"") for vcpu in range(20)])
+    found = findings_of(context)
+    assert sum(finding.rule == "context-incomplete" for finding in found) > 20
+    assert len(counted) <= 2
+
+
 def test_findings_of_a_rule_have_an_end() -> None:
     context = HvmContext([Record(19, 0, bytes(8)) for _ in range(50)])
     again = HvmContext.from_bytes(context.to_bytes())
