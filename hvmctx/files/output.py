@@ -91,6 +91,8 @@ class _Place:
         self._path = path
         self._is_link = False
         self._no_follow = os.O_NOFOLLOW
+        if not path:
+            raise InputError("the name of the output file is empty")
         try:
             os.fsencode(path)
         except UnicodeEncodeError as error:
@@ -98,7 +100,7 @@ class _Place:
         if "\0" in path:
             raise InputError(f"{path!r}: embedded null byte")
         where, self.name = os.path.split(path)
-        self.directory = _open_directory(where if where or not path else ".")
+        self.directory = _open_directory(where or ".")
         try:
             self._status = _status(self.name, self.directory)
             self._follow_links()
