@@ -48,6 +48,10 @@ class Limits:
     kept: int = 128 << 20
     """Bytes kept of an input that can be read only once, page words left out. Of a saved guest
     some hundreds of kilobytes are kept."""
+    words: int = 128 << 20
+    """Bytes of page words kept of an input that can be read only once, 8 for each page: those of
+    a guest of 64 GiB. What comes after them is looked at as it passes, and cannot be asked for
+    again."""
     spooled: int = 1 << 40
     """Bytes copied to a temporary file of an input that can be read only once, where it must be
     read twice. So large a guest is saved to a file, and not compressed afterwards."""

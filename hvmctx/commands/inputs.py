@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hvmctx.errors import FormatError
     from hvmctx.files.access import Access
     from hvmctx.files.opening import Target
+    from hvmctx.image.indexing import Watcher
     from hvmctx.restore.guest import Guest
 
 __all__ = [
@@ -209,10 +210,14 @@ def open_input(args: Namespace) -> Image:
     return open_named(args, args.input)
 
 
-def open_named(args: Namespace, name: str, *, keep_words: bool = False) -> Image:
+def open_named(
+    args: Namespace, name: str, *, keep_words: bool = False, watcher: Watcher | None = None
+) -> Image:
     """As `open_input`, of one of several INPUTs."""
     target, layer = _target(name, args.layer)
-    return open_image(target, layer=layer, keep_words=keep_words, limits=limits_of(args))
+    return open_image(
+        target, layer=layer, keep_words=keep_words, watcher=watcher, limits=limits_of(args)
+    )
 
 
 def open_file(args: Namespace, name: str, what: str, *, seekable: bool = False) -> Image:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hvmctx.restore.guest import Guest
     from hvmctx.restore.verdict import Verdict
 
-    Judge = Callable[[Image], Verdict]
+    Judge = Callable[[str], tuple[Verdict, str]]
     GuestOf = Callable[[Image], Guest]
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -66,9 +66,8 @@ def run(args: Namespace) -> int:
         raise UsageError("restore: standard input can be read only once")
     if args.format == "ndjson" or len(args.input) > 1 or inputs.is_directory(args.input[0]):
         return _run_many(args, release)
-    with inputs.open_named(args, args.input[0], keep_words=True) as image:
-        verdict = _judge(args, release, _guest_of(args))(image)
-        what = "load this context" if image.format == CONTEXT else "restore this image"
+    verdict, layer = _judge(args, release, _guest_of(args))(args.input[0])
+    what = "load this context" if layer == CONTEXT else "restore this image"
     if args.format == "json":
         messages.show_json(verdict.as_dict())
     elif verdict.accepted:
@@ -109,8 +108,7 @@ def _verdicts(args: Namespace, judge: Judge) -> Iterator[tuple[str, Verdict]]:
                 continue
         for path in paths:
             try:
-                with inputs.open_named(args, path, keep_words=True) as image:
-                    verdict = judge(image)
+                verdict, _ = judge(path)
             except (HvmctxError, OSError) as error:
                 verdict = _unreadable(error)
             yield path, verdict
@@ -137,14 +135,23 @@ def _as_text(name: str, verdict: Verdict) -> str:
 
 
 def _judge(args: Namespace, release: Release, guest_of: GuestOf) -> Judge:
-    """What gives the verdict of an image on the machine and for the guest of the arguments."""
+    """What gives the verdict of an input on the machine and for the guest of the arguments, and
+    says what the input starts with. Streams are judged while they are read, as the page words of
+    a pipe may be too many to be kept."""
     from hvmctx.restore.image import would_restore
     from hvmctx.restore.machine import Machine
+    from hvmctx.restore.stream import StreamJudge
 
     machine = Machine(vmport=inputs.patched_xen(args))
-    return lambda image: would_restore(
-        image, release, machine, guest_of=guest_of, checkpointed=args.checkpointed
-    )
+
+    def judge(name: str) -> tuple[Verdict, str]:
+        reader = StreamJudge(release, checkpointed=args.checkpointed)
+        with inputs.open_named(args, name, keep_words=True, watcher=reader) as image:
+            return would_restore(
+                image, release, machine, guest_of=guest_of, reader=reader
+            ), image.format
+
+    return judge
 
 
 def _guest_of(args: Namespace) -> GuestOf:

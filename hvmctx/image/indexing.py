@@ -78,6 +78,7 @@ class Indexer:
         self._watcher = watcher
         self._limits = index.limits
         self._room = self._limits.kept
+        self._words = self._limits.words
         self._small = self._limits.stream_records
         self._batches = self._limits.batches
         self._current: IndexedRecord | None = None
@@ -115,8 +116,10 @@ class Indexer:
             return
         if self._watcher is not None:
             self._watcher.record(self._index, record, whole)
-        if record.count >= 0 and not self._keep_words:
-            record.kept = None
+        if record.count >= 0 and record.kept is not None:
+            self._words -= len(record.kept)
+            if not self._keep_words or self._words < 0:
+                record.kept = None
         self._index.records.append(record)
 
     def _header(self, header: Header) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from hvmctx.fuzz import MANIFEST
 from hvmctx.restore.guest import Guest
 from tests.builders.running import TOOL, Run
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
+from tests.builders.streams import hvm, page_data, word
 from tools import rules_doc
 
 
@@ -236,3 +238,17 @@ def test_a_policy_without_a_policy(run: Run) -> None:
 def test_hostile_name_in_an_error(run: Run, tmp_path: Path) -> None:
     status, said = run("restore", tmp_path / "\x1b[31mred\nline")
     assert status == 1 and r"\x1b[31mred\nline" in said.err and said.err.count("\n") == 1
+
+
+def test_page_words_beyond_what_is_kept(run: Run, tmp_path: Path) -> None:
+    """Of a compressed image the page words pass once: what is wrong with those that are not
+    kept is found all the same."""
+    bad = hvm(page_data(word(1)), page_data(word(2, 0x5)))
+    path = tmp_path / "image"
+    path.write_bytes(bad)
+    packed = tmp_path / "image.gz"
+    packed.write_bytes(gzip.compress(bad))
+    plain = run("restore", path)
+    assert plain.status == 1 and "[page-data-type]" in plain.out
+    for limit in ("0", "24", "1M"):
+        assert run("restore", packed, "--limits", f"words={limit}") == plain

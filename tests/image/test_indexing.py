@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +124,26 @@ def test_words_of_a_pipe_are_kept_for_those_who_ask() -> None:
             assert image.records[1].kept == context_bytes()
     with open_image(data) as image:
         assert [one.kept for one in image.records] == [None] * 3, "it can be read again"
+
+
+def test_words_of_a_pipe_are_kept_up_to_a_limit() -> None:
+    """What comes later is seen once, by who watches."""
+    data = libxc_head() + page_data(word(1), word(2)) * 3 + record(9, context_bytes()) + record(0)
+    words = _Words()
+    with open_image(
+        Pipe(data), keep_words=True, watcher=words, limits=Limits(words=2 * 24)
+    ) as image:
+        assert [one.kept is None for one in image.records] == [False, False, True, False, False]
+    assert words.seen == 3 * [struct.pack("<2Q", word(1), word(2))]
+
+
+class _Words(Watcher):
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+
+    def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
+        if record.count > 0:
+            self.seen.append(index.words(record))
 
 
 @pytest.mark.parametrize(
