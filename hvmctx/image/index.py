@@ -6,8 +6,7 @@ it all means is `Image`'s.
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
+import struct
 
 from hvmctx.abi import streams
 from hvmctx.errors import FormatError, LengthError, MissingRecordError, TruncatedError
@@ -87,6 +86,10 @@ class IndexedRecord(StreamRecord):
         return max(0, min(8 * self.count, self.length - streams.PAGE_DATA_HEAD.size & ~7))
 
 
+_ROW = struct.Struct("<QQII")
+"""Of a row: the number of its first record, and offset, length and count of that."""
+
+
 class Records:
     """The records of an image in file order, as a sequence that grows at its end.
 
@@ -95,42 +98,38 @@ class Records:
     somebody asks for them, each time another one.
     """
 
-    __slots__ = ("_counts", "_firsts", "_lengths", "_next", "_offsets", "_others", "_size")
+    __slots__ = ("_last", "_others", "_packed", "_size")
 
     def __init__(self) -> None:
         self._size = 0
-        # of each row: the number of its first record, and what that one is
-        self._firsts = array("Q")
-        self._offsets = array("Q")
-        self._lengths = array("I")
-        self._counts = array("I")
+        self._packed = bytearray()
+        """The rows. An `array` for each column would do as well, but importing that module
+        takes a tenth of a dump's time."""
         self._others: dict[int, IndexedRecord] = {}
         """By row: what is more than a batch in the input."""
-        self._next = -1
-        """Where a batch would start that belongs to the last row; below zero if none does."""
+        self._last = (-1, 0, 0)
+        """Offset, length and count of a batch that would belong to the last row; the offset is
+        below zero if none would."""
 
     def append(self, record: IndexedRecord) -> None:
         """Add one that will not change."""
         number, self._size = self._size, self._size + 1
-        if record.count < 0 or record.kept is not None or record.odd_padding:
-            self._others[len(self._firsts)] = record
-            self._next = -1
+        offset, length, count = record.offset, record.length, record.count
+        if count < 0 or record.kept is not None or record.odd_padding:
+            self._others[self._rows] = record
+            self._last = -1, 0, 0
         else:
-            last = self._next
-            self._next = record.end
-            if (
-                record.offset == last
-                and record.length == self._lengths[-1]
-                and record.count == self._counts[-1]
-            ):
+            last, self._last = self._last, (record.end, length, count)
+            if last == (offset, length, count):
                 return
-        self._firsts.append(number)
-        self._offsets.append(record.offset)
-        self._lengths.append(record.length)
-        self._counts.append(max(0, record.count))
+        self._packed += _ROW.pack(number, offset, length, max(0, count))
+
+    @property
+    def _rows(self) -> int:
+        return len(self._packed) // _ROW.size
 
     def __repr__(self) -> str:
-        return f"<Records: {self._size} in {len(self._firsts)} rows>"
+        return f"<Records: {self._size} in {self._rows} rows>"
 
     def __len__(self) -> int:
         return self._size
@@ -153,10 +152,12 @@ class Records:
     def __getitem__(self, place: int | slice) -> IndexedRecord | list[IndexedRecord]:
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(self._size))]
+        from bisect import bisect_right
+
         number = range(self._size)[place]
-        row = bisect_right(self._firsts, number) - 1
+        row = bisect_right(range(self._rows), number, key=self._number) - 1
         first = self._first(row)
-        more = number - self._firsts[row]
+        more = number - self._number(row)
         if not more:
             return first
         return _batch(first.offset + more * (first.end - first.offset), first.length, first.count)
@@ -164,10 +165,10 @@ class Records:
     def rows(self) -> Iterator[tuple[IndexedRecord, int]]:
         """Every record that is not like the one before, and how many are: itself, and what
         follows it with the same type, length and count."""
-        for row, number in enumerate(self._firsts):
-            following = row + 1
-            end = self._firsts[following] if following < len(self._firsts) else self._size
-            yield self._first(row), end - number
+        rows = self._rows
+        for row in range(rows):
+            end = self._number(row + 1) if row + 1 < rows else self._size
+            yield self._first(row), end - self._number(row)
 
     def of(self, layer: str, number: int) -> Iterator[IndexedRecord]:
         """Those of one type."""
@@ -176,10 +177,13 @@ class Records:
             some = self._others.values()
         return (r for r in some if r.type == number and r.layer == layer)
 
+    def _number(self, row: int) -> int:
+        number: int = _ROW.unpack_from(self._packed, row * _ROW.size)[0]
+        return number
+
     def _first(self, row: int) -> IndexedRecord:
-        return self._others.get(row) or _batch(
-            self._offsets[row], self._lengths[row], self._counts[row]
-        )
+        other = self._others.get(row)
+        return other or _batch(*_ROW.unpack_from(self._packed, row * _ROW.size)[1:])
 
 
 def _batch(offset: int, length: int, count: int) -> IndexedRecord:

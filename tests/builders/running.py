@@ -3,6 +3,7 @@ Python of its own."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,3 +43,10 @@ def bare(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[
         [sys.executable, "-I", "-S", TOOL, *map(str, arguments)], input=stdin, capture_output=True,
         check=False,
     )  # fmt: skip
+
+
+def no_disposition_of_ours() -> None:
+    """A child starts with the usual dispositions, whatever nohup or a CI has ignored."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -14,7 +14,7 @@ import pytest
 
 from hvmctx.image.image import open_image
 from hvmctx.live import domain, qmp
-from tests.builders.running import TOOL, Run
+from tests.builders.running import TOOL, Run, no_disposition_of_ours
 from tests.builders.samples import context_bytes
 from tests.builders.standin import HAP, HVM, PAGES, PAUSED, FakeQemu, StandIn
 
@@ -139,6 +139,7 @@ def test_killed(stand_in: StandIn, libraries: Path, tmp_path: Path, number: sign
     child = subprocess.Popen(
         [sys.executable, TOOL, "save", "7", "--live", "--stream", "libxc", "-o", str(place / "x")],
         env={**os.environ, **stand_in.environment(libraries)}, stderr=subprocess.DEVNULL,
+        preexec_fn=no_disposition_of_ours,  # noqa: PLW1509 - no threads when it starts
     )  # fmt: skip
     while not stand_in.state.maps:
         assert child.poll() is None

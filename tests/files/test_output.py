@@ -21,7 +21,7 @@ from hvmctx.errors import InputError
 from hvmctx.files import output
 from hvmctx.files.access import Access
 from hvmctx.files.output import is_temporary, replacing, sweep
-from tests.builders.running import Run
+from tests.builders.running import Run, no_disposition_of_ours
 from tests.builders.samples import DATA, EXAMPLE
 
 
@@ -254,13 +254,6 @@ def test_in_another_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert (tmp_path / "out").read_bytes() == b"x"
-
-
-def no_disposition_of_ours() -> None:
-    """A child starts with the usual dispositions, whatever nohup or a CI has ignored."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 @pytest.fixture(params=[0o022, 0o077])
