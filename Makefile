@@ -20,7 +20,7 @@ long: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -q -n auto --hypothesis-profile explore-long
 
 $(VENV)/.lint: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --editable '.[lint,bench]'
+	$(VENV)/bin/pip install --quiet --editable '.[lint,bench,mutants]'
 	touch $@
 
 lint: $(VENV)/.lint
