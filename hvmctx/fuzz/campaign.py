@@ -100,11 +100,14 @@ class Engine:
         self._names: set[str] = set()
         self._raised: set[str] = set()
         self._started = time.monotonic()
-        for data in target.seeds(self._rng):
+
+    def begin(self) -> None:
+        """Run the target's own inputs and those of the corpus."""
+        for data in self.target.seeds(self._rng):
             self._try(data)
         self.look()
         if not self._population:
-            self._population = target.seeds(self._rng)
+            self._population = self.target.seeds(self._rng)
 
     def look(self) -> None:
         """Take in what other jobs and earlier campaigns have found."""
@@ -224,6 +227,7 @@ def _job(
     engine = Engine(TARGETS[name], corpus, seed, job)
     summary = engine.summary
     try:
+        engine.begin()
         while True:
             now = time.monotonic()
             if seconds is not None and now - start >= seconds:

@@ -53,7 +53,7 @@ def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord
         yield item
         missing = item.end - source.position
         if missing > 0 and source.skip(missing) < missing:
-            raise cut_off(item, max(0, source.position - item.body_offset))
+            raise cut_off(item, source.position - item.body_offset)
 
 
 class Watcher:

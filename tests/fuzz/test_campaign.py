@@ -105,6 +105,21 @@ def test_ctrl_c(jobs: int, tmp_path: Path) -> None:
     assert ended(workers) and len(workers) == (jobs if jobs > 1 else 0)
 
 
+def test_ctrl_c_among_the_first_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target's own inputs are run before all others."""
+    runs = []
+
+    def run(data: bytes) -> set[str]:
+        runs.append(data)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return {"version"}
+
+    monkeypatch.setattr(TARGETS["vmport"], "run", run)
+    summary = campaign("vmport", str(tmp_path))
+    assert summary.interrupted and summary.executions == 2 and summary.corpus == 1
+
+
 def test_jobs_end_when_nobody_waits_for_them(tmp_path: Path) -> None:
     process = start(tmp_path / "c", jobs=2, cwd=tmp_path)
     jobs = children(process.pid)
@@ -160,5 +175,6 @@ def test_an_engine_without_seeds_that_run(tmp_path: Path, monkeypatch: pytest.Mo
 
     target = Target("broken", broken, (), lambda rng: [b"seed"], lambda data, rng: data)
     engine = Engine(target, Corpus(str(tmp_path)), 1)
+    engine.begin()
     engine.step()
     assert engine.summary.executions == 2 and len(engine.summary.findings) == 1

@@ -450,3 +450,9 @@ def test_to_ask_and_to_be_killed_is_the_same(reference: Reference, tmp_path: Pat
         tried = [random_case(rng, profile) for _ in range(70)]
         for one, other in zip(killed.verdicts(tried, profile), reference.verdicts(tried, profile)):
             assert one == ("violation" if other.startswith("violation") else other)
+
+
+def test_heads_that_are_not_there_count_all_the_same() -> None:
+    """Two heads use up a used_guestsize of 4: the third is not read."""
+    found = findings_of(record_of(used_guestinfo=3, used_guestsize=4))
+    assert [one.rule for one in found].count("vmport-guestinfo-head") == 2
