@@ -18,6 +18,7 @@ from hvmctx.abi.releases import Release
 from hvmctx.restore.context_rules import RULES, UNPAUSED, WALK
 from hvmctx.restore.machine import AMD, INTEL
 from hvmctx.restore.rules import Rule
+from tools.markdown import table_row
 
 HEAD = """\
 # Fidelity
@@ -170,11 +171,6 @@ def on_trees(counts: dict[str, int], trees: list[str]) -> str:
     return f"{sum(counts.values()):,} on {where}"
 
 
-def table(*columns: object) -> str:
-    """A row of a table."""
-    return f"| {' | '.join(map(str, columns))} |\n"
-
-
 def document(told: dict[str, Any] | None = None) -> str:
     """The whole page, by default of what is committed."""
     numbers = Numbers(told or json.loads(MEASURED.read_text(encoding="utf-8")))
@@ -193,17 +189,17 @@ def document(told: dict[str, Any] | None = None) -> str:
     ]
     for one in sets:
         lines.append(
-            table(one["name"], one["guest"], f"{one['contexts']:,}", f"{one['accepted']:,}",
+            table_row(one["name"], one["guest"], f"{one['contexts']:,}", f"{one['accepted']:,}",
                   len(one["fired"]), len(one["differ"]))
         )  # fmt: skip
     loaded = sum(one["accepted"] for one in sets)
     reached = {rule for one in sets for rule in one["fired"]}
-    lines.append(table("all", "", f"{contexts:,}", f"{loaded:,}", len(reached), differ))
+    lines.append(table_row("all", "", f"{contexts:,}", f"{loaded:,}", len(reached), differ))
     lines.append(DIFFERING)
     for one in sets:
         for odd in one["differ"]:
             answers = (odd["xen"] or "loaded", odd["model"] or "loaded")
-            lines.append(table(one["name"], odd["name"], *answers, odd["rule"]))
+            lines.append(table_row(one["name"], odd["name"], *answers, odd["rule"]))
     lines.append(RULES_HEAD)
     by_vendor: dict[str, set[Rule]] = {AMD: set(), INTEL: set()}
     for rule in ROWS:
@@ -214,7 +210,7 @@ def document(told: dict[str, Any] | None = None) -> str:
             if counts:
                 fired.add(rule)
         bounds = "; ".join(numbers.bounds(rule))
-        lines.append(table(rule.id, rule.errno or "dies", rule.releases, *cells, bounds))
+        lines.append(table_row(rule.id, rule.errno or "dies", rule.releases, *cells, bounds))
     either = by_vendor[AMD] | by_vendor[INTEL]
     never = [rule for rule in ROWS if rule not in either]
     lines.append(
@@ -230,7 +226,7 @@ def document(told: dict[str, Any] | None = None) -> str:
             for vendor in by_vendor
         ]
         if any(loads):
-            lines.append(table(known.name, *(f"{count:,}" for count in loads)))
+            lines.append(table_row(known.name, *(f"{count:,}" for count in loads)))
     return "".join(lines)
 
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 from hvmctx import limits
+from tools.markdown import table_row
 
 DOCUMENT = "docs/limits.md"
 _UNITS = ((40, "T"), (30, "G"), (20, "M"), (10, "K"))
@@ -72,7 +73,7 @@ def size(value: int) -> str:
 
 def document() -> str:
     defaults = limits.DEFAULT.as_dict()
-    rows = [f"| `{name}` | {size(defaults[name])} | {text} |\n" for name, text in documented()]
+    rows = (table_row(f"`{name}`", size(defaults[name]), text) for name, text in documented())
     return HEAD + "".join(rows)
 
 

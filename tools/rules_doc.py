@@ -14,6 +14,7 @@ from hvmctx.restore.rules import WHOLE, Rule
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
 from hvmctx.verify.registry import TABLES, VMPORT
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
+from tools.markdown import table_row
 
 STREAM_LAYERS = (XL, LIBXL, LIBXC)
 DOCUMENT = os.path.join(sys.path[0], "docs", "rules.md")
@@ -110,11 +111,6 @@ def rules_of(view: str, *layers: str) -> list[Rule]:
     return [rule for part in parts for rule in part.rules if rule.layer in layers]
 
 
-def table(*columns: object) -> str:
-    """A row of a table."""
-    return f"| {' | '.join(map(str, columns))} |\n"
-
-
 def place(rule: Rule) -> str:
     """What stands in the column of records."""
     if rule.record == WHOLE:
@@ -128,25 +124,25 @@ def document() -> str:
     checked = ", ".join(f"{record} ({since})" for record, since in CHECKED_SINCE.items())
     lines = [HEAD.format(checked=checked, errno=errno)]
     walk, records = (part.rules for part in TABLES[:2])
-    lines += [table(rule.id, rule.errno, rule.words) for rule in walk]
+    lines += [table_row(rule.id, rule.errno, rule.words) for rule in walk]
     record = ""
     for rule in records:
         if rule.record != record:
             record = rule.record
             lines.append(RECORD.format(record))
-        lines.append(table(rule.id, rule.errno, rule.releases, rule.words))
+        lines.append(table_row(rule.id, rule.errno, rule.releases, rule.words))
     lines.append(UNPAUSED)
     for rule in TABLES[2].rules:
-        lines.append(table(rule.id, rule.record, rule.releases, rule.words))
+        lines.append(table_row(rule.id, rule.record, rule.releases, rule.words))
     lines.append(STREAMS)
     for rule in rules_of(RESTORE, *STREAM_LAYERS):
-        lines.append(table(rule.id, place(rule), rule.releases, rule.words))
+        lines.append(table_row(rule.id, place(rule), rule.releases, rule.words))
     lines.append(LOADER)
-    lines += [table(rule.id, rule.words) for rule in rules_of(VMPORT, CONTEXT)]
+    lines += [table_row(rule.id, rule.words) for rule in rules_of(VMPORT, CONTEXT)]
     for view, title in ((VERIFIER, VERIFIED), (STRICT, STRICTLY)):
         lines.append(title)
         for rule in rules_of(view, *STREAM_LAYERS, CONTEXT):
-            lines.append(table(rule.id, rule.severity, place(rule), rule.words))
+            lines.append(table_row(rule.id, rule.severity, place(rule), rule.words))
     return "".join(lines)
 
 

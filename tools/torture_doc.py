@@ -11,6 +11,8 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
+from tools.markdown import table_row
+
 MEASURED = Path(sys.path[0]) / "tests" / "data" / "torture.json"
 HEAD = """\
 # Under attack, in figures
@@ -53,11 +55,6 @@ stderr. {tried:,} on {date}, by command:
 """
 
 
-def row(*columns: object) -> str:
-    """A row of a table."""
-    return f"| {' | '.join(map(str, columns))} |\n"
-
-
 def document(told: dict[str, Any]) -> str:
     """The whole page."""
     return HEAD + "".join(part(told[name]) for name, part in _PARTS.items() if name in told)
@@ -79,7 +76,7 @@ def _load(told: dict[str, Any]) -> str:
                 f"{slow['seconds']} s {slow['command']}",
                 _memory(max(some, key=lambda one: int(one["memory"])), told["memory"]),
             ]
-        text += row(*columns)
+        text += table_row(*columns)
     return text
 
 
@@ -91,13 +88,13 @@ def _memory(run: dict[str, Any], most: int) -> str:
 def _faults(told: dict[str, Any]) -> str:
     text = FAULTS.format(date=told["date"], where=told["where"])
     tried = told["tried"]
-    return text + "".join(row(name, f"{count:,}", 0) for name, count in tried.items())
+    return text + "".join(table_row(name, f"{count:,}", 0) for name, count in tried.items())
 
 
 def _inputs(told: dict[str, Any]) -> str:
     tried = told["tried"]
     text = INPUTS.format(tried=sum(tried.values()), date=told["date"])
-    return text + "".join(row(name, f"{count:,}") for name, count in tried.items())
+    return text + "".join(table_row(name, f"{count:,}") for name, count in tried.items())
 
 
 _PARTS = {"load": _load, "faults": _faults, "inputs": _inputs}
