@@ -38,7 +38,6 @@ from tests.builders.samples import EXAMPLE
 
 ROOT = Path(sys.path[0])
 MEASURED = ROOT / "tests" / "data" / "torture.json"
-PARTS = ("load", "faults", "inputs")
 
 SIZE = 4 << 20
 """Bytes of a flood, about: more of anything than a limit allows, but of bytes."""
@@ -64,13 +63,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("part", nargs="*", choices=[*PARTS, []], default=PARTS)
+    parser.add_argument("part", nargs="*", choices=PARTS, default=list(PARTS))
     args = parser.parse_args()
     measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     wrong: list[str] = []
     with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
         for part in args.part:
-            figures, more = globals()[f"_{part}"](pool, args)
+            figures, more = PARTS[part](pool, args)
             measured[part] = {"date": str(datetime.date.today()), **figures}
             wrong += more
     MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
@@ -175,7 +174,7 @@ def wrong_with(row: dict[str, Any], lines: list[str]) -> str:
         return f"exit status {row['status']}: {lines[-1:]}"
     if row["memory"] > MOST_MEMORY:
         return f"{row['memory']} MiB"
-    odd = [line for line in lines if not line.startswith("hvmctx: ") or not line.isprintable()]
+    odd = altered.odd_messages(lines)
     return f"messages: {odd[:3]}" if odd else ""
 
 
@@ -210,6 +209,8 @@ def attacked(seed: int, minutes: float) -> tuple[Counter[str], list[str]]:
                 wrong.append(f"{' '.join(command)}: {kept}: {problem}")
     return tried, wrong
 
+
+PARTS = {"load": _load, "faults": _faults, "inputs": _inputs}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -120,15 +120,19 @@ def attack(command: tuple[str, ...], rng: random.Random, place: Path) -> str:
 def _wrong(name: str, path: Path, status: int, said: str, complained: str) -> str:
     lines = complained.splitlines()
     errors = [line for line in lines if not _NOTICE.match(line)]
-    odd = [line for line in lines if not line.startswith("hvmctx: ") or not line.isprintable()]
     if status not in (0, 1, 2):
         return f"exit status {status}"
-    if odd or len(set(lines)) != len(lines) or len(errors) > _problems_of(path) + 1:
+    if odd_messages(lines) or len(set(lines)) != len(lines) or len(errors) > _problems_of(path) + 1:
         return f"messages: {lines}"
     if status == 0:
         return f"exit status 0 with {errors}" if errors else ""
     answered = errors or (name in _VERDICTS and said)
     return "" if answered else f"exit status {status} without a reason"
+
+
+def odd_messages(lines: list[str]) -> list[str]:
+    """Lines on stderr that are no message of hvmctx's, or that a terminal would act on."""
+    return [line for line in lines if not line.startswith("hvmctx: ") or not line.isprintable()]
 
 
 def _problems_of(path: Path) -> int:
