@@ -40,6 +40,7 @@ from hvmctx.save.guests import ImageSource
 from hvmctx.save.simulated import Script, SimulatedGuest
 from hvmctx.stream.libxc import TscInfo
 from hvmctx.stream.pages import words_of
+from tests.builders.guests import Ends
 from tests.builders.samples import EXAMPLE, IMAGES, STREAMS, context_bytes
 
 Ranges = dict[int, list[tuple[int, int]]]
@@ -439,26 +440,6 @@ def test_when_the_guest_has_stopped() -> None:
         suspended=lambda: fetched.append((guest.paused_at is not None, len(guest.fetches))),
     )
     assert fetched == [(True, 1), (True, 2)], "before its dirty pages are asked for, each time"
-
-
-class Ends(SimulatedGuest):
-    """Counts the batches that were asked for, tells how it ended."""
-
-    def __init__(self, pages: int) -> None:
-        super().__init__(pages, Script({}), context=context_bytes())
-        self.batches = 0
-        self.ended: list[str] = []
-
-    def pages(self, pfns: memoryview, types: bytes) -> Iterable[Any]:
-        self.batches += 1
-        return super().pages(pfns, types)
-
-    def log_dirty(self, on: bool) -> None:
-        if not on:
-            self.ended.append("logging off")
-
-    def cleanup(self) -> None:
-        self.ended.append("clean")
 
 
 def test_leaving_a_loop_early() -> None:

@@ -25,6 +25,7 @@ from hvmctx.save.source import SaveTimeout
 from hvmctx.stream.libxl import EmulatorXenstoreData
 from hvmctx.stream.writer import StreamWriter
 from hvmctx.stream.xlfile import config_to_bytes
+from tests.builders.guests import Ends
 from tests.builders.samples import context_bytes
 
 GUEST = SimulatedGuest(3, Script({}), context=context_bytes())
@@ -279,27 +280,18 @@ def test_an_abort_from_a_hook(model: Path) -> None:
     assert told.calls == [reason]
 
 
-class Watched(SimulatedGuest):
-    """Calls `at` when a page is asked for the `when`th time; counts batches and clean-ups."""
+class Watched(Ends):
+    """Calls `at` when a page is asked for the `when`th time."""
 
     def __init__(self, at: Callable[[], object], when: int = 3, pages: int = 1 << 20) -> None:
-        super().__init__(pages, Script({}), context=context_bytes())
+        super().__init__(pages)
         self.at, self.when = at, when
-        self.batches = 0
-        self.ended: list[str] = []
 
     def pages(self, pfns: memoryview, types: bytes) -> Any:
-        self.batches += 1
+        pages = super().pages(pfns, types)
         if self.batches == self.when:
             self.at()
-        return super().pages(pfns, types)
-
-    def log_dirty(self, on: bool) -> None:
-        if not on:
-            self.ended.append("logging off")
-
-    def cleanup(self) -> None:
-        self.ended.append("clean")
+        return pages
 
 
 class Counting(io.BytesIO):
