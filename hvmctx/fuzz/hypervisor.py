@@ -39,7 +39,6 @@ __all__ = ["Comparison", "Hypervisor", "Journal"]
 _TRIES = 400
 """Loads to minimise a disagreement."""
 _MOST_KINDS = 50
-_VIRIDIAN, _NESTED = 9, 24
 _PIC_CHECKED_SINCE = "4.19"
 
 
@@ -72,9 +71,9 @@ class Hypervisor:
             devices=PVH_DEVICES if pvh else DEVICES,
             leaves=LEAF_ROW.iter_unpack(leaves),
             msrs=MSR_ROW.iter_unpack(msrs),
-            nested=nested or bool(not leaves and xen.param(domid, _NESTED)),
+            nested=nested or bool(not leaves and xen.param(domid, streams.HVM_PARAM_NESTEDHVM)),
             hap=state.hap,
-            viridian=bool(xen.param(domid, _VIRIDIAN) & 1),
+            viridian=bool(xen.param(domid, streams.HVM_PARAM_VIRIDIAN) & 1),
             has_page=self._has_page,
         )
         self._pages: dict[int, bool] = {}

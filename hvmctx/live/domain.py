@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from hvmctx.abi import streams
 from hvmctx.errors import UsageError
@@ -32,12 +32,10 @@ __all__ = ["ASK", "PAUSE", "DomainSource", "NotSuspended", "undo"]
 
 ASK, PAUSE = "suspend", "pause"
 """How to stop a guest: as xl does, so that its drivers can prepare; or as it stands."""
-DEFERRED = 0x10
-"""As `save.source` has it, which is on this floor."""
+DEFERRED = streams.PAGE_DEFERRED
 _WITH_DATA = streams.PAGE_TYPES_WITH_DATA
 _DATA = bytes(sorted(_WITH_DATA))
 _STEP = 0.02
-_CALLBACK_IRQ, _ACPI_S_STATE = 0, 14
 _REQUEST = b"suspend"
 _LARGEST_CONFIG = 1 << 24
 
@@ -298,8 +296,8 @@ class DomainSource:
 
     def _suspend(self) -> None:
         """As libxl does: an HVM guest without PV drivers is not asked."""
-        drivers = self._xen.param(self.domid, _CALLBACK_IRQ)
-        asleep = self._xen.param(self.domid, _ACPI_S_STATE)
+        drivers = self._xen.param(self.domid, streams.HVM_PARAM_CALLBACK_IRQ)
+        asleep = self._xen.param(self.domid, streams.HVM_PARAM_ACPI_S_STATE)
         if self.type == "hvm" and (not drivers or asleep):
             self._did(SUSPENDING)
             self._xen.suspend(self.domid)
@@ -357,8 +355,11 @@ def _control(domid: int) -> str:
 def undo(xen: Xen, domid: int, step: str) -> None:
     """Undo one step. Harmless if it was begun and not done."""
     if step == LOGGING:
-        with suppress_errno(errno.EINVAL):
+        try:
             xen.log_dirty(domid, False)
+        except XenError as error:
+            if error.errno != errno.EINVAL:
+                raise
     elif step in (QEMU_LOGGING, DEVICES):
         path = socket_of(domid)
         if path is not None:
@@ -368,50 +369,23 @@ def undo(xen: Xen, domid: int, step: str) -> None:
                 else:
                     model.log_dirty(False)
     elif step == ASKED:
-        store = Store(xen.libraries)
-        try:
+        with closing(Store(xen.libraries)) as store:
             store.replace(_control(domid), _REQUEST, b"")
-        finally:
-            store.close()
     elif step == SUSPENDING:
         if xen.state(domid).reason == SUSPENDED:
             xen.resume(domid)
-            store = Store(xen.libraries)
-            try:
+            with closing(Store(xen.libraries)) as store:
                 store.resumed(domid)
-            finally:
-                store.close()
     elif step == PAUSED and xen.state(domid).paused:
         xen.unpause(domid)
 
 
-class suppress_errno:
-    """Errors of Xen with these numbers are none."""
-
-    def __init__(self, *numbers: int) -> None:
-        self._numbers = numbers
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        return isinstance(error, XenError) and error.errno in self._numbers
-
-
 def configuration(domid: int) -> bytes:
     """The JSON that xl saves of a domain, out of what `xl list -l` prints. Raises XenError."""
-    program = xl()
-    try:
-        done = subprocess.run(
-            [program, "list", "-l", str(domid)], capture_output=True, timeout=60, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError) as error:
-        raise XenError(f"{program} list -l {domid}: {error}") from error
-    if done.returncode or len(done.stdout) > _LARGEST_CONFIG:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise XenError(f"{program} list -l {domid}: {said[-1] if said else 'failed'}")
-    return _config_of(done.stdout)
+    listing = xl("list", "-l", str(domid), timeout=60)
+    if len(listing) > _LARGEST_CONFIG:
+        raise XenError(f"xl list -l {domid}: failed")
+    return _config_of(listing)
 
 
 def _config_of(listing: bytes) -> bytes:
@@ -438,7 +412,24 @@ def _object(lines: Iterator[str], indent: int) -> Iterator[str]:
             yield line[indent:]
 
 
-def xl() -> str:
+def xl(*words: str, timeout: float) -> bytes:
+    """What xl prints when it is run with these words. Raises XenError, also after so many
+    seconds."""
+    program, what = _xl(), " ".join(["xl", *words])
+    try:
+        done = subprocess.run(
+            [program, *words], capture_output=True, timeout=timeout, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise XenError(f"{what}: {error}") from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise XenError(f"{what}: {said[-1] if said else 'failed'}")
+    return done.stdout
+
+
+def _xl() -> str:
     """The path of xl. Raises XenError."""
     places = [p for p in os.environ.get("PATH", os.defpath).split(":") if os.path.isabs(p)]
     found = shutil.which("xl", path=":".join([*places, "/usr/sbin", "/sbin"]))

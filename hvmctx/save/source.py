@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
+from hvmctx.abi import streams
 from hvmctx.errors import HvmctxError
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ __all__ = [
     "SaveError", "SaveTimeout", "is_timeout",
 ]  # fmt: skip
 
-DEFERRED = 0x10
+DEFERRED = streams.PAGE_DEFERRED
 """The type of a page that cannot be had just now: it is sent as absent (0xf), and again when
 the guest has stopped."""
 SUSPEND = 2
@@ -80,7 +81,7 @@ class GuestSource(Protocol):
     not change. A class that derives from this one has the hooks that say what they do if
     there is nothing to do; the rest it must define.
 
-    For `engine.save` the answers are plain values. For `engine.save_async` any method may be
+    For `engine.save` the answers are plain values. For `engine.Save.send` any method may be
     a coroutine function too, and should be where the answer takes its time, as no other
     task runs meanwhile."""
 
