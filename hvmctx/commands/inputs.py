@@ -10,6 +10,8 @@ from hvmctx import messages
 from hvmctx.abi.fields import decimal
 from hvmctx.abi.streams import LAYERS
 from hvmctx.errors import InputError, LimitError, UsageError
+from hvmctx.files.opening import read_whole
+from hvmctx.files.source import PipeSource
 from hvmctx.image.image import Image, open_image
 from hvmctx.limits import DEFAULT, Limits, size_of
 
@@ -70,10 +72,12 @@ def limits_of(args: Namespace) -> Limits:
     return limits if size is None else limits.but(input=size)
 
 
-def add_output(parser: ArgumentParser) -> None:
+def add_output(parser: ArgumentParser, *, required: bool = True) -> None:
+    """Where nothing is required, the default is standard output."""
     parser.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="what to write; - is standard output"
-    )
+        "-o", "--output", metavar="FILE", required=required, default=None if required else "-",
+        help=f"what to write; - is standard output{'' if required else ' (default)'}",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace an existing FILE")
 
 
@@ -119,14 +123,9 @@ def _read_all(path: str, file: BinaryIO, like: list[Access | None] | None, limit
         from hvmctx.files.access import Access
 
         like.append(Access.of(file))
-    pieces = []
-    left = limits.input
-    while piece := file.read(min(left + 1, 1 << 20)):
-        left -= len(piece)
-        if left < 0:
-            raise limits.over("input", "bytes", layer="input", offset=limits.input, record=path)
-        pieces.append(piece)
-    return b"".join(pieces)
+    source = PipeSource(file, path)
+    source.limits = limits
+    return bytes(read_whole(source, record=path))
 
 
 def add_judged(parser: ArgumentParser) -> None:

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     Target = str | os.PathLike[str] | AnyBuffer | Readable | Source
     """What can be opened; an mmap counts as a buffer, from where it stands."""
 
-__all__ = ["is_compressed", "open_seekable", "open_source", "open_whole", "without_waiting"]
+__all__ = [
+    "is_compressed",
+    "open_seekable",
+    "open_source",
+    "open_whole",
+    "read_whole",
+    "without_waiting",
+]
 
 
 def open_source(target: Target, limits: Limits | None = None) -> Source:
@@ -95,14 +102,21 @@ def open_whole(target: Target, limits: Limits | None = None) -> Source:
     if source.seekable:
         return source
     with source:
-        limits = source.limits
-        data = source.read(limits.input + 1)
-        if len(data) > limits.input:
-            raise limits.over("input", "bytes", layer="input", offset=limits.input)
+        data = read_whole(source)
         source.raise_trouble()
     whole = BufferSource(data)
-    whole.name, whole.limits, whole.access = source.name, limits, source.access
+    whole.name, whole.limits, whole.access = source.name, source.limits, source.access
     return whole
+
+
+def read_whole(source: Source, *, layer: str = "input", record: str = "") -> bytes | memoryview:
+    """All that is left of a source, `Limits.input` bytes at most. Raises LimitError, which names
+    the layer and the record, before anything is read where the source knows its size."""
+    limits, size = source.limits, source.size
+    data = source.read(limits.input + 1) if size is None or size <= limits.input else None
+    if data is None or len(data) > limits.input:
+        raise limits.over("input", "bytes", layer=layer, offset=limits.input, record=record)
+    return data
 
 
 def without_waiting(path: str, flags: int) -> int:

@@ -14,7 +14,7 @@ from hvmctx.errors import (
     MissingRecordError,
     UsageError,
 )
-from hvmctx.files.opening import open_seekable, open_source, open_whole
+from hvmctx.files.opening import open_seekable, open_source, open_whole, read_whole
 from hvmctx.image.index import LARGEST_KEPT, Index, IndexedRecord, Note
 from hvmctx.image.indexing import Indexer, Watcher, legacy_problem
 from hvmctx.stream import detect
@@ -188,7 +188,7 @@ class Image(Index):
         that are there. Raises MissingRecordError as `context` does."""
         if self.format == CONTEXT:
             if self._whole is None:
-                self._whole = self._whole_input()
+                self._whole = read_whole(self.source, layer=CONTEXT)
             return self._whole
         record = self._context_record()
         return self._what_there_is(record) if self._is_cut(record) else self.body(record)
@@ -208,14 +208,6 @@ class Image(Index):
         if not self.source.seekable:
             return b""
         return self.source.read_at(record.body_offset, min(record.length, LARGEST_KEPT))
-
-    def _whole_input(self) -> bytes | memoryview:
-        most = self.limits.input
-        known = self.source.size
-        whole = self.source.read(most + 1) if known is None or known <= most else None
-        if whole is None or len(whole) > most:
-            raise self.limits.over("input", "bytes", layer=CONTEXT, offset=most)
-        return whole
 
     def _why_no_context(self) -> str:
         if self.format == LEGACY:
