@@ -8,7 +8,8 @@ end of the image: what follows belongs to something else.
 
 from __future__ import annotations
 
-from hvmctx.abi import streams, x86
+from hvmctx.abi import streams
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, LengthError, UnsupportedError, UsageError
 from hvmctx.files.copying import copy
 from hvmctx.files.opening import open_source
@@ -95,25 +96,14 @@ def _copy_context(source: Source, out: BinaryIO, done: Stripped) -> None:
     """All up to the END record; all there is where there is none."""
     limits = source.limits
     data = source.read(limits.input + 1)
-    done.end = _end_of_context(data, limits)
+    context = HvmContext.from_bytes(data, damaged=True, limits=limits)
+    done.end = context.size if context.has_end else len(data)
     done.trailing = done.end < len(data)
     if not done.trailing:
         source.raise_trouble()
         if len(data) > limits.input:
             raise limits.over("input", "bytes", layer=CONTEXT, offset=limits.input)
     out.write(data[: done.end])
-
-
-def _end_of_context(data: bytes | memoryview, limits: Limits) -> int:
-    at = 0
-    for _ in range(limits.context_records):
-        if at + x86.DESCRIPTOR.size > len(data):
-            return len(data)
-        typecode, _, length = x86.DESCRIPTOR.unpack_from(data, at)
-        at += int(length) + x86.DESCRIPTOR.size
-        if typecode == x86.END.typecode and at <= len(data):
-            return at
-    raise limits.over("context_records", "records", layer=CONTEXT, offset=at)
 
 
 def _is_page_data(record: StreamRecord) -> bool:
