@@ -39,6 +39,7 @@ EXAMPLES = (
     "hvmctx fuzz generate --count 20 --release 4.17 --vcpus 2 --vendor intel -o contexts",
     "hvmctx fuzz generate --kind image --base guest.xc --release 4.17 --count 20 -o images",
 )
+_C_REFERENCE = "c-reference"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -74,7 +75,7 @@ def _add_campaign(parser: ArgumentParser) -> None:
 
 def _add_diff(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--against", metavar="c-reference|command:COMMAND|domain:DOMID|lab",
+        "--against", metavar="c-reference|command:COMMAND|domain:DOMID|lab", default=_C_REFERENCE,
         help="our C reference under AddressSanitizer (the default); a program that takes a file "
         "(as {}, or last) and exits with 0 if it would restore it; or the hypervisor of this "
         "machine, which that may bring down: a paused domain, or a new one",
@@ -182,7 +183,6 @@ def _say_finding(path: str) -> None:
             messages.say(line)
 
 
-_C_REFERENCE = "c-reference"
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -243,8 +243,7 @@ def _diff(args: Namespace) -> int:
     _check_number(args, "count", _MOST_INPUTS)
     _check_number(args, "vcpus", inputs.MOST_INSTANCES)
     rng = random.Random(args.seed)
-    against = args.against or _C_REFERENCE
-    if against == "lab" or against.startswith("domain:"):
+    if args.against == "lab" or args.against.startswith("domain:"):
         return _diff_hypervisor(args)
     if args.resume or args.dangerous:
         raise UsageError("fuzz diff: --resume and --dangerous are for domain:DOMID and lab")
@@ -264,7 +263,7 @@ def _compared(args: Namespace, rng: Random) -> Disagreement | None:
     from hvmctx.fuzz import differential
     from hvmctx.fuzz.reference import SOURCE, Reference
 
-    kind, _, words = (args.against or _C_REFERENCE).partition(":")
+    kind, _, words = args.against.partition(":")
     if kind == "command" and args.source is None:
         return _compared_with(differential.Command(words), args, rng)
     if kind != _C_REFERENCE or words:

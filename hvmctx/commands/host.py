@@ -29,8 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--from-text", nargs="+", metavar="FILE",
         help="what xen-cpuid -p printed, and after it, if you have it, what xl info printed",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
-    parser.add_argument("--force", action="store_true", help="replace an existing FILE")
+    inputs.add_output(parser, required=False)
 
 
 def run(args: Namespace) -> int:

@@ -161,10 +161,7 @@ class Guarded:
         except (HvmctxError, MemoryError):
             raise
         except Exception as error:
-            raise FormatError(
-                f"its handler failed ({type(error).__name__}: {error})", layer="", offset=0,
-                record=self._name,
-            ) from error  # fmt: skip
+            raise _failed(error, "", 0, self._name) from error
 
 
 def handler_of(layer: str, number: int) -> Guarded | None:
@@ -339,9 +336,9 @@ def _call(handler: Decoder, record: StreamRecord, body: bytes | memoryview) -> A
     except (HvmctxError, MemoryError):
         raise
     except Exception as error:  # a third party's handler: whatever it raises is about the body
-        raise FormatError(
-            f"its handler failed ({type(error).__name__}: {error})",
-            layer=record.layer,
-            offset=record.body_offset,
-            record=record.name,
-        ) from error
+        raise _failed(error, record.layer, record.body_offset, record.name) from error
+
+
+def _failed(error: Exception, layer: str, offset: int, record: str) -> FormatError:
+    problem = f"its handler failed ({type(error).__name__}: {error})"
+    return FormatError(problem, layer=layer, offset=offset, record=record)

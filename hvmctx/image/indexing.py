@@ -171,12 +171,8 @@ class Indexer:
 
     def _keep(self, record: IndexedRecord) -> None:
         """Of a pipe: a body that somebody may decode is kept if there is room, else its start."""
-        from hvmctx.image import handlers
-
         room = min(LARGEST_KEPT, self._room)
-        whole = record.length <= LARGEST_HEAD or (
-            record.length <= room and handlers.is_read(record.layer, record.type)
-        )
+        whole = record.length <= LARGEST_HEAD or (record.length <= room and _is_read(record))
         size = record.length if whole else LARGEST_HEAD
         if size > self._room:
             raise self._over("kept", "bytes", record)
@@ -262,6 +258,16 @@ class Indexer:
                     f"{count} follow the end of the stream",
                 )
             )
+
+
+def _is_read(record: IndexedRecord) -> bool:
+    """Whether somebody may ask for its body. Only a record that no specification has takes a
+    look at the handlers, which a dump does without."""
+    if record.known:
+        return True
+    from hvmctx.image.handlers import is_read
+
+    return is_read(record.layer, record.type)
 
 
 def legacy_problem(offset: int, problem: str) -> UnsupportedError:
