@@ -59,12 +59,18 @@ OF_IMAGES = {
 OF_JSON = (("from-json", "IN", "-o", "OUT"),)
 
 
-def main() -> int:
+def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("part", nargs="*", choices=PARTS, default=list(PARTS))
-    args = parser.parse_args()
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []])  # argparse checks an empty list
+    args = parser.parse_args(words)
+    args.part = args.part or list(PARTS)
+    return args
+
+
+def main() -> int:
+    args = arguments(sys.argv[1:])
     measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     wrong: list[str] = []
     with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:

@@ -11,6 +11,13 @@ from tests.builders.samples import EXAMPLE
 from tools import torture, torture_doc
 
 
+def test_all_parts_run_by_default() -> None:
+    assert torture.arguments([]).part == list(torture.PARTS)
+    assert torture.arguments(["inputs", "--jobs", "1"]).part == ["inputs"]
+    with pytest.raises(SystemExit):
+        torture.arguments(["nothing"])
+
+
 def test_a_command_is_measured(tmp_path: Path) -> None:
     path = tmp_path / "in"
     path.write_bytes(FLOODS["stream-records"](1000))
