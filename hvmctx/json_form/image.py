@@ -21,6 +21,7 @@ from hvmctx.abi.fields import Layout
 from hvmctx.abi.forms import (
     Anything,
     Count,
+    Escaped,
     Form,
     Hex,
     Listed,
@@ -90,6 +91,8 @@ def _part_form(part: Any) -> Form:
         return Listed(Row(part.row.structure))
     if isinstance(part, body.Strings):
         return Listed(Listed(Hex(), 2))
+    if isinstance(part, body.Chars):
+        return Escaped()
     if isinstance(part, body.Rest):
         return Hex()
     return Hex(sizeof(part)) if body.is_bytes(part) else Number(8 * sizeof(part))
