@@ -184,10 +184,18 @@ def _complain(error: HvmctxError, status: int) -> int:
 
 
 def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
-    defaults: dict[str, object] | None = getattr(command, "DEFAULTS", None)
-    if defaults is not None and len(arguments) == 1 and not arguments[0].startswith("-"):
-        return Namespace(**defaults, input=arguments[0])
+    if len(arguments) == 1 and not arguments[0].startswith("-"):
+        values = _OneWord().parse(command, arguments[0])
+        if values is not None:
+            return Namespace(**values)
     import argparse
+
+    class Formatter(argparse.HelpFormatter):
+        """Of the terminal's width. The base class imports shutil for that, once for every option
+        that is declared."""
+
+        def __init__(self, prog: str, **options: int) -> None:
+            super().__init__(prog, width=_columns() - 2, **options)
 
     class Parser(argparse.ArgumentParser):
         """Also of the actions of a command, each with the examples that name it."""
@@ -202,10 +210,58 @@ def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
             return super().format_help() + _examples(lines)
 
     prog = f"hvmctx {name}"
-    parser = Parser(prog=prog, description=command.__doc__, allow_abbrev=False)
-    parser.set_defaults(**(defaults or {}))
+    parser = Parser(
+        prog=prog, description=command.__doc__, allow_abbrev=False, formatter_class=Formatter
+    )
     command.add_arguments(parser)
     return parser.parse_args(arguments)
+
+
+class _OneWord:
+    """In place of argparse's parser, whose import alone takes as long as a dump: for a command
+    that is given one word and no option. It notes the defaults of what a command declares."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, object] = {}
+        self._words: list[tuple[str, bool]] = []
+        self._more = False
+
+    def parse(self, command: Command, word: str) -> dict[str, object] | None:
+        """None if a word is not all that the command needs."""
+        try:
+            command.add_arguments(self)  # type: ignore[arg-type]
+        except AttributeError:  # it has actions of its own
+            return None
+        if self._more or len(self._words) != 1:
+            return None
+        name, several = self._words[0]
+        return {**self._values, name: [word] if several else word}
+
+    def add_argument(self, *names: str, **how: object) -> None:
+        if not names[0].startswith("-"):
+            self._words.append((names[0], how.get("nargs") in ("+", "*")))
+            self._more |= bool({"type", "choices"} & how.keys())
+            return
+        name = how.get("dest") or next((x for x in names if x.startswith("--")), names[0])
+        default = how.get("default", False if how.get("action") == "store_true" else None)
+        self._values[str(name).lstrip("-").replace("-", "_")] = default
+        self._more |= bool(how.get("required")) or (isinstance(default, str) and "type" in how)
+
+    def add_mutually_exclusive_group(self, *, required: bool = False) -> _OneWord:
+        self._more |= required
+        return self
+
+
+def _columns() -> int:
+    """As shutil.get_terminal_size() says it."""
+    try:
+        return int(os.environ["COLUMNS"]) or 80
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
+    except (AttributeError, ValueError, OSError):
+        return 80
 
 
 def _examples(lines: tuple[str, ...]) -> str:
