@@ -184,8 +184,8 @@ def _complain(error: HvmctxError, status: int) -> int:
 
 
 def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
-    if len(arguments) == 1 and not arguments[0].startswith("-"):
-        values = _OneWord().parse(command, arguments[0])
+    if not any(word.startswith("-") for word in arguments):
+        values = _Words().parse(command, arguments)
         if values is not None:
             return Namespace(**values)
     import argparse
@@ -217,38 +217,46 @@ def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
     return parser.parse_args(arguments)
 
 
-class _OneWord:
+class _Words:
     """In place of argparse's parser, whose import alone takes as long as a dump: for a command
-    that is given one word and no option. It notes the defaults of what a command declares."""
+    line without options. It notes the words and the defaults that a command declares."""
 
     def __init__(self) -> None:
         self._values: dict[str, object] = {}
-        self._words: list[tuple[str, bool]] = []
-        self._more = False
+        self._names: list[str] = []
+        self._last = False
+        self._known = True
 
-    def parse(self, command: Command, word: str) -> dict[str, object] | None:
-        """None if a word is not all that the command needs."""
+    def parse(self, command: Command, words: list[str]) -> dict[str, object] | None:
+        """None for what argparse has to see, mistakes among it."""
         try:
             command.add_arguments(self)  # type: ignore[arg-type]
         except AttributeError:  # it has actions of its own
             return None
-        if self._more or len(self._words) != 1:
+        names = self._names
+        more = len(words) - len(names)
+        if not self._known or not names or more < 0 or (more and not self._last):
             return None
-        name, several = self._words[0]
-        return {**self._values, name: [word] if several else word}
+        values = {**self._values, **dict(zip(names, words))}
+        if self._last:
+            values[names[-1]] = words[len(names) - 1 :]
+        return values
 
     def add_argument(self, *names: str, **how: object) -> None:
         if not names[0].startswith("-"):
-            self._words.append((names[0], how.get("nargs") in ("+", "*")))
-            self._more |= bool({"type", "choices"} & how.keys())
+            several = how.get("nargs") in ("+", "*")
+            self._known &= not (self._last or {"type", "choices"} & how.keys())
+            self._known &= several or how.get("nargs") in (None, "?")
+            self._last = several
+            self._names.append(names[0])
             return
         name = how.get("dest") or next((x for x in names if x.startswith("--")), names[0])
         default = how.get("default", False if how.get("action") == "store_true" else None)
         self._values[str(name).lstrip("-").replace("-", "_")] = default
-        self._more |= bool(how.get("required")) or (isinstance(default, str) and "type" in how)
+        self._known &= not (how.get("required") or (isinstance(default, str) and "type" in how))
 
-    def add_mutually_exclusive_group(self, *, required: bool = False) -> _OneWord:
-        self._more |= required
+    def add_mutually_exclusive_group(self, *, required: bool = False) -> _Words:
+        self._known &= not required
         return self
 
 
@@ -259,8 +267,8 @@ def _columns() -> int:
     except (KeyError, ValueError):
         pass
     try:
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
-    except (AttributeError, ValueError, OSError):
+        return os.get_terminal_size(1).columns or 80
+    except OSError:  # not a terminal
         return 80
 
 
