@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from hvmctx.stream.pages import WordCounts
 
-__all__ = ["WRAPPERS", "Indexer", "Watcher", "legacy_problem", "walk"]
+__all__ = ["WRAPPERS", "Indexer", "Watcher", "legacy_problem", "not_read", "walk"]
 
 
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
@@ -104,7 +104,8 @@ class Indexer:
             index.end = error.offset  # where the item that is not whole starts
             return
         if reader.state.name != END:
-            index.stop(_not_read(index, reader.state.name == LEGACY_STREAM))
+            legacy = reader.state.name == LEGACY_STREAM
+            index.stop(not_read(index.format, item, legacy=legacy))
             return
         index.complete = True
         self._trailing()
@@ -274,15 +275,14 @@ WRAPPERS = {XL: "xl file", XAPI: "XAPI suspend image", LIBVIRT: "libvirt file"}
 """The layers around the streams, in words."""
 
 
-def _not_read(index: Index, legacy: bool) -> UnsupportedError:
-    """That what follows cannot be read, though the image may go on after it."""
+def not_read(layer: str, item: Header | StreamRecord, *, legacy: bool) -> UnsupportedError:
+    """That what follows the item cannot be read, though the image may go on after it."""
     if legacy:
-        text = f"the {WRAPPERS[index.format]} holds a legacy stream (Xen 4.5 or older)"
-        return legacy_problem(index.end, text)
-    name = index.records[-1].name
+        text = f"the {WRAPPERS[layer]} holds a legacy stream (Xen 4.5 or older)"
+        return legacy_problem(item.end, text)
     return UnsupportedError(
-        "only its own reader can tell where this ends", layer=index.format, offset=index.end,
-        record=name, found="a record without a length", expected="one with a length",
+        "only its own reader can tell where this ends", layer=layer, offset=item.end,
+        record=item.name, found="a record without a length", expected="one with a length",
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ class StreamRecord:
         self.claimed = claimed
         self.length = claimed
         self.offset = offset
-        if layer == XAPI and number in streams.XAPI_BODILESS:
+        if not self.has_body:
             self.length = 0
 
     def __repr__(self) -> str:
@@ -72,6 +72,11 @@ class StreamRecord:
     def known(self) -> bool:
         """Whether the layer's specification has this type."""
         return self.type in streams.RECORDS[self.layer]
+
+    @property
+    def has_body(self) -> bool:
+        """Whether its length is that of a body, which it is not for some types of XAPI's."""
+        return self.layer != XAPI or self.type not in streams.XAPI_BODILESS
 
     @property
     def optional(self) -> bool:
