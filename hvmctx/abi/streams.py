@@ -184,9 +184,7 @@ XAPI_SWTPM = 0x0F13
 XAPI_END_OF_IMAGE = 0xFFFF
 XAPI_RECORDS = _names_of("XAPI_")
 """Type -> name."""
-XAPI_BODILESS = frozenset(
-    (XAPI_LIBXC, XAPI_LIBXL, XAPI_LIBXC_LEGACY, XAPI_DEMU, XAPI_END_OF_IMAGE)
-)
+XAPI_BODILESS = frozenset((XAPI_LIBXC, XAPI_LIBXL, XAPI_LIBXC_LEGACY, XAPI_DEMU, XAPI_END_OF_IMAGE))
 """Types whose length means nothing: a stream of its own follows the header, or nothing."""
 RECORDS = {LIBXL: LIBXL_RECORDS, LIBXC: LIBXC_RECORDS, XAPI: XAPI_RECORDS}
 """Layer -> its record types -> their names."""
@@ -350,6 +348,7 @@ def record_around(layer: str, number: int, length: int) -> tuple[bytes, bytes]:
     """Header and padding of a record with a body of `length` bytes. Raises FieldError."""
     head = RECORD_HEADERS[layer].encode_values((number, length), f"record type {number!r}: ")
     return head, bytes(-length % RECORD_ALIGNS[layer])
+
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hvmctx.limits import Limits
     from hvmctx.stream.places import Place
 
-__all__ = ["TEXTS", "get_described", "set_described"]
+__all__ = ["TEXTS", "get_described", "set_described", "values_of"]
 
 TEXTS = {"XML": payloads.XML, "XENOPS": "record:XENOPS"}
 """The first word of such a path -> the payload that is the text."""
@@ -46,6 +46,20 @@ def set_described(name: str, text: bytes, path: str, value: str, limits: Limits)
         raise FieldError(f"{name}.{path}: XML has no control characters")
     place = place_of(_places(name, text, limits), path, f"{name}.{path}")
     return replaced(text, place, value, libvirt.written if name == "XML" else _atom)
+
+
+def values_of(name: str, text: bytes, limits: Limits) -> dict[str, str]:
+    """All of them by their paths. Raises as `get_described` does."""
+    if not text:
+        return {}
+    if name == "XML":
+        text = libvirt.text_of(text)
+    found = {f"{name}.{place.path}": place.value for place in _places(name, text, limits)}
+    vm = found.pop(f"XENOPS.{_VM_TEXT}", None)
+    if vm is not None:
+        inner = _places(name, vm.encode("utf-8", "surrogateescape"), limits)
+        found |= {f"XENOPS.{_VM}{place.path}": place.value for place in inner}
+    return found
 
 
 def _atom(value: str) -> bytes:

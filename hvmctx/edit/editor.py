@@ -274,7 +274,7 @@ class Editor:
             self._bodies[record] = emulator.to_bytes()
             return
         if what == payloads.XML:
-            self._image.xml_data  # raises where there is no place for it
+            self._image.xml_data()  # raises where there is no place for it
             self._xml = bytes(payload).rstrip(b"\0")
             return
         layer, number, instance = payloads.named(what)
@@ -370,7 +370,9 @@ class Editor:
         layer, number = self._image.emulator_type
         record = self._image.last(layer, number)
         if record is None:
-            raise MissingRecordError(f"the image has no {streams.record_name(layer, number)} record")
+            raise MissingRecordError(
+                f"the image has no {streams.record_name(layer, number)} record"
+            )
         return record, handlers.parse(record, self._body(record), self._image.limits)
 
     def _content(self) -> tuple[DeviceModelState | HvmContext | handlers.Guarded | None, bytes]:

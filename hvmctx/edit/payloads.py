@@ -53,8 +53,8 @@ def named(what: str) -> tuple[str, int, int]:
         if layer not in (LIBXC, LIBXL, XAPI, CONTEXT) or number is None:
             raise UsageError(f"{what}: expected libxc, libxl, xapi or context, and a number")
         return layer, number, instance
-    for layer, names in streams.RECORDS.items():
-        for number, known in names.items():
+    for layer, types in streams.RECORDS.items():
+        for number, known in types.items():
             if known == name.upper() and known != "END":
                 return layer, number, instance
     number = _number(name)

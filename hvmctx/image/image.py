@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
     from hvmctx.stream.libxl import EmulatorContext
     from hvmctx.stream.places import Place
-    from hvmctx.stream.reader import Header
     from hvmctx.stream.xapi import QemuRecord
     from hvmctx.stream.xlfile import Json
 
@@ -257,7 +256,7 @@ class Image(Index):
             return b""
         from hvmctx.stream import xlfile
 
-        return xlfile.config_text(self._data_of(header, "optional data"), header.body_offset)
+        return xlfile.config_text(self.data_of(header, "optional data"), header.body_offset)
 
     @property
     def xml(self) -> bytes:
@@ -265,22 +264,14 @@ class Image(Index):
         Raises MissingRecordError, FormatError."""
         from hvmctx.stream.libvirt import text_of
 
-        return text_of(self.xml_data)
+        return text_of(self.xml_data())
 
-    @property
     def xml_data(self) -> bytes | memoryview:
         """All bytes that a libvirt file has for it. Raises as `xml` does."""
         header = self.header(LIBVIRT)
         if header is None:
             raise MissingRecordError("the image has no XML: it is not a libvirt file")
-        return self._data_of(header, "XML")
-
-    def _data_of(self, header: Header, what: str) -> bytes | memoryview:
-        if header.length > self.limits.config:
-            raise self.limits.over(
-                "config", "bytes", layer=header.layer, offset=header.body_offset, record=what
-            )
-        return self.kept_config or self.source.read_at(header.body_offset, header.length)
+        return self.data_of(header, "XML")
 
     @property
     def described(self) -> list[Place] | None:
@@ -377,9 +368,9 @@ def open_image(
 
     `target` is a path, a buffer (never copied), a binary file object (read from where it
     stands; not closed), or a source. `layer` says what it starts with instead of looking; one of
-    xl, xapi, libvirt, libxl, libxc, context, legacy. `keep_words` keeps the page words of an input that
-    cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher` is
-    shown every header and record as it is read. `limits` say how much is taken of what an input
+    xl, xapi, libvirt, libxl, libxc, context, legacy. `keep_words` keeps the page words of an
+    input that cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher`
+    is shown every header and record as it is read. `limits` say how much is taken of what an input
     claims (default: those of a source, or the defaults). With `seekable` an input that can be
     read only once is copied: a stream to a temporary file, a bare context into memory.
 

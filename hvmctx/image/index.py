@@ -213,8 +213,8 @@ class Index:
     where reading had to stop, `stopped` is the one that says so, and `complete` is False;
     `notes` are oddities. `end` is the offset after the last byte that belongs to the image.
     `source` is where bytes are read from. The pass that fills the index leaves here what a pipe
-    gives only once: `kept_config`, the data after the wrapper's header, and `counted_words`, the page
-    words by their types (None if they were not counted; `page_words` then does it).
+    gives only once: `kept_config`, the data after a wrapper's header, and `counted_words`, the
+    page words by their types (None if they were not counted; `page_words` then does it).
     """
 
     def __init__(self, source: Source, layer: str) -> None:
@@ -305,6 +305,15 @@ class Index:
             for record in self._effective(LIBXC, streams.LIBXC_PAGE_DATA)
             if record.count > 0 and self._has_words(record)
         )
+
+    def data_of(self, header: Header, what: str) -> bytes | memoryview:
+        """The data after a wrapper's header; `what` they are is for the message. Raises LimitError
+        where they are longer than any configuration."""
+        if header.length > self.limits.config:
+            raise self.limits.over(
+                "config", "bytes", layer=header.layer, offset=header.body_offset, record=what
+            )
+        return self.kept_config or self.source.read_at(header.body_offset, header.length)
 
     def items(self) -> Iterator[Header | IndexedRecord]:
         """Headers and records in file order, whatever their layer."""

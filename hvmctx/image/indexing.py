@@ -24,7 +24,16 @@ from hvmctx.image.index import (
     cut_off,
 )
 from hvmctx.stream.grammar import END, LEGACY_STREAM
-from hvmctx.stream.reader import LEGACY, LIBVIRT, LIBXC, XAPI, XL, Header, StreamReader, StreamRecord
+from hvmctx.stream.reader import (
+    LEGACY,
+    LIBVIRT,
+    LIBXC,
+    XAPI,
+    XL,
+    Header,
+    StreamReader,
+    StreamRecord,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

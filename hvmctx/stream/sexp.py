@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Atom", "parse", "places", "to_bytes", "written"]
 
 _TOKEN = re.compile(
-    rb'(?P<blank>[ \t\r\n\f]+|;[^\n]*)|(?P<block>#\|)|(?P<datum>#;)|(?P<open>\()|(?P<close>\))'
+    rb"(?P<blank>[ \t\r\n\f]+|;[^\n]*)|(?P<block>#\|)|(?P<datum>#;)|(?P<open>\()|(?P<close>\))"
     rb'|"(?P<string>(?:[^"\\]|\\.)*)"|(?P<bare>[^ \t\r\n\f();"]+)',
     re.DOTALL,
 )
@@ -200,7 +200,7 @@ def places(tree: Tree) -> list[Place]:
         below: list[tuple[str, Tree]] = []
         keys = [_key_of(part) for part in value]
         for number, (key, part) in enumerate(zip(keys, value)):
-            if key and all(keys):
+            if key and all(keys) and isinstance(part, list):
                 name = f"{path}.{key}" if path else key
                 times[name] = again = times.get(name, -1) + 1
                 below.append((f"{name}[{again}]" if again else name, part[1]))

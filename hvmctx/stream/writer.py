@@ -16,6 +16,7 @@ from hvmctx.stream.reader import (
     LIBXL,
     XAPI,
     XL,
+    StreamRecord,
     header_item,
     record_name,
 )
@@ -133,6 +134,8 @@ class StreamWriter:
         row = self.state.record(number, length)
         if row is None:
             raise UsageError(f"a record is out of turn: expected the {self.expecting}")
+        if length and not StreamRecord(row.layer, number, 0, 0).has_body:
+            raise FieldError(f"{record_name(row.layer, number)}: records of this type have no body")
         page_data = row.layer == LIBXC and number == streams.LIBXC_PAGE_DATA
         largest = _LARGEST_LENGTH if page_data or row.layer == LIBXL else LARGEST_RECORD
         if length + (-length % streams.RECORD_ALIGNS[row.layer]) > largest:

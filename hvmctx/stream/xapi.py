@@ -7,7 +7,6 @@ Source: xen-api at e2ee48d6, ocaml/xenopsd/lib/suspend_image.ml and ocaml/xapi-i
 from __future__ import annotations
 
 import re
-from typing import Annotated
 
 from hvmctx.abi import streams
 from hvmctx.abi.streams import QEMU_MAGIC, XAPI
@@ -15,9 +14,12 @@ from hvmctx.errors import FormatError
 from hvmctx.limits import DEFAULT
 from hvmctx.stream import sexp
 from hvmctx.stream.body import Body, Bytes, Chars
+from hvmctx.stream.libxl import DeviceModelFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Annotated
+
     from hvmctx.limits import Limits
     from hvmctx.stream.places import Place
     from hvmctx.stream.sexp import Tree
@@ -32,7 +34,7 @@ class XenopsRecord(Body, layer=XAPI, number=streams.XAPI_XENOPS):
     text: Annotated[bytes | memoryview, Chars()]
 
 
-class QemuRecord(Body, layer=XAPI, number=streams.XAPI_QEMU_TRAD):
+class QemuRecord(DeviceModelFile, Body, layer=XAPI, number=streams.XAPI_QEMU_TRAD):
     """QEMU_TRAD: the device model's file. Nowadays it is upstream QEMU's."""
 
     payload: Annotated[bytes | memoryview, Bytes()]
@@ -44,11 +46,6 @@ class QemuRecord(Body, layer=XAPI, number=streams.XAPI_QEMU_TRAD):
     def emulator_id(self) -> int:
         """As a libxl stream numbers device models."""
         return emulator_of(self.payload)
-
-    @property
-    def emulator(self) -> str:
-        """Its name, as xl calls it."""
-        return streams.EMULATORS[self.emulator_id]
 
 
 def emulator_of(payload: bytes | memoryview) -> int:
@@ -110,12 +107,14 @@ class Xenops:
         for name in _NEEDED:
             if name not in fields:
                 raise _wrong("missing field", f"no {name}", f"{', '.join(_NEEDED)}")
-        for name in fields:
-            if name != "xs_subtree" and not isinstance(fields[name], bytes):
+        for name, value in fields.items():
+            if name != "xs_subtree" and not isinstance(value, bytes):
                 raise _wrong("a field has the wrong type", f"a list as {name}", "an atom")
         word_size = fields["word_size"]
         if not isinstance(word_size, bytes) or not _INTEGER.fullmatch(word_size):
-            raise _wrong("a field has the wrong type", repr(word_size)[:40], "a number as word_size")
+            raise _wrong(
+                "a field has the wrong type", repr(word_size)[:40], "a number as word_size"
+            )
         vm_str = fields.get("vm_str")
         return cls(
             bytes(fields["time"]).decode("utf-8", "surrogateescape"),  # type: ignore[arg-type]
