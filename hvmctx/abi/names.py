@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 
-from hvmctx.abi.vmport import PROTOCOLS
 from hvmctx.abi.x86_bits import (
     CR0,
     CR4,
@@ -22,10 +21,18 @@ from hvmctx.abi.x86_bits import (
     McgCap,
     Pm1,
     StimerConfig,
+    bits_of,
     named_bits,
 )
 
-__all__ = ["BITS", "NAMES", "bits_between", "names_of"]
+__all__ = [
+    "BITS", "NAMES", "PROTOCOLS", "PROTO_CLOSED", "PROTO_RPCI", "PROTO_TCLO", "bits_between",
+    "names_of",
+]  # fmt: skip
+
+PROTO_CLOSED, PROTO_RPCI, PROTO_TCLO = 0, 0x49435052, 0x4F4C4354
+PROTOCOLS = {PROTO_CLOSED: "closed", PROTO_RPCI: "RPCI", PROTO_TCLO: "TCLO"}
+"""Of a VMPORT channel. RPCI carries requests from the guest, TCLO to the guest."""
 
 _DELIVERY = {0: "FIXED", 1: "LOWEST", 2: "SMI", 4: "NMI", 5: "INIT", 7: "EXTINT"}
 
@@ -61,7 +68,8 @@ BITS: dict[str, type] = {
 def _bare(path: str) -> str:
     """A path without instance and indices: `CPU.cr0` of `cpu/3.cr0`."""
     record, _, field = path.partition(".")
-    return f"{record.partition('/')[0].upper()}.{re.sub(r'\[[^]]*\]', '', field)}"
+    name = re.sub(r"\[[^]]*\]", "", field)
+    return f"{record.partition('/')[0].upper()}.{name}"
 
 
 def names_of(path: str) -> dict[int, str]:
@@ -71,7 +79,7 @@ def names_of(path: str) -> dict[int, str]:
 
 
 def bits_between(path: str, before: int, after: int) -> str:
-    """The bits with a name in which two values of a field differ: `+UMIP -PGE`; "" of a field
+    """The bits in which two values of a field differ, by name: `+UMIP -PGE`; "" of a field
     whose bits have no names.
 
     >>> bits_between("CPU/0.cr4", 0xA0, 0x820)
@@ -80,6 +88,8 @@ def bits_between(path: str, before: int, after: int) -> str:
     register = BITS.get(_bare(path))
     if register is None:
         return ""
-    names = named_bits(register).items()
-    changed = ((("-", "+")[bool(after & bit)], name) for bit, name in names if (before ^ after) & bit)
-    return " ".join(f"{sign}{name}" for sign, name in changed)
+    names = named_bits(register)
+    return " ".join(
+        f"{'+' if after & bit else '-'}{names.get(bit) or f'bit {bit.bit_length() - 1}'}"
+        for bit in bits_of(before ^ after)
+    )

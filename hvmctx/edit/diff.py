@@ -12,8 +12,6 @@ from itertools import pairwise
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import bits_between, names_of
-from hvmctx.context.vmport import Parts
-from hvmctx.context.vmport_slots import as_text
 from hvmctx.errors import HvmctxError, LimitError
 from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
+    from hvmctx.context.vmport import Parts
     from hvmctx.image.index import IndexedRecord
     from hvmctx.image.memory_map import Run
 
@@ -52,7 +51,7 @@ class Difference:
 
     __slots__ = ("after", "before", "bits", "path")
 
-    def __init__(self, path: str, before: str | None, after: str | None, bits: str = "") -> None:
+    def __init__(self, path: str, before: str | None, after: str | None, *, bits: str = "") -> None:
         self.path = path
         self.before = before
         self.after = after
@@ -166,11 +165,11 @@ def _bodies(name: str, one: Record, other: Record) -> Iterator[Difference]:
         if before == after:
             continue
         full = f"{name}.{path}"
-        if isinstance(before, bytes) or isinstance(after, bytes):
-            yield from _bytes(full, bytes(before), bytes(after))
-        else:
+        if isinstance(before, bytes) and isinstance(after, bytes):
+            yield from _bytes(full, before, after)
+        elif isinstance(before, int) and isinstance(after, int):
             bits = bits_between(full, before, after)
-            yield Difference(full, _value(full, before), _value(full, after), bits)
+            yield Difference(full, _value(full, before), _value(full, after), bits=bits)
     if known.typecode == VMPORT_TYPECODE:
         yield from _guestinfo(name, left, right)
     else:
@@ -214,6 +213,7 @@ def _shown(data: bytes) -> str:
 
 def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     from hvmctx.abi.vmport import used
+    from hvmctx.context.vmport import Parts
 
     profile = used()
     if min(len(one), len(other)) < profile.read_size:
@@ -231,6 +231,8 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
 
 def _entries(parts: Parts) -> dict[str, str]:
     """By their path; a key that is there again has its number after it."""
+    from hvmctx.context.vmport_slots import as_text
+
     found: dict[str, str] = {}
     times: dict[str, int] = {}
     for entry in parts.entries:

@@ -8,9 +8,9 @@ answered when asked: twelve from 4.5.5 to c447b730 on AMD, 4.17 and 4.20 on Inte
 from __future__ import annotations
 
 from hvmctx.abi import x86
+from hvmctx.abi.names import NAMES
 from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window, came_with
 from hvmctx.abi.streams import Flat
-from hvmctx.abi.names import NAMES
 from hvmctx.abi.x86_bits import CR0, ApicBase, McgCap, bit_names
 from hvmctx.restore.machine import AMD, INTEL
 from hvmctx.restore.msrs import refused
@@ -30,7 +30,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hvmctx.abi.releases import Release
     from hvmctx.restore.policy import CpuPolicy
     from hvmctx.restore.rules import Answer, Predicate
 

@@ -133,13 +133,13 @@ def bad_cr4(seen: Seen) -> str:
 
 
 def _why_not_in_cr4(seen: Seen, policy: CpuPolicy, bit: int) -> str:
-    rows = [(feature, since) for feature, lets, since in _CR4_FEATURES if lets & bit]
-    standing = [feature for feature, since in rows if seen.release.since(since)]
+    rows = [row for row in _CR4_FEATURES if row[1] & bit]
+    standing = [feature for feature, _, since in rows if seen.release.since(since)]
     if standing:
-        return lacking(seen, policy, standing, named_bits(CR4)[bit])
+        return lacking(seen, policy, standing, named_bits(CR4).get(rows[0][1], ""))
     if bit == CR4.VMXE and seen.release.since(_VMX_SINCE):
         return _nested(seen, policy, "VMX", "VMXE")
-    since = _VMX_SINCE if bit == CR4.VMXE else rows[0][1] if rows else ""
+    since = _VMX_SINCE if bit == CR4.VMXE else rows[0][2] if rows else ""
     return settable(since)
 
 

@@ -193,9 +193,7 @@ def test_states_that_the_host_lacks() -> None:
         ("newest", AMD, ALL, 0x99, 0, "MSR 0x99, which Xen does not load"),
     ],
 )  # fmt: skip
-def test_msrs(
-    release: str, vendor: str, guest: Guest, index: int, value: int, text: str
-) -> None:
+def test_msrs(release: str, vendor: str, guest: Guest, index: int, value: int, text: str) -> None:
     change = body_of("CPU_MSR/0", msrs((index, 0, value)))
     assert refusal("CPU_MSR", change, release, guest, Machine(vendor=vendor)) == text
 
