@@ -81,6 +81,13 @@ class LoadedRecord(Seen):
             self._fields = Record(self._type, self.instance, body).fields()
         return self._fields
 
+    def altered(self, body: bytes) -> LoadedRecord:
+        rest = body + bytes(self._rest[self.length :])
+        return LoadedRecord(
+            self._type, self.size, self.instance, len(body), memoryview(rest), self.release,
+            self.guest, self.machine, self.loaded,
+        )  # fmt: skip
+
     def head(self, size: int = 64) -> bytes:
         return bytes(self._rest[: min(size, self.length)])
 
@@ -205,7 +212,7 @@ class _Load:
         """Refuse the record if one of the rules applies to it."""
         for rule in rules:
             # most do not apply, and `texts` would make a list of each: a twentieth of a load
-            if rule.predicate is not None and rule.predicate(seen) is not False:
+            if rule.predicate is not None and rule.predicate(seen):
                 for text in rule.texts(seen):
                     self._refuse(rule, offset, seen.name, seen.instance, text)
 
