@@ -139,6 +139,7 @@ OF_NO_MODULE = {
     "test_planted",
     "test_security",
     "test_typing",
+    "test_wrappers",
     "tools/test_fidelity",
     "tools/test_generate",
     "tools/test_mutants",

@@ -236,7 +236,7 @@ class StrictStream(CheckTable):
         for note in image.notes:
             if note.kind == Note.TRAILING and note.layer not in (CONTEXT, XAPI):  # a disk is longer
                 self._whole("trailing", note.offset, layer=note.layer)
-        if not image.complete:
+        if not image.complete or image.format == CONTEXT:  # which has no stream
             return
         for rule, count, first in self._pages.findings():
             text = OF_WHOLE[rule].words
