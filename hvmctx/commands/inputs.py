@@ -300,8 +300,8 @@ def add_what(parser: ArgumentParser) -> None:
         "--what",
         default="hvm-context",
         metavar="WHAT",
-        help="hvm-context (default), emulator, or record:TYPE[/INSTANCE]: record:CPU/0 is the "
-        "body of that record of the context, record:X86_TSC_INFO of that record of the stream, "
+        help="hvm-context (default), emulator, xml (of libvirt's), xenops, varstored, swtpm (of "
+        "XAPI's), or record:TYPE[/INSTANCE]: record:CPU/0 is the body of that record of the context, record:X86_TSC_INFO of that record of the stream, "
         "record:PAGE_DATA/3 of its fourth, record:libxc:0x20 of one that has no name",
     )
 
