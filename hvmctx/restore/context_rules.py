@@ -13,6 +13,7 @@ from hvmctx.abi.streams import Flat
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
 from hvmctx.restore.machine import AMD, INTEL
 from hvmctx.restore.msrs import refused
+from hvmctx.restore.remedies import REMEDIES
 from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
 from hvmctx.stream.reader import CONTEXT
 
@@ -325,7 +326,7 @@ def _bad_states(seen: Seen) -> bool:
 
 
 def _host(seen: Seen) -> CpuPolicy:
-    return seen.machine if seen.machine.leaves else seen.guest
+    return seen.host
 
 
 def _compacted(seen: Seen) -> bool:
@@ -398,6 +399,7 @@ def _rows(record: str, *rows: tuple[Any, ...]) -> tuple[Rule, ...]:
         Rule(
             CONTEXT, record, f"{prefix}-{identifier}", predicate, words,
             errno=errno, releases=Window(*(window or (first,))),
+            remedy=REMEDIES.get(f"{prefix}-{identifier}"),
         )
         for identifier, errno, predicate, words, *window in rows
     )  # fmt: skip
@@ -407,7 +409,7 @@ _VCPU = ("vcpu", "EINVAL", _no_vcpu, "the guest has no vcpu of that number")
 _LENGTH = ("length", "EINVAL", _by_release, "this release does not accept this length")
 
 # fmt: off
-WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, releases=Window(*since)) for record, identifier, errno, predicate, words, *since in (
+WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, releases=Window(*since), remedy=REMEDIES.get(identifier)) for record, identifier, errno, predicate, words, *since in (
     ("HEADER", "context-header", "ENODATA", _no_header, "the context does not start with a HEADER record of 24 bytes"),
     ("HEADER", "context-magic", "EINVAL", lambda s: s.fields["magic"] != x86.HVM_FILE_MAGIC, "the header's magic is not Xen's"),
     ("HEADER", "context-version", "EINVAL", lambda s: s.fields["version"] != x86.HVM_FILE_VERSION, "the header's version is not 1"),
@@ -527,6 +529,7 @@ UNPAUSED = (
         CONTEXT, "VIRIDIAN_DOMAIN", "viridian-domain-tsc-page", _shows("reference_tsc", _tsc_without_page),
         "the hypervisor dies: the reference TSC is on, and the guest has no page for it",
         releases=Window("4.13", gone="4.21 4.20.2 4.19.4 4.18.6 4.17.6"),
+        remedy=REMEDIES["viridian-domain-tsc-page"],
     ),
 )
 """What kills the hypervisor when the load ends the pause of the guest, even if a later record was

@@ -7,9 +7,10 @@ from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
 from hvmctx.errors import LimitError
 from hvmctx.restore.context import load
+from hvmctx.restore.context import remedy as mended
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import Machine
-from hvmctx.restore.stream import judge
+from hvmctx.restore.stream import StreamJudge, judge, replay
 from hvmctx.restore.verdict import ACCEPT, Verdict
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hvmctx.image.image import Image
-    from hvmctx.restore.stream import StreamJudge
+    from hvmctx.restore.rules import Change, Rule
 
 
 def would_restore(
@@ -82,4 +83,24 @@ def would_restore(
     return verdict.moved(record.body_offset)
 
 
-__all__ = ["would_restore"]
+def remedy(
+    image: Image,
+    release: Release,
+    machine: Machine | None = None,
+    *,
+    guest_of: Callable[[Image], Guest] = Guest.of_image,
+) -> tuple[Rule, list[Change]] | None:
+    """What mends the refusal that `would_restore` gives for the same arguments: the rule, and the
+    steps of its remedy; None where there is none."""
+    if image.format == CONTEXT:
+        return mended(image.context_bytes(), release, guest_of(image), machine, image.limits)
+    judging = StreamJudge(release)
+    replay(image, judging)
+    if judging.end(image) is not None:
+        return judging.remedy()
+    record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+    body = b"" if record is None else image.body(record)
+    return mended(body, release, guest_of(image), machine, image.limits)
+
+
+__all__ = ["remedy", "would_restore"]
