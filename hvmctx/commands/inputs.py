@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAYERS", "MOST_INSTANCES", "add_input", "add_judged", "add_limits", "add_output",
-    "add_vmport_profile", "add_what", "check_judged", "check_vcpus", "domid_of", "file_of", "files_in",
-    "guest_of_policy", "is_directory", "is_domid", "limits_of", "no_domid", "open_file",
+    "add_vmport_profile", "add_what", "check_judged", "check_vcpus", "domid_of", "file_of",
+    "files_in", "guest_of_policy", "is_directory", "is_domid", "limits_of", "no_domid", "open_file",
     "open_input", "open_named", "open_seekable", "patched_xen", "profile_of", "read_file", "report",
     "target_of", "warn", "whole_file",
 ]  # fmt: skip

@@ -135,8 +135,10 @@ def repair(
     release = Release(release)
     editor, edits = edit(image), list[RepairEdit]()
     verdict = would_restore(image, release, machine, guest_of=guest_of)
-    now = image
-    while not verdict.accepted and len(edits) < _MOST_ROUNDS:
+    now, before = image, set[int]()
+    for _ in range(_MOST_ROUNDS):
+        if verdict.accepted:
+            break
         try:
             changes, reason = _repeated(now, verdict), _REPEATED
             if not changes:
@@ -145,14 +147,15 @@ def repair(
                     break
                 changes, reason = found[1], found[0].remedy.words
             done = [RepairEdit(c, _apply(editor, c), verdict.rule, reason) for c in changes]
-            now = open_image(Spliced(image.source, editor.edits()), layer=image.format)
-            after = would_restore(now, release, machine, guest_of=guest_of)
+            spliced = editor.edits()
+            now = open_image(Spliced(image.source, spliced), layer=image.format)
+            verdict = would_restore(now, release, machine, guest_of=guest_of)
         except HvmctxError:
             break
         edits += done
-        if not after.accepted and _same(after, verdict):
+        if (state := hash(tuple(spliced))) in before:  # one remedy undoes another
             break
-        verdict = after
+        before.add(state)
     return Repair(editor, edits, verdict)
 
 
@@ -175,14 +178,6 @@ def _repeated(image: Image, verdict: Verdict) -> list[Change]:
         return []
     place = next(number for number, each in enumerate(alike, 1) if each is found)
     return [Change(REMOVE, f"{found.name}/{found.instance}#{place}")]
-
-
-def _same(one: Verdict, other: Verdict) -> bool:
-    """Whether a remedy was none."""
-    return all(
-        getattr(one, name) == getattr(other, name)
-        for name in ("rule", "record", "instance", "offset", "text")
-    )
 
 
 def _apply(editor: Editor, change: Change) -> Value | None:

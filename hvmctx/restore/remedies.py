@@ -14,14 +14,14 @@ from hvmctx.abi import x86
 from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.abi.releases import CPU_COMPAT_SIZE, RELEASES
 from hvmctx.abi.streams import Flat
-from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase, bits_of, named_bits
 from hvmctx.context.record import Record
 from hvmctx.errors import HvmctxError
 from hvmctx.restore.rules import ADD, REMOVE, SET, Change, Remedy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from hvmctx.restore.rules import Rule, Seen
 
@@ -30,14 +30,10 @@ __all__ = ["REMEDIES"]
 _MAGIC = x86.HVM_FILE_MAGIC.to_bytes(4, "little")
 _EVERY_BIT = (1 << 64) - 1
 _MSR = Flat(x86.hvm_one_msr)
-_CR4_KEPT = (
-    CR4.VME | CR4.PVI | CR4.TSD | CR4.DE | CR4.PSE | CR4.PAE | CR4.MCE | CR4.PGE | CR4.PCE
-    | CR4.OSFXSR | CR4.OSXMMEXCPT | CR4.LA57 | CR4.VMXE | CR4.FSGSBASE | CR4.PCIDE | CR4.OSXSAVE
-    | CR4.SMAP | CR4.PKE | CR4.CET | CR4.PKS
-)  # fmt: skip
-"""Bits that a guest cannot run without once it has set them: instructions that fault, page tables
-that are read otherwise. The others are reserved, or only forbid something (UMIP, SMEP, LASS)."""
-_EFER_KEPT = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE | EFER.SVME | EFER.LMSLE
+_CR4_MAY_GO = ~sum(named_bits(CR4)) | CR4.UMIP | CR4.SMEP | CR4.LASS
+_EFER_MAY_GO = ~sum(named_bits(EFER)) | EFER.FFXSE | EFER.TCE | EFER.INTWB | EFER.AIBRSE
+"""Bits that are reserved, that only forbid something, or that are for speed. A guest that has set one
+of the others cannot run without: instructions would fault, page tables be read otherwise."""
 _CR3_NO_FLUSH = 1 << 63
 """What a guest may write with a cr3 and no cr3 holds: that translations are kept."""
 _STATE_GROUPS = (XCR0.BNDREGS | XCR0.BNDCSR, XCR0.AVX512, XCR0.TILE)
@@ -77,11 +73,15 @@ class _Draft:
         self.changes.append(Change(SET, f"{self.where}.{field}", value))
 
     def resize(self, length: int) -> None:
-        """Cut the record, or fill it up with zeros. If the records go on after that length, and
-        do not after its own, only its descriptor is wrong; and so it is if the record was to go
-        on after the end of the context."""
+        """Cut the record, or fill it up with zeros. If records go on after that length, and do
+        not after its own (or are hidden by it, as senders of MSRs have done), only its descriptor
+        is wrong; and so it is if the record was to go on after the end of the context."""
         seen, cut = self.seen, self.seen.length > self.seen.space
-        goes_on = not _goes_on(seen.after(seen.length)) and _goes_on(seen.after(length))
+        if length == seen.length:
+            return
+        goes_on = _goes_on(seen.after(length), self.known.typecode) and (
+            seen.name == "CPU_MSR" or not _goes_on(seen.after(seen.length), self.known.typecode)
+        )
         body = (seen.after(0) if goes_on else seen.body())[:length]
         self.record.body = body.ljust(length, b"\0")
         if goes_on or (cut and len(body) == length):
@@ -120,21 +120,21 @@ def _removed(seen: Seen) -> Change:
     return Change(REMOVE, "tail" if cut else f"{seen.name}/{seen.instance}")
 
 
-def _goes_on(data: bytes) -> bool:
-    """Whether records follow, of types that there are, and an END."""
+def _goes_on(data: bytes, after: int) -> bool:
+    """Whether records follow as Xen writes them, of types that there are and rise from this one
+    on, to an END that is the end."""
     at, last = 0, len(data) - x86.DESCRIPTOR.size
     while at <= last:
         typecode, _, length = x86.DESCRIPTOR.unpack_from(data, at)
         if typecode == x86.END.typecode:
-            return bool(length == 0)
-        if by_typecode(typecode) is None:
+            return bool(length == 0 and at == last)
+        if typecode < after or by_typecode(typecode) is None:
             return False
+        after = typecode
+        if typecode == x86.CPU_MSR.typecode and length >= x86.CPU_MSR.size:
+            length = min(length, _counted(data[at + x86.DESCRIPTOR.size :]))
         at += x86.DESCRIPTOR.size + length
     return False
-
-
-def _bits(value: int) -> Iterable[int]:
-    return (1 << bit for bit in range(value.bit_length()) if value >> bit & 1)
 
 
 def _clear(draft: _Draft, rule: Rule, field: str, may_go: int = _EVERY_BIT) -> None:
@@ -150,7 +150,7 @@ def _clear(draft: _Draft, rule: Rule, field: str, may_go: int = _EVERY_BIT) -> N
 
     if kept == value or not accepted(kept):
         return
-    for bit in _bits(value & may_go):
+    for bit in bits_of(value & may_go):
         if accepted(kept | bit):
             kept |= bit
     draft.set(field, kept)
@@ -173,9 +173,11 @@ def _fit(draft: _Draft, rule: Rule) -> None:
     and a CPU record must have a length of some release, else its bytes are nothing known."""
     seen = draft.seen
     draft.resize(seen.size)
-    if draft.changes[0].path.endswith(".descriptor.length"):
+    if not draft.changes or draft.changes[0].path.endswith(".descriptor.length"):
         return
     there = min(seen.length, seen.space)
+    if seen.release.zero_extends(seen.name):  # as the loader does
+        return
     unknown = seen.name == "CPU" and there not in _CPU_LENGTHS
     if 2 * there < seen.size or (there < seen.size and unknown):
         draft.changes.clear()
@@ -256,7 +258,7 @@ def _mend_states(draft: _Draft, rule: Rule) -> None:
     if not draft.accepted(rule):
         return
     groups = [group for group in _STATE_GROUPS if accum & group == group]
-    for group in (*_bits(accum), *groups):
+    for group in (*bits_of(accum), *groups):
         trial = _Draft(draft.seen)
         trial.record.body = before
         trial.set("xcr0_accum", kept | group)
@@ -347,7 +349,7 @@ def _refused_msrs(seen: Seen, rule: Rule) -> list[Change]:
         kept = value
         if not accepted(index, value):
             kept = 0
-            for bit in _bits(value):
+            for bit in bits_of(value):
                 if accepted(index, kept | bit):
                     kept |= bit
         if kept or (value == 0 and accepted(index, 0)):
@@ -355,11 +357,16 @@ def _refused_msrs(seen: Seen, rule: Rule) -> list[Change]:
     return _with_rows(seen, rows)
 
 
+def _counted(body: bytes) -> int:
+    """The length of a CPU_MSR record by its count."""
+    return x86.CPU_MSR.size + int.from_bytes(body[:4], "little") * _MSR.size
+
+
 def _mend_count(draft: _Draft, rule: Rule) -> None:
     """The length follows from the count, where that many MSRs are there; else the count from
     what is there."""
     body = draft.seen.after(0)
-    meant = x86.CPU_MSR.size + int.from_bytes(body[:4], "little") * _MSR.size
+    meant = _counted(body)
     whole = len(_rows(draft.seen.body()))
     if x86.CPU_MSR.size < meant <= len(body):
         draft.resize(meant)
@@ -379,7 +386,7 @@ def _header(seen: Seen, rule: Rule) -> list[Change]:
     """What a release writes at the start; the CPU's name only if the policy has it."""
     if seen.length:
         return [Change(SET, "HEADER/0.length", x86.HEADER.size)]
-    if seen.after(0)[:4] == _MAGIC and _goes_on(seen.after(x86.HEADER.size)):
+    if seen.after(0)[:4] == _MAGIC and _goes_on(seen.after(x86.HEADER.size), 0):
         return [Change(SET, "HEADER/0.descriptor.length", x86.HEADER.size)]
     values = {
         "magic": x86.HVM_FILE_MAGIC, "version": x86.HVM_FILE_VERSION,
@@ -425,8 +432,8 @@ REMEDIES = {
     "cpu-length": _FIT,
     "cpu-pad0": _sets(_ZEROES, ("pad0", 0)),
     "cpu-cr0": _remedy("clears bits that no CPU has, and sets ET, which every CPU has set", _mend_cr0),
-    "cpu-cr4": _clears("clears bits that are reserved or only forbid something; a guest that needs the others needs a host that has them", "cr4", ~_CR4_KEPT),
-    "cpu-efer": _clears("clears bits that are reserved or that a guest does without; a guest that needs the others needs a host that has them", "msr_efer", ~_EFER_KEPT),
+    "cpu-cr4": _clears("clears bits that are reserved or only forbid something; a guest that needs the others needs a host that has them", "cr4", _CR4_MAY_GO),
+    "cpu-efer": _clears("clears bits that are reserved or that a guest does without; a guest that needs the others needs a host that has them", "msr_efer", _EFER_MAY_GO),
     "cpu-dr": _remedy("clears bits above 31, which no CPU keeps", _mend_dr),
     "cpu-cr3": _clears("clears bit 63, which only counts at the moment of writing cr3", "cr3", _CR3_NO_FLUSH),
     "cpu-flags": _clears(_ZEROES, "flags", ~x86.XEN_X86_FPU_INITIALISED),
