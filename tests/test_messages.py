@@ -110,7 +110,8 @@ def test_which_words_are_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     assert messages.colored("hvmctx: warning: a", out) == "hvmctx: \x1b[33mwarning\x1b[0m: a"
     assert messages.colored("error: a: error: b", out) == "\x1b[31merror\x1b[0m: a: error: b"
-    for line in ("an error: a", "a: b: error: c", "error", ""):
+    assert messages.colored("a.save: accept", out) == "a.save: \x1b[32maccept\x1b[0m"
+    for line in ("an error: a", "a: b: error: c", ""):
         assert messages.colored(line, out) == line
 
 

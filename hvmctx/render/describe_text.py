@@ -49,7 +49,7 @@ def print_description(facts: Facts, file: TextIO) -> None:
     width = columns() if file.isatty() else 0
     file.write(f"{printable(facts['input'])}: {facts['format']}{size}{packed}{ended}\n")
     for layer in facts["layers"]:
-        file.write(f"  {layer['offset']:#010x}  {_in_words(layer)}\n")
+        file.write(_wrapped(f"  {layer['offset']:#010x}  ", _in_words(layer), width) + "\n")
     for name, value in _summary(facts):
         file.write(_wrapped(f"{name + ':':<13} ", printable(value), width) + "\n")
     if facts["records"]:
