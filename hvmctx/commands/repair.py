@@ -40,7 +40,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="how it is printed (default: text)"
+    )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="write the repaired image; without, only show"
     )
