@@ -41,7 +41,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
     parser.add_argument(
-        "--format", choices=("text", "json"), default="text", help="how it is printed (default: text)"
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="text for people (default), or json: the edits and the verdict, for programs",
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="write the repaired image; without, only show"

@@ -175,7 +175,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using repair' -l max-size -x -d 'the larges
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l release -x -d 'for which Xen, 4.0 to 4.22 or newest'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l vcpus -x -d 'how many vcpus the guest has'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'take the guest'"'"'s CPU policy and devices from this image'
-complete -c hvmctx -n '_shtab_hvmctx_using repair' -l format -xka "text json" -d 'how it is printed (default: text)'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l format -xka "text json" -d 'text for people (default), or json: the edits and the verdict, for programs'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write the repaired image; without, only show'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l force -d 'replace an existing FILE'
 complete -c hvmctx -n '_shtab_hvmctx_using repair; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
