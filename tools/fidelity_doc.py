@@ -12,7 +12,6 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-from hvmctx.abi.cpuid import FEATURES
 from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import Release
 from hvmctx.restore.context_rules import RULES, UNPAUSED, WALK
@@ -89,6 +88,15 @@ read only: {names}.
 READ = "read"
 MEASURED = Path(sys.path[0]) / "tests" / "data" / "hypervisors" / "measured.json"
 
+ASKED = (
+    "VME", "DE", "PSE", "TSC", "PAE", "MCE", "PGE", "MCA", "FXSR", "SSE", "VMX", "PCID",
+    "XSAVE", "FSGSBASE", "SMEP", "MPX", "SMAP", "UMIP", "PKU", "CET_SS", "PKS", "CET_IBT",
+    "IBRSB", "SSBD", "LASS", "INTEL_PSFD", "IPRED_CTRL", "RRSBA_CTRL", "BHI_CTRL", "XSAVES",
+    "SVM", "DBEXT", "SYSCALL", "NX", "FFXSR", "LM", "IBRS", "AMD_SSBD", "VIRT_SSBD", "PSFD",
+    "AUTO_IBRS",
+)  # fmt: skip
+"""The features of CPUID that the rules of a context ask for."""
+
 
 class Numbers:
     """What was measured, as it is written down."""
@@ -112,7 +120,7 @@ class Numbers:
     def lacks(self, vendor: str) -> str:
         """The features that no guest on this vendor's hosts had."""
         there = {name for one in self.sets if one["vendor"] == vendor for name in one["features"]}
-        return ", ".join(name for name in FEATURES if name not in there)
+        return ", ".join(name for name in ASKED if name not in there)
 
     def trees(self, rule: Rule, vendor: str) -> list[str]:
         """The releases with this row that were asked, by age."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.policy import CpuPolicy
 
-    Answer = bool | Iterable[str]
+    Answer = bool | str | Iterable[str]
     Predicate = Callable[["Seen"], Answer]
 
 ANY, WHOLE = "*", ""
@@ -88,9 +88,20 @@ class Seen:
     def policy(self, since: str) -> CpuPolicy:
         """What a check goes by: the guest's policy since a release (as `Release.since` takes
         it), before that the host's, for which the guest's stands if the machine has none."""
-        if self.release.since(since) or not self.machine.leaves:
-            return self.guest
-        return self.machine
+        return self.guest if self.release.since(since) else self.host
+
+    @property
+    def host(self) -> CpuPolicy:
+        """The host's policy, for which the guest's stands if the machine has none."""
+        return self.machine if self.machine.leaves else self.guest
+
+    def altered(self, body: bytes) -> Seen:
+        """The same record with another body, of that length: would a rule apply to it?"""
+        raise NotImplementedError
+
+    def after(self, length: int) -> bytes:
+        """What would follow the record if its body had that length."""
+        raise NotImplementedError
 
     def head(self, size: int = 64) -> bytes:
         """The first bytes of the body, or all of a shorter one."""
@@ -117,14 +128,68 @@ class Seen:
         return False
 
 
+class Change:
+    """One step of a remedy, as `Editor` takes it: `verb` is set, add or remove, `path` what it
+    is done to, `value` what is put there (None for remove).
+
+    >>> print(Change("set", "CPU/0.cr4", 0x6F0), Change("remove", "PIC/7"), sep="; ")
+    CPU/0.cr4=0x6f0; remove PIC/7
+    """
+
+    __slots__ = ("path", "value", "verb")
+
+    def __init__(self, verb: str, path: str, value: int | bytes | None = None) -> None:
+        self.verb = verb
+        self.path = path
+        self.value = value
+
+    def __str__(self) -> str:
+        value = self.value
+        if value is None:
+            return f"{self.verb} {self.path}"
+        text = f"{value:#x}" if isinstance(value, int) else value.hex()
+        return f"{'' if self.verb == SET else f'{self.verb} '}{self.path}={text}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Change) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, str, int | bytes | None]:
+        return self.verb, self.path, self.value
+
+
+SET, ADD, REMOVE = "set", "add", "remove"
+
+
+class Remedy:
+    """What makes a loader take a record that a rule refuses, and loses least: `words` say what
+    it does, and what is lost. `changes` returns the steps for a record; none where
+    nothing that is safe for the guest would do."""
+
+    __slots__ = ("changes", "words")
+
+    def __init__(self, words: str, changes: Callable[[Seen, Rule], list[Change]]) -> None:
+        self.words = words
+        self.changes = changes
+
+    def __repr__(self) -> str:
+        return f"<remedy: {self.words}>"
+
+
 class Rule:
     """One rule about one kind of record or header.
 
     `layer` is xl, libxl, libxc or context; `record` a record's or header's name, `ANY` for
     all records of the layer, `WHOLE` for a rule about all of them together. `predicate` gets
-    each such record: it returns whether the rule applies, or the details in words, a string
-    for each finding. It is None for a rule that only code for the whole input can apply.
-    `words` say what is wrong, `remedy` what would mend it, if that is known. `errno` is the
+    each such record: it returns whether the rule applies; or all of a finding in words, a string
+    that is empty if the rule does not apply; or the details that follow the rule's words, a
+    string for each finding. It is None for a rule that only code for the whole input can apply.
+    `words` say what is wrong, `remedy` is what mends it, if anything does. `errno` is the
     hypervisor's answer (Linux's name; ENOTSUP is what Xen's source calls EOPNOTSUPP), None if
     it is not involved. `releases` are those that make the check, `severity` is that of its
     findings.
@@ -150,7 +215,7 @@ class Rule:
         errno: str | None = None,
         severity: str = ERROR,
         releases: Window | None = None,
-        remedy: str = "",
+        remedy: Remedy | None = None,
     ) -> None:
         self.layer = layer
         self.record = record
@@ -173,8 +238,8 @@ class Rule:
     def texts(self, seen: Seen) -> list[str]:
         """The findings about a record in words; none if the rule does not apply."""
         found = False if self.predicate is None else self.predicate(seen)
-        if isinstance(found, bool):
-            return [self.words] if found else []
+        if isinstance(found, (bool, str)):
+            return [self.words if found is True else found] if found else []
         details = iter(found)
         texts = [f"{self.words}: {one}" for one in islice(details, MOST_DETAILS)]
         if next(details, None) is not None:
@@ -182,4 +247,7 @@ class Rule:
         return texts
 
 
-__all__ = ["ANY", "MOST_DETAILS", "WHOLE", "Loaded", "Rule", "Seen"]
+__all__ = [
+    "ADD", "ANY", "MOST_DETAILS", "REMOVE", "SET", "WHOLE", "Change", "Loaded", "Remedy", "Rule",
+    "Seen",
+]  # fmt: skip

@@ -55,13 +55,17 @@ class Restoring(Watcher):
         wanted = {id(self._judge_of[str(release)]) for release in releases}
         self._kinds = {k: judge for k, judge in self._kinds.items() if id(judge) in wanted}
 
+    def releases_of(self, image: Image) -> Sequence[Release]:
+        """Those that were asked about, or the one that wrote the image and all newer ones."""
+        return self._releases or image.release.and_newer()
+
     def end(
         self, image: Image, *, vcpus: int | None = None, machine: Machine | None = None
     ) -> list[Finding]:
         """The findings, once all of the input has been read. The guest is read from it once."""
         guest_of = cache(partial(Guest.of_image, vcpus=vcpus))
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
-        for release in self._releases or image.release.and_newer():
+        for release in self.releases_of(image):
             reader = self._judge_of[str(release)]
             verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
             if not verdict.accepted:

@@ -36,18 +36,17 @@ def without(place: Row, register: int, bit: int) -> Row:
     return tuple(made)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", FEATURES)
-def test_every_feature_is_one_bit_of_the_policy(name: str) -> None:
-    leaf, subleaf, register, bit = FEATURES[name]
-    everything = row(leaf, subleaf, eax=ALL_ONES, ebx=ALL_ONES, ecx=ALL_ONES, edx=ALL_ONES)
-    assert Guest(leaves=[everything]).has(name)
-    assert not Guest(leaves=[without(everything, register, bit)]).has(name)
-    others = [0, 0, 0, 0, 0, 0]
-    others[:2], others[register] = everything[:2], 1 << bit
-    only = Guest(leaves=[tuple(others)])  # type: ignore[list-item]
-    assert {other for other in FEATURES if only.has(other)} == {name}
-    assert not Guest(leaves=[row(0x77)]).has(name), "no such leaf"
-    assert Guest().has(name), "no policy: nothing is refused for it"
+def test_every_feature_is_one_bit_of_the_policy() -> None:
+    assert not Guest(leaves=[row(0x77)]).has("FPU"), "no such leaf"
+    assert all(map(Guest().has, FEATURES)), "no policy: nothing is refused for it"
+    for name, (leaf, subleaf, register, bit) in FEATURES.items():
+        everything = row(leaf, subleaf, eax=ALL_ONES, ebx=ALL_ONES, ecx=ALL_ONES, edx=ALL_ONES)
+        assert Guest(leaves=[everything]).has(name)
+        assert not Guest(leaves=[without(everything, register, bit)]).has(name)
+        others = [0, 0, 0, 0, 0, 0]
+        others[:2], others[register] = everything[:2], 1 << bit
+        only = Guest(leaves=[tuple(others)])  # type: ignore[list-item]
+        assert [other for other in FEATURES if only.has(other)] == [name]
 
 
 @pytest.mark.parametrize(
