@@ -51,7 +51,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--format", choices=("text", "json", "ndjson"), default="text",
         help="json is for one INPUT; ndjson has an object a line for any number",
     )  # fmt: skip
-    parser.add_argument("--release", default=NEWEST, help=f"which Xen, {SPAN} or newest")
+    parser.add_argument(
+        "--release", metavar="RELEASE", default=NEWEST,
+        help=f"which Xen, {SPAN} or newest (default: newest)",
+    )  # fmt: skip
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
