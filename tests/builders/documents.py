@@ -19,6 +19,7 @@ from hvmctx.context.vmport import to_record
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
 from tests.builders.streams import hvm, libxl_head, record
 from tests.builders.vmport import busy_state
+from tests.builders.wrappers import WRAPPED
 
 DOCUMENTS = sorted(
     [
@@ -139,6 +140,8 @@ FILES: dict[str, Maker] = {
     "new.save": _of(EXAMPLE),
     "guest.xc": _of(DATA / "streams" / "13-one-page.xc"),
     "old.save": _of(DATA / "streams" / "legacy_hvm_w64_xl.in.bin"),
+    "suspend.img": _with(WRAPPED["xapi"]),
+    "virsh.save": _with(WRAPPED["libvirt"]),
     "context.bin": _with(context_bytes()),
     "example.bin": _with(
         HvmContext(
