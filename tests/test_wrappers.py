@@ -58,7 +58,8 @@ def streams_of(data: bytes) -> bytes:
 SAID = (
     "IN", "dump IN", "dump IN --release 4.13 --record CPU", "dump IN --format json",
     "dump IN --format table", "get IN CPU/0.rip HVM_PARAMS.CONSOLE_PFN", "verify IN",
-    "repair IN --release 4.17", "repair OTHER --release 4.13", "verify IN --as verifier", "verify IN --as strict --vcpus 1", "restore IN",
+    "repair IN --release 4.17", "repair OTHER --release 4.13",
+    "verify IN --as verifier", "verify IN --as strict --vcpus 1", "restore IN",
     "restore IN --release 4.17 --format json", "restore OTHER --release 4.10",
     "diff IN OTHER", "diff IN CONTEXT", "extract IN --what hvm-context -o OUT",
     "extract IN --what emulator -o OUT", "extract IN --what record:CPU/0 -o OUT",
