@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.releases import Release
     from hvmctx.image.index import IndexedRecord
+    from hvmctx.restore.clamping import DomainPolicy
     from hvmctx.restore.guest import Guest
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.policy import CpuPolicy
@@ -78,6 +79,11 @@ class Seen:
     max_pfn: int
     vcpu0: bool
     queued_unknown: bool
+    # of a CPU policy that is set on a domain, see `restore.policy_rules.Setting`:
+    rows: int
+    row: tuple[int, ...]
+    wanted: DomainPolicy
+    most: CpuPolicy
 
     @property
     def fields(self) -> dict[str, Any]:
