@@ -138,13 +138,13 @@ def _shape(release: Release) -> Shape:
 def _dependents(release: Release) -> dict[str, tuple[str, ...]]:
     """Feature -> all that go with it, and with those."""
     direct: dict[str, list[str]] = {}
-    for feature, names, since in DEPENDENTS:
+    for feature, dependents, since in DEPENDENTS:
         if release.since(since):
-            direct.setdefault(feature, []).extend(names.split())
+            direct.setdefault(feature, []).extend(dependents.split())
     found = {}
-    for feature in direct:
+    for feature, names in direct.items():
         seen: dict[str, None] = {}
-        queue = list(direct[feature])
+        queue = list(names)
         while queue:
             name = queue.pop()
             if name not in seen:
@@ -192,9 +192,10 @@ class DomainPolicy:
     def copy(self, leaves: Iterable[Leaf], msrs: Iterable[Msr]) -> None:
         """Put rows, for which there must be a place, over those that are there."""
         for row in leaves:
-            if row[0] in (_HYPERVISOR, _VIRIDIAN):  # all that is kept is a limit, of 8 bits
-                row = (row[0], row[1], row[EAX] & 0xFF, 0, 0, 0)
-            self._rows[row[0], row[1]] = list(row)
+            kept = list(row)
+            if row[0] in (_HYPERVISOR, _VIRIDIAN):  # a limit of 8 bits
+                kept[EAX:] = row[EAX] & 0xFF, 0, 0, 0
+            self._rows[row[0], row[1]] = kept
         for index, _, value in msrs:
             self._msrs[index] = value
 
@@ -213,8 +214,8 @@ class DomainPolicy:
 
     def has(self, feature: str) -> bool:
         """Whether it has a feature of `FEATURES` or `MSR_FEATURES`."""
-        *place, bit = _PLACES[feature]
-        return bool(self.register(*place) >> bit & 1)
+        leaf, subleaf, register, bit = _PLACES[feature]
+        return bool(self.register(leaf, subleaf, register) >> bit & 1)
 
     @property
     def vendor(self) -> bytes:
@@ -242,10 +243,8 @@ class DomainPolicy:
         found += [(_HYPERVISOR, NO_SUBLEAF), (_VIRIDIAN, NO_SUBLEAF)]
         last = min(self.register(_EXTENDED, None, EAX) & 0xFFFF, self.shape.last_extended)
         found += [(_EXTENDED + number, NO_SUBLEAF) for number in range(last + 1)]
-        return [
-            (leaf, subleaf, *(self.register(leaf, subleaf, at) for at in (EAX, EBX, ECX, EDX)))
-            for leaf, subleaf in found
-        ]  # type: ignore[misc]  # four registers
+        rows = (self._rows.get(place, (*place, 0, 0, 0, 0)) for place in found)
+        return [tuple(row) for row in rows]  # type: ignore[misc]  # of six
 
     def msrs(self) -> list[Msr]:
         """The MSRs, as `leaves`."""
@@ -347,9 +346,9 @@ class DomainPolicy:
 
         def change(names: Iterable[str], there: bool) -> None:
             for name in names:
-                *place, bit = _PLACES[name]
-                key = (place[0], place[1], place[2])
-                most[key] = most[key] | 1 << bit if there else most[key] & ~(1 << bit)
+                leaf, subleaf, register, bit = _PLACES[name]
+                mask, place = 1 << bit, (leaf, subleaf, register)
+                most[place] = most[place] | mask if there else most[place] & ~mask
 
         if not hap:
             change(_OF_HAP, False)
@@ -357,9 +356,9 @@ class DomainPolicy:
             change(("VMX", "SVM"), False)
         if not release.since(_TOOLSTACKS_GONE):
             change(_TOOLSTACKS, True)
-        if not release.since(_TSX_GONE):
-            if host.host.msrs.get(ARCH_CAPABILITIES, 0) & _TSX_CTRL:
-                change(("HLE", "RTM"), True)
+        tsx = host.host.msrs.get(ARCH_CAPABILITIES, 0) & _TSX_CTRL
+        if tsx and not release.since(_TSX_GONE):
+            change(("HLE", "RTM"), True)
         words = {place: self.register(*place) & most[place] for place in self.shape.words}
         if self.register(0, None, EAX) < _XSTATE:
             words[1, None, ECX] &= ~(1 << FEATURES["XSAVE"][3])
