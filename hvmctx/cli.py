@@ -184,10 +184,18 @@ def _complain(error: HvmctxError, status: int) -> int:
 
 
 def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
-    defaults: dict[str, object] | None = getattr(command, "DEFAULTS", None)
-    if defaults is not None and len(arguments) == 1 and not arguments[0].startswith("-"):
-        return Namespace(**defaults, input=arguments[0])
+    if not any(word.startswith("-") for word in arguments):
+        values = _Words().parse(command, arguments)
+        if values is not None:
+            return Namespace(**values)
     import argparse
+
+    class Formatter(argparse.HelpFormatter):
+        """Of the terminal's width. The base class imports shutil for that, once for every option
+        that is declared."""
+
+        def __init__(self, prog: str, **options: int) -> None:
+            super().__init__(prog, width=_columns() - 2, **options)
 
     class Parser(argparse.ArgumentParser):
         """Also of the actions of a command, each with the examples that name it."""
@@ -202,10 +210,66 @@ def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
             return super().format_help() + _examples(lines)
 
     prog = f"hvmctx {name}"
-    parser = Parser(prog=prog, description=command.__doc__, allow_abbrev=False)
-    parser.set_defaults(**(defaults or {}))
+    parser = Parser(
+        prog=prog, description=command.__doc__, allow_abbrev=False, formatter_class=Formatter
+    )
     command.add_arguments(parser)
     return parser.parse_args(arguments)
+
+
+class _Words:
+    """In place of argparse's parser, whose import alone takes as long as a dump: for a command
+    line without options. It notes the words and the defaults that a command declares."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, object] = {}
+        self._names: list[str] = []
+        self._last = False
+        self._known = True
+
+    def parse(self, command: Command, words: list[str]) -> dict[str, object] | None:
+        """None for what argparse has to see, mistakes among it."""
+        try:
+            command.add_arguments(self)  # type: ignore[arg-type]
+        except AttributeError:  # it has actions of its own
+            return None
+        names = self._names
+        more = len(words) - len(names)
+        if not self._known or not names or more < 0 or (more and not self._last):
+            return None
+        values = {**self._values, **dict(zip(names, words))}
+        if self._last:
+            values[names[-1]] = words[len(names) - 1 :]
+        return values
+
+    def add_argument(self, *names: str, **how: object) -> None:
+        if not names[0].startswith("-"):
+            several = how.get("nargs") in ("+", "*")
+            self._known &= not (self._last or {"type", "choices"} & how.keys())
+            self._known &= several or how.get("nargs") in (None, "?")
+            self._last = several
+            self._names.append(names[0])
+            return
+        name = how.get("dest") or next((x for x in names if x.startswith("--")), names[0])
+        default = how.get("default", False if how.get("action") == "store_true" else None)
+        self._values[str(name).lstrip("-").replace("-", "_")] = default
+        self._known &= not (how.get("required") or (isinstance(default, str) and "type" in how))
+
+    def add_mutually_exclusive_group(self, *, required: bool = False) -> _Words:
+        self._known &= not required
+        return self
+
+
+def _columns() -> int:
+    """As shutil.get_terminal_size() says it."""
+    try:
+        return int(os.environ["COLUMNS"]) or 80
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:  # not a terminal
+        return 80
 
 
 def _examples(lines: tuple[str, ...]) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 
-from hvmctx.abi.vmport import PROTOCOLS
+__all__ = ["NAMES", "PROTOCOLS", "PROTO_CLOSED", "PROTO_RPCI", "PROTO_TCLO", "names_of"]
 
-__all__ = ["NAMES", "names_of"]
+PROTO_CLOSED, PROTO_RPCI, PROTO_TCLO = 0, 0x49435052, 0x4F4C4354
+PROTOCOLS = {PROTO_CLOSED: "closed", PROTO_RPCI: "RPCI", PROTO_TCLO: "TCLO"}
+"""Of a VMPORT channel. RPCI carries requests from the guest, TCLO to the guest."""
 
 _DELIVERY = {0: "FIXED", 1: "LOWEST", 2: "SMI", 4: "NMI", 5: "INIT", 7: "EXTINT"}
 

@@ -36,6 +36,7 @@ from hvmctx.abi.declare import (
     SaveUnion,
 )
 from hvmctx.abi.fields import Layout
+from hvmctx.abi.names import PROTO_CLOSED, PROTO_RPCI, PROTO_TCLO, PROTOCOLS
 from hvmctx.errors import UsageError
 from hvmctx.messages import printable
 
@@ -49,10 +50,6 @@ __all__ = [
     "BufferPlace", "VmportProfile", "slots_made", "used", "using", "vmport_bucket_control",
     "vmport_channel_control", "vmport_head",
 ]  # fmt: skip
-
-PROTO_CLOSED, PROTO_RPCI, PROTO_TCLO = 0, 0x49435052, 0x4F4C4354
-PROTOCOLS = {PROTO_CLOSED: "closed", PROTO_RPCI: "RPCI", PROTO_TCLO: "TCLO"}
-"""RPCI carries requests from the guest, TCLO to the guest."""
 
 
 class vmport_head(SaveStructure):
@@ -82,7 +79,7 @@ class vmport_bucket_control(SaveStructure):
 
 class vmport_channel_control(SaveStructure):
     """The fixed part of a channel: 32 bytes, which the controls of its buckets follow.
-    `proto_num` is one of `PROTOCOLS`; `send_len` and `send_idx` are the send
+    `proto_num` is one of `abi.names.PROTOCOLS`; `send_len` and `send_idx` are the send
     buffer's, as those of a bucket. Loader and writer copy the structure whole, its padding
     too. A reconstruction, as `vmport_bucket_control`; QEMU's descendant has these fields in
     this order, but for `jumbo` (docs/vmport.md)."""

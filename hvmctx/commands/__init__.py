@@ -1,8 +1,7 @@
 """The commands, a module each: arguments in, exit status out, no knowledge of a format.
 `inputs` is what they have in common.
 
-The module of a command is a `Command`. It may also have `DEFAULTS`, the values of all its
-arguments but INPUT, if INPUT alone is enough for it; and `UNREADABLE`, the exit status for an
+The module of a command is a `Command`. It may also have `UNREADABLE`, the exit status for an
 input that it cannot read, if that is not 1.
 """
 

@@ -24,21 +24,10 @@ if TYPE_CHECKING:
 
     Wanted = Callable[[Record], bool]
 
-__all__ = ["DEFAULTS", "EXAMPLES", "HELP", "add_arguments", "record_filter", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "record_filter", "run"]
 
 _LAST_DOMID = 32767
 """Xen's highest id, special domains included; the genuine tool refuses only negative ids."""
-DEFAULTS = {
-    "layer": None,
-    "limits": None,
-    "max_size": None,
-    "release": None,
-    "domid": None,
-    "record": None,
-    "all": False,
-    "vmport_profile": None,
-    "format": "text",
-}
 _OF_TEXT = ("release", "domid", "all")
 """Options that are about the text, and that no other format has."""
 HELP = "print the HVM context in xen-hvmctx's own text, or as JSON or a table"
@@ -75,6 +64,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("text", "json", "ndjson", "table"),
+        default="text",
         help="text: xen-hvmctx's own (default); json: what from-json takes; ndjson: a record a "
         "line; table: where each record is. --release, --domid and --all need text",
     )
@@ -126,7 +116,10 @@ def _check(args: Namespace) -> None:
         Release(args.release)
     if args.domid is not None and not 0 <= args.domid <= _LAST_DOMID:
         raise UsageError(f"dump: --domid {args.domid}: expected 0 to {_LAST_DOMID}")
-    idle = [f"--{name}" for name in _OF_TEXT if getattr(args, name) != DEFAULTS[name]]
+    given = {name: getattr(args, name) for name in _OF_TEXT}
+    idle = [
+        f"--{name}" for name, value in given.items() if value is not None and value is not False
+    ]
     if args.format != "text" and idle:
         raise UsageError(f"dump: {', '.join(idle)}: no effect with --format {args.format}")
 

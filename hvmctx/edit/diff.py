@@ -12,8 +12,6 @@ from itertools import pairwise
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import names_of
-from hvmctx.context.vmport import Parts
-from hvmctx.context.vmport_slots import as_text
 from hvmctx.errors import HvmctxError, LimitError
 from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
+    from hvmctx.context.vmport import Parts
     from hvmctx.image.index import IndexedRecord
     from hvmctx.image.memory_map import Run
 
@@ -211,6 +210,7 @@ def _shown(data: bytes) -> str:
 
 def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
     from hvmctx.abi.vmport import used
+    from hvmctx.context.vmport import Parts
 
     profile = used()
     if min(len(one), len(other)) < profile.read_size:
@@ -228,6 +228,8 @@ def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
 
 def _entries(parts: Parts) -> dict[str, str]:
     """By their path; a key that is there again has its number after it."""
+    from hvmctx.context.vmport_slots import as_text
+
     found: dict[str, str] = {}
     times: dict[str, int] = {}
     for entry in parts.entries:

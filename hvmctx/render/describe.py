@@ -10,8 +10,7 @@ from hvmctx.errors import FormatError, HvmctxError, MissingRecordError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
 from hvmctx.image.index import IndexedRecord
-from hvmctx.stream.qemu import DeviceModelState
-from hvmctx.stream.qemu_devices import device_of
+from hvmctx.stream.qemu import WITH_FIELDS, DeviceModelState
 from hvmctx.stream.reader import CONTEXT, LIBXC, Header
 
 TYPE_CHECKING = False
@@ -221,7 +220,12 @@ def _device_models(image: Image) -> list[Plain]:
 
 def _qemu(state: DeviceModelState) -> Plain:
     """`devices` are the sections whose fields are known."""
-    devices = {section.name: device_of(section) for section in state.sections}
+    known = [section for section in state.sections if section.name in WITH_FIELDS]
+    devices: dict[str, object | None] = {}
+    if known:
+        from hvmctx.stream.qemu_devices import device_of
+
+        devices = {section.name: device_of(section) for section in known}
     return {
         "version": state.version,
         "machine": state.machine,

@@ -81,6 +81,13 @@ class LoadedRecord(Seen):
             self._fields = Record(self._type, self.instance, body).fields()
         return self._fields
 
+    def altered(self, body: bytes) -> LoadedRecord:
+        rest = body + bytes(self._rest[self.length :])
+        return LoadedRecord(
+            self._type, self.size, self.instance, len(body), memoryview(rest), self.release,
+            self.guest, self.machine, self.loaded,
+        )  # fmt: skip
+
     def head(self, size: int = 64) -> bytes:
         return bytes(self._rest[: min(size, self.length)])
 

@@ -98,6 +98,10 @@ class Seen:
             return self.guest
         return self.machine
 
+    def altered(self, body: bytes) -> Seen:
+        """The same record with another body, of that length: would a rule apply to it?"""
+        raise NotImplementedError
+
     def head(self, size: int = 64) -> bytes:
         """The first bytes of the body, or all of a shorter one."""
         raise NotImplementedError
@@ -123,6 +127,59 @@ class Seen:
         return False
 
 
+class Change:
+    """One step of a remedy, as `Editor` takes it: `verb` is set, add or remove, `path` what it
+    is done to, `value` what is put there (None for remove).
+
+    >>> print(Change("set", "CPU/0.cr4", 0x6F0), Change("remove", "PIC/7"), sep="; ")
+    CPU/0.cr4=0x6f0; remove PIC/7
+    """
+
+    __slots__ = ("path", "value", "verb")
+
+    def __init__(self, verb: str, path: str, value: int | bytes | None = None) -> None:
+        self.verb = verb
+        self.path = path
+        self.value = value
+
+    def __str__(self) -> str:
+        value = self.value
+        if value is None:
+            return f"{self.verb} {self.path}"
+        text = f"{value:#x}" if isinstance(value, int) else value.hex()
+        return f"{'' if self.verb == SET else f'{self.verb} '}{self.path}={text}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Change) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[str, str, int | bytes | None]:
+        return self.verb, self.path, self.value
+
+
+SET, ADD, REMOVE = "set", "add", "remove"
+
+
+class Remedy:
+    """What makes a loader take a record that a rule refuses, and loses least: `words` say what
+    it does, and what is lost. `changes` returns the steps for a record; none where
+    nothing that is safe for the guest would do."""
+
+    __slots__ = ("changes", "words")
+
+    def __init__(self, words: str, changes: Callable[[Seen, Rule], list[Change]]) -> None:
+        self.words = words
+        self.changes = changes
+
+    def __repr__(self) -> str:
+        return f"<remedy: {self.words}>"
+
+
 class Rule:
     """One rule about one kind of record or header.
 
@@ -130,7 +187,7 @@ class Rule:
     all records of the layer, `WHOLE` for a rule about all of them together. `predicate` gets
     each such record: it returns whether the rule applies, or the details in words, a string
     for each finding. It is None for a rule that only code for the whole input can apply.
-    `words` say what is wrong, `remedy` what would mend it, if that is known. `errno` is the
+    `words` say what is wrong, `remedy` is what mends it, if anything does. `errno` is the
     hypervisor's answer (Linux's name; ENOTSUP is what Xen's source calls EOPNOTSUPP), None if
     it is not involved. `releases` are those that make the check, `severity` is that of its
     findings.
@@ -156,7 +213,7 @@ class Rule:
         errno: str | None = None,
         severity: str = ERROR,
         releases: Window | None = None,
-        remedy: str = "",
+        remedy: Remedy | None = None,
     ) -> None:
         self.layer = layer
         self.record = record
@@ -188,4 +245,7 @@ class Rule:
         return texts
 
 
-__all__ = ["ANY", "MOST_DETAILS", "WHOLE", "Loaded", "Rule", "Seen"]
+__all__ = [
+    "ADD", "ANY", "MOST_DETAILS", "REMOVE", "SET", "WHOLE", "Change", "Loaded", "Remedy", "Rule",
+    "Seen",
+]  # fmt: skip

@@ -22,7 +22,6 @@ import struct
 import sys
 from array import array
 from ctypes import c_uint8, c_uint16, c_uint32, c_uint64, sizeof
-from typing import Annotated, ClassVar, TypeVar
 
 from hvmctx.abi.declare import SaveStructure
 from hvmctx.abi.fields import is_reserved
@@ -35,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ctypes
     from collections.abc import Sequence
-    from typing import Any, TypeAlias
+    from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
     from typing_extensions import dataclass_transform
 
@@ -43,7 +42,17 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | memoryview
     WordArray: TypeAlias = "array[int]"
+    _Self = TypeVar("_Self", bound="Body")
 else:
+
+    class Annotated:
+        """That of `typing`, whose import would take a tenth of a command's time."""
+
+        def __class_getitem__(cls, item):
+            note = cls()
+            note.__metadata__ = item[1:]
+            return note
+
     WordArray = array  # which has no [int] before Python 3.12
 
     def dataclass_transform() -> Any:
@@ -60,8 +69,6 @@ u8 = Annotated[int, c_uint8]
 u16 = Annotated[int, c_uint16]
 u32 = Annotated[int, c_uint32]
 u64 = Annotated[int, c_uint64]
-
-_Self = TypeVar("_Self", bound="Body")
 
 
 class Rest:
@@ -270,7 +277,7 @@ def _evaluated(text: str, module: str) -> Any:
     """What an annotation says. (`typing.get_type_hints` does the same in ten times the time,
     which is some milliseconds of every command that reads a body.)"""
     names = vars(sys.modules[module])
-    return names[text] if text in names else eval(text, names)
+    return names[text] if text in names else eval(text, names, {"Annotated": Annotated})
 
 
 def _declared(model: type[Body], head: Flat | None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ c447b730.
 from __future__ import annotations
 
 from ctypes import c_uint8, sizeof
-from typing import Annotated, TypeVar
 
 from hvmctx.abi import streams
 from hvmctx.abi.bodies import cpuid_leaf, hvm_param, policy_msr, vcpu_msr, vcpu_xsave
@@ -20,17 +19,19 @@ from hvmctx.stream.pages import length_of, pages_start, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Annotated, TypeVar
+
     from hvmctx.abi import pv
     from hvmctx.limits import Limits
+
+    _Kind = TypeVar("_Kind", bound=SaveStructure)
+    _T = TypeVar("_T")
 
 __all__ = [
     "CpuidPolicy", "DirtyPfnList", "HvmParams", "MsrPolicy", "PageData", "PvInfo", "PvP2mFrames",
     "PvVcpu", "PvVcpuBasic", "PvVcpuExtended", "PvVcpuMsrs", "PvVcpuXsave", "SharedInfo",
     "TscInfo",
 ]  # fmt: skip
-
-_Kind = TypeVar("_Kind", bound=SaveStructure)
-_T = TypeVar("_T")
 
 
 class PageData(Body, layer=LIBXC, number=streams.LIBXC_PAGE_DATA, head=streams.PAGE_DATA_HEAD):

@@ -6,8 +6,6 @@ Source: docs/specs/libxl-migration-stream.pandoc and tools/libs/light/libxl_sr_s
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from hvmctx.abi import streams
 from hvmctx.abi.streams import LIBXL
 from hvmctx.limits import DEFAULT
@@ -15,6 +13,8 @@ from hvmctx.stream.body import Body, Bytes, Strings, u32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Annotated
+
     from hvmctx.limits import Limits
     from hvmctx.stream import qemu
 

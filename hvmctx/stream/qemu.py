@@ -9,10 +9,8 @@ sections of VMware's port.
 
 from __future__ import annotations
 
-import json
 import re
 import struct
-from dataclasses import dataclass, field
 
 from hvmctx.abi.streams import QEMU_MAGIC
 from hvmctx.limits import DEFAULT
@@ -23,9 +21,11 @@ if TYPE_CHECKING:
 
     from hvmctx.limits import Limits
 
-__all__ = ["MAGIC", "DeviceModelState", "Section", "recognise"]
+__all__ = ["MAGIC", "WITH_FIELDS", "DeviceModelState", "Section", "recognise"]
 
 MAGIC = QEMU_MAGIC
+WITH_FIELDS = frozenset({"vmmouse", "vmport_rpc"})
+"""The sections that `stream.qemu_devices` may know more of."""
 _CONFIGURATION, _FOOTER = 7, 0x7E
 _LARGEST_ID = 1 << 16
 _LARGEST_VERSION = 1 << 10
@@ -38,20 +38,37 @@ _LARGEST_DESCRIPTION = 4 << 20
 _NAME = re.compile(rb"[!-~]+")
 
 
-@dataclass
 class Section:
     """One device's section: `offset` is within the payload that was read, `kind` the byte
     that its head starts with, 4 for a whole section. `data` are all bytes up to the next section,
     or to its `footer`, where it has one."""
 
-    name: str
-    instance: int
-    version: int
-    section_id: int
-    offset: int
-    kind: int = field(default=4)
-    data: bytes = field(default=b"", repr=False)
-    footer: bool = False
+    __slots__ = (
+        "data", "footer", "instance", "kind", "name", "offset", "section_id", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        instance: int,
+        version: int,
+        section_id: int,
+        offset: int,
+        kind: int = 4,
+        data: bytes = b"",
+        footer: bool = False,
+    ) -> None:
+        self.name = name
+        self.instance = instance
+        self.version = version
+        self.section_id = section_id
+        self.offset = offset
+        self.kind = kind
+        self.data = data
+        self.footer = footer
+
+    def __repr__(self) -> str:
+        return f"<{self.name}/{self.instance}, version {self.version}, {len(self.data)} bytes>"
 
     @property
     def head(self) -> bytes:
@@ -79,18 +96,31 @@ class Section:
         return behind if self.footer else b""
 
 
-@dataclass
 class DeviceModelState:
     """A QEMU device-model file. `version` is the format's (3), `machine` the machine type
     of the configuration section, `description` the JSON that some files end with. `start` are
     the bytes before the first section, `end` those after the last."""
 
-    version: int
-    machine: str | None = None
-    sections: list[Section] = field(default_factory=list)
-    description: Any = None
-    start: bytes = field(default=b"", repr=False)
-    end: bytes = field(default=b"", repr=False)
+    __slots__ = ("description", "end", "machine", "sections", "start", "version")
+
+    def __init__(
+        self,
+        version: int,
+        machine: str | None = None,
+        sections: list[Section] | None = None,
+        description: Any = None,
+        start: bytes = b"",
+        end: bytes = b"",
+    ) -> None:
+        self.version = version
+        self.machine = machine
+        self.sections = [] if sections is None else sections
+        self.description = description
+        self.start = start
+        self.end = end
+
+    def __repr__(self) -> str:
+        return f"<QEMU's file, version {self.version}, {len(self.sections)} sections>"
 
     def to_bytes(self) -> bytes:
         """The file, bit for bit."""
@@ -158,6 +188,8 @@ def _description(data: bytes, start: int) -> tuple[int, Any]:
         at = match.start()
         if at + 5 + int.from_bytes(data[at + 1 : at + 5], "big") == len(data):
             try:
+                import json
+
                 return at, json.loads(data[at + 5 :])
             except (ValueError, RecursionError):
                 return len(data), None

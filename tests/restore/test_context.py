@@ -19,11 +19,11 @@ from hvmctx.abi.vmport import XEN_4_5_V6
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import Slots, VmportState, to_record
 from hvmctx.image.image import open_image
-from hvmctx.restore.context import load, unfolded
+from hvmctx.restore.context import LoadedRecord, load, unfolded
 from hvmctx.restore.context_rules import RULES, WALK
 from hvmctx.restore.guest import PVH_DEVICES, Guest
 from hvmctx.restore.machine import Machine
-from hvmctx.restore.rules import Rule
+from hvmctx.restore.rules import Loaded, Rule
 from tests.builders.cases import context_rules as cases
 from tests.builders.contexts import length, put
 from tests.builders.loads import base, loaded
@@ -207,3 +207,14 @@ def test_vmport_in_a_patched_xen() -> None:
     body[0] ^= 1
     context.entries[-2] = Record(21, 0, bytes(body))
     assert loaded(context, "4.5", vmport=XEN_4_5_V6).rule == "vmport-save-version"
+
+
+def test_a_record_with_another_body() -> None:
+    """What a remedy asks: would the rule still apply? Nothing else of the record changes."""
+    seen = LoadedRecord(
+        x86.PMTIMER, 8, 0, 8, memoryview(bytes(8) + b"next"), Release("4.17"), Guest(), Machine(),
+        Loaded(),
+    )  # fmt: skip
+    other = seen.altered(b"\1" * 9)
+    assert (other.length, other.body(), other.space) == (9, b"\1" * 9, 13)
+    assert other.fields["tmr_val"] == 0x01010101 and seen.fields["tmr_val"] == 0

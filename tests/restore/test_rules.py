@@ -8,7 +8,17 @@ from hvmctx.abi.releases import Release, Window
 from hvmctx.findings import ERROR
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import Machine
-from hvmctx.restore.rules import MOST_DETAILS, Loaded, Rule, Seen
+from hvmctx.restore.rules import (
+    ADD,
+    MOST_DETAILS,
+    REMOVE,
+    SET,
+    Change,
+    Loaded,
+    Remedy,
+    Rule,
+    Seen,
+)
 
 
 class Record(Seen):
@@ -33,7 +43,7 @@ def test_a_rule() -> None:
     assert repr(rule) == "<rule rtc-odd, 4.6 and later>"
     assert Release("4.5") not in rule.releases and Release("4.6") in rule.releases
     assert (rule.layer, rule.record, rule.id) == ("context", "RTC", "rtc-odd")
-    assert (rule.severity, rule.errno, rule.remedy) == (ERROR, "EINVAL", "")
+    assert (rule.severity, rule.errno, rule.remedy) == (ERROR, "EINVAL", None)
 
 
 @pytest.mark.parametrize(
@@ -101,3 +111,19 @@ def test_whose_policy_a_check_goes_by(release: str, host: bool, whose: str) -> N
     record.release = Release(release)
     record.guest, record.machine = Guest(), Machine(leaves=[(1, 0, 0, 0, 0, 0)] if host else [])
     assert record.policy("4.12") is (record.machine if whose == "host" else record.guest)
+
+
+def test_a_remedy() -> None:
+    """Its steps are what `set` takes, and what they are compared by."""
+    change = Change(SET, "RTC/0.cmos_index", 15)
+    remedy = Remedy("masks the index", lambda seen, rule: [change])
+    rule = Rule("context", "RTC", "rtc-odd", None, "odd", remedy=remedy)
+    assert rule.remedy is remedy and repr(remedy) == "<remedy: masks the index>"
+    assert remedy.changes(Record(b""), rule) == [Change(SET, "RTC/0.cmos_index", 15)]
+    assert change != Change(ADD, "RTC/0.cmos_index", 15) and len({change, change}) == 1
+    steps = (change, Change(ADD, "RTC/0", b"\x0f"), Change(REMOVE, "RTC/1"))
+    assert [str(step) for step in steps] == [
+        "RTC/0.cmos_index=0xf", "add RTC/0=0f", "remove RTC/1"
+    ]  # fmt: skip
+    with pytest.raises(NotImplementedError):
+        Record(b"").altered(b"body")

@@ -63,6 +63,10 @@ def test_the_rpc_device() -> None:
     assert device_of(section) is None
 
 
+def test_the_names_are_known_to_who_looks_for_sections() -> None:
+    assert {name for name, _ in DEVICES} == qemu.WITH_FIELDS
+
+
 @given(st.sampled_from(list(DEVICES)), st.binary(max_size=200), st.booleans())
 def test_any_data(key: tuple[str, int], data: bytes, start: bool) -> None:
     section = qemu.Section(key[0], 0, key[1], 5, 0, data=rpc().to_bytes()[:60] * start + data)
