@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Place = tuple[int, int | None, int]
 
-__all__ = ["POLICIES_SINCE", "DomainPolicy", "HostPolicies", "Shape"]
+__all__ = ["POLICIES_SINCE", "STATES", "DomainPolicy", "HostPolicies", "Shape"]
 
 POLICIES_SINCE = "4.13"
 """The first release whose domains have policies that a toolstack sets."""
@@ -77,7 +77,7 @@ _ALIGNED, _SUPERVISOR = 2, 1
 """Bits of ecx of a component's row of leaf 0xd."""
 
 # feature, the states that it brings, and since when
-_STATES = (
+STATES = (
     ("AVX", 1 << 2, "4.13"), ("MPX", 0b11 << 3, "4.13"), ("AVX512F", 0b111 << 5, "4.13"),
     ("PKU", 1 << 9, "4.13"), ("AMX_TILE", 0b11 << 17, "4.20"),
 )  # fmt: skip
@@ -396,7 +396,7 @@ class DomainPolicy:
         if not self.has("XSAVE"):
             return
         states, size = 0b11, _LEGACY_XSAVE
-        for name, brings, since in _STATES:
+        for name, brings, since in STATES:
             if self.release.since(since) and self.has(name):
                 states |= brings
         self._put(_XSTATE, 1, EAX, features)

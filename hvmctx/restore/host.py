@@ -134,7 +134,7 @@ class Host:
     @property
     def vendor(self) -> str | None:
         """amd or intel."""
-        policy = self._own
+        policy = self._own or self.policy("hvm_max")
         return policy.vendor if policy else None
 
     @property
@@ -149,6 +149,13 @@ class Host:
         if most is None or not most.leaves:
             return None
         return self.hap is not False and (most.has("SVM") or most.has("VMX"))
+
+    @property
+    def scaling(self) -> bool | None:
+        """Whether a guest's TSC may run at another frequency; None where CPUID does not say."""
+        if self.vendor != "amd" or self._own is None:
+            return None
+        return bool(self._own.register(0x8000000A, None, EDX) >> 4 & 1)
 
     def machine(self) -> Machine:
         """The machine that a restore is judged on."""
@@ -170,9 +177,7 @@ class Host:
             "khz": self.khz,
             "invariant": bool(own.register(0x80000007, None, EDX) >> 8 & 1),
             "rdtscp": bool(own.register(0x80000001, None, EDX) >> 27 & 1),
-            "scaling": bool(own.register(0x8000000A, None, EDX) >> 4 & 1)
-            if self.vendor == "amd"
-            else None,
+            "scaling": self.scaling,
         }
         return {
             "hvmctx_host": VERSION,

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.releases import Release
+    from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
     from hvmctx.restore.clamping import DomainPolicy
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.host import Host
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.policy import CpuPolicy
 
@@ -84,6 +86,11 @@ class Seen:
     row: tuple[int, ...]
     wanted: DomainPolicy
     most: CpuPolicy
+    # of an image that is placed on a host, see `restore.placing.Placed`:
+    saved: Image
+    host: Host
+    lost: list[str]
+    used: dict[str, str]
 
     @property
     def fields(self) -> dict[str, Any]:
