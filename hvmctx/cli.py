@@ -32,7 +32,7 @@ __all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main"]
 
 GROUPS = {
     "look": ("dump", "info", "get"),
-    "check": ("verify", "restore", "policy", "diff", "plan"),
+    "check": ("verify", "restore", "place", "policy", "diff", "plan"),
     "change": ("set", "replace", "strip"),
     "make": ("extract", "to-json", "from-json", "convert", "build"),
     "live": ("save", "load", "host"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARCH_CAPABILITIES", "DEPENDENTS", "EAX", "EBX", "ECX", "EDX", "FEATURES", "MSR_FEATURES",
-    "NO_SUBLEAF", "PLATFORM_INFO", "VENDORS", "WORDS",
+    "NO_SUBLEAF", "PLATFORM_INFO", "REPEATED", "VENDORS", "WORDS",
 ]  # fmt: skip
 
 NO_SUBLEAF = 0xFFFFFFFF
@@ -104,6 +104,8 @@ FEATURES: dict[str, tuple[int, int | None, int, int]] = {
 }
 """Name -> leaf, subleaf, register, bit."""
 
+REPEATED = 0x0183F3FF
+"""The bits of leaf 1's edx that AMD has in edx of leaf 0x80000001, too."""
 VENDORS = {b"AuthenticAMD": "amd", b"HygonGenuine": "amd", b"GenuineIntel": "intel"}
 """The name in leaf 0 (ebx, edx, ecx) -> whose kind of CPU it is."""
 

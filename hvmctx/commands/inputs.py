@@ -9,7 +9,7 @@ import sys
 from hvmctx import messages
 from hvmctx.abi.fields import decimal
 from hvmctx.abi.streams import LAYERS
-from hvmctx.errors import FormatError, InputError, LimitError, UsageError
+from hvmctx.errors import FormatError, HvmctxError, InputError, LimitError, UsageError
 from hvmctx.files.opening import read_whole
 from hvmctx.files.source import PipeSource
 from hvmctx.image.image import Image, open_image
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from hvmctx.restore.policy import Leaf, Msr
 
 __all__ = [
-    "LAYERS", "MOST_INSTANCES", "add_input", "add_judged", "add_limits", "add_output",
+    "LAYERS", "MOST_INSTANCES", "add_host", "add_input", "add_judged", "add_limits", "add_output",
     "add_vmport_profile", "add_what", "check_judged", "domid_of", "file_of", "files_in",
-    "guest_of_policy", "host_of", "is_directory", "is_domid", "limits_of", "no_domid", "open_file",
+    "guest_of_policy", "host_asked", "host_of", "is_directory", "is_domid", "limits_of", "no_domid",
+    "open_file",
     "open_input", "open_named", "open_seekable", "patched_xen", "policy_of", "profile_of",
     "read_file", "report", "target_of", "warn", "whole_file",
 ]  # fmt: skip
@@ -140,6 +141,26 @@ def add_judged(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--explain", metavar="RULE", help="print what RULE says, and nothing else")
     add_limits(parser)
+
+
+def add_host(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--host", metavar="HOST",
+        help="where it is to be restored: what hvmctx host wrote, or an image saved there; "
+        "--release is by default what runs there",
+    )  # fmt: skip
+
+
+def host_asked(args: Namespace) -> Host | None:
+    """The host of `add_host`. Raises UsageError for a file that is none."""
+    if args.host is None:
+        return None
+    try:
+        return host_of(args, args.host)
+    except UsageError:
+        raise
+    except HvmctxError as error:
+        raise UsageError(f"--host: {error}") from error
 
 
 def patched_xen(args: Namespace) -> VmportProfile | None:
@@ -334,10 +355,11 @@ def policy_of(args: Namespace, name: str) -> tuple[list[Leaf], list[Msr], Guest 
             leaves, msrs = xen.domain_policy(check_domid(int(name)))
         return list(LEAF_ROW.iter_unpack(leaves)), list(MSR_ROW.iter_unpack(msrs)), None
     head, size = _head_of(name)
-    if is_text(head):
+    stream = _is_stream(head)
+    if not stream and is_text(head):
         return *rows_of(read_file(name, limits=limits_of(args))), None
     target: Target = file_of(name)
-    if not _is_stream(head) and (size is None or size <= MOST_POL or name.endswith(".pol")):
+    if not stream and (size is None or size <= MOST_POL or name.endswith(".pol")):
         target = read_file(name, limits=limits_of(args))
         try:
             return *from_pol(target), None
@@ -360,7 +382,7 @@ def host_of(args: Namespace, name: str) -> Host:
     from hvmctx.restore.policy_forms import is_text
 
     head, _ = _head_of(name)
-    if is_text(head):
+    if not _is_stream(head) and is_text(head):
         return Host.read(read_file(name, limits=limits_of(args)))
     with open_image(no_domid(name, "--host"), limits=limits_of(args)) as image:
         return Host.of_image(image)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from hvmctx.restore.host import Host
     from hvmctx.restore.policy_rules import Outcome
 
     Shown = tuple[dict[str, Any], list[str], int]
@@ -63,11 +64,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if [*args.input, args.onto, args.host].count("-") > 1:
         raise UsageError("policy: standard input can be read only once")
-    if args.host is None:
-        if args.onto is not None or args.release is not None:
-            raise UsageError("policy: --onto and --release are about a --host")
-        return _show_all(args, lambda name: _described(args, name))
-    return _show_all(args, _judge(args))
+    host = inputs.host_asked(args)
+    if host is not None:
+        return _show_all(args, _judge(args, host))
+    if args.onto is not None or args.release is not None:
+        raise UsageError("policy: --onto and --release are about a --host")
+    return _show_all(args, lambda name: _described(args, name))
 
 
 def _show_all(args: Namespace, show: Show) -> int:
@@ -105,12 +107,11 @@ def _described(args: Namespace, name: str) -> Shown:
     return {"input": name, **describe_policy(policy)}, policy_lines(policy), 0
 
 
-def _judge(args: Namespace) -> Show:
+def _judge(args: Namespace, host: Host) -> Show:
     """What sets the policy of an input on a new domain of the host."""
     from hvmctx.restore.clamping import POLICIES_SINCE, DomainPolicy
     from hvmctx.restore.policy_rules import set_policy
 
-    host = inputs.host_of(args, args.host)
     release = Release(args.release) if args.release else host.release or Release("newest")
     if not release.since(POLICIES_SINCE):
         raise UsageError(

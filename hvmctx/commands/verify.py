@@ -34,6 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--as", choices=("verifier", "restore", "strict"), default="restore", dest="view"
     )
     parser.add_argument("--release", help=f"only this Xen, {SPAN} or newest")
+    inputs.add_host(parser)
     parser.add_argument(
         "--fail-on", choices=SEVERITIES, default=ERROR,
         help="exit with 1 for findings of this severity and above (default: error)",
@@ -54,7 +55,7 @@ def run(args: Namespace) -> int:
     findings = verify(
         target, args.view, releases=releases, layer=layer, vcpus=args.vcpus,
         checkpointed=args.checkpointed, vmport=inputs.patched_xen(args),
-        limits=inputs.limits_of(args),
+        host=inputs.host_asked(args), limits=inputs.limits_of(args),
     )  # fmt: skip
     if args.format == "json":
         messages.show_json([finding.as_dict() for finding in findings])

@@ -11,6 +11,7 @@ from hvmctx.abi.cpuid import (
     MSR_FEATURES,
     NO_SUBLEAF,
     PLATFORM_INFO,
+    REPEATED,
     WORDS,
 )
 
@@ -69,11 +70,11 @@ def policy_lines(policy: CpuPolicy) -> list[str]:
     ]
     for (leaf, subleaf, register), names in WORDS.items():
         value = policy.register(leaf, subleaf, register)
+        if leaf == 0x80000001 and register == EDX:
+            value &= ~(REPEATED & policy.register(1, None, EDX))
         if value:
             place = f"{leaf:x}" if subleaf is None else f"{leaf:x}:{subleaf:x}"
-            said = (
-                names.get(bit, f"bit {bit}") for bit in range(32) if value >> bit & 1
-            )  # AMD repeats some of leaf 1
+            said = (names.get(bit, f"bit {bit}") for bit in range(32) if value >> bit & 1)
             lines.append(f"CPUID {place}.{_REGISTERS[register]}: {', '.join(said)}")
     in_msr = [name for name in facts["features"] if name in MSR_FEATURES]
     if in_msr:

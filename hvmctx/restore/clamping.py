@@ -20,6 +20,7 @@ from hvmctx.abi.cpuid import (
     MSR_FEATURES,
     NO_SUBLEAF,
     PLATFORM_INFO,
+    REPEATED,
     WORDS,
 )
 from hvmctx.abi.releases import Release
@@ -58,8 +59,6 @@ _ARCH_CAPS: Place = (ARCH_CAPABILITIES, None, EAX)
 """The MSR as one more word: no CPUID leaf has this number."""
 _PLACES = {**FEATURES, **{name: (*_ARCH_CAPS, bit) for name, (_, bit) in MSR_FEATURES.items()}}
 
-_COMMON_1D = 0x0183F3FF
-"""The features of leaf 1 that AMD repeats in leaf 0x80000001."""
 _FPU_BITS = 1 << 6 | 1 << 13
 """FDP_EXCP_ONLY and NO_FPU_SEL, which a guest has as its host has them."""
 _OF_HAP = ("INVPCID", "PAGE1GB", "PCID", "PKS", "PKU")
@@ -425,7 +424,7 @@ class DomainPolicy:
         self._clear(8, 8)
         self._clear(0xC, 0xC)
         self._clear_subleaves(_TOPOLOGY)
-        self._mask(_EXTENDED + 1, EDX, ~_COMMON_1D)
+        self._mask(_EXTENDED + 1, EDX, ~REPEATED)
         for register in (EAX, EBX, ECX):
             self._mask(_EXTENDED + 7, register, 0)
         self._mask(_EXTENDED + 8, EDX, 0)
@@ -456,7 +455,7 @@ class DomainPolicy:
             self._put(_EXTENDED, None, register, self.register(0, None, register))
         self._put(_EXTENDED + 1, None, EAX, self.register(1, None, EAX))
         self._mask(_EXTENDED + 1, EBX, 0xFF00FFFF)
-        repeated = self.register(1, None, EDX) & _COMMON_1D
+        repeated = self.register(1, None, EDX) & REPEATED
         self._put(_EXTENDED + 1, None, EDX, self.register(_EXTENDED + 1, None, EDX) | repeated)
         self._mask(_EXTENDED + 8, EAX, 0xFFFF)
         self._mask(_EXTENDED + 8, ECX, 0x3F0FF)

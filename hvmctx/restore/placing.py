@@ -49,6 +49,13 @@ _GUESSED_MORE = "4.20"
 """Since when such a policy may have subleaf 2 of leaf 7, and leaf 0x80000021."""
 
 
+_SHOWN = 4
+"""Features that a few words name."""
+_IN_SHORT = {
+    "vendor": "another vendor", "address-bits": "fewer address bits", "tsc": "another TSC frequency",
+}  # fmt: skip
+
+
 class Placed(Seen):
     """A guest on a host: the `guest` with the policy of its image, what the domain then has
     (`wanted`), and what it loses."""
@@ -84,6 +91,19 @@ class Placement:
 
     def __repr__(self) -> str:
         return f"<{self.verdict.verdict}, {len(self.lost)} features lost>"
+
+    @property
+    def in_short(self) -> str:
+        """What the host lacks, in a few words; nothing where all is there."""
+        said = [f"needs {', '.join(self.blocking)}"] if self.blocking else []
+        rest = len(self.lost) - len(self.blocking)
+        if rest:
+            names = [name for name in self.lost if name not in self.blocking]
+            shown = ", ".join(names[:_SHOWN])
+            said.append(f"loses {shown}" + (f" and {rest - _SHOWN} more" if rest > _SHOWN else ""))
+        effects = {f.rule.removeprefix("host-") for f in self.findings} & set(_IN_SHORT)
+        said += [words for rule, words in _IN_SHORT.items() if rule in effects]
+        return "; ".join(said)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: the verdict's members, `lost`, `blocking` and `findings`."""
@@ -158,8 +178,8 @@ CREATION = (
 )
 """For what the hypervisor does not make the domain."""
 EFFECTS = (
-    _row("host-feature-used", _used, "a feature that the guest has switched on"),
-    _row("host-feature-lost", _lost, "features that the guest loses without a refusal: if it goes on using them, it may die of an invalid opcode", WARNING),
+    _row("host-feature-used", _used, "a feature in use is not there"),
+    _row("host-feature-lost", _lost, "features that the guest loses without a refusal, and may die of an invalid opcode if it goes on using them", WARNING),
     _row("host-vendor", _other_vendor, "the CPU is another vendor's", WARNING, gone="4.22"),
     _row("host-address-bits", _fewer(0x80000008, None, EAX, "bits", 0xFF), "fewer physical address bits", WARNING),
     _row("host-xstate", _fewer(0xD, 0, ECX, "bytes"), "a smaller XSAVE area", WARNING),

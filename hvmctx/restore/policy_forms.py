@@ -37,6 +37,8 @@ _COUNT = struct.Struct("<I")
 MOST_POL = 2 * _COUNT.size + MOST_ROWS * (LEAF_ROW.size + MSR_ROW.size)
 """Bytes of the longest `.pol`."""
 _LARGEST = 1 << 20
+_TEXT_WORDS = (b" policy: ", b"Xen reports there are maximum")
+"""What xen-cpuid prints near the start."""
 _TITLE = re.compile(r"(.{1,40}) policy: \d{1,9} leaves, \d{1,9} MSRs")
 _HEX = "[0-9a-f]{8}"
 _LEAF = re.compile(rf"({_HEX}):({_HEX}) -> ({_HEX}):({_HEX}):({_HEX}):({_HEX})")
@@ -62,11 +64,8 @@ def rows_of(data: bytes) -> Rows:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether a file that starts like this is JSON, or the text of xen-cpuid: the first line of
-    that is ASCII, and ends."""
-    start = head[:256].lstrip()
-    line, end, _ = start.partition(b"\n")
-    return start.startswith(b"{") or bool(end and line and line.isascii() and b"\0" not in line)
+    """Whether a file that starts like this is JSON, or the text of xen-cpuid."""
+    return head[:64].lstrip().startswith(b"{") or any(words in head for words in _TEXT_WORDS)
 
 
 def to_pol(leaves: Iterable[Leaf], msrs: Iterable[Msr]) -> bytes:

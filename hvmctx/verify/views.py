@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hvmctx.files.opening import Target
     from hvmctx.image.index import Index, IndexedRecord
     from hvmctx.limits import Limits
+    from hvmctx.restore.host import Host
     from hvmctx.stream.reader import Header
 
 VERIFIER, RESTORE, STRICT = "verifier", "restore", "strict"
@@ -53,6 +54,7 @@ def verify(
     vcpus: int | None = None,
     checkpointed: bool = False,
     vmport: VmportProfile | None = None,
+    host: Host | None = None,
     limits: Limits | None = None,
 ) -> list[Finding]:
     """The findings about an input, in the order of their offsets.
@@ -61,7 +63,9 @@ def verify(
     input can be read twice, and it stays open. `releases` are those that are to restore it
     (default: the one that wrote the image, and all newer ones). `vcpus` is the number of
     vcpus to restore into, by default the image's own; `checkpointed` says that a checkpointed
-    stream is expected; `vmport` is the profile of a Xen with the VMPORT patch.
+    stream is expected; `vmport` is the profile of a Xen with the VMPORT patch. `host` is where it is
+    to be restored, by default somewhere that has everything; then the releases are by default the
+    host's.
 
     Raises InputError and FormatError for an input that cannot be opened or that Xen does not
     save, and UsageError for an unknown view or an open image that cannot be read again. What
@@ -82,6 +86,8 @@ def verify(
     if view != VERIFIER:
         from hvmctx.verify.restoring import Restoring
 
+        if releases is None and host is not None and host.release is not None:
+            releases = [host.release]
         asked = None if releases is None else [Release(release) for release in releases]
         watchers.append(restoring := Restoring(asked, checkpointed=checkpointed))
     if view == STRICT:
@@ -97,7 +103,8 @@ def verify(
             findings += verifier.findings
         if restoring is not None:
             try:
-                findings += restoring.end(image, vcpus=vcpus, machine=Machine(vmport=vmport))
+                machine = Machine(vmport=vmport)
+                findings += restoring.end(image, vcpus=vcpus, machine=machine, host=host)
             except FormatError as error:  # in what a restore depends on but does not read itself
                 findings.append(_of_error(error))
         if strict is not None:

@@ -15,6 +15,7 @@ from hvmctx.commands import (
     host,
     info,
     load,
+    place,
     plan,
     policy,
     replace,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from hvmctx.commands import Command
 
 MODULES: tuple[Command, ...] = (
-    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, plan, policy,
+    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, place, plan,
+    policy,
     replace, restore, save, set, strip, to_json, verify,
 )  # fmt: skip
 
