@@ -142,6 +142,7 @@ OF_NO_MODULE = {
     "tools/test_fidelity",
     "tools/test_generate",
     "tools/test_mutants",
+    "tools/test_policies",
     "tools/test_torture",
     "tools/test_vmport_flaws",
 }

@@ -92,7 +92,7 @@ def of_run(name: str, release: str, guest: str, lines: Iterable[str], folder: Pa
     rows = [json.loads(line) for line in lines if line.startswith("{")]
     told = next(row["host"] for row in rows if "host" in row)
     host = Host.from_text(told["xen-cpuid -p"].encode(), told["xl info"].encode())
-    first = to_pol(map(tuple, told["cpuid"]), map(tuple, told["msr"]))  # type: ignore[arg-type]
+    first = to_pol(map(tuple, told["cpuid"]), map(tuple, told["msr"]))
     answers = [(row, (folder / row["name"]).read_bytes()) for row in rows if "name" in row]
     return PolicySet(name, release, guest, host, first, answers)
 

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "ARCH_CAPABILITIES", "DEPENDENTS", "EAX", "EBX", "ECX", "EDX", "FEATURES", "MSR_FEATURES",
-    "NO_SUBLEAF", "PLATFORM_INFO", "REPEATED", "VENDORS", "WORDS",
+    "ARCH_CAPABILITIES", "DEPENDENTS", "EAX", "EBX", "ECX", "EDX", "FEATURES", "LEAF_TEXT",
+    "MSR_FEATURES", "MSR_TEXT", "NO_SUBLEAF", "PLATFORM_INFO", "REPEATED", "VENDORS", "WORDS",
 ]  # fmt: skip
 
 NO_SUBLEAF = 0xFFFFFFFF
 """The subleaf in rows of leaves that have none."""
 EAX, EBX, ECX, EDX = 2, 3, 4, 5
 """Where a register stands in a row of a policy."""
+LEAF_TEXT, MSR_TEXT = "{:08x}:{:08x} -> {:08x}:{:08x}:{:08x}:{:08x}", "{:08x} -> {:016x}"
+"""A row as xen-cpuid prints it, without the flags of an MSR."""
 PLATFORM_INFO, ARCH_CAPABILITIES = 0xCE, 0x10A
 """The MSRs of a policy. The second has features too."""
 

@@ -342,10 +342,12 @@ def warn(problems: Iterable[FormatError]) -> None:
         messages.warn(str(problem))
 
 
-def policy_of(args: Namespace, name: str) -> tuple[list[Leaf], list[Msr], Guest | None]:
+def policy_of(
+    args: Namespace, name: str, like: list[Access | None] | None = None
+) -> tuple[list[Leaf], list[Msr], Guest | None]:
     """The rows of the CPU policy that a file or DOMID names: of an image, whose guest is returned
-    too, or in one of the forms of `restore.policy_forms`. Raises FormatError for a file that is
-    none of these, and for an image without a policy."""
+    too, or in one of the forms of `restore.policy_forms`; `like` gets to know who may read it.
+    Raises FormatError for a file that is none of these, and for an image without a policy."""
     from hvmctx.restore.policy_forms import LEAF_ROW, MOST_POL, MSR_ROW, from_pol, is_text, rows_of
 
     if is_domid(name):
@@ -357,10 +359,10 @@ def policy_of(args: Namespace, name: str) -> tuple[list[Leaf], list[Msr], Guest 
     head, size = _head_of(name)
     stream = _is_stream(head)
     if not stream and is_text(head):
-        return *rows_of(read_file(name, limits=limits_of(args))), None
+        return *rows_of(read_file(name, like, limits_of(args))), None
     target: Target = file_of(name)
     if not stream and (size is None or size <= MOST_POL or name.endswith(".pol")):
-        target = read_file(name, limits=limits_of(args))
+        target = read_file(name, like, limits_of(args))
         try:
             return *from_pol(target), None
         except FormatError:
@@ -372,6 +374,8 @@ def policy_of(args: Namespace, name: str) -> tuple[list[Leaf], list[Msr], Guest 
         policy = image.policy
         if not policy.leaves and not policy.msrs:
             raise FormatError("no CPU policy", layer=image.format, offset=0)
+        if like is not None and isinstance(target, str):
+            like.append(image.source.access)
         return list(policy.leaves), list(policy.msrs), Guest.of_image(image)
 
 

@@ -30,7 +30,7 @@ __all__ = ["EXAMPLES", "HELP", "UNREADABLE", "add_arguments", "run"]
 HELP = "say which host takes which image, and why not"
 EXAMPLES = (
     "hvmctx place guest.save --hosts hosts",
-    "hvmctx place *.save --hosts hosts --format csv > matrix.csv",
+    "hvmctx place guest.save other.save --hosts hosts --format csv > matrix.csv",
 )
 UNREADABLE = 2
 _HOMELESS = 1

@@ -6,8 +6,8 @@ Of several inputs, and of all files in a directory, each gets a line, in order, 
 it is judged. With --format ndjson a line is an object with `input`, `verdict` (accept,
 refuse, violation or unreadable), `errno`, `rule`, `layer`, `record`, `instance`, `offset`,
 `text` and `applied`; with --host also with `lost` and `blocking` (features of the CPU, by name) and
-`findings`. The exit status is 0 if all are accepted, else 1; of several, of a
-directory and of ndjson it is 2 if one cannot be read."""
+`findings`. As text the last line says what was judged, and for which release. The exit status is 0
+if all are accepted, 2 if one cannot be read, else 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from hvmctx import messages
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
 from hvmctx.errors import FormatError, HvmctxError, UsageError
-from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     Judge = Callable[[str], tuple[Verdict, Placement | None, str]]
     GuestOf = Callable[[Image], Guest]
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "UNREADABLE", "add_arguments", "run"]
 
 HELP = "say whether Xen would restore it, and if not, why"
 EXAMPLES = (
@@ -43,7 +42,7 @@ EXAMPLES = (
 )
 _UNREADABLE = "unreadable"
 """In place of a verdict, of one of several inputs."""
-_ACCEPTED, _REFUSED, _UNREAD = 0, 1, 2
+_ACCEPTED, _REFUSED, UNREADABLE = 0, 1, 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -72,21 +71,28 @@ def run(args: Namespace) -> int:
     release = Release(args.release or (host and host.release) or NEWEST)
     if args.format == "ndjson" or len(args.input) > 1 or inputs.is_directory(args.input[0]):
         return _run_many(args, release, host)
+    from hvmctx.restore.image import JUST_A_CONTEXT
+
     judge = _judge(args, release, host, _guest_of(args))
-    verdict, placement, layer = judge(args.input[0])
-    what = "load this context" if layer == CONTEXT else "restore this image"
+    verdict, placement, what = judge(args.input[0])
     if args.format == "json":
         messages.show_json((placement or verdict).as_dict())
-        return _ACCEPTED if verdict.accepted else _REFUSED
-    if verdict.accepted:
-        messages.show(f"accept: Xen {release} would {what}")
-        for change in verdict.applied:
-            messages.show(f"  {change}")
     else:
-        messages.show(f"{verdict.verdict}: Xen {release}: {verdict.why}")
-    for finding in placement.findings if placement else ():
-        messages.show(f"  {finding.severity}: {finding.text} [{finding.rule}]")
+        if verdict.accepted:
+            would = "load this context" if what == JUST_A_CONTEXT else "restore this image"
+            messages.show(f"accept: Xen {release} would {would}")
+            for change in verdict.applied:
+                messages.show(f"  {change}")
+        else:
+            messages.show(f"{verdict.verdict}: Xen {release}: {verdict.why}")
+        for finding in placement.findings if placement else ():
+            messages.show(f"  {finding.severity}: {finding.text} [{finding.rule}]")
+        messages.show(f"judged: {what}, as restored by {_where(release, host, args)}")
     return _ACCEPTED if verdict.accepted else _REFUSED
+
+
+def _where(release: Release, host: Host | None, args: Namespace) -> str:
+    return f"Xen {release}" + ("" if host is None else f" on the host of {args.host}")
 
 
 def _run_many(args: Namespace, release: Release, host: Host | None) -> int:
@@ -96,13 +102,23 @@ def _run_many(args: Namespace, release: Release, host: Host | None) -> int:
     judge = _judge(args, release, host, _guest_read_once(args))
     line_of = _as_ndjson if args.format == "ndjson" else _as_text
     status = _ACCEPTED
+    counts: dict[str, int] = {}
     for name, verdict, placement in _verdicts(args, judge):
         messages.show(line_of(name, verdict, placement))
+        counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
         status = max(status, _STATUS.get(verdict.verdict, _REFUSED))
+    if args.format == "text":
+        found = ", ".join(f"{number} {_SAID.get(kind, kind)}" for kind, number in counts.items())
+        messages.show(
+            f"judged: {sum(counts.values())} inputs, "
+            f"as restored by {_where(release, host, args)}: {found}"
+        )
     return status
 
 
-_STATUS = {"accept": _ACCEPTED, _UNREADABLE: _UNREAD}
+_SAID = {"accept": "accepted", "refuse": "refused"}
+"""Of a number of inputs."""
+_STATUS = {"accept": _ACCEPTED, _UNREADABLE: UNREADABLE}
 """Of one verdict; of all others `_REFUSED`."""
 
 
@@ -147,9 +163,9 @@ def _as_text(name: str, verdict: Verdict, placement: Placement | None) -> str:
 
 def _judge(args: Namespace, release: Release, host: Host | None, guest_of: GuestOf) -> Judge:
     """What gives the verdict of an input on the machine and for the guest of the arguments, and
-    says what the input starts with. Streams are judged while they are read, as the page words of
+    says what of the input was judged. Streams are judged while they are read, as the page words of
     a pipe may be too many to be kept."""
-    from hvmctx.restore.image import would_restore
+    from hvmctx.restore.image import what_is_judged, would_restore
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.stream import StreamJudge
 
@@ -162,13 +178,13 @@ def _judge(args: Namespace, release: Release, host: Host | None, guest_of: Guest
                 verdict = would_restore(
                     image, release, Machine(vmport=patched), guest_of=guest_of, reader=reader
                 )
-                return verdict, None, image.format
+                return verdict, None, what_is_judged(image)
             from hvmctx.restore.placing import place
 
             placement = place(
                 image, host, release, guest_of=guest_of, reader=reader, vmport=patched
             )
-            return placement.verdict, placement, image.format
+            return placement.verdict, placement, what_is_judged(image)
 
     return judge
 

@@ -7,7 +7,16 @@ from __future__ import annotations
 import json
 import re
 
-from hvmctx.abi.cpuid import EAX, EBX, ECX, EDX, NO_SUBLEAF, PLATFORM_INFO
+from hvmctx.abi.cpuid import (
+    EAX,
+    EBX,
+    ECX,
+    EDX,
+    LEAF_TEXT,
+    MSR_TEXT,
+    NO_SUBLEAF,
+    PLATFORM_INFO,
+)
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.errors import FormatError
 from hvmctx.restore.clamping import DomainPolicy, HostPolicies
@@ -15,9 +24,7 @@ from hvmctx.restore.machine import Machine
 from hvmctx.restore.policy import MOST_ROWS, CpuPolicy
 from hvmctx.restore.policy_forms import (
     LEAF_ROW,
-    LEAF_TEXT,
     MSR_ROW,
-    MSR_TEXT,
     leaf_of,
     lines_of,
     msr_of,
@@ -152,10 +159,12 @@ class Host:
 
     @property
     def scaling(self) -> bool | None:
-        """Whether a guest's TSC may run at another frequency; None where CPUID does not say."""
-        if self.vendor != "amd" or self._own is None:
+        """Whether a guest's TSC may run at another frequency; None where CPUID does not say. Only
+        the CPU's own words count: the other policies have what Xen emulates for nested guests."""
+        raw = self.policy("raw")
+        if self.vendor != "amd" or raw is None:
             return None
-        return bool(self._own.register(0x8000000A, None, EDX) >> 4 & 1)
+        return bool(raw.register(0x8000000A, None, EDX) >> 4 & 1)
 
     def machine(self) -> Machine:
         """The machine that a restore is judged on."""

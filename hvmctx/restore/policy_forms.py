@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     Rows = tuple[list[Leaf], list[Msr]]
 
 __all__ = [
-    "LEAF_ROW", "LEAF_TEXT", "MOST_POL", "MSR_ROW", "MSR_TEXT", "from_pol", "is_text", "leaf_of", "lines_of",
+    "LEAF_ROW", "MOST_POL", "MSR_ROW", "from_pol", "is_text", "leaf_of", "lines_of",
     "msr_of", "policies_of", "rows_of", "to_pol",
 ]  # fmt: skip
 
 LEAF_ROW, MSR_ROW = struct.Struct("<6I"), struct.Struct("<IIQ")
 """A CPUID leaf and an MSR of a policy as a hypervisor gives them: leaf, subleaf, eax to edx; index,
 flags, value."""
-LEAF_TEXT, MSR_TEXT = "{:08x}:{:08x} -> {:08x}:{:08x}:{:08x}:{:08x}", "{:08x} -> {:016x}"
-"""As xen-cpuid prints them, without the flags of an MSR."""
 _COUNT = struct.Struct("<I")
 MOST_POL = 2 * _COUNT.size + MOST_ROWS * (LEAF_ROW.size + MSR_ROW.size)
 """Bytes of the longest `.pol`."""

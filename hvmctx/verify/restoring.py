@@ -56,6 +56,10 @@ class Restoring(Watcher):
         wanted = {id(self._judge_of[str(release)]) for release in releases}
         self._kinds = {k: judge for k, judge in self._kinds.items() if id(judge) in wanted}
 
+    def releases_of(self, image: Image) -> Sequence[Release]:
+        """Those that were asked about, or the one that wrote the image and all newer ones."""
+        return self._releases or image.release.and_newer()
+
     def end(
         self,
         image: Image,
@@ -69,7 +73,7 @@ class Restoring(Watcher):
         guest_of = cache(partial(Guest.of_image, vcpus=vcpus))
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
         there: list[Finding] = []
-        for release in self._releases or image.release.and_newer():
+        for release in self.releases_of(image):
             reader = self._judge_of[str(release)]
             if host is None:
                 verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
