@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hvmctx.abi import streams
-from hvmctx.cli import _command, _parse
+from hvmctx.cli import _parse, command_of
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.fuzz.differential import Loader
 from hvmctx.image.image import open_image
@@ -94,7 +94,7 @@ def test_shell_lines_that_are_not_run(line: Block) -> None:
     program, *arguments = shlex.split(line.code, comments=True)
     if program == "hvmctx":
         name = "dump" if arguments[0].isdigit() else arguments.pop(0)
-        _parse(_command(name), name, arguments)
+        _parse(command_of(name), name, arguments)
 
 
 def test_every_line_that_is_not_run_is_there() -> None:

@@ -85,13 +85,12 @@ TOTALS = """
 Of {rows} rows {amd} are measured on AMD, {intel} on Intel, {either} on either, and {read} are
 read only: {names}.
 """
-POLICIES = FOLDER / "policies.json"
 POLICIES_HEAD = """
 ## CPU policies
 
 Altered policies were set on a paused guest by hypervisors, its first policy put back before each,
-and the model (`hvmctx policy`, [placing.md](placing.md)) asked about the same: of {policies:,} it says
-something else of {differ}. Compared are the errno, the leaf, subleaf or MSR that the hypervisor
+and the model (`hvmctx policy`, [placing.md](placing.md)) asked about the same: of {policies:,} it
+says something else of {differ}. Compared are the errno, the leaf, subleaf or MSR that the hypervisor
 names, and every row of the policy afterwards. Those called samples are not of this project; the
 others were made as `hvmctx fuzz generate --kind policy` makes them. "Clamped" are those of the set
 ones after which any row differed from before. Made by `tools/policies.py`; the suite holds a part
@@ -103,6 +102,7 @@ ones after which any row differed from before. Made by `tools/policies.py`; the 
 READ = "read"
 FOLDER = Path(sys.path[0]) / "tests" / "data" / "hypervisors"
 MEASURED = FOLDER / "measured.json"
+POLICIES = FOLDER / "policies.json"
 
 ASKED = (
     "VME", "DE", "PSE", "TSC", "PAE", "MCE", "PGE", "MCA", "FXSR", "SSE", "VMX", "PCID",

@@ -41,8 +41,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--hosts", metavar="DIR", required=True, help="a directory with a file for each host"
     )
-    parser.add_argument("--release", help=f"which Xen, {SPAN} or newest (default: each host's)")
-    parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
+    parser.add_argument(
+        "--release", metavar="RELEASE", help=f"which Xen, {SPAN} or newest (default: each host's)"
+    )
+    parser.add_argument(
+        "--format", choices=("text", "json", "csv"), default="text",
+        help="text for people (default), json, or csv with a column for each host",
+    )  # fmt: skip
     inputs.add_limits(parser)
 
 

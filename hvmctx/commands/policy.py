@@ -52,7 +52,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "of a new HVM guest of the host)",
     )  # fmt: skip
     parser.add_argument(
-        "--release", help=f"which Xen, {SPAN} or newest, since 4.13 (default: the host's)"
+        "--release",
+        metavar="RELEASE",
+        help=f"which Xen, {SPAN} or newest, since 4.13 (default: the host's)",
     )
     parser.add_argument(
         "--format", choices=("text", "json", "ndjson"), default="text",

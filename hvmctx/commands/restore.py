@@ -55,7 +55,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--format", choices=("text", "json", "ndjson"), default="text",
         help="json is for one INPUT; ndjson has an object a line for any number",
     )  # fmt: skip
-    parser.add_argument("--release", help=f"which Xen, {SPAN} or newest (default)")
+    parser.add_argument(
+        "--release", metavar="RELEASE", help=f"which Xen, {SPAN} or newest (default: newest)"
+    )
     inputs.add_host(parser)
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"

@@ -29,11 +29,16 @@ UNREADABLE = 2
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", nargs="?", help="as for dump")
     inputs.add_judged(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument(
-        "--as", choices=("verifier", "restore", "strict"), default="restore", dest="view"
-    )
-    parser.add_argument("--release", help=f"only this Xen, {SPAN} or newest")
+        "--format", choices=("text", "json"), default="text",
+        help="text for people (default), or json: the findings, for programs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--as", choices=("verifier", "restore", "strict"), default="restore", dest="view",
+        help="restore: what Xen would refuse (default); verifier: what its verify-stream-v2 "
+        "refuses; strict: both, and whatever is questionable",
+    )  # fmt: skip
+    parser.add_argument("--release", metavar="RELEASE", help=f"only this Xen, {SPAN} or newest")
     inputs.add_host(parser)
     parser.add_argument(
         "--fail-on", choices=SEVERITIES, default=ERROR,

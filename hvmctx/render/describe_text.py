@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.messages import printable
+from hvmctx.messages import colored, columns, printable
 from hvmctx.render.table import Table
 from hvmctx.stream.reader import LIBXC, LIBXL, XL
 
@@ -46,11 +46,12 @@ def print_description(facts: Facts, file: TextIO) -> None:
     size = "" if facts["size"] is None else f", {facts['size']} bytes"
     packed = f", compressed with {facts['compression']}" if facts["compression"] else ""
     ended = "" if facts["complete"] else ", not complete"
+    width = columns() if file.isatty() else 0
     file.write(f"{printable(facts['input'])}: {facts['format']}{size}{packed}{ended}\n")
     for layer in facts["layers"]:
-        file.write(f"  {layer['offset']:#010x}  {_in_words(layer)}\n")
+        file.write(_wrapped(f"  {layer['offset']:#010x}  ", _in_words(layer), width) + "\n")
     for name, value in _summary(facts):
-        file.write(f"{name + ':':<13} {printable(value)}\n")
+        file.write(_wrapped(f"{name + ':':<13} ", printable(value), width) + "\n")
     if facts["records"]:
         file.write("\n")
         _kinds(facts["records"]).print(file)
@@ -59,7 +60,24 @@ def print_description(facts: Facts, file: TextIO) -> None:
         _index(facts["index"]).print(file)
     for kind in ("notes", "problems"):
         for text in facts[kind]:
-            file.write(f"{kind[:-1]}: {printable(text)}\n")
+            line = _wrapped(f"{kind[:-1]}: ", printable(text), width)
+            file.write(colored(line, file) + "\n")
+
+
+_NARROWEST = 40
+
+
+def _wrapped(head: str, text: str, width: int) -> str:
+    """Lines of this width, the further ones under the text of the first. One line if the width is
+    0, as scripts want it, or too little."""
+    if width < _NARROWEST:
+        return head + text
+    lines, margin = [head.rstrip()], " " * (len(head) - 1)
+    for word in text.split(" "):
+        if len(lines[-1]) + 1 + len(word) > width and lines[-1] > margin:
+            lines.append(margin)
+        lines[-1] = f"{lines[-1]:<{len(margin)}} {word}"
+    return "\n".join(lines)
 
 
 def _kinds(records: list[Facts]) -> Table:

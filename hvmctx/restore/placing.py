@@ -60,14 +60,24 @@ class Placed(Seen):
     """A guest on a host: the `guest` with the policy of its image, what the domain then has
     (`wanted`), and what it loses."""
 
-    __slots__ = ("guest", "host", "layer", "lost", "name", "release", "saved", "used", "wanted")
+    __slots__ = (
+        "destination",
+        "guest",
+        "layer",
+        "lost",
+        "name",
+        "release",
+        "saved",
+        "used",
+        "wanted",
+    )
 
     def __init__(self, image: Image, guest: Guest, host: Host, release: Release) -> None:
         self.layer = LIBXC
         self.name = WHOLE
         self.saved = image
         self.guest = guest
-        self.host = host
+        self.destination = host
         self.release = release
         self.wanted = DomainPolicy(release)
         self.lost: list[str] = []
@@ -117,7 +127,7 @@ def _needs_hap(seen: Seen) -> bool:
     config = seen.saved.config
     created = config.get("c_info", {}) if isinstance(config, dict) else {}
     wanted = isinstance(created, dict) and created.get("hap") in (True, "True")
-    return wanted and seen.host.hap is False
+    return wanted and seen.destination.hap is False
 
 
 def _used(seen: Seen) -> list[str]:
@@ -143,12 +153,12 @@ def _fewer(leaf: int, subleaf: int | None, register: int, unit: str, mask: int =
 
 
 def _other_vendor(seen: Seen) -> Answer:
-    guest, host = seen.guest.vendor, seen.host.vendor
+    guest, host = seen.guest.vendor, seen.destination.vendor
     return bool(guest and host and guest != host) and [f"{guest} in the image, {host} here"]
 
 
 def _tsc(seen: Seen) -> Answer:
-    tsc, host = seen.saved.tsc_info, seen.host
+    tsc, host = seen.saved.tsc_info, seen.destination
     if tsc is None or not tsc.khz or not host.khz or tsc.khz == host.khz:
         return False
     both = f"the guest has {tsc.khz} kHz, the host {host.khz} kHz"
@@ -172,9 +182,9 @@ def _row(
 
 # fmt: off
 CREATION = (
-    _row("host-hvm", lambda s: s.host.hvm is False, "the host runs no HVM guests", errno="EINVAL"),
+    _row("host-hvm", lambda s: s.destination.hvm is False, "the host runs no HVM guests", errno="EINVAL"),
     _row("host-hap", _needs_hap, "the guest's page tables are to be walked by hardware (hap), which this host does not do", errno="EINVAL"),
-    _row("host-nested", lambda s: s.guest.nested and (s.host.hap is False or (s.host.nested is False and s.release.since("4.19"))), "nested virtualisation, which this host does not offer", errno="EINVAL", since="4.14"),
+    _row("host-nested", lambda s: s.guest.nested and (s.destination.hap is False or (s.destination.nested is False and s.release.since("4.19"))), "nested virtualisation, which this host does not offer", errno="EINVAL", since="4.14"),
 )
 """For what the hypervisor does not make the domain."""
 EFFECTS = (
@@ -259,7 +269,7 @@ def _refusal(rule: Rule, text: str, image: Image) -> Verdict:
 
 def _with_clamped_policy(seen: Placed, placement: Placement) -> Guest:
     """The guest with what the host leaves it of its policy."""
-    guest, host, release = seen.guest, seen.host, seen.release
+    guest, host, release = seen.guest, seen.destination, seen.release
     hap = guest.hap and host.hap is not False
     present = host.new_domain(release, nested=guest.nested, hap=hap)
     leaves, msrs = _rows(seen, present)
@@ -282,7 +292,9 @@ def _rows(seen: Placed, present: DomainPolicy) -> Rows:
         return list(guest.leaves.values()), [(at, 0, value) for at, value in guest.msrs.items()]
     if seen.saved.format == CONTEXT:
         return [], []
-    return _guessed(present, CpuPolicy(*seen.host.policies.get("host", ([], []))), seen.release), []
+    return _guessed(
+        present, CpuPolicy(*seen.destination.policies.get("host", ([], []))), seen.release
+    ), []
 
 
 def _guessed(present: DomainPolicy, host: CpuPolicy, release: Release) -> list[Leaf]:

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvmctx.cli import COMMANDS as ALL
-from hvmctx.cli import EXAMPLES, _command, _Words, main
+from hvmctx.cli import EXAMPLES, _Words, command_of, main
 from hvmctx.image.image import open_image
 from tests.builders import altered
 from tests.builders.documents import make_files, shorter
@@ -136,7 +136,7 @@ def test_words_are_parsed_as_argparse_does(count: int) -> None:
     """A command line without options does without argparse: the same must come out."""
     without = set()
     for name in ALL:
-        command = _command(name)
+        command = command_of(name)
         words = [f"word{number}" for number in range(count)]
         found = _Words().parse(command, list(words))
         if found is not None:

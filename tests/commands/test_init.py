@@ -18,6 +18,7 @@ from hvmctx.commands import (
     place,
     plan,
     policy,
+    repair,
     replace,
     restore,
     save,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 MODULES: tuple[Command, ...] = (
     build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, place, plan,
-    policy,
+    policy, repair,
     replace, restore, save, set, strip, to_json, verify,
 )  # fmt: skip
 
