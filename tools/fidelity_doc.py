@@ -88,13 +88,13 @@ read only: {names}.
 POLICIES_HEAD = """
 ## CPU policies
 
-Altered policies were set on a paused guest by hypervisors, its first policy put back before each,
-and the model (`hvmctx policy`, [placing.md](placing.md)) asked about the same: of {policies:,} it
-says something else of {differ}. Compared are the errno, the leaf, subleaf or MSR that the
-hypervisor names, and every row of the policy afterwards. Those called samples are not of this project; the
-others were made as `hvmctx fuzz generate --kind policy` makes them. "Clamped" are those of the set
-ones after which any row differed from before. Made by `tools/policies.py`; the suite holds a part
-(`tests/restore/test_policy_rules.py`).
+Altered policies were set on a paused guest by hypervisors, its first policy put back before
+each, and the model (`hvmctx policy`, [placing.md](placing.md)) asked about the same: of
+{policies:,} it says something else of {differ}. Compared are the errno, the leaf, subleaf or MSR
+that the hypervisor names, and every row of the policy afterwards. Those called samples are not
+of this project; the others were made as `hvmctx fuzz generate --kind policy` makes them.
+"Clamped" are those of the set ones after which any row differed from before. Made by
+`tools/policies.py`; the suite holds a part (`tests/restore/test_policy_rules.py`).
 
 | hypervisor | guest | policies | set | clamped | refused, by rule | differ |
 |---|---|---|---|---|---|---|
