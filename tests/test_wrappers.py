@@ -59,7 +59,7 @@ SAID = (
     "IN", "dump IN", "dump IN --release 4.13 --record CPU", "dump IN --format json",
     "dump IN --format table", "get IN CPU/0.rip HVM_PARAMS.CONSOLE_PFN", "verify IN",
     "repair IN --release 4.17", "repair OTHER --release 4.13",
-    "verify IN --as verifier", "verify IN --as strict --vcpus 1", "restore IN",
+    "policy IN", "policy IN --format json", "verify IN --as verifier", "verify IN --as strict --vcpus 1", "restore IN",
     "restore IN --release 4.17 --format json", "restore OTHER --release 4.10",
     "diff IN OTHER", "diff IN CONTEXT", "extract IN --what hvm-context -o OUT",
     "extract IN --what emulator -o OUT", "extract IN --what record:CPU/0 -o OUT",
@@ -120,7 +120,7 @@ def test_that_the_tables_have_every_command() -> None:
     from hvmctx.cli import COMMANDS
 
     tried = {line.split()[0] for line in (*SAID, *WRITTEN)} | {"info", "to-json"}
-    assert set(COMMANDS) - tried <= {"convert", "save", "load", "host", "fuzz", "plan"}
+    assert set(COMMANDS) - tried <= {"convert", "save", "load", "host", "fuzz", "plan", "place"}
 
 
 def test_bytes_after_the_footer() -> None:
