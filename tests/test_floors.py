@@ -144,10 +144,12 @@ OF_NO_MODULE = {
     "test_security",
     "test_typing",
     "tools/test_completion",
+    "tools/test_console",
     "tools/test_fidelity",
     "tools/test_generate",
     "tools/test_man_pages",
     "tools/test_mutants",
+    "tools/test_site",
     "tools/test_torture",
     "tools/test_vmport_flaws",
 }
