@@ -145,11 +145,13 @@ OF_NO_MODULE = {
     "test_typing",
     "test_wrappers",
     "tools/test_completion",
+    "tools/test_console",
     "tools/test_fidelity",
     "tools/test_generate",
     "tools/test_man_pages",
     "tools/test_mutants",
     "tools/test_policies",
+    "tools/test_site",
     "tools/test_torture",
     "tools/test_vmport_flaws",
 }

@@ -10,7 +10,7 @@ import tarfile
 
 from hvmctx.abi import streams
 from hvmctx.image.image import open_image
-from tests.builders.streams import SMALL
+from tests.builders.streams import SMALL, STATIC, libxc_head, record
 
 SIGNATURE = b"XenSavedDomv2-\n"
 LEGACY_SIGNATURE = b"XenSavedDomain\n"
@@ -106,7 +106,10 @@ def as_libvirt(xl: bytes) -> bytes:
     return libvirt(xl[xl.index(streams.LIBXL_IDENT.to_bytes(8, "big")) :])
 
 
-WRAPPED = {"xl": as_xl(SMALL), "xapi": as_xapi(SMALL), "libvirt": as_libvirt(SMALL)}
+_HEAD = libxc_head()
+GUEST = SMALL.replace(_HEAD + record(16), _HEAD + b"".join(STATIC))
+"""`SMALL` with CPU policies."""
+WRAPPED = {"xl": as_xl(GUEST), "xapi": as_xapi(GUEST), "libvirt": as_libvirt(GUEST)}
 """One small guest in each wrapper, described alike in all."""
 
 

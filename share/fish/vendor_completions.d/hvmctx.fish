@@ -193,7 +193,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using repair' -l color -xka "auto always ne
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with (default: detected)'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
-complete -c hvmctx -n '_shtab_hvmctx_using repair' -l release -x -d 'for which Xen, 4.0 to 4.22 or newest'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l release -xka "4.0 4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.18 4.19 4.20 4.21 4.22 newest newest" -d 'for which Xen, 4.0 to 4.22 or newest'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l vcpus -x -d 'how many vcpus the guest has'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'take the guest'"'"'s CPU policy and devices from this image'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l format -xka "text json" -d 'text for people (default), or json: the edits and the verdict, for programs'
