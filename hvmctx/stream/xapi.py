@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hvmctx.stream.sexp import Tree
     from hvmctx.stream.xlfile import Json
 
-__all__ = ["QemuRecord", "Xenops", "XenopsRecord", "config_of", "emulator_of"]
+__all__ = ["QemuRecord", "Xenops", "XenopsRecord", "config_of", "emulator_of", "vm_of"]
 
 
 class XenopsRecord(Body, layer=XAPI, number=streams.XAPI_XENOPS):
@@ -187,6 +187,37 @@ def config_of(places: list[Place]) -> dict[str, Json]:
     if said.get("platformdata.nested-virt") == "true":
         built["nested_hvm"] = True
     return {"c_info": created, "b_info": built}
+
+
+def vm_of(config: Json) -> sexp.Sexp:
+    """The guest's description out of what a configuration in xl's words says: the inverse of
+    `config_of`. xenopsd does not read it in an image, people do."""
+    both = [
+        part if isinstance(config, dict) and isinstance(part := config.get(name), dict) else {}
+        for name in ("c_info", "b_info")
+    ]
+    said = {key: value for part in both for key, value in part.items()}
+    kinds = {kind: name for name, kind in reversed(_TYPES.items())}
+    online = said.get("avail_vcpus")
+    values = {
+        "id": said.get("uuid"), "name": said.get("name"),
+        "memory_static_max": _bytes(said.get("max_memkb")),
+        "memory_dynamic_max": _bytes(said.get("target_memkb")),
+        "vcpu_max": said.get("max_vcpus"),
+        "vcpus": len(online) if isinstance(online, list) else None,
+    }  # fmt: skip
+    kind = kinds.get(str(said.get("type")))
+    fields: list[sexp.Sexp] = [[b"ty", [kind.encode(), []]]] if kind else []
+    fields += [
+        [key.encode(), str(value).encode("utf-8", "surrogateescape")]
+        for key, value in values.items()
+        if isinstance(value, (int, str))
+    ]
+    return fields
+
+
+def _bytes(kib: Json) -> int | None:
+    return kib << 10 if isinstance(kib, int) and 0 <= kib < 1 << 53 else None
 
 
 _MOST_VCPUS = 4096
