@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from hvmctx.verify.registry import VMPORT
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
-from tests.builders.cases import context_rules, strict_context, strict_stream, verifier, vmport
+from tests.builders.cases import (
+    context_rules,
+    hazards,
+    strict_context,
+    strict_stream,
+    verifier,
+    vmport,
+)
 from tests.builders.cases import stream as readers
 
 CASES = {
-    RESTORE: {*context_rules.WALK, *context_rules.CASES, *readers.CASES},
+    RESTORE: {*context_rules.WALK, *context_rules.CASES, *hazards.CASES, *readers.CASES},
     VERIFIER: {*verifier.CASES},
     STRICT: {*strict_stream.CASES, *strict_context.CASES},
     VMPORT: {*vmport.CASES},
