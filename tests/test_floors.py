@@ -21,7 +21,7 @@ FLOORS = (
     ("image",),
     ("restore", "edit", "save", "render", "json_form", "live"),
     ("verify",),
-    ("fuzz",),
+    ("fuzz", "mend"),
     ("__init__", "commands"),
     ("parsers",),
     ("cli",),

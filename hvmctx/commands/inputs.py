@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAYERS", "MOST_INSTANCES", "add_input", "add_judged", "add_limits", "add_output",
-    "add_vmport_profile", "add_what", "check_judged", "domid_of", "file_of", "files_in",
-    "guest_of_policy", "is_directory", "is_domid", "limits_of", "no_domid", "open_file",
+    "add_vmport_profile", "add_what", "check_judged", "check_vcpus", "domid_of", "file_of",
+    "files_in", "guest_of_policy", "is_directory", "is_domid", "limits_of", "no_domid", "open_file",
     "open_input", "open_named", "open_seekable", "patched_xen", "profile_of", "read_file", "report",
     "target_of", "warn", "whole_file",
 ]  # fmt: skip
@@ -150,11 +150,16 @@ def patched_xen(args: Namespace) -> VmportProfile | None:
     return vmport.used()
 
 
+def check_vcpus(args: Namespace, command: str) -> None:
+    """Raises UsageError for a number of vcpus that instances cannot tell apart."""
+    if args.vcpus is not None and not 0 < args.vcpus <= MOST_INSTANCES:
+        raise UsageError(f"{command}: --vcpus {args.vcpus}: expected 1 to {MOST_INSTANCES}")
+
+
 def check_judged(args: Namespace, command: str) -> bool:
     """Whether there is an INPUT to judge. If not, --explain asks for a rule, which is
     printed. Raises UsageError."""
-    if args.vcpus is not None and not 0 < args.vcpus <= MOST_INSTANCES:
-        raise UsageError(f"{command}: --vcpus {args.vcpus}: expected 1 to {MOST_INSTANCES}")
+    check_vcpus(args, command)
     if args.explain is not None:
         from hvmctx.verify.explain import explain
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 
 from hvmctx.abi import streams
-from hvmctx.abi.fields import misfit
+from hvmctx.abi.fields import decimal, misfit
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.edit import payloads
+from hvmctx.edit.framing import LENGTH, get_framing, is_framing, set_descriptor, set_length
 from hvmctx.edit.paths import bytes_of, field_of, locate, record_of, value_of
 from hvmctx.edit.splice import splice
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
@@ -41,6 +42,8 @@ __all__ = ["Editor", "edit"]
 _PARAMS = "HVM_PARAMS"
 _VMPORT = "VMPORT"
 _EMULATOR = "EMULATOR_CONTEXT"
+TAIL = "tail"
+"""As if it were a record: what follows those of the context."""
 
 
 def edit(image: Image) -> Editor:
@@ -116,6 +119,8 @@ class Editor:
             _, params, place = self._param(field)
             return params.params[place][1]
         known, instance = record_of(head)
+        if is_framing(field):
+            return get_framing(self._read_context(), known, instance, field)
         record = self._read_context().record(known, instance)
         value: int | bytes
         if known.name == _VMPORT:
@@ -156,6 +161,13 @@ class Editor:
             self._bodies[record] = params.to_bytes()
             return
         known, instance = record_of(head)
+        if is_framing(field):
+            framed, limits = _parsed(value, path, is_bytes=False), self._image.limits
+            if field == LENGTH:
+                set_length(self.context.record(known, instance), framed, limits)
+            else:
+                self._context = set_descriptor(self.context, known, instance, field, framed, limits)
+            return
         of_context = self.context.record(known, instance)
         if known.name == _VMPORT:
             from hvmctx.context.vmport_paths import set_path
@@ -200,8 +212,13 @@ class Editor:
         self._bodies[record] = params.to_bytes()
 
     def remove(self, path: str) -> None:
-        """Remove a record of the context (CPU/1; where it repeats, the last), a parameter or
-        a guestinfo key, wherever it stands. Raises UsageError for what cannot be removed."""
+        """Remove a record of the context (CPU/1; where it repeats, the last, or CPU/1#1, the
+        first; context:22/0 of a type without a name), what follows its records (tail), a
+        parameter or a guestinfo key, wherever it stands. Raises UsageError for what cannot be
+        removed."""
+        if path == TAIL:
+            self.context.tail = b""
+            return
         head, dot, field = path.partition(".")
         if head.upper() == _PARAMS and dot:
             self._remove_param(field)
@@ -220,7 +237,14 @@ class Editor:
             record = self.context.record(*named)
             record.body = remove_path(bytes(record.body), field)
             return
+        path, _, place = path.partition("#")
         gone = self.context.record(*_record_only(path))
+        if place:
+            alike = self.context.records(gone.typecode, gone.instance)
+            number = decimal(place)
+            if number is None or not 0 < number <= len(alike):
+                raise UsageError(f"{path}#{place}: there are {len(alike)}, counted from 1")
+            gone = alike[number - 1]
         self.context.entries = [each for each in self.context.entries if each is not gone]
 
     def _remove_param(self, name: str) -> None:
@@ -383,7 +407,10 @@ def record_edit(record: IndexedRecord, body: bytes) -> Edit:
     return record.body_offset, record.body_end, body
 
 
-def _record_only(path: str) -> tuple[RecordType, int]:
+def _record_only(path: str) -> tuple[RecordType | int, int]:
+    if path.startswith(f"{CONTEXT}:"):
+        _, typecode, instance = payloads.named(f"record:{path}")
+        return typecode, instance
     if "." in path:
         raise UsageError(f"{path}: expected a record, such as CPU/1, or HVM_PARAMS.NAME")
     return record_of(path.upper())

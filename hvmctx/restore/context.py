@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import VMPORT_TYPECODE
+from hvmctx.abi.declare import DOMAIN, VMPORT_TYPECODE, RecordType
 from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
 from hvmctx.context.record import Record
@@ -30,9 +30,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from hvmctx.abi.declare import RecordType
     from hvmctx.abi.releases import Release
     from hvmctx.limits import Limits
+    from hvmctx.restore.rules import Change
 
 _DESCRIPTOR = x86.DESCRIPTOR
 ERRNO_SINCE = "4.16 4.15.1 4.14.3 4.13.4"
@@ -89,6 +89,9 @@ class LoadedRecord(Seen):
             self.guest, self.machine, self.loaded,
         )  # fmt: skip
 
+    def after(self, length: int) -> bytes:
+        return bytes(self._rest[length:])
+
     def head(self, size: int = 64) -> bytes:
         return bytes(self._rest[: min(size, self.length)])
 
@@ -137,10 +140,14 @@ def _handlers(release: Release) -> dict[int, _Handler]:
 
 
 class _Refusal(Exception):
-    """Carries a refusal out of a pass."""
+    """Carries a refusal out of a pass, and what it was about."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(
+        self, verdict: Verdict, rule: Rule | None = None, seen: Seen | None = None
+    ) -> None:
         self.verdict = verdict
+        self.rule = rule
+        self.seen = seen
 
 
 def load(
@@ -155,6 +162,24 @@ def load(
     bytes."""
     view = memoryview(context).cast("B")
     return _Load(view, release, guest or Guest(), machine or Machine(), limits).run()
+
+
+def remedy(
+    context: bytes | bytearray | memoryview,
+    release: Release,
+    guest: Guest | None = None,
+    machine: Machine | None = None,
+    limits: Limits = DEFAULT,
+) -> tuple[Rule, list[Change]] | None:
+    """What mends the refusal, or the violation, that `load` gives for the same arguments: the
+    rule, and the steps of its remedy. None where there is no remedy, or nothing to mend."""
+    view = memoryview(context).cast("B")
+    found = _Load(view, release, guest or Guest(), machine or Machine(), limits).fault()
+    if found is None or found[0].remedy is None:
+        return None
+    rule, seen = found
+    changes = found[0].remedy.changes(seen, rule)
+    return (rule, changes) if changes else None
 
 
 class _Load:
@@ -176,19 +201,27 @@ class _Load:
         self._domain: tuple[LoadedRecord, int] | None = None
 
     def run(self) -> Verdict:
-        verdict = self._outcome()
+        fault = self._run()
+        verdict = fault.verdict if fault else Verdict(ACCEPT, applied=self._applied)
         verdict.hazards = self._hazards
         return verdict
 
-    def _outcome(self) -> Verdict:
+    def fault(self) -> tuple[Rule, Seen] | None:
+        """The rule that ends the load, and the record that it is about."""
+        fault = self._run()
+        if fault is None or fault.rule is None or fault.seen is None:
+            return None
+        return fault.rule, fault.seen
+
+    def _run(self) -> _Refusal | None:
         try:
             self._header()
             if self._release.since(TWO_PASSES_SINCE):
                 self._check()
             self._pass(checking=False)
         except _Refusal as refusal:
-            return self._unpaused() or refusal.verdict
-        return self._unpaused() or Verdict(ACCEPT, applied=self._applied)
+            return self._unpaused() or refusal
+        return self._unpaused()
 
     def _check(self) -> None:
         """The first pass, in which nothing is loaded."""
@@ -198,7 +231,7 @@ class _Load:
             self._hazards.clear()
             raise
 
-    def _unpaused(self) -> Verdict | None:
+    def _unpaused(self) -> _Refusal | None:
         """Whether the hypervisor dies when it ends the pause in which it has loaded records,
         those before a refusal included."""
         if self._domain is None:
@@ -206,10 +239,11 @@ class _Load:
         seen, offset = self._domain
         for rule in UNPAUSED:
             for text in rule.texts(seen) if self._release in rule.releases else ():
-                return Verdict(
+                verdict = Verdict(
                     VIOLATION, rule=rule.id, record=seen.name, instance=seen.instance,
                     offset=offset, text=text,
                 )  # fmt: skip
+                return _Refusal(verdict, rule, seen)
         return None
 
     def _take(self, hazards: tuple[Rule, ...], seen: LoadedRecord, offset: int) -> None:
@@ -238,14 +272,21 @@ class _Load:
                 loaded.tsc_page = True
 
     def _refuse(
-        self, rule: Rule, offset: int, name: str = "", instance: int = 0, text: str = ""
+        self,
+        rule: Rule,
+        offset: int,
+        name: str = "",
+        instance: int = 0,
+        text: str = "",
+        seen: Seen | None = None,
     ) -> NoReturn:
         errno = rule.errno if self._release.since(ERRNO_SINCE) else "EPERM"
         raise _Refusal(
             Verdict(
                 REFUSE, errno=errno, rule=rule.id, record=name, instance=instance, offset=offset,
                 text=text or rule.words,
-            )
+            ),
+            rule, seen,
         )  # fmt: skip
 
     def _judge(self, rules: tuple[Rule, ...], seen: LoadedRecord, offset: int) -> None:
@@ -254,7 +295,7 @@ class _Load:
             # most do not apply, and `texts` would make a list of each: a twentieth of a load
             if rule.predicate is not None and rule.predicate(seen):
                 for text in rule.texts(seen):
-                    self._refuse(rule, offset, seen.name, seen.instance, text)
+                    self._refuse(rule, offset, seen.name, seen.instance, text, seen)
 
     def _header(self) -> None:
         """The first record, which counts as an empty HEADER if it is another."""
@@ -282,7 +323,7 @@ class _Load:
         for _ in range(self._limits.context_records):
             start = offset + _DESCRIPTOR.size
             if start > end:
-                self._refuse(_END, offset)
+                self._refuse(_END, offset, seen=self._seen(x86.END, 0, 0, 0, offset))
             typecode, instance, length = _DESCRIPTOR.unpack_from(view, offset)
             if typecode == x86.END.typecode:
                 return
@@ -290,7 +331,11 @@ class _Load:
             if handler is None:
                 known = by_typecode(typecode)
                 name = known.name if known else f"type {typecode}"
-                self._refuse(_TYPE, offset, name, instance)
+                known = known or RecordType(
+                    f"{CONTEXT}:{typecode}", typecode, x86.END.struct, DOMAIN
+                )
+                seen = self._seen(known, 0, instance, length, offset)
+                self._refuse(_TYPE, offset, name, instance, seen=seen)
             seen = self._seen(handler.type, handler.size, instance, length, offset)
             if checking != (two and handler.checked):
                 if checking:
@@ -319,4 +364,4 @@ class _Load:
             self._refuse(vmport.RULES[outcome.rule], offset, "VMPORT", 0)
 
 
-__all__ = ["ERRNO_SINCE", "TWO_PASSES_SINCE", "LoadedRecord", "load"]
+__all__ = ["ERRNO_SINCE", "TWO_PASSES_SINCE", "LoadedRecord", "load", "remedy"]

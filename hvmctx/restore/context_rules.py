@@ -23,6 +23,7 @@ from hvmctx.restore.registers import (
     compacted,
     states_of,
 )
+from hvmctx.restore.remedies import REMEDIES
 from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
 from hvmctx.stream.reader import CONTEXT
 
@@ -30,7 +31,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hvmctx.restore.policy import CpuPolicy
     from hvmctx.restore.rules import Answer, Predicate
 
 _SINGLE_PASS = "4.18"
@@ -248,16 +248,12 @@ def _cut_off(seen: Seen) -> bool:
     return seen.length > seen.space
 
 
-def host_of(seen: Seen) -> CpuPolicy:
-    return seen.machine if seen.machine.leaves else seen.guest
-
-
 def _mask_beyond(seen: Seen) -> str:
-    return beyond_the_host(seen, "xfeature_mask", seen.fields["xfeature_mask"], host_of(seen))
+    return beyond_the_host(seen, "xfeature_mask", seen.fields["xfeature_mask"], seen.host)
 
 
 def _compacted(seen: Seen) -> str:
-    return compacted(seen, host_of(seen))
+    return compacted(seen, seen.host)
 
 
 def _reserved_xsave(seen: Seen) -> bool:
@@ -266,12 +262,12 @@ def _reserved_xsave(seen: Seen) -> bool:
 
 def xsave_size(seen: Seen) -> int:
     """Bytes of a CPU_XSAVE record that has no more than the image for its xcr0_accum."""
-    return XSAVE_HEAD + host_of(seen).xsave_size(states_of(seen)[1])
+    return XSAVE_HEAD + seen.host.xsave_size(states_of(seen)[1])
 
 
 def _xsave_long(seen: Seen) -> Answer:
     """Beyond all states of the host, as the loaders before the zeros did not take it."""
-    largest = XSAVE_HEAD + host_of(seen).xsave_size(host_of(seen).xcr0_max)
+    largest = XSAVE_HEAD + seen.host.xsave_size(seen.host.xcr0_max)
     return seen.length > largest and _lengths(seen)
 
 
@@ -331,6 +327,7 @@ def _rows(record: str, *rows: tuple[Any, ...]) -> tuple[Rule, ...]:
         Rule(
             CONTEXT, record, f"{prefix}-{identifier}", predicate, words,
             errno=errno, releases=Window(*(window or (first,))),
+            remedy=REMEDIES.get(f"{prefix}-{identifier}"),
         )
         for identifier, errno, predicate, words, *window in rows
     )  # fmt: skip
@@ -340,7 +337,7 @@ _VCPU = ("vcpu", "EINVAL", _no_vcpu, "the guest has no vcpu of that number")
 _LENGTH = ("length", "EINVAL", _by_release, "this release does not accept this length")
 
 # fmt: off
-WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, releases=Window(*since)) for record, identifier, errno, predicate, words, *since in (
+WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, releases=Window(*since), remedy=REMEDIES.get(identifier)) for record, identifier, errno, predicate, words, *since in (
     ("HEADER", "context-header", "ENODATA", _no_header, "the context does not start with a HEADER record of 24 bytes"),
     ("HEADER", "context-magic", "EINVAL", lambda s: s.fields["magic"] != x86.HVM_FILE_MAGIC, "the header's magic is not Xen's"),
     ("HEADER", "context-version", "EINVAL", lambda s: s.fields["version"] != x86.HVM_FILE_VERSION, "the header's version is not 1"),
@@ -461,6 +458,7 @@ UNPAUSED = (
         "the hypervisor dies: the reference TSC is on, and the guest has no page for it",
         releases=Window("4.13", gone="4.21 4.20.2 4.19.4 4.18.6 4.17.6"),
         commit="5776a2e9db", cve="CVE-2025-27466",
+        remedy=REMEDIES["viridian-domain-tsc-page"],
     ),
 )
 """What kills the hypervisor when the load ends the pause of the guest, even if a later record was
@@ -479,6 +477,6 @@ loaded, and since when."""
 
 __all__ = [
     "CHECKED_SINCE", "RULES", "UNPAUSED", "WALK", "XSAVE_CHECKED", "XSAVE_HEAD", "cr3_beyond",
-    "event_beyond", "host_of", "pit_gate", "pit_range", "too_many_ranges", "tsc_page_of",
+    "event_beyond", "pit_gate", "pit_range", "too_many_ranges", "tsc_page_of",
     "vendor_of", "wrong_master", "xsave_size",
 ]  # fmt: skip

@@ -19,7 +19,6 @@ from hvmctx.restore.context_rules import (
     XSAVE_HEAD,
     cr3_beyond,
     event_beyond,
-    host_of,
     pit_gate,
     pit_range,
     too_many_ranges,
@@ -85,7 +84,7 @@ def _xsetbv_faults(seen: Seen) -> list[str]:
     xcr0, accum, *_ = states_of(seen)
     found = []
     for name, states in (("xcr0", xcr0), ("xcr0_accum", accum)):
-        beyond = bit_names(XCR0, states & ~host_of(seen).xcr0_max)
+        beyond = bit_names(XCR0, states & ~seen.host.xcr0_max)
         reasons = [f"has {', '.join(beyond)}"] if beyond else list(wrong_xcr0(states, seen))
         found += [f"{name} {reason}" for reason in reasons[:1]]
     return found[:1]
@@ -93,7 +92,7 @@ def _xsetbv_faults(seen: Seen) -> list[str]:
 
 def _xsave_overread(seen: Seen) -> Answer:
     """As many bytes are read as the host's states take: at least those of xcr0_accum."""
-    host = host_of(seen)
+    host = seen.host
     needed = XSAVE_HEAD + host.xsave_size(host.xcr0_max if host.leaves else states_of(seen)[1])
     return seen.length < needed and [f"length {seen.length}, {needed} bytes are read"]
 

@@ -96,12 +96,19 @@ class Seen:
     def policy(self, since: str) -> CpuPolicy:
         """What a check goes by: the guest's policy since a release (as `Release.since` takes
         it), before that the host's, for which the guest's stands if the machine has none."""
-        if self.release.since(since) or not self.machine.leaves:
-            return self.guest
-        return self.machine
+        return self.guest if self.release.since(since) else self.host
+
+    @property
+    def host(self) -> CpuPolicy:
+        """The host's policy, for which the guest's stands if the machine has none."""
+        return self.machine if self.machine.leaves else self.guest
 
     def altered(self, body: bytes) -> Seen:
         """The same record with another body, of that length: would a rule apply to it?"""
+        raise NotImplementedError
+
+    def after(self, length: int) -> bytes:
+        """What would follow the record if its body had that length."""
         raise NotImplementedError
 
     def head(self, size: int = 64) -> bytes:

@@ -17,7 +17,7 @@ from hvmctx.abi.releases import NEWEST, Release, Window
 from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
 from hvmctx.image.index import LARGEST_KEPT
 from hvmctx.image.indexing import Watcher
-from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
+from hvmctx.restore.rules import ANY, REMOVE, WHOLE, Change, Remedy, Rule, Seen
 from hvmctx.restore.verdict import REFUSE, Verdict
 from hvmctx.stream.body import Words
 from hvmctx.stream.libxc import (
@@ -224,11 +224,21 @@ def _bad_params(seen: Seen) -> Answer:
 
 
 def _bad_index(seen: Seen) -> Answer:
+    return bool(_bad_indices(seen))
+
+
+def _bad_indices(seen: Seen) -> list[int]:
     """The hypervisor refuses indices that it lacks; the readers drop PAE_ENABLED and pass all
     others on."""
     most = next(count for since, count in _PARAMS_SINCE if seen.release.since(since))
     rows = _PARAMS.row.iter_unpack(seen.body()[_PARAMS.head.size :])
-    return any(index >= most for index, _ in rows)
+    return [index for index, _ in rows if index >= most]
+
+
+def _without_params(seen: Seen, rule: Rule) -> list[Change]:
+    return [
+        Change(REMOVE, f"HVM_PARAMS.{index}") for index in dict.fromkeys(_bad_indices(seen))
+    ]  # fmt: skip
 
 
 _PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.7 4.6.3", 37), ("4.6", 36))
@@ -291,10 +301,10 @@ def _other_kind(seen: Seen) -> Answer:
 
 def _row(
     layer: str, record: str, identifier: str, predicate: Predicate | None, words: str,
-    since: str | None = None, until: str | None = None,
+    since: str | None = None, until: str | None = None, remedy: Remedy | None = None,
 ) -> Rule:  # fmt: skip
     window = Window(since, until, oldest=STREAM_V2_SINCE)
-    return Rule(layer, record, identifier, predicate, words, releases=window)
+    return Rule(layer, record, identifier, predicate, words, releases=window, remedy=remedy)
 
 
 _VCPU_RECORDS = (
@@ -331,7 +341,7 @@ RULES = (
     _row(LIBXC, "X86_TSC_INFO", "tsc-length", other_than(TscInfo.TYPE.size), "the length is not 24"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-short", shorter(_PARAMS.size), "too short for its count"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "the length does not match the count"),
-    _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor lacks"),
+    _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor lacks", remedy=Remedy("removes the parameter, which this release does not know: what it says is lost", _without_params)),
     _row(LIBXC, "HVM_CONTEXT", "hvm-context-empty", shorter(1), "empty body"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s: s.pv_width != 0, "the stream has an earlier one"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-short", shorter(PvInfo.TYPE.size), "shorter than 8 bytes"),
@@ -388,6 +398,8 @@ class StreamJudge(Watcher):
         self, release: Release, *, kind: int | None = None, checkpointed: bool = False
     ) -> None:
         self.refusal: Verdict | None = None
+        self._rule: Rule | None = None
+        """Which refuses."""
         self._seen = Passing(release, kind=kind or _HVM, expected=kind, checkpointed=checkpointed)
         self._rules: dict[tuple[str, int], list[Rule]] = {}
 
@@ -417,6 +429,7 @@ class StreamJudge(Watcher):
                     REFUSE, rule=rule.id, record=item.name, offset=item.offset, text=rule.words,
                     layer=item.layer,
                 )  # fmt: skip
+                self._rule = rule
                 return
 
     def end(self, image: Image) -> Verdict | None:
@@ -439,6 +452,14 @@ class StreamJudge(Watcher):
                 text=error.problem, layer=error.layer,
             )  # fmt: skip
         return self.refusal
+
+    def remedy(self) -> tuple[Rule, list[Change]] | None:
+        """What mends the refusal, once there is one: its rule, and the steps."""
+        rule = self._rule
+        if rule is None or rule.remedy is None or self.refusal is None:
+            return None
+        changes = rule.remedy.changes(self._seen, rule)
+        return (rule, changes) if changes else None
 
     def _rules_of(self, record: IndexedRecord) -> list[Rule]:
         key = record.layer, record.type

@@ -16,6 +16,7 @@ from hvmctx.commands import (
     info,
     load,
     plan,
+    repair,
     replace,
     restore,
     save,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from hvmctx.commands import Command
 
 MODULES: tuple[Command, ...] = (
-    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, plan, replace,
-    restore, save, set, strip, to_json, verify,
+    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, plan, repair,
+    replace, restore, save, set, strip, to_json, verify,
 )  # fmt: skip
 
 

@@ -50,8 +50,8 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info get verify restore diff plan set replace strip extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
-set -g _shtab_hvmctx_opts_with_value --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --domid --emulator --executions --explain --fail-on --format --from-text --guest --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --output --param --policy --record --release --seed --source --stop --stream --target --time --timeout --tsc --vcpus --vendor --vmport-profile --what --width -o
+set -g _shtab_hvmctx_commands dump info get verify restore diff plan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --domid --emulator --executions --explain --fail-on --format --from-text --guest --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
 complete -c hvmctx -f
@@ -140,6 +140,8 @@ complete -c hvmctx -n '_shtab_hvmctx_using set' -l layer -xka "xl libxl libxc co
 complete -c hvmctx -n '_shtab_hvmctx_using set' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using set' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using set' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
+complete -c hvmctx -n '_shtab_hvmctx_using set' -l add -x -d 'put in a record that is not there (CPU_MSR/1=HEX) or a parameter'
+complete -c hvmctx -n '_shtab_hvmctx_using set' -l remove -x -d 'take out a record (PIC/2), a parameter, or a guestinfo key; before anything is added'
 complete -c hvmctx -n '_shtab_hvmctx_using set' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'what to write; - is standard output'
 complete -c hvmctx -n '_shtab_hvmctx_using set' -l force -d 'replace an existing FILE'
 complete -c hvmctx -n '_shtab_hvmctx_using set; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
@@ -164,6 +166,19 @@ complete -c hvmctx -n '_shtab_hvmctx_using strip' -s o -l output -xka "(__fish_c
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l force -d 'replace an existing FILE'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l keep-holes -d 'keep the records that hold only absent pages'
 complete -c hvmctx -n '_shtab_hvmctx_using strip; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a repair -d 'Find the smallest edits with which Xen takes an image or a bare context that it refuses, and show them as `hvmctx set` commands, each with what it does and what is lost. With -o the image is written with all of them made. The edits are proved by the model of the restore: the last line is its verdict on the image that has them all. What a guest cannot run without is not taken away; what cannot be repaired is said, and the exit status is 1.'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l layer -xka "xl libxl libxc context legacy" -d 'what the input starts with (default: detected)'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l release -x -d 'for which Xen, 4.0 to 4.22 or newest'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l vcpus -x -d 'how many vcpus the guest has'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'take the guest'"'"'s CPU policy and devices from this image'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l format -xka "text json" -d 'text for people (default), or json: the edits and the verdict, for programs'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write the repaired image; without, only show'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l force -d 'replace an existing FILE'
+complete -c hvmctx -n '_shtab_hvmctx_using repair; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a extract -d 'Extract a payload from an image: the HVM context, the device model'"'"'s file, one record of either the context or the streams, or (--what memory) the guest'"'"'s memory.'
 complete -c hvmctx -n '_shtab_hvmctx_using extract' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using extract' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -305,5 +320,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get verify restore diff plan set replace strip extract to-json from-json convert build save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get verify restore diff plan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
