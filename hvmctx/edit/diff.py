@@ -10,10 +10,10 @@ from __future__ import annotations
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import bits_between, names_of
-from hvmctx.errors import HvmctxError, LimitError
+from hvmctx.errors import FormatError, HvmctxError, LimitError
 from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages, side_by_side
-from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBVIRT, LIBXC, XAPI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ _COMPARED = {
         streams.LIBXC_PAGE_DATA, streams.LIBXC_HVM_PARAMS, streams.LIBXC_X86_TSC_INFO,
         streams.LIBXC_X86_CPUID_POLICY, streams.LIBXC_X86_MSR_POLICY, streams.LIBXC_HVM_CONTEXT,
     )
-}  # fmt: skip
+} | {(XAPI, streams.XAPI_XENOPS)}  # fmt: skip
 """Records that are compared by what they say."""
+_DATA_LENGTHS = frozenset(streams.DATA_LENGTHS.values())
 _LONGEST = 32
 """Bytes of a difference that are shown."""
 _MOST = 1000
@@ -254,7 +255,7 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
     if one.format != other.format:
         yield Difference("format", one.format, other.format)
     yield from _pairs("", _headers(one), _headers(other))
-    yield from _pairs("config", _flat(one.config), _flat(other.config))
+    yield from _descriptions(one, other)
     for image_part in (_params, _tsc, _cpuid, _msrs):
         yield from _pairs("", image_part(one), image_part(other))
     yield from _other_records(one, other)
@@ -266,6 +267,45 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
         yield Difference(
             "HVM_CONTEXT", *(None if context is None else "present" for context in contexts)
         )
+
+
+def _descriptions(one: Image, other: Image) -> Iterator[Difference]:
+    """Of the guest: xl's configuration, or the text that another wrapper has. Of two kinds of
+    wrapper, what both say, in xl's words."""
+    if one.format == other.format and one.format in (LIBVIRT, XAPI):
+        yield from _texts(one, other)
+        return
+    left, right = _flat(one.config), _flat(other.config)
+    if one.format != other.format:
+        both = left.keys() & right.keys()
+        left = {path: value for path, value in left.items() if path in both}
+        right = {path: value for path, value in right.items() if path in both}
+    yield from _pairs("config", left, right)
+
+
+def _texts(one: Image, other: Image) -> Iterator[Difference]:
+    """Value by value; where no value shows it, byte by byte."""
+    from hvmctx.edit.described import values_of
+
+    name = "XML" if one.format == LIBVIRT else "XENOPS"
+    texts = [_text(image) for image in (one, other)]
+    if texts[0] == texts[1]:
+        return
+    try:
+        found = list(_pairs("", *(values_of(name, text, one.limits) for text in texts)))
+    except LimitError:
+        raise
+    except FormatError:
+        found = []
+    yield from found or _bytes(name, *texts)
+
+
+def _text(image: Image) -> bytes:
+    """All bytes of it, those that libvirt does not read too."""
+    if image.format == LIBVIRT:
+        return bytes(image.xml_data())
+    record = image.last(XAPI, streams.XAPI_XENOPS)
+    return b"" if record is None or record.end > image.end else bytes(image.body(record))
 
 
 def _context(image: Image) -> HvmContext | None:
@@ -282,7 +322,7 @@ def _headers(image: Image) -> dict[str, str]:
         f"{header.layer} {header.name}.{name}": f"{value:#x}"
         for header in image.headers
         for name, value in header.fields.items()
-        if name != "optional_data_len"
+        if name not in _DATA_LENGTHS
     }
 
 
