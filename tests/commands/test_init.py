@@ -15,7 +15,9 @@ from hvmctx.commands import (
     host,
     info,
     load,
+    place,
     plan,
+    policy,
     repair,
     replace,
     restore,
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from hvmctx.commands import Command
 
 MODULES: tuple[Command, ...] = (
-    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, plan, repair,
+    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, place, plan,
+    policy, repair,
     replace, restore, save, set, strip, to_json, verify,
 )  # fmt: skip
 
