@@ -106,23 +106,27 @@ def _as_json(found: Diagnosis) -> dict[str, Any]:
 
 def _lines(args: Namespace, found: Diagnosis) -> Iterator[str]:
     for said in found.said:
-        if said.words:
+        if said.words or said.rules:
             yield f"line {said.number}: {said.text.strip()}"
-            yield f"  {_meaning(said)}"
+            yield from _meaning(said)
     if not found.refused:
         yield "no line of this log says that a restore was refused"
     if found.repair is not None:
         yield from _of_image(args, found)
 
 
-def _meaning(said: Said) -> str:
+def _meaning(said: Said) -> Iterator[str]:
     who = f"the {said.source}" if said.source == "hypervisor" else said.source
     answer = f" ({said.errno})" if said.errno else ""
     place = f": {said.path}" if said.path else ""
     value = f" is {said.value} in the image" if said.value else ""
-    rules = ", ".join(said.rules)
-    releases = f" [{rules}; {said.releases}]" if rules else ""
-    return f"{who}{answer}{place}{value}: {said.words}{releases}"
+    start = f"  {who}{answer}{place}{value}: "
+    told = [f"{rule.words} [{rule.id}; {rule.releases}]" for rule in said.rules]
+    if len(told) == 1:
+        yield f"{start}{told[0]}{f'; {said.words}' if said.words else ''}"
+        return
+    yield f"{start}{said.words or 'one of these'}"
+    yield from (f"    {line}" for line in told)
 
 
 def _of_image(args: Namespace, found: Diagnosis) -> Iterator[str]:

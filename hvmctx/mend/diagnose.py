@@ -12,10 +12,10 @@ from errno import errorcode
 from io import BytesIO
 
 from hvmctx.abi.registry import by_typecode
-from hvmctx.abi.releases import RELEASES, Release
+from hvmctx.abi.releases import NEWEST, RELEASES, Release
 from hvmctx.errors import HvmctxError
 from hvmctx.limits import DEFAULT
-from hvmctx.mend.logs import CONSEQUENCE, HYPERVISOR, LINES, LONGEST, NOTE, REASON, find
+from hvmctx.mend.logs import CONSEQUENCE, HYPERVISOR, LIBXC, LINES, LONGEST, NOTE, REASON, find
 from hvmctx.restore.context import ERRNO_SINCE
 from hvmctx.restore.rules import ANY, WHOLE
 from hvmctx.verify.registry import rules
@@ -42,19 +42,21 @@ _EXPLAINED = (
 )
 
 
+(_UNSAID,) = (rule for rule in rules("restore", "context") if rule.id == "context-bounds")
+"""The only refusal of a context of which the hypervisor writes nothing."""
+
+
 class Said:
     """A line of a log that matters, and what it means.
 
     `number` is that of the line, from 1, `text` the line; `source` and `kind` are as for
-    `LogLine`. `rules` are the ids of the rules of which one it is, `record` and `field` what
-    they are about, `errno` the hypervisor's answer by name, `releases` those that make such a
-    check and write such a line, in words. `words` say all that in a sentence, `value` what
-    the image has in the field. What is not known is empty.
+    `LogLine`. `rules` are those of which one refused, `record` and `field` what they are about,
+    `errno` the hypervisor's answer by name. `words` say what no rule says, `value` what the
+    image has in the field. What is not known is empty.
     """
 
     __slots__ = (
-        "errno", "field", "kind", "number", "record", "releases", "rules", "source", "text",
-        "value", "words",
+        "errno", "field", "kind", "number", "record", "rules", "source", "text", "value", "words",
     )  # fmt: skip
 
     def __init__(self, number: int, text: str, line: LogLine) -> None:
@@ -62,28 +64,32 @@ class Said:
         self.text = text
         self.source = line.source
         self.kind = line.kind
-        self.rules: list[str] = []
+        self.rules: list[Rule] = []
         self.record = ""
         self.field = line.field
         self.errno = ""
-        self.releases = ""
         self.words = line.words
         self.value = ""
 
     def __repr__(self) -> str:
-        return f"<line {self.number}: {self.kind}, {', '.join(self.rules) or self.words}>"
+        ids = ", ".join(rule.id for rule in self.rules)
+        return f"<line {self.number}: {self.kind}, {ids or self.words}>"
 
     @property
     def path(self) -> str:
         """The record and the field, as the commands name them."""
         return f"{self.record}.{self.field}" if self.record and self.field else self.record
 
-    def as_dict(self) -> dict[str, str | int | list[str]]:
+    def as_dict(self) -> dict[str, str | int | list[dict[str, str]]]:
         """For JSON."""
         return {
             "line": self.number, "text": self.text, "source": self.source, "kind": self.kind,
-            "rules": self.rules, "record": self.record, "field": self.field, "errno": self.errno,
-            "releases": self.releases, "words": self.words, "value": self.value,
+            "rules": [
+                {"id": rule.id, "releases": str(rule.releases), "words": rule.words}
+                for rule in self.rules
+            ],
+            "record": self.record, "field": self.field, "errno": self.errno,
+            "words": self.words, "value": self.value,
         }  # fmt: skip
 
 
@@ -160,7 +166,8 @@ class _Reader:
         self._given = release
         self._limits = limits
         self._said: list[Said] = []
-        self._waiting: list[tuple[Said, LogLine, dict[str, str]]] = []
+        self._lines: dict[Said, tuple[LogLine, dict[str, str]]] = {}
+        self._waiting: list[Said] = []
         self._spoken: list[LogLine] = []
         self._banner: Release | None = None
 
@@ -175,36 +182,36 @@ class _Reader:
         said = Said(number, text, line)
         said.errno = _errno(values.get("errno"))
         said.field = line.field.format(**values)
-        self._spoken.append(line)
-        if line.source == HYPERVISOR and line.kind != NOTE:
-            if line.kind == CONSEQUENCE:
-                self._close(said, values)
-                return
-            self._waiting.append((said, line, values))
-        self._said.append(said)
-        said.rules = [rule for rule in line.rules if "*" not in rule]
         said.record = _record(line, values)
-        if line.rules and "*" in line.rules[0] and said.record:
-            said.rules = [_id_of(line.rules[0], said.record)]
+        self._spoken.append(line)
+        self._said.append(said)
+        self._lines[said] = line, values
+        if line.source == HYPERVISOR and line.kind == CONSEQUENCE:
+            self._close(said, values)
+        elif line.source == HYPERVISOR and line.kind == REASON and not _of_walk(line):
+            self._waiting.append(said)
 
     def _close(self, said: Said, values: dict[str, str]) -> None:
         """The line that names the record: all that was said since the last one is about it."""
         said.record = _named(values)
-        for waiting, line, _ in self._waiting:
+        for waiting in self._waiting:
             waiting.record = said.record
             waiting.errno = waiting.errno or said.errno
-            if line.rules and "*" in line.rules[0]:
-                waiting.rules = [_id_of(line.rules[0], said.record)]
         if not self._waiting:
             said.kind = REASON
         self._waiting = []
-        self._said.append(said)
 
     def end(self) -> Diagnosis:
         releases = self._releases()
+        because = [s for s in self._said if s.kind == REASON and s.source == HYPERVISOR]
         for said in self._said:
+            line, values = self._lines[said]
             if said.kind == REASON:
-                self._explain(said, releases)
+                said.rules = _rules_of(said, line, values, releases)
+                if not said.record and said.rules and said.rules[0].record not in (ANY, WHOLE):
+                    said.record = said.rules[0].record
+            elif line.source == LIBXC and line.words:
+                _point(said, because, releases)
             if said.errno == _OLDER and not all(r.since(ERRNO_SINCE) for r in releases):
                 said.words = f"{said.words}; {_EXPLAINED}" if said.words else _EXPLAINED
         return Diagnosis(self._said, releases)
@@ -214,37 +221,71 @@ class _Reader:
         given = self._given or self._banner
         if given is not None:
             return [given]
-        known = [Release(name) for name in RELEASES]
-        left = [r for r in known if all(r in line.releases for line in self._spoken)]
-        return left or known
+        tips = [Release(name) for name in RELEASES]
+        left = [found for tip in tips if (found := self._writes_so(tip)) is not None]
+        return left or tips
 
-    def _explain(self, said: Said, releases: list[Release]) -> None:
-        """In the words of the rules, and since when they are made."""
-        if not said.rules and said.source == HYPERVISOR:
-            said.rules = _silent(said, releases)
-        making = list(_making(said.rules, releases))
-        if said.errno != _OLDER:
-            making = [r for r in making if r.errno in (None, said.errno)] or making
-        if not making:
-            return
-        told = dict.fromkeys(rule.words for rule in making)
-        words = " or ".join(told) if len(told) < 4 else f"one of {len(told)} checks of this record"
-        said.words = f"{words}; {said.words}" if said.words else words
-        said.releases = _spans(making)
-        said.rules = list(dict.fromkeys(rule.id for rule in making))
-        if not said.record and making[0].record not in (ANY, WHOLE):
-            said.record = making[0].record
+    def _writes_so(self, tip: Release) -> Release | None:
+        """A release of the branch that writes all these lines: its last, or its first."""
+        first = tip if tip.text == NEWEST else Release(f"{tip}.0")
+        for release in (tip, first):
+            if all(release in line.releases for line in self._spoken):
+                return release
+        return None
 
 
-def _making(ids: list[str], releases: list[Release]) -> Iterator[Rule]:
+def _point(said: Said, because: list[Said], releases: list[Release]) -> None:
+    """From the toolstack's line to the hypervisor's, if that is in the log too."""
+    if because:
+        lines = ", ".join(str(each.number) for each in because[:_MOST_SHOWN])
+        said.words = f"the hypervisor refused the HVM context, see line {lines}"
+    elif said.errno in (_UNSAID.errno, _OLDER) and any(r in _UNSAID.releases for r in releases):
+        said.rules = [_UNSAID]
+        said.words = "so it is if xl dmesg says nothing of a restore; else that has the reason"
+
+
+_MOST_SHOWN = 8
+
+
+def _of_walk(line: LogLine) -> bool:
+    """Whether the message is about no record, so that no line follows which names one."""
+    return any(rule.startswith("context-") for rule in line.rules)
+
+
+def _rules_of(
+    said: Said, line: LogLine, values: dict[str, str], releases: list[Release]
+) -> list[Rule]:
+    """Those that one of the releases has, and that give the errno; each once."""
+    ids: Iterable[str] = (_id_of(rule, said.record) for rule in line.rules)
+    if not line.rules and line.source == HYPERVISOR:
+        ids = _silent(said, releases)
+    if "leaf" in values:
+        ids = _of_policy(ids, values)
+    making = list(_making(ids, releases))
+    if said.errno not in ("", _OLDER):
+        making = [rule for rule in making if rule.errno in (None, said.errno)] or making
+    return list({rule.id: rule for rule in making}.values())
+
+
+def _of_policy(ids: Iterable[str], values: dict[str, str]) -> list[str]:
+    """The rules about the leaf or the MSR that the line names."""
+    leaf, msr = values["leaf"].lower(), values["msr"].lower()
+    places = {"0": ("vendor", "basic"), "7": ("subleaf",), "80000000": ("extended",),
+              "80000008": ("extended",)}  # fmt: skip
+    whole = {"ffffffff": ("count",)}
+    kind = "msr" if leaf == "ffffffff" and msr != "ffffffff" else "cpuid"
+    place = leaf.lstrip("0") or "0"
+    ends = {**places, **whole}.get(place, ()) if kind == "cpuid" else ()
+    found = [id for id in ids if id.startswith(f"{kind}-")]
+    return [id for id in found if id.endswith((*ends, "place"))] if ends else found
+
+
+def _making(ids: Iterable[str], releases: list[Release]) -> Iterator[Rule]:
     """The rows of those ids that one of the releases has."""
+    wanted = set(ids)
     for rule in rules("restore"):
-        if rule.id in ids and any(release in rule.releases for release in releases):
+        if rule.id in wanted and any(release in rule.releases for release in releases):
             yield rule
-
-
-def _spans(making: Iterable[Rule]) -> str:
-    return "; ".join(dict.fromkeys(str(rule.releases) for rule in making))
 
 
 def _silent(said: Said, releases: list[Release]) -> list[str]:
@@ -258,8 +299,7 @@ def _silent(said: Said, releases: list[Release]) -> list[str]:
         if said.errno in (rule.errno, "", _OLDER)
         and any(release in rule.releases for release in releases)
     ]  # fmt: skip
-    left = [id for id in fitting if id not in loud and not _is_length(id, loud)]
-    return list(dict.fromkeys(left or fitting))
+    return [id for id in fitting if id not in loud and not _is_length(id, loud)] or fitting
 
 
 def _loud(releases: list[Release]) -> set[str]:
@@ -299,23 +339,25 @@ def _named(values: dict[str, str]) -> str:
 
 
 def _type_name(number: str) -> str:
-    known = by_typecode(int(number, 0)) if number else None
+    known = by_typecode(_number(number)) if number else None
     return known.name if known else f"type {number}"
 
 
 def _id_of(pattern: str, record: str) -> str:
     """`*-length` of LAPIC_REGS/0: lapic-regs-length."""
     name = record.partition("/")[0].lower().replace("_", "-")
-    return pattern.replace("*", "context-header" if name == "header" else name).replace(
-        "context-header-length", "context-header"
-    )
+    return "context-header" if name == "header" and "*" in pattern else pattern.replace("*", name)
+
+
+def _number(text: str) -> int:
+    return int(text, 16 if text.startswith("0x") else 10)
 
 
 def _errno(number: str | None) -> str:
     """By name, as the rules have it: Linux has one number for two names."""
     if number is None:
         return ""
-    value = int(number, 0)
+    value = _number(number)
     return {95: "ENOTSUP", 0: ""}.get(value, errorcode.get(value, number))
 
 
@@ -348,9 +390,7 @@ def _ask(
     found.repair = repair(image, found.release, machine, guest_of=guest_of)
     editor = edit(image)
     for said in found.said:
-        if found.verdict.rule in said.rules and len(said.rules) > 1:
-            said.rules, said.words = [found.verdict.rule], found.verdict.text
-            said.releases = _spans(_making(said.rules, found.releases))
+        said.rules = [r for r in said.rules if r.id == found.verdict.rule] or said.rules
         if said.field and said.record:
             try:
                 value = editor.get(said.path)

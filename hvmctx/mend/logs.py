@@ -44,7 +44,7 @@ length and the runs of its names, so that the time for a line is bounded."""
 class LogLine:
     """What one message of a program looks like, and what it means.
 
-    `source` is the program, `kind` REASON, CONSEQUENCE or NOTE. `rules` are ids; `field` is
+    `pattern` is the message, `source` the program, `kind` REASON, CONSEQUENCE or NOTE. `rules` are ids; `field` is
     that of the record which the message is about, if it is one; `words` say what no rule
     does. `releases` are those that write it so: a message tells who wrote it. `debug` messages
     are only in builds with debugging.
@@ -55,16 +55,9 @@ class LogLine:
     """
 
     __slots__ = (
-        "_needle",
-        "_regex",
-        "debug",
-        "field",
-        "kind",
-        "releases",
-        "rules",
-        "source",
+        "_needle", "_regex", "debug", "field", "kind", "pattern", "releases", "rules", "source",
         "words",
-    )
+    )  # fmt: skip
 
     def __init__(
         self, source: str, pattern: str, *rules: str, field: str = "", words: str = "",
@@ -77,6 +70,7 @@ class LogLine:
         for name, of, after in zip(pieces[1::3], pieces[2::3], pieces[3::3]):
             regex += f"(?P<{name}>{_KINDS[of or '']}){re.escape(after)}"
         self._regex = re.compile(regex)
+        self.pattern = pattern
         self.source = source
         self.rules = rules
         self.field = field
@@ -86,7 +80,7 @@ class LogLine:
         self.debug = debug
 
     def __repr__(self) -> str:
-        return f"<{self.source}: {self._needle}>"
+        return f"<{self.source}: {self.pattern}>"
 
     def match(self, text: str) -> dict[str, str] | None:
         """What stands for the names in a line; None if this is another message."""
