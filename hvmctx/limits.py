@@ -36,7 +36,7 @@ class Limits:
     stream_records: int = 1 << 18
     """Records of a stream, but for page batches of 256 pages and more. A saved guest has some
     dozens, and one short batch for each pass over its memory; a checkpointed stream has some
-    ten for each checkpoint."""
+    ten for each checkpoint. Also records, page batches too, in JSON that is read."""
     batches: int = 1 << 23
     """Page batches of 256 pages and more. Xen writes 1024 pages a batch, so that two passes over
     a guest of 16 TiB fit. Those that are all different take some 200 MB of memory, those of a
@@ -62,7 +62,7 @@ class Limits:
     for that much, `xz -9` for half."""
     config: int = 1 << 20
     """Bytes of xl's configuration, which cost up to thirty times as many once they are taken apart.
-    It has some kilobytes."""
+    It has some kilobytes. Longer ones are hex in JSON, where no string with escapes is longer."""
     rows: int = 1 << 16
     """Rows of a list of parameters, CPUID leaves, MSRs or xenstore keys, and notes of a core. Xen
     writes some hundreds at most, QEMU two notes a vcpu."""
@@ -79,9 +79,10 @@ class Limits:
     """Findings of one rule about one context. A rule that is broken has a finding a vcpu."""
     json_depth: int = 100
     """Levels of nested values in JSON. What `to-json` writes has a dozen."""
-    json_values: int = 1 << 22
-    """Values and keys in JSON, which take up to 80 bytes each. A stripped image of a guest of
-    12 GiB has three million page words."""
+    json_values: int = 1 << 20
+    """Values and keys of one record or header in JSON, which take up to 200 bytes each while it
+    is read, and those outside of all. A page batch of Xen's has a thousand, a context of 128
+    vcpus forty thousand."""
     sections: int = 1 << 14
     """Sections in the file of a device model. QEMU writes some dozens."""
     segments: int = 1 << 20

@@ -148,6 +148,7 @@ OF_NO_MODULE = {
     "tools/test_generate",
     "tools/test_man_pages",
     "tools/test_mutants",
+    "tools/test_policies",
     "tools/test_torture",
     "tools/test_vmport_flaws",
 }

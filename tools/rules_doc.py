@@ -12,7 +12,7 @@ from hvmctx.restore.context import ERRNO_SINCE
 from hvmctx.restore.context_rules import CHECKED_SINCE
 from hvmctx.restore.rules import WHOLE, Rule
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
-from hvmctx.verify.registry import TABLES, VMPORT
+from hvmctx.verify.registry import HOST, TABLES, VMPORT
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
 from tools.markdown import table_row
 
@@ -76,6 +76,16 @@ between 2^37 and 2^40; the genuine restore could not allocate a bitmap for it on
 """
 
 
+PLACED = """
+## A host
+
+What `hvmctx policy`, and `verify` and `restore` with --host, find; [placing.md](placing.md) says
+more. The domain is made first, then its CPU policy is set, which comes before memory and context;
+a rule without an errno refuses nothing by itself.
+
+| rule | errno | releases | severity | found when |
+|---|---|---|---|---|
+"""
 LOADER = """
 ## VMPORT
 
@@ -137,6 +147,10 @@ def document() -> str:
     lines.append(STREAMS)
     for rule in rules_of(RESTORE, *STREAM_LAYERS):
         lines.append(table_row(rule.id, place(rule), rule.releases, rule.words))
+    lines.append(PLACED)
+    for rule in rules_of(HOST, *STREAM_LAYERS):
+        errno = rule.errno or "none"
+        lines.append(table_row(rule.id, errno, rule.releases, rule.severity, rule.words))
     lines.append(LOADER)
     lines += [table_row(rule.id, rule.words) for rule in rules_of(VMPORT, CONTEXT)]
     for view, title in ((VERIFIER, VERIFIED), (STRICT, STRICTLY)):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hvmctx.fuzz.target import Target
     from hvmctx.live.xen import Xen
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.host import Host
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -119,9 +120,12 @@ def _add_diff(parser: ArgumentParser) -> None:
 
 def _add_generate(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--kind", choices=("context", "image"), default="context",
-        help="what to write: contexts (default), or streams",
+        "--kind", choices=("context", "image", "policy"), default="context",
+        help="what to write: contexts (default), streams, or CPU policies",
     )  # fmt: skip
+    parser.add_argument(
+        "--host", metavar="HOST", help="of policies: whose Xen takes them, as hvmctx host wrote it"
+    )
     parser.add_argument(
         "--count", type=int, default=1000, metavar="N", help="how many files (default: 1000)"
     )
@@ -462,6 +466,16 @@ def _bases(kind: str, rng: Random, loads: Loads) -> list[bytes]:
     return valid_bases(rng, loads) if kind == "context" else [valid_stream(rng) for _ in range(4)]
 
 
+def _policies(args: Namespace, host: Host, like: list[Access | None]) -> list[bytes]:
+    """Those of --base, or what a new guest of the host has."""
+    from hvmctx.abi.releases import NEWEST, Release
+    from hvmctx.restore.policy_forms import to_pol
+
+    found = [to_pol(*inputs.policy_of(args, path, like)[:2]) for path in args.base]
+    new = host.new_domain(Release(NEWEST))
+    return found or [to_pol(new.leaves(), new.msrs())]
+
+
 def _generate(args: Namespace) -> int:
     import random
 
@@ -473,8 +487,16 @@ def _generate(args: Namespace) -> int:
     releases = args.release or ["4.17", "4.20", "newest"]
     like: list[Access | None] = []
     loads = loads_of(releases, _guest_of(args, like), args.vendor)
-    bases = bases_of(args.base, args.kind, like) or _bases(args.kind, rng, loads)
-    made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads, like=like)
+    host = inputs.host_asked(args)
+    if (args.kind == "policy") != (host is not None):
+        raise UsageError("fuzz generate: --kind policy takes a --host, and nothing else does")
+    if host is None:
+        bases = bases_of(args.base, args.kind, like) or _bases(args.kind, rng, loads)
+    else:
+        bases = _policies(args, host, like)
+    made = generate(
+        args.output, args.count, rng, bases, kind=args.kind, loads=loads, host=host, like=like
+    )
     for release in loads:
         known, missed = len(made.rules[release]), made.missed(release)
         said = f"; not {', '.join(missed)}" if missed else ""

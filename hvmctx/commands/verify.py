@@ -39,6 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "refuses; strict: both, and whatever is questionable",
     )  # fmt: skip
     parser.add_argument("--release", metavar="RELEASE", help=f"only this Xen, {SPAN} or newest")
+    inputs.add_host(parser)
     parser.add_argument(
         "--fail-on", choices=SEVERITIES, default=ERROR,
         help="exit with 1 for findings of this severity and above (default: error)",
@@ -59,7 +60,7 @@ def run(args: Namespace) -> int:
     judged = judge(
         target, args.view, releases=releases, layer=layer, vcpus=args.vcpus,
         checkpointed=args.checkpointed, vmport=inputs.patched_xen(args),
-        limits=inputs.limits_of(args),
+        host=inputs.host_asked(args), limits=inputs.limits_of(args),
     )  # fmt: skip
     if args.format == "json":
         from hvmctx.verify.explain import link_of

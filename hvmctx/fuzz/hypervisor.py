@@ -23,9 +23,10 @@ from hvmctx.live.loading import Answer, load_into
 from hvmctx.live.xen import Store
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import DEVICES, PVH_DEVICES, Guest
-from hvmctx.restore.host import LEAF_ROW, MSR_ROW, Host
+from hvmctx.restore.host import Host
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.policy import CpuPolicy
+from hvmctx.restore.policy_forms import LEAF_ROW, MSR_ROW
 from hvmctx.restore.verdict import VIOLATION, Verdict
 
 TYPE_CHECKING = False

@@ -37,21 +37,24 @@ from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
 from hvmctx.image.index import IndexedRecord
-from hvmctx.json_form.context import context_to_plain
+from hvmctx.json_form.context import context_parts, context_to_plain
 from hvmctx.json_form.decoded import body_of, plain_of
 from hvmctx.json_form.emulator import EmulatorForm
-from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
+from hvmctx.json_form.models import ContextModel, Many, Model, member, modelled, optional
 from hvmctx.stream import body, xlfile
 from hvmctx.stream.grammar import FIRST
 from hvmctx.stream.reader import Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hvmctx.context.hvm_context import HvmContext
     from hvmctx.limits import Limits
 
 __all__ = [
     "CONTEXT_RECORD", "FORMATS", "HeaderModel", "ImageModel", "StreamRecordModel",
-    "header_form", "payload_form",
+    "header_form", "image_parts", "payload_form",
 ]  # fmt: skip
 
 FORMATS = tuple(FIRST)
@@ -118,7 +121,7 @@ class HeaderModel(Model):
         )
         if header.length:
             data = bytes(image.source.read_at(header.body_offset, header.length))
-            made.config = _config(data)
+            made.config = _config(data) if len(data) <= image.limits.config else None
             made.data = data if made.config is None else None
         return made
 
@@ -176,7 +179,13 @@ class StreamRecordModel(Model):
     padding: bytes | None = optional(Hex())
 
     @classmethod
-    def of(cls, image: Image, record: IndexedRecord) -> StreamRecordModel:
+    def of(
+        cls,
+        image: Image,
+        record: IndexedRecord,
+        of_context: Callable[[HvmContext], dict[str, Any]] = context_to_plain,
+    ) -> StreamRecordModel:
+        """`of_context` makes the payload of an HVM_CONTEXT record."""
         body = bytes(image.body(record))
         made = cls(
             layer=record.layer,
@@ -185,7 +194,7 @@ class StreamRecordModel(Model):
             offset=record.offset,
             length=record.length,
         )
-        made.payload = _payload(record, body, image.limits)
+        made.payload = _payload(record, body, image.limits, of_context)
         if made.payload is None and payload_form(record.layer, record.type) is None:
             made.decoded = _decoded(record, body)
         if made.payload is None and made.decoded is None and body:
@@ -240,14 +249,19 @@ def _decoded(record: IndexedRecord, body: bytes) -> Any:
     return plain_of(record.layer, record.type, body)
 
 
-def _payload(record: IndexedRecord, body: bytes, limits: Limits) -> dict[str, Any] | None:
+def _payload(
+    record: IndexedRecord,
+    body: bytes,
+    limits: Limits,
+    of_context: Callable[[HvmContext], dict[str, Any]],
+) -> dict[str, Any] | None:
     """The payload of a record that gives `body` back, None where there is none."""
     key = record.layer, record.type
     form = payload_form(*key)
     if form is None:
         return None
     if key == CONTEXT_RECORD:
-        return context_to_plain(handlers.parse(record, body, limits))
+        return of_context(handlers.parse(record, body, limits))
     try:
         plain: dict[str, Any] = form.write(vars(handlers.parse(record, body, limits)))
         return plain if _payload_bytes(*key, plain) == body else None
@@ -286,7 +300,7 @@ class ImageModel(Model):
     """A whole image: everything of it, in file order. Its `format` is where it starts."""
 
     format: str | None = optional(OneOf(*FORMATS))
-    items: list[HeaderModel | StreamRecordModel] = member(Listed(ItemForm()))
+    items: list[HeaderModel | StreamRecordModel] = member(Many(ItemForm()))
     tail: bytes = member(Hex(), b"")
 
     @classmethod
@@ -296,20 +310,42 @@ class ImageModel(Model):
             HeaderModel.of(image, item)
             if isinstance(item, Header)
             else StreamRecordModel.of(image, item)
-            for item in image.items()
-            if item.end <= image.end
+            for item in _whole_items(image)
         ]
-        source = image.source
-        tail = bytes(source.read_at(image.end, source.whole_size() - image.end))
-        return cls(format=image.format, items=items, tail=tail)
+        return cls(format=image.format, items=items, tail=bytes(_tail(image)))
 
     def to_bytes(self) -> bytes:
         """Raises FieldError for what does not fit."""
-        pieces = []
+        data = bytearray()
+        expected = self.format
         for at, item in enumerate(self.items):
+            expected = expected if at else item.layer
             with within(checked.label(f"items[{at}]", vars(item))):
-                pieces.append(item.to_bytes())
-        expected = self.items[0].layer if self.items else self.format
+                data += item.to_bytes()
         if self.format not in (None, expected):
             raise checked.wrong(self.format, "format", str(expected))
-        return b"".join((*pieces, self.tail))
+        return bytes(data + self.tail)
+
+
+def image_parts(image: Image) -> dict[str, Any]:
+    """What `json_form.text.pieces` takes for an image, each item made when it is its turn."""
+    return {
+        "format": image.format,
+        "items": (_item_parts(image, item) for item in _whole_items(image)),
+        "tail": _tail(image),
+    }
+
+
+def _item_parts(image: Image, item: Header | IndexedRecord) -> Any:
+    if isinstance(item, Header):
+        return HeaderModel.FORM.write(HeaderModel.of(image, item))
+    return StreamRecordModel.FORM.write(StreamRecordModel.of(image, item, context_parts))
+
+
+def _whole_items(image: Image) -> Iterator[Header | IndexedRecord]:
+    return (item for item in image.items() if item.end <= image.end)
+
+
+def _tail(image: Image) -> bytes | memoryview:
+    """What follows the last whole item."""
+    return image.source.read_at(image.end, image.source.whole_size() - image.end)

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.releases import Release
+    from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
+    from hvmctx.restore.clamping import DomainPolicy
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.host import Host
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.policy import CpuPolicy
 
@@ -78,6 +81,16 @@ class Seen:
     max_pfn: int
     vcpu0: bool
     queued_unknown: bool
+    # of a CPU policy that is set on a domain, see `restore.policy_rules.Setting`:
+    rows: int
+    row: tuple[int, ...]
+    wanted: DomainPolicy
+    most: CpuPolicy
+    # of an image that is placed on a host, see `restore.placing.Placed`:
+    saved: Image
+    destination: Host
+    lost: list[str]
+    used: dict[str, str]
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hvmctx.image.image import Image
     from hvmctx.image.index import Index, IndexedRecord
+    from hvmctx.restore.host import Host
     from hvmctx.restore.machine import Machine
     from hvmctx.stream.reader import Header
 
@@ -60,18 +61,35 @@ class Restoring(Watcher):
         return self._releases or image.release.and_newer()
 
     def end(
-        self, image: Image, *, vcpus: int | None = None, machine: Machine | None = None
+        self,
+        image: Image,
+        *,
+        vcpus: int | None = None,
+        machine: Machine | None = None,
+        host: Host | None = None,
     ) -> list[Finding]:
-        """The findings, once all of the input has been read. The guest is read from it once."""
+        """The findings, once all of the input has been read. The guest is read from it once. With
+        a host they are those of a restore there."""
         guest_of = cache(partial(Guest.of_image, vcpus=vcpus))
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
+        there: list[Finding] = []
         for release in self.releases_of(image):
             reader = self._judge_of[str(release)]
-            verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
+            if host is None:
+                verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
+            else:
+                from hvmctx.restore.placing import place
+
+                vmport = machine.vmport if machine else None
+                placement = place(
+                    image, host, release, guest_of=guest_of, reader=reader, vmport=vmport
+                )
+                verdict = placement.verdict
+                there += placement.findings
             if not verdict.accepted:
                 key = verdict.errno, verdict.rule, verdict.offset, verdict.text
                 reasons.setdefault(key, (verdict, []))[1].append(release)
-        return [_finding(verdict, releases) for verdict, releases in reasons.values()]
+        return there + [_finding(verdict, releases) for verdict, releases in reasons.values()]
 
 
 def _finding(verdict: Verdict, releases: list[Release]) -> Finding:

@@ -3,6 +3,7 @@ they speak of."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from hvmctx.context.vmport import to_record
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
 from tests.builders.streams import hvm, libxl_head, record
 from tests.builders.vmport import busy_state
+from tools.policies import held
 
 DOCUMENTS = sorted(
     [
@@ -133,12 +135,31 @@ def _core(path: Path) -> None:
     os.truncate(path, 0x648 + 0x4040000)  # its memory is a hole
 
 
+def _host(path: Path) -> None:
+    path.write_text(json.dumps(held()[0].host.as_dict()))
+
+
+def _hosts(path: Path) -> None:
+    path.mkdir()
+    _host(path / "new.json")
+    _of(EXAMPLE)(path / "old.save")
+
+
 FILES: dict[str, Maker] = {
     "guest.save": _of(EXAMPLE),
     "hvm1.save": _of(EXAMPLE),
     "new.save": _of(EXAMPLE),
     "guest.xc": _of(DATA / "streams" / "13-one-page.xc"),
     "old.save": _of(DATA / "streams" / "legacy_hvm_w64_xl.in.bin"),
+    "web.save": _of(EXAMPLE),
+    "db.save": _of(EXAMPLE),
+    "other.save": _of(EXAMPLE),
+    "other.pol": _with(bytes(8)),
+    "host.json": _host,
+    "hosts": _hosts,
+    "first.json": _with(b'{"cpuid": []}'),
+    "a.pol": _with(bytes(8)),
+    "b.pol": _with(bytes(8)),
     "context.bin": _with(context_bytes()),
     "example.bin": _with(
         HvmContext(

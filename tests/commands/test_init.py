@@ -16,7 +16,9 @@ from hvmctx.commands import (
     host,
     info,
     load,
+    place,
     plan,
+    policy,
     repair,
     replace,
     restore,
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from hvmctx.commands import Command
 
 MODULES: tuple[Command, ...] = (
-    build, convert, diagnose, diff, dump, extract, from_json, fuzz, get, host, info, load, plan,
-    repair, replace, restore, save, set, strip, to_json, verify,
+    build, convert, diagnose, diff, dump, extract, from_json, fuzz, get, host, info, load, place,
+    plan, policy, repair, replace, restore, save, set, strip, to_json, verify,
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from hvmctx.abi.registry import record_types
 from hvmctx.findings import SEVERITIES
 from hvmctx.restore.rules import ANY, WHOLE, Rule
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
-from hvmctx.verify.registry import TABLES, VMPORT, rules
+from hvmctx.verify.registry import HOST, TABLES, VMPORT, rules
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER, VIEWS
 from tests.builders.cases import CASES, TESTED_ALONE
 
@@ -65,7 +65,7 @@ def test_predicates() -> None:
 
 
 def test_views() -> None:
-    assert {table.view for table in TABLES} == {*VIEWS, VMPORT}
+    assert {table.view for table in TABLES} == {*VIEWS, HOST, VMPORT}
     everything = rules()
     assert len(everything) == len(set(everything)) > 250
     assert rules(RESTORE, CONTEXT, LIBXC, LIBXL, XL) == rules(RESTORE)
