@@ -39,6 +39,7 @@ NOT_RUN = {
 """Beginnings of lines, and why a machine may be unable to run them. Those of hvmctx must still be
 what its parser takes."""
 STATUS: dict[str, int] = {
+    "hvmctx diagnose restore.log": 1,  # a restore was refused
     "hvmctx fuzz diff --kind context": 1,  # loaders that check too little
 }
 """Of the lines that do not exit with 0."""

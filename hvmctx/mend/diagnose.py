@@ -18,7 +18,7 @@ from hvmctx.limits import DEFAULT
 from hvmctx.mend.logs import CONSEQUENCE, HYPERVISOR, LIBXC, LINES, LONGEST, NOTE, REASON, find
 from hvmctx.restore.context import ERRNO_SINCE
 from hvmctx.restore.rules import ANY, WHOLE
-from hvmctx.verify.registry import rules
+from hvmctx.verify.registry import HOST, rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _of_policy(ids: Iterable[str], values: dict[str, str]) -> list[str]:
 def _making(ids: Iterable[str], releases: list[Release]) -> Iterator[Rule]:
     """The rows of those ids that one of the releases has."""
     wanted = set(ids)
-    for rule in rules("restore"):
+    for rule in (*rules("restore"), *rules(HOST)):
         if rule.id in wanted and any(release in rule.releases for release in releases):
             yield rule
 

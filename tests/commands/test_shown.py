@@ -25,7 +25,7 @@ from hvmctx.stream.elf import Note
 from hvmctx.verify.views import verify
 from tests.builders.cores import core_of
 from tests.builders.running import Result, Run
-from tests.builders.samples import EXAMPLE, context_bytes
+from tests.builders.samples import EXAMPLE, ROOT, context_bytes
 from tests.builders.streams import CONTEXT, libxc_head, libxl_head, record, xl_head
 
 HOSTILE = (

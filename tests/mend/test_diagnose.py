@@ -19,7 +19,7 @@ from tests.builders.samples import EXAMPLE, ROOT
 
 LOGS = sorted((ROOT / "examples" / "logs").glob("*.log"))
 EXPECTED = {
-    "cpu-policy": "", "cr0": "cpu-cr0", "device-model": "", "hpet-length": "hpet-length",
+    "cpu-policy": "cpuid-policy-basic", "cr0": "cpu-cr0", "device-model": "", "hpet-length": "hpet-length",
     "lapic-base": "lapic-base", "libxl-record": "libxl-unknown", "mca-caps": "vmce-vcpu-caps",
     "msrs-too-long": "cpu-msr-cut", "no-end": "context-end", "parameter": "hvm-params-index",
     "pci-link": "pci-link-route", "pending-event": "cpu-event", "pic-elcr": "pic-state",
@@ -121,6 +121,23 @@ def test_several_restores_in_one_log() -> None:
         ("CPU/0.cr0", ["cpu-cr0"]),
         ("PCI_LINK/0", ["pci-link-length"]),
     ] or [r.path for r in found.reasons] == ["", "CPU/0.cr0", "PCI_LINK/0"]
+
+
+@pytest.mark.parametrize(
+    ("place", "errno", "ids"),
+    [
+        ("leaf 00000000, subleaf ffffffff, msr ffffffff", "22 = Invalid", ["cpuid-policy-basic"]),
+        ("leaf 00000007, subleaf 00000000, msr ffffffff", "22 = Invalid", ["cpuid-policy-subleaf"]),
+        ("leaf 80000000, subleaf ffffffff, msr ffffffff", "22 = Invalid", ["cpuid-policy-extended"]),
+        ("leaf 00000024, subleaf 00000000, msr ffffffff", "34 = Range", ["cpuid-policy-place"]),
+        ("leaf ffffffff, subleaf ffffffff, msr ffffffff", "7 = Too big", ["cpuid-policy-count"]),
+        ("leaf ffffffff, subleaf ffffffff, msr 000000ce", "22 = Invalid", ["msr-policy-flags", "msr-policy-platform"]),
+        ("leaf ffffffff, subleaf ffffffff, msr c0010015", "34 = Range", ["msr-policy-index"]),
+    ],
+)  # fmt: skip
+def test_refused_policies(place: str, errno: str, ids: list[str]) -> None:
+    found = of(f"xc: error: Failed to set CPUID policy: {place} ({errno}): x", release="4.20")
+    assert [rule.id for rule in found.reasons[0].rules] == ids
 
 
 def test_xenopsd_and_what_refuses_nothing() -> None:
