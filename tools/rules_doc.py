@@ -11,12 +11,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from hvmctx.restore.context import ERRNO_SINCE
 from hvmctx.restore.context_rules import CHECKED_SINCE
 from hvmctx.restore.rules import WHOLE, Rule
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
+from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXC, LIBXL, XAPI, XL
 from hvmctx.verify.registry import HOST, TABLES, VMPORT
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
 from tools.markdown import table_row
 
-STREAM_LAYERS = (XL, LIBXL, LIBXC)
+STREAM_LAYERS = (XL, XAPI, LIBVIRT, LIBXL, LIBXC)
 DOCUMENT = os.path.join(sys.path[0], "docs", "rules.md")
 HEAD = """\
 # Rules
@@ -66,7 +66,8 @@ RECORD = """
 STREAMS = """
 ## The streams
 
-What libxc's restore and libxl's reader refuse, before the hypervisor is asked. Releases
+What libxc's restore, libxl's reader, and around them xenopsd and libvirt refuse, before the
+hypervisor is asked. Releases
 from 4.6 on; "every release" means these. They agree with Debian's Xen 4.17 on its 36
 altered streams, and on 1,994 of 2,000 mutations of a stream. The other six have a pfn
 between 2^37 and 2^40; the genuine restore could not allocate a bitmap for it on that machine.

@@ -35,7 +35,9 @@ EXAMPLES = (
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
-    parser.add_argument("--release", default=NEWEST, help=f"for which Xen, {SPAN} or newest")
+    parser.add_argument(
+        "--release", metavar="RELEASE", default=NEWEST, help=f"for which Xen, {SPAN} or newest"
+    )
     parser.add_argument("--vcpus", type=int, metavar="N", help="how many vcpus the guest has")
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"

@@ -128,6 +128,10 @@ class Seen:
         """All of the body; nothing if it is longer than any reader accepts."""
         raise NotImplementedError
 
+    def following(self) -> bytes | None:
+        """What follows a wrapper's header, as far as it is known."""
+        return None
+
     def words(self) -> bytes:
         """The page words of a PAGE_DATA record; nothing if it is longer than any reader accepts."""
         return b""

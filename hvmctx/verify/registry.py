@@ -43,7 +43,7 @@ TABLES = (
     Table(HOST, "the domain that is made", placing.CREATION),
     Table(HOST, "rows of a CPU policy", policy_rules.ROWS),
     Table(HOST, "a CPU policy against the host's", [rule for rule, _ in policy_rules.COMPATIBLE]),
-    Table(HOST, "what becomes of the guest", placing.EFFECTS),
+    Table(HOST, "what becomes of the guest", (*placing.EFFECTS, placing.UNJUDGED)),
     Table(VMPORT, "VMPORT records", vmport.RULES.values()),
     Table(VERIFIER, "headers and records of streams", verifier.RULES),
     Table(STRICT, "headers and records of streams", strict_stream.RULES),

@@ -36,6 +36,7 @@ TESTED_ALONE = {
         ),
         "test_what_becomes_of_the_guest",
     ),
+    "host-unjudged": "test_what_is_not_judged",
     "checkpoint-optional": "test_a_checkpointed_stream_may_end_anywhere",
     "cpu-cr3-page": "test_shadowed_page_tables_need_their_page",
     "cpu-xsave-host": "test_host_without_xsave",
