@@ -6,6 +6,7 @@ from hvmctx.verify.registry import HOST, VMPORT
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
 from tests.builders.cases import (
     context_rules,
+    hazards,
     policies,
     strict_context,
     strict_stream,
@@ -15,7 +16,7 @@ from tests.builders.cases import (
 from tests.builders.cases import stream as readers
 
 CASES = {
-    RESTORE: {*context_rules.WALK, *context_rules.CASES, *readers.CASES},
+    RESTORE: {*context_rules.WALK, *context_rules.CASES, *hazards.CASES, *readers.CASES},
     VERIFIER: {*verifier.CASES},
     STRICT: {*strict_stream.CASES, *strict_context.CASES},
     HOST: {*policies.CASES},
