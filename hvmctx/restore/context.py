@@ -180,10 +180,10 @@ def remedy(
     if found is None or found.rule is None or found.seen is None:
         return None
     rule = found.rule
-    if rule in WALK and (changes := misframed(view, release, found.verdict.offset)):
-        return MISFRAMED, changes
-    changes = rule.remedy.changes(found.seen, rule) if rule.remedy else []
-    return (rule.remedy.words, changes) if rule.remedy and changes else None
+    if rule in WALK and (steps := misframed(view, release, found.verdict.offset)):
+        return MISFRAMED, steps
+    steps = rule.remedy.changes(found.seen, rule) if rule.remedy else []
+    return (rule.remedy.words, steps) if rule.remedy and steps else None
 
 
 class _Load:
