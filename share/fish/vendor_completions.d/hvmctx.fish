@@ -78,6 +78,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using info' -l layer -xka "xl xapi libvirt 
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l records -d 'list every header and record, with its offset'
+complete -c hvmctx -n '_shtab_hvmctx_using info' -l policy -d 'decode the guest'"'"'s CPU policy: features by name'
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l format -xka "text json" -d 'text for people (default), or json: all that is found, for programs'
 complete -c hvmctx -n '_shtab_hvmctx_using info; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a get -d 'Print values of an image or a bare context, one per line: numbers with 0x, bytes as hex. A path is RECORD[/INSTANCE].FIELD, such as CPU/0.rip or HVM_PARAMS.STORE_PFN.'
