@@ -7,14 +7,12 @@ compared when asked for.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import bits_between, names_of
 from hvmctx.errors import FormatError, HvmctxError, LimitError
 from hvmctx.image.image import Image
-from hvmctx.image.memory_map import differing_pages
+from hvmctx.image.memory_map import differing_pages, side_by_side
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBVIRT, LIBXC, XAPI
 
 TYPE_CHECKING = False
@@ -398,19 +396,13 @@ def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:
 
 def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]:
     """Stretches of pfns whose types differ, and, where asked for, pages."""
-    left, right = one.memory, other.memory
-    borders = sorted(
-        {run.pfn for side in (left, right) for run in side.runs}
-        | {run.end for side in (left, right) for run in side.runs}
-    )
-    for start, end in pairwise(borders):
-        runs = [next(side.between(start, end), None) for side in (left, right)]
-        kinds = [_kind(run) for run in runs]
+    for start, end, mine, its in side_by_side(one.memory, other.memory):
+        kinds = [_kind(mine), _kind(its)]
         where = f"pfn {start:#x}" if end - start == 1 else f"pfns {start:#x} to {end - 1:#x}"
         if kinds[0] != kinds[1]:
             yield Difference(where, *kinds)
-        elif contents and runs[0] is not None and runs[1] is not None:
-            pages = differing_pages(one.source, runs[0], other.source, runs[1])
+        elif contents and mine is not None and its is not None:
+            pages = differing_pages(one.source, mine, other.source, its)
             for pfn, before, after in pages:
                 yield from _bytes(f"pfn {pfn:#x}", before, after)
 
