@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pytest
 
 from hvmctx.cli import main
 from hvmctx.image.image import open_image
+from tests.builders.altered import attack
+from tests.builders.examples import one_in
 from tests.builders.wrappers import WRAPPED, libxc_of
 
 Run = Callable[[str, str], tuple[int, str, bytes]]
@@ -121,7 +124,19 @@ def test_that_the_tables_have_every_command() -> None:
     from hvmctx.cli import COMMANDS
 
     tried = {line.split()[0] for line in (*SAID, *WRITTEN)} | {"info", "to-json"}
-    assert set(COMMANDS) - tried <= {"convert", "save", "load", "host", "fuzz", "plan", "place"}
+    assert set(COMMANDS) - tried <= {
+        "convert",
+        "save",
+        "load",
+        "host",
+        "fuzz",
+        "plan",
+        "place",
+        *OF_LOGS,
+    }
+
+
+OF_LOGS = ("diagnose",)
 
 
 def test_bytes_after_the_footer() -> None:
@@ -149,3 +164,23 @@ def test_from_a_pipe() -> None:
             assert [r.name for r in piped.records] == [r.name for r in image.records]
             assert piped.config == image.config and piped.emulators == image.emulators
             assert piped.complete and not piped.problems
+
+
+MUTATED = (
+    "dump {}", "info {} --records", "get {} CPU.rip XENOPS.vm.name", "get {} XML.name",
+    "verify {} --as strict", "restore {}", "to-json {} -o OUT --force", "strip {} -o OUT --force",
+    "set {} XENOPS.vm.name=a -o OUT --force", "set {} XML.name=a -o OUT --force",
+    "convert {} --to libvirt -o OUT --force", "convert {} --to xapi -o OUT --force",
+    "extract {} --what xenops -o OUT --force", "extract {} --what xml -o OUT --force",
+    "convert {} --to libxl -o OUT --force", "build --base {} --layer xapi -o OUT --force",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("part", one_in(10, range(10)))
+@pytest.mark.parametrize("kind", ["XAPI", "LIBVIRT"])
+def test_mutations_end_in_a_result_or_one_line(kind: str, part: int, tmp_path: Path) -> None:
+    """100 of each wrapper, `make long` 1,000."""
+    rng = random.Random(f"{kind}{part}")
+    for number in range(100):
+        command = tuple(MUTATED[(number + part) % len(MUTATED)].format(kind).split())
+        assert not attack(command, rng, tmp_path), (command, number)

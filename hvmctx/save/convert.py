@@ -132,7 +132,7 @@ def convert(
             return _whole(source, out, wanted)
         else:
             conversion = _Conversion(to or format, out, wanted)
-            conversion.begin(Description("", b"", None), given)
+            conversion.begin(Description.none(), given)
             done = conversion.run(LegacyReader(source, *_recognise(source, wanted)))
             conversion.end()
         source.raise_trouble()

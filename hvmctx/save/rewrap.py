@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hvmctx.stream.xlfile import Json
 
 __all__ = ["AROUND_LIBXL", "FORMATS", "Description", "begin", "device_model", "end", "left_out",
-           "rewrap"]  # fmt: skip
+           "rewrap", "text_of"]  # fmt: skip
 
 FORMATS = (XL, XAPI, LIBVIRT, LIBXL, LIBXC)
 """What an image may become."""
@@ -60,6 +60,11 @@ class Description:
         elif image.format in streams.DATA_LENGTHS:
             own = bytes(image.data_of(image.headers[0], "data"))
         return cls(image.format, own, image.config)
+
+    @classmethod
+    def none(cls) -> Description:
+        """Of a guest of which nothing is known."""
+        return cls("", b"", None)
 
     def written(self, to: str, given: bytes | None = None) -> tuple[bytes, str]:
         """The same for another wrapper, and what the user has to know of it. `given` takes its
@@ -114,6 +119,21 @@ def _for_xapi(config: Json, given: bytes | None) -> tuple[bytes, str]:
 
 
 _TEXTS = {XL: _for_xl, LIBVIRT: _for_libvirt, XAPI: _for_xapi}
+
+
+def text_of(image: Image, to: str) -> bytes:
+    """What `given` may be for a wrapper, out of what an image says. Raises FormatError."""
+    if to == XL:
+        return image.config_text
+    if to == LIBVIRT:
+        from hvmctx.stream import libvirt
+
+        return image.xml if image.format == LIBVIRT else libvirt.xml_of(image.config)
+    from hvmctx.stream import sexp, xapi
+
+    record = image.last(XAPI, streams.XAPI_XENOPS)
+    own = None if record is None else xapi.Xenops.from_text(image.body(record)).vm_str
+    return sexp.to_bytes(xapi.vm_of(image.config)) if own is None else own
 
 
 def begin(to: str, description: bytes) -> tuple[StreamWriter, bytes]:

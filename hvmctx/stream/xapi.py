@@ -68,7 +68,7 @@ class Xenops:
     >>> record = Xenops("20261129T00:00:00Z", vm_str=b"((name web)(vcpus 2))")
     >>> record.to_text()
     b'((time 20261129T00:00:00Z)(word_size 64)(vm_str "((name web)(vcpus 2))")(xs_subtree()))'
-    >>> Xenops.from_text(record.to_text()).vm
+    >>> Xenops.from_text(record.to_text()).vm()
     [[b'name', b'web'], [b'vcpus', b'2']]
     """
 
@@ -133,10 +133,9 @@ class Xenops:
             fields.append([b"vm_str", self.vm_str])
         return sexp.to_bytes([*fields, [b"xs_subtree", self.xs_subtree]])
 
-    @property
-    def vm(self) -> Tree | None:
-        """The guest's description, taken apart. Raises FormatError."""
-        return None if self.vm_str is None else sexp.parse(self.vm_str, record="vm_str")
+    def vm(self, limits: Limits = DEFAULT) -> Tree | None:
+        """The guest's description, taken apart. Raises FormatError and LimitError."""
+        return None if self.vm_str is None else sexp.parse(self.vm_str, limits, "vm_str")
 
 
 def _fits(text: bytes | memoryview, limits: Limits) -> None:
