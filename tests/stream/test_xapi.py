@@ -88,7 +88,7 @@ def test_limits() -> None:
         Xenops.from_text(XENOPS, Limits(config=10))
     with pytest.raises(LimitError, match="rows=N"):
         Xenops.from_text(XENOPS, Limits(rows=3))
-    with pytest.raises(LimitError, match="vm_str.*rows=N"):
+    with pytest.raises(LimitError, match=r"vm_str.*rows=N"):
         Xenops.from_text(XENOPS).vm(Limits(rows=10))
 
 
