@@ -147,10 +147,8 @@ def _refuse_misspelt(word: str) -> None:
     name of a command."""
     if word.startswith("-") or "." in word or os.path.lexists(word):
         return
-    from difflib import get_close_matches
-
-    for command in get_close_matches(word, COMMANDS, 1):
-        raise UsageError(f"no command or file is called {word}; did you mean {command}?")
+    if guess := messages.did_you_mean(word, COMMANDS):
+        raise UsageError(f"no command or file is called {word}{guess}")
 
 
 def _run(command: Command, name: str, arguments: list[str]) -> int:
@@ -214,7 +212,9 @@ def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
         prog=prog, description=command.__doc__, allow_abbrev=False, formatter_class=Formatter
     )
     command.add_arguments(parser)
-    return parser.parse_args(arguments)
+    if any(action.nargs == argparse.PARSER for action in parser._actions):  # of several actions
+        return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options may stand between the words
 
 
 class _Words:

@@ -1,13 +1,15 @@
-"""Write an image or a bare context with some values changed and everything else as it was. A
-value is a number (decimal or 0x), or hex digits or "text" for bytes. Warns when Xen would
-refuse the changed context but not the original."""
+"""Write an image or a bare context with some values changed, added or deleted, and everything
+else as it was. Paths are those that `diff` and `get` print. A value is a number (decimal or 0x),
+hex digits or "text" for bytes, text or JSON in the configuration. What is set must be there,
+unless --add is given: then records, parameters, leaves and the like are put in. Warns when Xen
+would refuse the changed context but not the original."""
 
 from __future__ import annotations
 
 from hvmctx import messages
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.commands import inputs
-from hvmctx.errors import HvmctxError
+from hvmctx.errors import HvmctxError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,18 +20,27 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "write the image with other values: CPU/0.rip=0x1000 ..."
+HELP = "write the image with other values: CPU/0.rip=0x1000, --delete CPU/1 ..."
 EXAMPLES = (
     "hvmctx set guest.save CPU/0.rip=0x1000 -o changed.save",
     "hvmctx set guest.save HVM_PARAMS.STORE_PFN=0xfeffc -o - | hvmctx info -",
-    "hvmctx set guest.hvm CPU/0.rip=0 CPU/0.rsp=0 -o changed.hvm",
+    'hvmctx set guest.save --add \'VMPORT.guestinfo["k"]="v"\' HVM_PARAMS.VIRIDIAN=1 -o more.save',
+    "hvmctx set guest.hvm --delete PMTIMER --delete MTRR/0 -o less.hvm",
 )
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     inputs.add_vmport_profile(parser)
-    parser.add_argument("settings", metavar="PATH=VALUE", nargs="+", help="what to set")
+    parser.add_argument("settings", metavar="PATH=VALUE", nargs="*", help="what to set")
+    parser.add_argument(
+        "--add", action="store_true", help="put in what is not there, records included"
+    )
+    parser.add_argument(
+        "--delete", metavar="PATH", action="append", default=[],
+        help="a record, a parameter, a guestinfo key, a leaf, an MSR, a value of the configuration "
+        "to take away; may be repeated",
+    )  # fmt: skip
     inputs.add_output(parser)
 
 
@@ -39,10 +50,14 @@ def run(args: Namespace) -> int:
     from hvmctx.edit.payloads import HVM_CONTEXT
 
     settings = [split_setting(setting) for setting in args.settings]
+    if not settings and not args.delete:
+        raise UsageError("set: expected PATH=VALUE or --delete PATH")
     with inputs.open_seekable(args) as image:
         editor = edit(image)
         for path, value in settings:
-            editor.set(path, value)
+            editor.set(path, value, add=args.add)
+        for path in args.delete:
+            editor.remove(path)
         if not editor.changes_context:
             editor.write(args.output, force=args.force)
             inputs.warn(image.problems)
