@@ -29,7 +29,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--list", action="store_true", help="print the paths of the values, not the values"
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text",
+        help="text, a line for each value (default), or json, one object",
+    )  # fmt: skip
     parser.add_argument(
         "paths", metavar="PATH", nargs="+",
         help="what to print; * and ? stand for any text and any letter",

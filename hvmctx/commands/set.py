@@ -1,8 +1,7 @@
-"""Write an image or a bare context with some values changed, added or deleted, and everything
+"""Write an image or a bare context with some values changed, added or removed, and everything
 else as it was. Paths are those that `diff` and `get` print. A value is a number (decimal or 0x),
-hex digits or "text" for bytes, text or JSON in the configuration. What is set must be there,
-unless --add is given: then records, parameters, leaves and the like are put in. Warns when Xen
-would refuse the changed context but not the original."""
+hex digits or "text" for bytes, text or JSON in the configuration. Warns when Xen would refuse
+the changed context but not the original."""
 
 from __future__ import annotations
 
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "write the image with other values: CPU/0.rip=0x1000, --delete CPU/1 ..."
+HELP = "write the image with other values: CPU/0.rip=0x1000, --remove CPU/1 ..."
 EXAMPLES = (
     "hvmctx set guest.save CPU/0.rip=0x1000 -o changed.save",
     "hvmctx set guest.save HVM_PARAMS.STORE_PFN=0xfeffc -o - | hvmctx info -",
-    'hvmctx set guest.save --add \'VMPORT.guestinfo["k"]="v"\' HVM_PARAMS.VIRIDIAN=1 -o more.save',
-    "hvmctx set guest.hvm --delete PMTIMER --delete MTRR/0 -o less.hvm",
+    "hvmctx set guest.save --add HVM_PARAMS.VIRIDIAN=1 --remove TSC_ADJUST/0 -o other.save",
 )
 
 
@@ -34,12 +32,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_vmport_profile(parser)
     parser.add_argument("settings", metavar="PATH=VALUE", nargs="*", help="what to set")
     parser.add_argument(
-        "--add", action="store_true", help="put in what is not there, records included"
-    )
+        "--add", metavar="PATH=VALUE", action="append", default=[],
+        help="set what may not be there: a record (CPU_MSR/1=HEX), a field or a guestinfo key of "
+        "one, a parameter, a leaf, an MSR, a value of the configuration; may be repeated",
+    )  # fmt: skip
     parser.add_argument(
-        "--delete", metavar="PATH", action="append", default=[],
-        help="a record, a parameter, a guestinfo key, a leaf, an MSR, a value of the configuration "
-        "to take away; may be repeated",
+        "--remove", metavar="PATH", action="append", default=[],
+        help="take out a record (PIC/2), or what else --add puts in; before anything is added",
     )  # fmt: skip
     inputs.add_output(parser)
 
@@ -49,15 +48,19 @@ def run(args: Namespace) -> int:
     from hvmctx.edit.paths import split_setting
     from hvmctx.edit.payloads import HVM_CONTEXT
 
-    settings = [split_setting(setting) for setting in args.settings]
-    if not settings and not args.delete:
-        raise UsageError("set: expected PATH=VALUE or --delete PATH")
+    settings, added = (
+        [split_setting(setting) for setting in given] for given in (args.settings, args.add)
+    )
+    if not (settings or added or args.remove):
+        raise UsageError("set: expected PATH=VALUE, --add or --remove")
     with inputs.open_seekable(args) as image:
         editor = edit(image)
-        for path, value in settings:
-            editor.set(path, value, add=args.add)
-        for path in args.delete:
+        for path in args.remove:
             editor.remove(path)
+        for path, value in added:
+            editor.set(path, value, add=True)
+        for path, value in settings:
+            editor.set(path, value)
         if not editor.changes_context:
             editor.write(args.output, force=args.force)
             inputs.warn(image.problems)

@@ -8,7 +8,6 @@ compared when asked for.
 from __future__ import annotations
 
 from ctypes import sizeof
-from itertools import pairwise
 
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
@@ -18,20 +17,21 @@ from hvmctx.edit.json_text import DEEPEST
 from hvmctx.edit.listing import guestinfo_paths
 from hvmctx.edit.paths import record_path, step_text, stream_path
 from hvmctx.edit.places import row_path
-from hvmctx.errors import HvmctxError, LimitError
+from hvmctx.errors import FormatError, HvmctxError, LimitError
 from hvmctx.image.image import Image
-from hvmctx.image.memory_map import differing_pages
+from hvmctx.image.memory_map import differing_pages, side_by_side
 from hvmctx.stream.libxc import TscInfo
-from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBVIRT, LIBXC, XAPI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
     from hvmctx.context.vmport import Parts
+    from hvmctx.edit.paths import Step
     from hvmctx.image.index import IndexedRecord
     from hvmctx.image.memory_map import Run
     from hvmctx.stream.xlfile import Json
@@ -44,8 +44,9 @@ _COMPARED = {
         streams.LIBXC_PAGE_DATA, streams.LIBXC_HVM_PARAMS, streams.LIBXC_X86_TSC_INFO,
         streams.LIBXC_X86_CPUID_POLICY, streams.LIBXC_X86_MSR_POLICY, streams.LIBXC_HVM_CONTEXT,
     )
-}  # fmt: skip
+} | {(XAPI, streams.XAPI_XENOPS)}  # fmt: skip
 """Records that are compared by what they say."""
+_DATA_LENGTHS = frozenset(streams.DATA_LENGTHS.values())
 _LONGEST = 32
 """Bytes of a difference that are shown."""
 _MOST = 1000
@@ -309,7 +310,7 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
     if one.format != other.format:
         yield Difference("format", one.format, other.format)
     yield from _pairs("", _headers(one), _headers(other))
-    yield from _configs(one, other)
+    yield from _descriptions(one, other)
     yield from _pairs("", _params(one), _params(other))
     yield from _tsc(one, other)
     yield from _policies(one, other)
@@ -338,42 +339,79 @@ def _headers(image: Image) -> dict[str, str]:
         f"{header.layer}.{header.name.replace(' ', '_')}.{name}": f"{value:#x}"
         for header in image.headers
         for name, value in header.fields.items()
-        if name != "optional_data_len"
+        if name not in _DATA_LENGTHS
     }
 
 
-def _configs(one: Image, other: Image) -> Iterator[Difference]:
-    if one.config_text != other.config_text:
+def _descriptions(one: Image, other: Image) -> Iterator[Difference]:
+    """Of the guest: xl's configuration, or the text that another wrapper has. Of two kinds of
+    wrapper, what both say, in xl's words."""
+    if one.format == other.format and one.format in (LIBVIRT, XAPI):
+        yield from _texts(one, other)
+    elif one.format != other.format:
+        yield from _json("config", one.config, other.config, common=True)
+    elif one.config_text != other.config_text:
         yield from _json("config", one.config, other.config)
 
 
-def _json(path: str, one: Json, other: Json, depth: int = 0) -> Iterator[Difference]:
-    """Of two values of a configuration; of what only one has the whole. Additions come in order,
-    and removals from a list from its end, so that each can be done after the other."""
+def _texts(one: Image, other: Image) -> Iterator[Difference]:
+    """Value by value; where no value shows it, byte by byte."""
+    from hvmctx.edit.described import values_of
+
+    name = "XML" if one.format == LIBVIRT else "XENOPS"
+    texts = _text(one), _text(other)
+    if texts[0] == texts[1]:
+        return
+    try:
+        found = list(_pairs("", *(values_of(name, text, one.limits) for text in texts)))
+    except LimitError:
+        raise
+    except FormatError:
+        found = []
+    if not found and len(texts[0]) != len(texts[1]):
+        yield Difference(name, *(f"{len(text)} bytes" for text in texts))
+    yield from found or _bytes(name, *texts)
+
+
+def _text(image: Image) -> bytes:
+    """All bytes of it, those that libvirt does not read too."""
+    if image.format == LIBVIRT:
+        return bytes(image.xml_data())
+    record = image.last(XAPI, streams.XAPI_XENOPS)
+    return b"" if record is None or record.end > image.end else bytes(image.body(record))
+
+
+def _json(
+    path: str, one: Json, other: Json, depth: int = 0, *, common: bool = False
+) -> Iterator[Difference]:
+    """Of two values of a configuration; of what only one has the whole, or if only what they have
+    in `common` counts, nothing. Additions come in order, and removals from a list from its end,
+    so that each can be done after the other."""
+    steps: Iterable[Step] = ()
     if depth < DEEPEST and isinstance(one, dict) and isinstance(other, dict):
-        for key in dict.fromkeys((*one, *other)):
-            before, after = (side.get(key, _ABSENT) for side in (one, other))
-            yield from _json_sides(f"{path}{step_text(key)}", before, after, depth)
+        steps = dict.fromkeys((*one, *other))
     elif depth < DEEPEST and isinstance(one, list) and isinstance(other, list):
-        common = min(len(one), len(other))
-        gone = range(len(one) - 1, common - 1, -1)
-        for number in (*range(common), *range(common, len(other)), *gone):
-            before, after = (
-                side[number] if number < len(side) else _ABSENT for side in (one, other)
-            )
-            yield from _json_sides(f"{path}[{number}]", before, after, depth)
-    elif type(one) is not type(other) or one != other:
+        both, most = min(len(one), len(other)), max(len(one), len(other))
+        beyond = range(both, most)
+        steps = (*range(both), *(beyond if len(other) > both else reversed(beyond)))
+    elif (type(one) is not type(other) or one != other) and not (common and None in (one, other)):
         yield Difference(path, _json_text(one), _json_text(other))
+    for step in steps:
+        inner = f"{path}{step_text(step)}"
+        sides = _part(one, step), _part(other, step)
+        if _ABSENT not in sides:
+            yield from _json(inner, *sides, depth + 1, common=common)
+        elif not common:
+            yield Difference(inner, *(None if x is _ABSENT else _json_text(x) for x in sides))
 
 
-_ABSENT = object()
+_ABSENT: Any = object()
 
 
-def _json_sides(path: str, one: Any, other: Any, depth: int) -> Iterator[Difference]:
-    if one is _ABSENT or other is _ABSENT:
-        yield Difference(path, *(None if x is _ABSENT else _json_text(x) for x in (one, other)))
-    else:
-        yield from _json(path, one, other, depth + 1)
+def _part(plain: Any, step: Step) -> Any:
+    if isinstance(plain, dict):
+        return plain.get(step, _ABSENT)
+    return plain[step] if isinstance(step, int) and step < len(plain) else _ABSENT
 
 
 def _json_text(value: Json) -> str:
@@ -457,20 +495,13 @@ def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:
 
 def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]:
     """Stretches of pfns whose types differ, and, where asked for, pages."""
-    left, right = one.memory, other.memory
-    borders = sorted(
-        {run.pfn for side in (left, right) for run in side.runs}
-        | {run.end for side in (left, right) for run in side.runs}
-    )
-    for start, end in pairwise(borders):
-        runs = [next(side.between(start, end), None) for side in (left, right)]
-        kinds = [_kind(run) for run in runs]
+    for start, end, mine, its in side_by_side(one.memory, other.memory):
+        kinds = [_kind(mine), _kind(its)]
         if kinds[0] != kinds[1]:
             many = f":+{end - start:#x}" if end - start > 1 else ""
             yield Difference(f"pfn[{start:#x}{many}].type", *kinds)
-        elif contents and runs[0] is not None and runs[1] is not None:
-            pages = differing_pages(one.source, runs[0], other.source, runs[1])
-            for pfn, before, after in pages:
+        elif contents and mine is not None and its is not None:
+            for pfn, before, after in differing_pages(one.source, mine, other.source, its):
                 yield from _bytes(f"pfn[{pfn:#x}]", before, after)
 
 

@@ -15,7 +15,7 @@ from hvmctx.edit.store import Store
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.files.output import replacing
 from hvmctx.image import handlers
-from hvmctx.stream.reader import CONTEXT, LIBXL
+from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
     from hvmctx.stream.libxl import EmulatorContext
+    from hvmctx.stream.xapi import QemuRecord
 
     Value = int | bytes | str
 
@@ -130,6 +131,8 @@ class Editor:
         if what == payloads.CONFIG:
             store.xl_header()
             return store.config()
+        if what == payloads.XML:
+            return store.xml()
         if not payloads.is_named(what):
             value = self._place(what).get()
             return value if isinstance(value, bytes) else shown(value).encode()
@@ -149,6 +152,8 @@ class Editor:
             store.put_body(record, emulator.to_bytes())
         elif what == payloads.CONFIG:
             self.set(payloads.CONFIG, payload)
+        elif what == payloads.XML:
+            store.put_xml(payload)
         elif not payloads.is_named(what):
             self._put_at(what, payload)
         else:
@@ -211,10 +216,13 @@ class Editor:
             )
         return found[place]
 
-    def _emulator(self) -> tuple[IndexedRecord, EmulatorContext]:
-        record = self._store.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
+    def _emulator(self) -> tuple[IndexedRecord, EmulatorContext | QemuRecord]:
+        layer, number = self._image.emulator_type
+        record = self._store.last(layer, number)
         if record is None:
-            raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
+            raise MissingRecordError(
+                f"the image has no {streams.record_name(layer, number)} record"
+            )
         return record, handlers.parse(record, self._store.body(record), self._image.limits)
 
 

@@ -11,6 +11,8 @@
     NUMBER    = which of those with the same type and instance, from 1; the last where it is
                 left out, as Xen loads it
     FIELD     = NAME { "[" INDEX "]" | "." NAME }   a number, or an array of bytes
+              | "length"                 of the record: its body cut off, or filled up with zeros
+              | "descriptor." NAME       typecode, instance or length: what follows is read anew
               | "guestinfo[" KEY "]" | "guestinfo_jumbo[" KEY "]"   of VMPORT; KEY is text, in
                 quotes or not, with \\xNN for a byte that is not printable ASCII; also #NUMBER
               | "chans[n].send" | "chans[n].recv[n]" | "chans[n].jumbo_recv"   what VMPORT's
@@ -35,7 +37,8 @@
     tail                                what follows the END of the HVM context
 
 What is inside of EMULATOR_CONTEXT, and in records that another package's handler takes apart,
-has paths too: see `edit.contents`.
+has paths too: see `edit.contents`; so has what describes the guest in XAPI's and libvirt's
+wrappers: see `edit.described`.
 
 A value in text is a number (decimal, 0x, or the name of a value where the field has some) or,
 for an array of bytes and a guestinfo value, hex digits or text in "quotes"; all four registers
@@ -89,11 +92,11 @@ class Path:
         self.text = path
         self.name = name.upper()
         self.instance = _ordinal(instance, path, "an instance")
-        self.number = _ordinal(number, path, "a number, from 1")
+        self.number = _ordinal(number, path, "a number, counted from 1")
         if not name:
             raise UsageError(f"{path}: expected RECORD.FIELD, such as CPU/0.rip")
         if self.number == 0:
-            raise UsageError(f"{path}: '0' is not a number, from 1")
+            raise UsageError(f"{path}: '0' is not a number, counted from 1")
 
     @property
     def head(self) -> str:

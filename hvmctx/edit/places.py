@@ -13,6 +13,7 @@ from hvmctx.abi.fields import misfit
 from hvmctx.abi.registry import by_typecode, record_types
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.context.record import DESCRIPTOR_SIZE, Record
+from hvmctx.edit.framing import LENGTH, get_framing, is_framing, set_descriptor, set_length
 from hvmctx.edit.paths import (
     Path,
     bytes_of,
@@ -26,7 +27,7 @@ from hvmctx.edit.paths import (
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.image import handlers
 from hvmctx.messages import did_you_mean
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
+from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXC, LIBXL, XAPI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ __all__ = ["CONFIG", "EMULATOR", "Place", "place_of", "row_path"]
 
 EMULATOR, CONFIG = "EMULATOR_CONTEXT", "CONFIG"
 _PARAMS, _CPUID, _MSR, _WHOLE, _TAIL = "HVM_PARAMS", "CPUID", "MSR", "HVM_CONTEXT", "TAIL"
-_PFN, _FORMAT = "PFN", "FORMAT"
+_PFN, _FORMAT, _XML, _XENOPS = "PFN", "FORMAT", "XML", "XENOPS"
 
 
 class Place:
@@ -139,6 +140,7 @@ class _OfContext(Place):
         self.typecode = typecode
         self.instance = path.instance or 0
         self.field = path.rest[1:] if path.rest.startswith(".") else ""
+        self.framing = is_framing(self.field)
 
     @property
     def known(self) -> RecordType:
@@ -155,11 +157,13 @@ class _OfContext(Place):
         found = context.records(self.typecode, self.instance)
         if number > len(found):
             raise MissingRecordError(
-                f"the context has no {self.path.head} record; it has {len(found)} of these"
+                f"the context has no {self.path.head}; there are {len(found)}, counted from 1"
             )
         return found[number - 1]
 
     def get(self) -> Value:
+        if self.framing:
+            return get_framing(self.store.look(), self.known, self.instance, self.field)
         record = self.record()
         if not self.field:
             return self.part_of(bytes(record.body))
@@ -197,6 +201,9 @@ class _OfContext(Place):
         return slot, base, body
 
     def put(self, value: Value) -> None:
+        if self.framing:
+            self._put_framing(value)
+            return
         record = self.record(to_change=True)
         if not self.field:
             record.body = self.with_part(bytes(record.body), value)
@@ -220,6 +227,16 @@ class _OfContext(Place):
             slot.put(part, self.fitting(value, slot))
             changed[base:] = part
             record.body = record.rewritten(bytes(changed[:size]), bytes(changed[size:]))
+
+    def _put_framing(self, value: Value) -> None:
+        store, limits = self.store, self.store.image.limits
+        given = value_of(value, str(self)) if isinstance(value, str) else value
+        if self.field == LENGTH:
+            set_length(self.record(to_change=True), given, limits)
+        else:
+            store.context = set_descriptor(
+                store.context, self.known, self.instance, self.field, given, limits
+            )
 
     def add(self, value: Value) -> None:
         """The record itself, where Xen would write it; or one that is otherwise empty, of the
@@ -263,6 +280,8 @@ class _OfContext(Place):
         store = self.store
         outer = store.context_record()
         base = 0 if outer is None else outer.body_offset
+        if self.framing:
+            return super().span()
         record = self.record()
         assert record.offset is not None  # as it is the input's own
         start = base + record.offset + DESCRIPTOR_SIZE
@@ -582,7 +601,13 @@ class _Config(Place):
         super().__init__(store, path)
         self.steps = steps_of(path.rest, path.text)
 
-    def _text(self) -> bytes:
+    def _text(self, *, to_change: bool = True) -> bytes:
+        """To be looked at, it is also what another wrapper says in xl's words."""
+        config = None if to_change else self.store.image.config
+        if config is not None and self.store.image.format in (LIBVIRT, XAPI):
+            import json
+
+            return json.dumps(config).encode()
         self.store.xl_header()
         text = self.store.config()
         if not text:
@@ -594,7 +619,7 @@ class _Config(Place):
 
         from hvmctx.edit.json_text import found_at
 
-        text = self._text()
+        text = self._text(to_change=False)
         if not self.steps:
             return text.rstrip(b"\0").decode("utf-8", "surrogateescape")
         start, end = found_at(text, self.steps, str(self))
@@ -648,6 +673,49 @@ class _Config(Place):
         base = self.store.xl_header().body_offset + 4
         start, end = found_at(self._text(), self.steps, str(self))
         return base + start, end - start
+
+
+class _Described(Place):
+    """A value of the guest's description in another wrapper, or all of that text: see
+    `edit.described`."""
+
+    def __init__(self, store: Store, path: Path) -> None:
+        super().__init__(store, path)
+        self.field = path.rest[1:] if path.rest.startswith(".") else ""
+
+    def _text(self) -> bytes:
+        if self.path.name == _XML:
+            return self.store.xml()
+        return bytes(self.store.body(self._record()))
+
+    def _record(self) -> IndexedRecord:
+        record = self.store.last(XAPI, streams.XAPI_XENOPS)
+        if record is None:
+            raise MissingRecordError("the image has no XENOPS record")
+        return record
+
+    def get(self) -> Value:
+        from hvmctx.edit.described import get_described
+
+        text = self._text()
+        if not self.field:
+            return self.part_of(text)
+        return get_described(self.path.name, text, self.field, self.store.image.limits)
+
+    def put(self, value: Value) -> None:
+        from hvmctx.edit.described import set_described
+
+        text, limits = self._text(), self.store.image.limits
+        if not self.field:
+            text = self.with_part(text, value)
+        elif isinstance(value, str):
+            text = set_described(self.path.name, text, self.field, value, limits)
+        else:
+            raise FieldError(f"{self} takes text")
+        if self.path.name == _XML:
+            self.store.put_xml(text)
+        else:
+            self.store.put_body(self._record(), text)
 
 
 class _OfHeader(Place):
@@ -848,7 +916,8 @@ class _InEmulator(_OfStream):
 
 
 _KINDS: dict[str, Any] = {
-    CONFIG: _Config, XL.upper(): _OfHeader, LIBXL.upper(): _OfHeader, LIBXC.upper(): _OfHeader,
+    CONFIG: _Config, _XML: _Described, _XENOPS: _Described,
+    **{layer.upper(): _OfHeader for layer, _ in streams.HEADERS},
     _PARAMS: _param, _CPUID: _policy, _MSR: _policy, _WHOLE: _Context, _TAIL: _Context,
     _PFN: _Page, _FORMAT: _Format,
 }  # fmt: skip
@@ -866,7 +935,7 @@ def place_of(store: Store, text: str) -> Place:
     if layer == CONTEXT:
         return _OfContext(store, path, number)
     if (layer, number) == (LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
-        return _InEmulator(store, path, layer, number)
+        return _InEmulator(store, path, *store.image.emulator_type)
     return _OfStream(store, path, layer, number)
 
 
@@ -875,8 +944,8 @@ def _numbers_of(path: Path) -> tuple[str, int]:
     layer, colon, text = path.name.lower().partition(":")
     if colon:
         number = _index(text)
-        if layer not in (LIBXC, LIBXL, CONTEXT) or number is None:
-            raise UsageError(f"{path.text}: expected libxc, libxl or context, and a number")
+        if layer not in (*streams.RECORDS, CONTEXT) or number is None:
+            raise UsageError(f"{path.text}: expected libxc, libxl, xapi or context, and a number")
         return layer, number
     for of, names in streams.RECORDS.items():
         for number, known in names.items():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.errors import MissingRecordError
+from hvmctx.errors import MissingRecordError, UsageError
 from hvmctx.image.index import IndexedRecord
 from hvmctx.stream.reader import CONTEXT, LIBXC, XL
 
@@ -48,6 +48,7 @@ class Store:
         self._config: bytes | None = None
         self._pages: dict[int, bytes] = {}
         """By the offset of the first byte."""
+        self._xml: bytes | None = None
 
     # ------------------------------------------------------------------------- the HVM context
 
@@ -59,6 +60,10 @@ class Store:
         elif not isinstance(self._context, HvmContext):
             self._context = self._taken_apart(self._context)
         return self._context
+
+    @context.setter
+    def context(self, context: HvmContext) -> None:
+        self._context = context
 
     @property
     def changes_context(self) -> bool:
@@ -209,6 +214,15 @@ class Store:
             raise MissingRecordError("the image has no configuration: only an xl file has one")
         return header
 
+    def xml(self) -> bytes:
+        """A libvirt file's, without its NUL. Raises MissingRecordError."""
+        return self.image.xml if self._xml is None else self._xml
+
+    def put_xml(self, text: bytes) -> None:
+        """Raises MissingRecordError for an image that has no place for it."""
+        self.image.xml_data()
+        self._xml = bytes(text).rstrip(b"\0")
+
     def bytes_at(self, offset: int, size: int) -> bytes:
         """Of a page, with what has been put there."""
         data = bytearray(self.image.source.read_at(offset, size))
@@ -239,6 +253,8 @@ class Store:
             edits.append((header.body_offset - len(data), header.body_offset, data))
         if self._config is not None:
             edits.append(self._config_edit(self._config))
+        if self._xml is not None:
+            edits.append(_xml_edit(self.image.headers[0], self._xml))
         return edits + self._additions()
 
     def _config_edit(self, text: bytes) -> Edit:
@@ -254,7 +270,7 @@ class Store:
         for record in self._added:
             is_context = record == self.context_record() and self._context is not None
             body = self.whole_context() if is_context else self._bodies[record]
-            places[record.offset] = places.get(record.offset, b"") + _whole(record.type, body)
+            places[record.offset] = places.get(record.offset, b"") + _whole(record, body)
         return [(offset, offset, data) for offset, data in places.items()]
 
 
@@ -267,13 +283,23 @@ _END = 0
 
 def record_edit(record: IndexedRecord, body: bytes) -> Edit:
     """The edit that gives a record of the streams another body: that alone where the length
-    stays, else header, body and zero padding."""
-    if len(body) != record.length:
-        return record.offset, record.end, _whole(record.type, body)
-    return record.body_offset, record.body_end, body
+    stays, else header, body and zero padding. Raises UsageError for one that has none."""
+    if len(body) == record.length:
+        return record.body_offset, record.body_end, body
+    if not record.has_body:
+        raise UsageError(f"{record.name}: records of this type have no body")
+    return record.offset, record.end, _whole(record, body)
 
 
-def _whole(number: int, body: bytes) -> bytes:
-    """A record: header, body, padding."""
-    padding = bytes(-len(body) % streams.RECORD_ALIGN)
-    return streams.RECORD_HEADER.pack(number, len(body)) + body + padding
+def _whole(record: IndexedRecord, body: bytes) -> bytes:
+    head, padding = streams.record_around(record.layer, record.type, len(body))
+    return head + body + padding
+
+
+def _xml_edit(header: Header, text: bytes) -> Edit:
+    """The edit that gives a libvirt file another XML, and says how long it is."""
+    from hvmctx.stream.libvirt import xml_to_bytes
+
+    data = xml_to_bytes(text)
+    fields = streams.LIBVIRT_HEADER.encode({**header.fields, "xml_len": len(data)})
+    return header.offset, header.end, streams.LIBVIRT_MAGIC + fields + data

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.messages import printable
+from hvmctx.abi.msrs import MSR_BITS, MSRS
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, XCR0, short_names
+from hvmctx.messages import colored, columns, printable
 from hvmctx.render.table import Table
-from hvmctx.stream.reader import LIBXC, LIBXL, XL
+from hvmctx.stream.grammar import LEGACY_HEADER
+from hvmctx.stream.reader import LIBVIRT, LIBXC, LIBXL, XAPI, XL, header_item
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +24,15 @@ _MIB = 1 << 20
 
 _HEADER_WORDS = {
     (XL, "header"): "xl file: {config}, {stream}",
+    (XAPI, "header"): "XAPI suspend image: {stream}",
+    (LIBVIRT, "header"): "libvirt file, version {version}: XML of {xml_len} bytes, {stream}",
     (LIBXL, "header"): "libxl stream, version {version}",
     (LIBXC, "image header"): "libxc stream, version {version}",
     (LIBXC, "domain header"): "domain: {type}, from Xen {xen_major}.{xen_minor}",
 }
+
+
+_STREAMS = {XL: "stream v2", LIBVIRT: "stream v2", XAPI: "records"}
 
 
 def _in_words(layer: Facts) -> str:
@@ -34,7 +42,9 @@ def _in_words(layer: Facts) -> str:
         json = flags & streams.XL_FLAG_JSON_CONFIG
         length = max(0, fields["optional_data_len"] - 4)  # after its own length
         fields["config"] = f"{'JSON' if json else 'text'} configuration of {length} bytes"
-        fields["stream"] = "stream v2" if flags & streams.XL_FLAG_STREAM_V2 else "legacy stream"
+    if layer["layer"] in streams.MAGICS:
+        legacy = header_item(layer["layer"], fields) == LEGACY_HEADER
+        fields["stream"] = "legacy stream" if legacy else _STREAMS[layer["layer"]]
     elif layer["header"] == "domain header":
         fields["type"] = streams.GUEST_TYPES.get(fields["type"], f"type {fields['type']}")
     return _HEADER_WORDS[layer["layer"], layer["header"]].format(**fields)
@@ -46,20 +56,46 @@ def print_description(facts: Facts, file: TextIO) -> None:
     size = "" if facts["size"] is None else f", {facts['size']} bytes"
     packed = f", compressed with {facts['compression']}" if facts["compression"] else ""
     ended = "" if facts["complete"] else ", not complete"
+    width = columns() if file.isatty() else 0
     file.write(f"{printable(facts['input'])}: {facts['format']}{size}{packed}{ended}\n")
     for layer in facts["layers"]:
-        file.write(f"  {layer['offset']:#010x}  {_in_words(layer)}\n")
+        file.write(_wrapped(f"  {layer['offset']:#010x}  ", _in_words(layer), width) + "\n")
     for name, value in _summary(facts):
-        file.write(f"{name + ':':<13} {printable(value)}\n")
+        file.write(_wrapped(f"{name + ':':<13} ", printable(value), width) + "\n")
     if facts["records"]:
         file.write("\n")
         _kinds(facts["records"]).print(file)
     if "index" in facts:
         file.write("\n")
         _index(facts["index"]).print(file)
+    if facts.get("policy"):
+        from hvmctx.render.policy import policy_lines
+
+        file.write("\n")
+        for text in policy_lines(
+            *(map(tuple, facts["policy"][part]) for part in ("cpuid", "msrs"))
+        ):
+            file.write(f"{printable(text)}\n")
     for kind in ("notes", "problems"):
         for text in facts[kind]:
-            file.write(f"{kind[:-1]}: {printable(text)}\n")
+            line = _wrapped(f"{kind[:-1]}: ", printable(text), width)
+            file.write(colored(line, file) + "\n")
+
+
+_NARROWEST = 40
+
+
+def _wrapped(head: str, text: str, width: int) -> str:
+    """Lines of this width, the further ones under the text of the first. One line if the width is
+    0, as scripts want it, or too little."""
+    if width < _NARROWEST:
+        return head + text
+    lines, margin = [head.rstrip()], " " * (len(head) - 1)
+    for word in text.split(" "):
+        if len(lines[-1]) + 1 + len(word) > width and lines[-1] > margin:
+            lines.append(margin)
+        lines[-1] = f"{lines[-1]:<{len(margin)}} {word}"
+    return "\n".join(lines)
 
 
 def _kinds(records: list[Facts]) -> Table:
@@ -105,6 +141,10 @@ def _summary(facts: Facts) -> list[tuple[str, str]]:
         *(("device model", _model_in_words(model)) for model in facts["device_models"] or ()),
         ("xenstore", ", ".join(f"{key}={value}" for key, value in facts["xenstore"] or ())),
         ("HVM context", _context(facts)),
+        *(
+            (f"vcpu {row['vcpu']}", _vcpu(row))
+            for row in (facts["context"] or {}).get("registers", ())
+        ),
         ("checkpoints", str(facts["checkpoints"] or "")),
         ("verify", "pages are sent again, to be compared" if facts["verifies"] else ""),
         *(
@@ -190,6 +230,24 @@ def _context(facts: Facts) -> str:
     tail = f", {context['tail']} bytes after its records" if context["tail"] else ""
     vcpus = f"{context['vcpus']} of {len(context['vcpu_ids'])} vcpus online"
     return f"{context['size']} bytes{tail}, {vcpus}: {records}"
+
+
+_NAMED = (("cr0", CR0), ("cr4", CR4), ("msr_efer", EFER), ("rflags", RFLAGS), ("xcr0", XCR0))
+
+
+def _vcpu(row: Facts) -> str:
+    """Its registers by the names of their bits; those without any are left out."""
+    said = [f"rip {row['rip']:#x}"]
+    for name, register in _NAMED:
+        value = row[name] or 0
+        names = short_names(register, value & ~RFLAGS.ONE if name == "rflags" else value)
+        if names:
+            said.append(f"{name.removeprefix('msr_')} {' '.join(names)}")
+    for index, value in row["msrs"]:
+        name, bits = MSRS.get(index, f"MSR {index:#x}"), MSR_BITS.get(index)
+        what = " ".join(short_names(bits, value)) if bits else f"{value:#x}"
+        said.append(f"{name} {what or '0x0'}")
+    return "; ".join(said)
 
 
 def _model_in_words(model: Facts) -> str:

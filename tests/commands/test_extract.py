@@ -38,7 +38,7 @@ def test_extract(what: str, run: Run, tmp_path: Path) -> None:
         (
             "bogus",
             2,
-            "expected hvm-context, emulator, config, memory, record:TYPE/INSTANCE, or a path",
+            "memory, a path, or record:TYPE/INSTANCE",
         ),
         ("record:", 2, "expected hvm-context"),
         ("record:NOPE", 2, "unknown record type"),

@@ -70,7 +70,7 @@ def test_one_record_of_several(run: Run, tmp_path: Path) -> None:
         (
             "bogus",
             2,
-            "expected hvm-context, emulator, config, memory, record:TYPE/INSTANCE, or a path",
+            "memory, a path, or record:TYPE/INSTANCE",
         ),
         ("record:CPU/7", 1, "no CPU/7 record"),
         ("record:HVM_PARAMS/1", 1, "no HVM_PARAMS/1 record; it has 1"),
