@@ -56,7 +56,7 @@ def test_a_new_command_gets_a_page_of_its_examples() -> None:
     made = commands_doc.page("get")
     assert made.count(commands_doc.START) == made.count(commands_doc.END) == 2
     assert "$ hvmctx get guest.save CPU/0.rip CPU/0.cr4\n" in made
-    assert "\n$ hvmctx get guest.save CPU/0.rip CPU/0.cr4\n0xfeffc\n" in console.refreshed(made)
+    assert "\n$ hvmctx get guest.save CPU/0.rip CPU/0.cr4\n0xb7b9\n" in console.refreshed(made)
     assert "| `--vmport-profile NAME\\|FILE` | the constants of VMPORT" in made
 
 
