@@ -117,7 +117,7 @@ def _walk(structure: type, base: int, prefix: str) -> Iterator[tuple[int, str, s
         if field.alternate:
             continue
         name, at = prefix + field.name, base + field.offset
-        if field.code:
+        if not hasattr(field.element, "_fields_"):
             yield at, _type(field), name
         elif field.count is None:
             yield from _walk(field.element, at, f"{name}.")
@@ -132,7 +132,7 @@ def _type(field: Field) -> str:
         last = field.shift + field.width - 1
         bits = f"bit {last}" if field.width == 1 else f"bits {field.shift} to {last}"
         return f"{bits} of u{8 * size}"
-    kind = f"{'s' if field.code.islower() and field.code != '' else 'u'}{8 * size}"
+    kind = f"{'s' if field.code.islower() else 'u'}{8 * size}"
     return kind if field.count is None else f"{field.count} of {kind}"
 
 

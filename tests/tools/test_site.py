@@ -13,6 +13,7 @@ import pytest
 
 from hvmctx.abi import streams, x86
 from hvmctx.abi.declare import RecordType
+from hvmctx.abi.fields import Layout
 from hvmctx.abi.registry import record_types
 from hvmctx.cli import COMMANDS
 from hvmctx.stream.grammar import STATES
@@ -147,3 +148,13 @@ def test_the_navigation_is_made_of_the_code() -> None:
     assert (index, live) == ("index.md", {"Live": "live.md"})
     assert isinstance(commands, dict)
     assert commands["Commands"][:2] == ["commands/index.md", {"hvmctx dump": "commands/dump.md"}]
+
+
+@pytest.mark.parametrize("structure", [streams.image_header, x86.hvm_hw_pit, x86.hvm_hw_cpu])
+def test_a_table_has_every_field(structure: type) -> None:
+    rows = list(format_pages._walk(structure, 0, ""))
+    said = [(at, re.sub(r"\[0\]", "", name)) for at, _, name in rows]
+    assert said == sorted(said, key=lambda row: row[0])
+    assert {name.partition(".")[0] for _, name in said} >= {
+        field.name for field in Layout.of(structure).fields if not field.alternate
+    }
