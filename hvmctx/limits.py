@@ -67,8 +67,9 @@ class Limits:
     """Rows of a list of parameters, CPUID leaves, MSRs or xenstore keys, and notes of a core. Xen
     writes some hundreds at most, QEMU two notes a vcpu."""
     runs: int = 1 << 21
-    """Runs of neighbouring pfns in a map of the guest's memory, beyond one for each batch. A
-    restored guest is sent in a run a batch; what a live migration sends again is scattered."""
+    """Runs of neighbouring pfns in a map of the guest's memory; batches that follow each other,
+    with as many pages, are one. A restored guest is sent in some of them, what a live migration
+    sends again is scattered."""
     strict_runs: int = 1 << 19
     """Runs as far as `verify --as strict` follows what became of each pfn, beyond one for each
     batch. It says where it gives up."""
@@ -85,8 +86,8 @@ class Limits:
     vcpus forty thousand."""
     sections: int = 1 << 14
     """Sections in the file of a device model. QEMU writes some dozens."""
-    segments: int = 1 << 20
-    """Segments of a core. QEMU writes some for each gap in the guest's memory."""
+    segments: int = 1 << 18
+    """Segments of a core, read or written. QEMU writes some for each gap in the guest's memory."""
     core_notes: int = 64 << 20
     """Bytes of the notes of a core. QEMU writes some kilobytes a vcpu."""
     legacy_part: int = 256 << 20

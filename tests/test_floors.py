@@ -143,6 +143,7 @@ OF_NO_MODULE = {
     "test_planted",
     "test_security",
     "test_typing",
+    "test_wrappers",
     "tools/test_completion",
     "tools/test_console",
     "tools/test_fidelity",

@@ -8,8 +8,15 @@ import sys
 
 from hvmctx import messages
 from hvmctx.abi.fields import decimal
-from hvmctx.abi.streams import LAYERS
-from hvmctx.errors import FormatError, HvmctxError, InputError, LimitError, UsageError
+from hvmctx.abi.streams import GUEST_X86_PV, LAYERS
+from hvmctx.errors import (
+    FormatError,
+    HvmctxError,
+    InputError,
+    LimitError,
+    UnsupportedError,
+    UsageError,
+)
 from hvmctx.files.opening import read_whole
 from hvmctx.files.source import PipeSource
 from hvmctx.image.image import Image, open_image
@@ -326,9 +333,10 @@ def add_what(parser: ArgumentParser) -> None:
         "--what",
         default="hvm-context",
         metavar="WHAT",
-        help="hvm-context (default), emulator, or record:TYPE[/INSTANCE]: record:CPU/0 is the "
-        "body of that record of the context, record:X86_TSC_INFO of that record of the stream, "
-        "record:PAGE_DATA/3 of its fourth, record:libxc:0x20 of one that has no name",
+        help="hvm-context (default), emulator, xml (of libvirt's), xenops, varstored, swtpm (of "
+        "XAPI's), or record:TYPE[/INSTANCE]: record:CPU/0 is the body of that record of the "
+        "context, record:X86_TSC_INFO of that record of the stream, record:PAGE_DATA/3 of its "
+        "fourth, record:libxc:0x20 of one that has no name",
     )
 
 
@@ -378,6 +386,10 @@ def policy_of(
         policy = image.policy
         if not policy.leaves and not policy.msrs:
             raise FormatError("no CPU policy", layer=image.format, offset=0)
+        if args.host is not None and image.guest_type == GUEST_X86_PV:
+            raise UnsupportedError(
+                "a PV guest: only policies of HVM guests are judged", layer=image.format, offset=0
+            )
         if like is not None and isinstance(target, str):
             like.append(image.source.access)
         return list(policy.leaves), list(policy.msrs), Guest.of_image(image)

@@ -5,9 +5,9 @@ toolstack of the release reads them, then the context as the hypervisor loads it
 Of several inputs, and of all files in a directory, each gets a line, in order, as soon as
 it is judged. With --format ndjson a line is an object with `input`, `verdict` (accept,
 refuse, violation or unreadable), `errno`, `rule`, `layer`, `record`, `instance`, `offset`,
-`text` and `applied`; with --host also with `lost` and `blocking` (features of the CPU, by name) and
-`findings`. As text the last line says what was judged, and for which release. The exit status is 0
-if all are accepted, 2 if one cannot be read, else 1."""
+`text`, `applied` and `hazards`; with --host also with `lost` and `blocking` (features of the CPU,
+by name) and `findings`. As text the last line says what was judged, and for which release. The
+exit status is 0 if all are accepted, 2 if one cannot be read, else 1."""
 
 from __future__ import annotations
 
@@ -82,11 +82,13 @@ def run(args: Namespace) -> int:
     else:
         if verdict.accepted:
             would = "load this context" if what == JUST_A_CONTEXT else "restore this image"
-            messages.show(f"accept: Xen {release} would {would}")
+            messages.show(f"{verdict.headline}: Xen {release} would {would}")
             for change in verdict.applied:
                 messages.show(f"  {change}")
         else:
             messages.show(f"{verdict.verdict}: Xen {release}: {verdict.why}")
+        for hazard in verdict.hazards:
+            messages.show(f"  hazard: {hazard.why}")
         for finding in placement.findings if placement else ():
             messages.show(f"  {finding.severity}: {finding.text} [{finding.rule}]")
         messages.show(f"judged: {what}, as restored by {_where(release, host, args)}")

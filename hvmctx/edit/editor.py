@@ -19,7 +19,7 @@ from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.files.output import replacing
 from hvmctx.image import handlers
 from hvmctx.image.image import open_image
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
+from hvmctx.stream.reader import CONTEXT, LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from hvmctx.stream.libxc import HvmParams
     from hvmctx.stream.libxl import EmulatorContext
     from hvmctx.stream.qemu import DeviceModelState
+    from hvmctx.stream.reader import Header
+    from hvmctx.stream.xapi import QemuRecord
 
     Value = int | bytes | str
 
@@ -42,6 +44,8 @@ __all__ = ["Editor", "edit"]
 _PARAMS = "HVM_PARAMS"
 _VMPORT = "VMPORT"
 _EMULATOR = "EMULATOR_CONTEXT"
+_DESCRIBED = ("XML", "XENOPS")
+"""See `edit.described`."""
 TAIL = "tail"
 """As if it were a record: what follows those of the context."""
 
@@ -82,6 +86,7 @@ class Editor:
         """Changed: taken apart, or as it was put. None while it is the image's own."""
         self._unchanged: HvmContext | None = None
         self._bodies: dict[IndexedRecord, bytes] = {}
+        self._xml: bytes | None = None
 
     @property
     def context(self) -> HvmContext:
@@ -110,6 +115,10 @@ class Editor:
             if isinstance(content, HvmContext):
                 return self._inside(payload).get(field)
             return get_content(content, payload, field)
+        if head in _DESCRIBED:
+            from hvmctx.edit.described import TEXTS, get_described
+
+            return get_described(head, bytes(self.take(TEXTS[head])), field, self._image.limits)
         if ":" in head:
             from hvmctx.edit.contents import get_decoded
 
@@ -147,6 +156,14 @@ class Editor:
                 self.put(payloads.EMULATOR, editor.context.to_bytes())
             else:
                 self.put(payloads.EMULATOR, set_content(content, payload, field, value))
+            return
+        if head in _DESCRIBED:
+            from hvmctx.edit.described import TEXTS, set_described
+
+            if not isinstance(value, str):
+                raise FieldError(f"{path} takes text")
+            what, limits = TEXTS[head], self._image.limits
+            self.put(what, set_described(head, bytes(self.take(what)), field, value, limits))
             return
         if ":" in head:
             from hvmctx.edit.contents import set_decoded
@@ -263,6 +280,8 @@ class Editor:
             return self._whole_context()
         if what == payloads.EMULATOR:
             return self._emulator()[1].payload
+        if what == payloads.XML:
+            return self._image.xml if self._xml is None else self._xml
         layer, number, instance = payloads.named(what)
         if layer == CONTEXT:
             return bytes(self._read_context().record(number, instance).body)
@@ -278,6 +297,10 @@ class Editor:
             emulator.payload = payload
             self._bodies[record] = emulator.to_bytes()
             return
+        if what == payloads.XML:
+            self._image.xml_data()  # raises where there is no place for it
+            self._xml = bytes(payload).rstrip(b"\0")
+            return
         layer, number, instance = payloads.named(what)
         if layer == CONTEXT:
             self.context.record(number, instance).body = payload
@@ -292,6 +315,8 @@ class Editor:
     def edits(self) -> list[Edit]:
         """What to replace in the image."""
         edits = [record_edit(record, body) for record, body in self._bodies.items()]
+        if self._xml is not None:
+            edits.append(_xml_edit(self._image.headers[0], self._xml))
         if self._context is not None:
             edits.append(self._context_edit(self._whole_context()))
         return edits
@@ -365,10 +390,13 @@ class Editor:
             )
         return found[place]
 
-    def _emulator(self) -> tuple[IndexedRecord, EmulatorContext]:
-        record = self._image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
+    def _emulator(self) -> tuple[IndexedRecord, EmulatorContext | QemuRecord]:
+        layer, number = self._image.emulator_type
+        record = self._image.last(layer, number)
         if record is None:
-            raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
+            raise MissingRecordError(
+                f"the image has no {streams.record_name(layer, number)} record"
+            )
         return record, handlers.parse(record, self._body(record), self._image.limits)
 
     def _content(self) -> tuple[DeviceModelState | HvmContext | handlers.Guarded | None, bytes]:
@@ -400,11 +428,22 @@ class Editor:
 
 def record_edit(record: IndexedRecord, body: bytes) -> Edit:
     """The edit that gives a record of the streams another body: that alone where the length
-    stays, else header, body and zero padding."""
-    if len(body) != record.length:
-        header = streams.RECORD_HEADER.pack(record.type, len(body))
-        return record.offset, record.end, header + body + bytes(-len(body) % streams.RECORD_ALIGN)
-    return record.body_offset, record.body_end, body
+    stays, else header, body and zero padding. Raises UsageError for one that has none."""
+    if len(body) == record.length:
+        return record.body_offset, record.body_end, body
+    if not record.has_body:
+        raise UsageError(f"{record.name}: records of this type have no body")
+    head, padding = streams.record_around(record.layer, record.type, len(body))
+    return record.offset, record.end, head + body + padding
+
+
+def _xml_edit(header: Header, text: bytes) -> Edit:
+    """The edit that gives a libvirt file another XML, and says how long it is."""
+    from hvmctx.stream.libvirt import xml_to_bytes
+
+    data = xml_to_bytes(text)
+    fields = streams.LIBVIRT_HEADER.encode({**header.fields, "xml_len": len(data)})
+    return header.offset, header.end, streams.LIBVIRT_MAGIC + fields + data
 
 
 def _record_only(path: str) -> tuple[RecordType | int, int]:

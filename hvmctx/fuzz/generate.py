@@ -118,12 +118,12 @@ def _maker(bases: Sequence[bytes], kind: str, rng: Random, layer: str | None = N
 
 
 def _rules_of(kind: str, release: Release) -> dict[str, str]:
-    """The rules that a release applies to such files, and what each is about."""
+    """The rules by which a release refuses such files, and what each is about."""
     if kind == POLICY:
         of_policies = (*ROWS, *(rule for rule, _ in COMPATIBLE))
         return {rule.id: rule.record for rule in of_policies if release in rule.releases}
     layers = (CONTEXT,) if kind == CONTEXT else (LIBXC, CONTEXT)
-    found = (rule for rule in rules(RESTORE, *layers) if rule.predicate is not None)
+    found = (r for r in rules(RESTORE, *layers) if r.predicate is not None and not r.harms)
     return {rule.id: rule.record for rule in found if release in rule.releases}
 
 

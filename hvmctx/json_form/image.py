@@ -4,8 +4,8 @@ An image is the list of its headers and records, in file order, and the bytes th
 the last of them. A record's body is taken apart where that can be undone exactly, and hex
 where not; page contents are hex too, so strip an image first that has many.
 
-After an edit `length`, `name`, `padding` and, in an xl header, `optional_data_len` may be left
-out; `offset` is ignored when read.
+After an edit `length`, `name`, `padding` and, in the header of an xl or libvirt file,
+`optional_data_len` or `xml_len` may be left out; `offset` is ignored when read.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hvmctx.abi.fields import Layout
 from hvmctx.abi.forms import (
     Anything,
     Count,
+    Escaped,
     Form,
     Hex,
     Listed,
@@ -32,7 +33,7 @@ from hvmctx.abi.forms import (
     Text,
     Words,
 )
-from hvmctx.abi.streams import LIBXC, LIBXL, XL, record_name
+from hvmctx.abi.streams import LIBVIRT, LIBXC, LIBXL, XAPI, record_name
 from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
@@ -41,9 +42,9 @@ from hvmctx.json_form.context import context_parts, context_to_plain
 from hvmctx.json_form.decoded import body_of, plain_of
 from hvmctx.json_form.emulator import EmulatorForm
 from hvmctx.json_form.models import ContextModel, Many, Model, member, modelled, optional
-from hvmctx.stream import body, xlfile
+from hvmctx.stream import body, libvirt, xlfile
 from hvmctx.stream.grammar import FIRST
-from hvmctx.stream.reader import Header
+from hvmctx.stream.reader import Header, StreamRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ __all__ = [
 
 FORMATS = tuple(FIRST)
 CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)
-_DATA_LENGTH = "optional_data_len"
+_DATA_LENGTHS = tuple(streams.DATA_LENGTHS.values())
+_DEVICE_MODELS = (
+    (LIBXL, streams.LIBXL_EMULATOR_CONTEXT), (XAPI, streams.XAPI_QEMU_TRAD),
+)  # fmt: skip
 
 
 def header_form(header: streams.Flat) -> Members:
@@ -68,7 +72,8 @@ def header_form(header: streams.Flat) -> Members:
     fields = Layout.of(header.structure).fields
     needed = [field.name for field in fields if not field.is_reserved]
     members: dict[str, Form] = {field.name: Number(field.width) for field in fields}
-    return Members(members, [name for name in needed if name != _DATA_LENGTH], [_DATA_LENGTH])
+    needed = [name for name in needed if name not in _DATA_LENGTHS]
+    return Members(members, needed, _DATA_LENGTHS)
 
 
 @lru_cache(maxsize=64)
@@ -80,7 +85,7 @@ def payload_form(layer: str, number: int) -> Form | None:
     if known is None:
         return None
     members = {name: _part_form(part) for name, part in known.fields.items()}
-    if (layer, number) == (LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
+    if (layer, number) in _DEVICE_MODELS:
         return EmulatorForm(known, members)
     return Members(members, members)
 
@@ -93,6 +98,8 @@ def _part_form(part: Any) -> Form:
         return Listed(Row(part.row.structure))
     if isinstance(part, body.Strings):
         return Listed(Listed(Hex(), 2))
+    if isinstance(part, body.Chars):
+        return Escaped()
     if isinstance(part, body.Rest):
         return Hex()
     return Hex(sizeof(part)) if body.is_bytes(part) else Number(8 * sizeof(part))
@@ -101,8 +108,8 @@ def _part_form(part: Any) -> Form:
 @modelled("header")
 @dataclass(kw_only=True)
 class HeaderModel(Model):
-    """A header of an image: its `fields`, and the data that follow an xl header, as the text
-    of a `config` where that gives the same bytes back."""
+    """A header of an image: its `fields`, and the data that follow that of an xl or libvirt
+    file, as the text of a `config` (JSON, XML) where that gives the same bytes back."""
 
     layer: str = member(Text())
     header: str = member(Text())
@@ -121,7 +128,8 @@ class HeaderModel(Model):
         )
         if header.length:
             data = bytes(image.source.read_at(header.body_offset, header.length))
-            made.config = _config(data) if len(data) <= image.limits.config else None
+            short = len(data) <= image.limits.config
+            made.config = _config(header.layer, data) if short else None
             made.data = data if made.config is None else None
         return made
 
@@ -132,13 +140,13 @@ class HeaderModel(Model):
             named = checked.shown(self.header)
             raise FieldError(f"no header {named} in layer {checked.shown(self.layer)}")
         values = header_form(header).read(self.fields, "")
-        data = self._data()
-        if _DATA_LENGTH in header.names:
-            checked.agrees(_DATA_LENGTH, values.get(_DATA_LENGTH), len(data), "config or data")
-            values[_DATA_LENGTH] = len(data)
+        data, length = self._data(), streams.DATA_LENGTHS.get(self.layer)
+        if length is not None:
+            checked.agrees(length, values.get(length), len(data), "config or data")
+            values[length] = len(data)
         elif self.config is not None or self.data is not None:
             raise FieldError(f"the {self.layer} {self.header} has no config or data")
-        magic = streams.XL_MAGIC if self.layer == XL else b""
+        magic = streams.MAGICS.get(self.layer, b"")
         return magic + header.encode({**dict.fromkeys(header.names, 0), **values}) + data
 
     def _data(self) -> bytes:
@@ -147,19 +155,24 @@ class HeaderModel(Model):
         if self.data is not None:
             raise FieldError("found both data and config, expected one of them")
         try:
-            return xlfile.config_to_bytes(self.config.encode())
+            return _config_data(self.layer, self.config)
         except UnicodeEncodeError as error:
             raise FieldError(f"config: not text: {error.reason}") from None
 
 
-def _config(data: bytes) -> str | None:
-    """The configuration's text, where it alone gives `data` back."""
+def _config(layer: str, data: bytes) -> str | None:
+    """The text of a configuration, or of a domain's XML, where it alone gives `data` back."""
     try:
-        text = xlfile.config_text(data)
+        text = data if layer == LIBVIRT else xlfile.config_text(data)
         config = text.decode("utf-8").removesuffix("\0")
     except (HvmctxError, UnicodeDecodeError):
         return None
-    return config if xlfile.config_to_bytes(config.encode()) == data else None
+    return config if _config_data(layer, config) == data else None
+
+
+def _config_data(layer: str, config: str) -> bytes:
+    text = config.encode()
+    return libvirt.xml_to_bytes(text) if layer == LIBVIRT else xlfile.config_to_bytes(text)
 
 
 @modelled("stream_record")
@@ -168,11 +181,11 @@ class StreamRecordModel(Model):
     """A record of an image: its `payload`, what another package's handler has `decoded`, or the
     bytes of its `body`; `padding` where that is not zero."""
 
-    layer: str = member(OneOf(LIBXL, LIBXC))
-    type: int = member(Count(32))
+    layer: str = member(OneOf(LIBXL, LIBXC, XAPI))
+    type: int = member(Count(64))
     name: str | None = optional(Text())
     offset: int | None = optional(Count(64))
-    length: int | None = optional(Count(32))
+    length: int | None = optional(Count(64))
     payload: dict[str, Any] | None = optional(Object())
     decoded: Any = optional(Anything())
     body: bytes | None = optional(Hex())
@@ -192,7 +205,7 @@ class StreamRecordModel(Model):
             type=record.type,
             name=record.name,
             offset=record.offset,
-            length=record.length,
+            length=record.claimed,
         )
         made.payload = _payload(record, body, image.limits, of_context)
         if made.payload is None and payload_form(record.layer, record.type) is None:
@@ -212,16 +225,20 @@ class StreamRecordModel(Model):
                 f"{self.layer}; leave it out"
             )
         body = self._body()
-        checked.agrees(
-            "length", self.length, len(body), "body" if self.payload is None else "payload"
-        )
-        room = -len(body) % streams.RECORD_ALIGN
-        padding = bytes(room) if self.padding is None else self.padding
-        if len(padding) != room:
+        if StreamRecord(self.layer, self.type, 0, 0).has_body:
+            checked.agrees(
+                "length", self.length, len(body), "body" if self.payload is None else "payload"
+            )
+        elif body:
+            raise Disagreement(f"records of type {self.type:#x} have no body; leave it out")
+        head, zeros = streams.record_around(self.layer, self.type, self.length or len(body))
+        padding = zeros if self.padding is None else self.padding
+        if len(padding) != len(zeros):
+            room = len(zeros)
             raise Disagreement(
                 f"padding of {len(padding)} bytes where there is room for {room}; leave it out"
             )
-        return streams.RECORD_HEADER.pack(self.type, len(body)) + body + padding
+        return head + body + padding
 
     def _body(self) -> bytes:
         form = payload_form(self.layer, self.type)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hvmctx.abi import streams
 from hvmctx.messages import colored, columns, printable
 from hvmctx.render.table import Table
-from hvmctx.stream.reader import LIBXC, LIBXL, XL
+from hvmctx.stream.grammar import LEGACY_HEADER
+from hvmctx.stream.reader import LIBVIRT, LIBXC, LIBXL, XAPI, XL, header_item
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +22,15 @@ _MIB = 1 << 20
 
 _HEADER_WORDS = {
     (XL, "header"): "xl file: {config}, {stream}",
+    (XAPI, "header"): "XAPI suspend image: {stream}",
+    (LIBVIRT, "header"): "libvirt file, version {version}: XML of {xml_len} bytes, {stream}",
     (LIBXL, "header"): "libxl stream, version {version}",
     (LIBXC, "image header"): "libxc stream, version {version}",
     (LIBXC, "domain header"): "domain: {type}, from Xen {xen_major}.{xen_minor}",
 }
+
+
+_STREAMS = {XL: "stream v2", LIBVIRT: "stream v2", XAPI: "records"}
 
 
 def _in_words(layer: Facts) -> str:
@@ -34,7 +40,9 @@ def _in_words(layer: Facts) -> str:
         json = flags & streams.XL_FLAG_JSON_CONFIG
         length = max(0, fields["optional_data_len"] - 4)  # after its own length
         fields["config"] = f"{'JSON' if json else 'text'} configuration of {length} bytes"
-        fields["stream"] = "stream v2" if flags & streams.XL_FLAG_STREAM_V2 else "legacy stream"
+    if layer["layer"] in streams.MAGICS:
+        legacy = header_item(layer["layer"], fields) == LEGACY_HEADER
+        fields["stream"] = "legacy stream" if legacy else _STREAMS[layer["layer"]]
     elif layer["header"] == "domain header":
         fields["type"] = streams.GUEST_TYPES.get(fields["type"], f"type {fields['type']}")
     return _HEADER_WORDS[layer["layer"], layer["header"]].format(**fields)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from hvmctx.abi import streams
 from hvmctx.abi.cpuid import EAX, ECX, FEATURES, NO_SUBLEAF
 from hvmctx.abi.releases import Window
-from hvmctx.errors import HvmctxError, UnsupportedError
+from hvmctx.errors import HvmctxError
 from hvmctx.findings import ERROR, NOTE, WARNING, Finding
 from hvmctx.restore.clamping import POLICIES_SINCE, DomainPolicy
 from hvmctx.restore.feature_use import Use, uses
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Rows = tuple[list[Leaf], list[Msr]]
 
-__all__ = ["CREATION", "EFFECTS", "Placement", "place"]
+__all__ = ["CREATION", "EFFECTS", "UNJUDGED", "Placement", "place"]
 
 _TSC_DEFAULT, _TSC_NEVER = 0, 2
 """Modes of X86_TSC_INFO: native where that keeps the guest's frequency; native in any case."""
@@ -197,6 +197,7 @@ EFFECTS = (
     _row("host-no-policy", lambda s: not s.guest.leaves, "the image has no CPU policy: judged with the one that a new guest would get", NOTE),
 )
 """What becomes of the guest."""
+UNJUDGED = Rule(LIBXC, WHOLE, "host-unjudged", None, "the CPU policy is not judged", severity=NOTE)
 # fmt: on
 
 
@@ -221,20 +222,22 @@ def place(
     `restore.image.would_restore`, which judges streams and context. The guest of an image without
     a CPU policy (of Xen 4.13 or older, or a bare context) gets the one that libxl makes up for it.
 
-    Raises what `would_restore` raises, FormatError for a host of which the most that HVM guests
-    may have is not known, UnsupportedError for a PV guest, and for a release without policies."""
-    if not release.since(POLICIES_SINCE):
-        raise UnsupportedError(
-            f"Xen {release} keeps no CPU policies: hosts are judged since {POLICIES_SINCE}",
-            layer=image.format, offset=0,
-        )  # fmt: skip
-    if image.guest_type == streams.GUEST_X86_PV:
-        raise UnsupportedError(
-            "a PV guest: only the policies of HVM guests are judged", layer=image.format, offset=0
-        )
+    Of PV guests, and by releases before 4.13, which keep no policies, streams and context are
+    judged alone; a note says so.
+
+    Raises what `would_restore` raises, and FormatError for a host of which the most that HVM
+    guests may have is not known."""
     placement = Placement(Verdict(REFUSE))
     machine = host.machine()
     machine.vmport = vmport
+    pv = image.guest_type == streams.GUEST_X86_PV
+    if pv or not release.since(POLICIES_SINCE):
+        placement.verdict = would_restore(
+            image, release, machine, guest_of=guest_of, checkpointed=checkpointed, reader=reader
+        )
+        why = "the guest is PV" if pv else f"Xen {release} keeps none"
+        placement.findings.append(_finding(UNJUDGED, f"{UNJUDGED.words}: {why}", image))
+        return placement
     placed: list[Placed] = []
 
     def clamped(opened: Image) -> Guest:
@@ -327,18 +330,20 @@ def _find(seen: Placed, placement: Placement) -> None:
         used = uses(image.read_context(), seen.lost, seen.wanted.has, seen.release)
     seen.used = {name: use.words for name, use in used.items()}
     placement.blocking = list(used)
-    policy = image.last(LIBXC, streams.LIBXC_X86_CPUID_POLICY)
-    where = policy.offset if policy else 0, policy.name if policy else ""
     for rule in EFFECTS:
         if seen.release not in rule.releases:
             continue
         places = list(used.values()) if rule.predicate is _used else [None]
         for text, use in zip(rule.texts(seen), places):
-            placement.findings.append(
-                Finding(rule.severity, rule.id, text, layer=LIBXC, offset=where[0], record=where[1])
-                if use is None
-                else Finding(
-                    rule.severity, rule.id, text, layer=CONTEXT, offset=base + use.offset,
-                    record=f"{use.record}/{use.instance}",
-                )
-            )  # fmt: skip
+            finding = _finding(rule, text, image)
+            if use is not None:
+                finding.layer, finding.offset = CONTEXT, base + use.offset
+                finding.record = f"{use.record}/{use.instance}"
+            placement.findings.append(finding)
+
+
+def _finding(rule: Rule, text: str, image: Image) -> Finding:
+    """About the policy of an image as a whole."""
+    policy = image.last(LIBXC, streams.LIBXC_X86_CPUID_POLICY)
+    where = (policy.offset, policy.name) if policy else (0, "")
+    return Finding(rule.severity, rule.id, text, layer=LIBXC, offset=where[0], record=where[1])

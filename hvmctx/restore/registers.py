@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CR4_FEATURES", "EFER_FEATURES", "bad_cr0", "bad_cr4", "bad_efer", "bad_states", "beyond_the_host", "compacted",
-    "cr4_allowed", "lacking", "place_of", "settable", "states_of",
+    "cr4_allowed", "lacking", "place_of", "settable", "states_of", "wrong_xcr0",
 ]  # fmt: skip
 
 # feature -> bits of cr4 that it allows, and the first release in which it does
@@ -216,8 +216,8 @@ def states_of(seen: Seen) -> tuple[int, int, int, int]:
     return fields["xcr0"], fields["xcr0_accum"], header["xstate_bv"], header["xcomp_bv"]
 
 
-def _wrong_xcr0(states: int, seen: Seen) -> Iterator[str]:
-    """What the architecture has against these states, as far as the release knows it."""
+def wrong_xcr0(states: int, seen: Seen) -> Iterator[str]:
+    """What the architecture has against these states in XCR0, as far as the release knows it."""
     unknown = states & ~_KNOWN_STATES
     if unknown:
         yield f"has {_and(bit_names(XCR0, unknown))}, which Xen does not know"
@@ -264,7 +264,7 @@ def _state_reasons(seen: Seen) -> Iterator[str]:
     if beyond:
         yield f"xcr0_accum has {_and(bit_names(XCR0, beyond))}, which must be in {needs}"
     for name, states in (("xcr0", xcr0), ("xcr0_accum", accum)):
-        for wrong in _wrong_xcr0(states, seen):
+        for wrong in wrong_xcr0(states, seen):
             yield f"{name} {wrong}"
 
 

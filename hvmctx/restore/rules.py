@@ -31,18 +31,26 @@ if TYPE_CHECKING:
 
 ANY, WHOLE = "*", ""
 """In place of a record's name: all records of the layer, or the input as a whole."""
+LOADING, RUNNING = "hypervisor, by the load", "hypervisor, once the guest runs"
+GUEST = "guest"
+"""Who is harmed by a record that is loaded, and when."""
 MOST_DETAILS = 64
 """Findings of one rule about one record; one more says that others are suppressed."""
 
 
 class Loaded:
-    """What a load has put into the guest so far: the states of each vcpu's xcr0_accum, and
-    whether the page of its reference TSC is mapped."""
+    """What a load has put into the guest so far: of each vcpu the states of its xcr0_accum, the
+    mode of its LAPIC, the id and the logical destination in that, and whether it has a VP assist
+    page; and whether there is a TSC yet, and the page of the reference TSC is mapped."""
 
-    __slots__ = ("tsc_page", "xcr0_accum")
+    __slots__ = ("apic_base", "apic_ids", "tsc", "tsc_page", "vp_assist", "xcr0_accum")
 
     def __init__(self) -> None:
         self.xcr0_accum: dict[int, int] = {}
+        self.apic_base: dict[int, int] = {}
+        self.apic_ids: dict[int, tuple[int, int]] = {}
+        self.vp_assist: set[int] = set()
+        self.tsc = False
         self.tsc_page = False
 
 
@@ -128,6 +136,10 @@ class Seen:
         """All of the body; nothing if it is longer than any reader accepts."""
         raise NotImplementedError
 
+    def following(self) -> bytes | None:
+        """What follows a wrapper's header, as far as it is known."""
+        return None
+
     def words(self) -> bytes:
         """The page words of a PAGE_DATA record; nothing if it is longer than any reader accepts."""
         return b""
@@ -207,6 +219,10 @@ class Rule:
     it is not involved. `releases` are those that make the check, `severity` is that of its
     findings.
 
+    A rule about a hazard does not refuse: its `releases` are those that load the record and
+    suffer by it, `harms` says who (LOADING, RUNNING, GUEST; "" of other rules), `commit` is that
+    of xen.git that mended it, "" for none, and `cve` its CVE.
+
     >>> from hvmctx.restore.context_rules import RULES
     >>> rule = next(rule for rule in RULES if rule.id == "cpu-cr0")
     >>> print(rule.record, rule.errno, rule.words, rule.releases, sep="; ")
@@ -214,7 +230,8 @@ class Rule:
     """
 
     __slots__ = (
-        "errno", "id", "layer", "predicate", "record", "releases", "remedy", "severity", "words",
+        "commit", "cve", "errno", "harms", "id", "layer", "predicate", "record", "releases",
+        "remedy", "severity", "words",
     )  # fmt: skip
 
     def __init__(
@@ -229,6 +246,9 @@ class Rule:
         severity: str = ERROR,
         releases: Window | None = None,
         remedy: Remedy | None = None,
+        harms: str = "",
+        commit: str = "",
+        cve: str | None = None,
     ) -> None:
         self.layer = layer
         self.record = record
@@ -239,6 +259,9 @@ class Rule:
         self.severity = severity
         self.releases = releases or Window()
         self.remedy = remedy
+        self.harms = harms
+        self.commit = commit
+        self.cve = cve
 
     def __repr__(self) -> str:
         return f"<rule {self.id}, {self.releases}>"
@@ -261,6 +284,6 @@ class Rule:
 
 
 __all__ = [
-    "ADD", "ANY", "MOST_DETAILS", "REMOVE", "SET", "WHOLE", "Change", "Loaded", "Remedy", "Rule",
-    "Seen",
+    "ADD", "ANY", "GUEST", "LOADING", "MOST_DETAILS", "REMOVE", "RUNNING", "SET", "WHOLE",
+    "Change", "Loaded", "Remedy", "Rule", "Seen",
 ]  # fmt: skip

@@ -58,6 +58,7 @@ def _link(table: Table, rule: Rule) -> str:
 _SECTIONS = {
     "a context as a whole": "the-walk",
     "what a load does to the hypervisor": "the-hypervisor-dies",
+    "what a release loads and suffers by": "hazards",
 }
 """Of the tables about restores that have one section."""
 
@@ -82,7 +83,10 @@ def _where(table: Table, rules: list[Rule]) -> str:
     if table.view not in (RESTORE, HOST):
         return f"{table.view}: {about}"
     errno = f": {rule.errno}" if rule.errno else ""
-    return f"{table.view}: {about}, {rule.releases}{errno}"
+    harms = f": a hazard to the {rule.harms}" if rule.harms else ""
+    mended = ", ".join(filter(None, (rule.commit, rule.cve)))
+    since = f" ({mended})" if mended else ""
+    return f"{table.view}: {about}, {rule.releases}{errno}{harms}{since}"
 
 
 def place(rules: list[Rule]) -> str:

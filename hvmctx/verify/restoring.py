@@ -11,7 +11,7 @@ from hvmctx.image.indexing import Watcher
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.image import would_restore
 from hvmctx.restore.stream import StreamJudge, reader_kind
-from hvmctx.restore.verdict import VIOLATION, Verdict
+from hvmctx.restore.verdict import VIOLATION, Hazard, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,10 +68,12 @@ class Restoring(Watcher):
         machine: Machine | None = None,
         host: Host | None = None,
     ) -> list[Finding]:
-        """The findings, once all of the input has been read. The guest is read from it once. With
-        a host they are those of a restore there."""
+        """The findings, once all of the input has been read: what the releases refuse, and as
+        warnings what they load and suffer by. The guest is read from it once.
+        With a host they are those of a restore there."""
         guest_of = cache(partial(Guest.of_image, vcpus=vcpus))
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
+        harms: dict[tuple[object, ...], tuple[Hazard, list[Release]]] = {}
         there: list[Finding] = []
         for release in self.releases_of(image):
             reader = self._judge_of[str(release)]
@@ -89,7 +91,11 @@ class Restoring(Watcher):
             if not verdict.accepted:
                 key = verdict.errno, verdict.rule, verdict.offset, verdict.text
                 reasons.setdefault(key, (verdict, []))[1].append(release)
-        return there + [_finding(verdict, releases) for verdict, releases in reasons.values()]
+            for hazard in verdict.hazards:
+                where = hazard.rule, hazard.offset, hazard.text
+                harms.setdefault(where, (hazard, []))[1].append(release)
+        there += [_finding(verdict, releases) for verdict, releases in reasons.values()]
+        return there + [_warning(hazard, releases) for hazard, releases in harms.values()]
 
 
 def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
@@ -102,6 +108,17 @@ def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
         layer=verdict.layer,
         offset=verdict.offset,
         record=verdict.where,
+    )
+
+
+def _warning(hazard: Hazard, releases: list[Release]) -> Finding:
+    return Finding(
+        hazard.severity,
+        hazard.rule,
+        f"{hazard.text}; Xen {span(releases)} loads it all the same; {hazard.mended}",
+        layer=hazard.layer,
+        offset=hazard.offset,
+        record=hazard.record,
     )
 
 

@@ -21,6 +21,7 @@ from tests.builders.hosts import CPUID, INFO
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
 from tests.builders.streams import hvm, libxl_head, record
 from tests.builders.vmport import busy_state
+from tests.builders.wrappers import WRAPPED
 from tools.policies import held
 
 DOCUMENTS = sorted(
@@ -167,6 +168,8 @@ FILES: dict[str, Maker] = {
     "new.save": _of(EXAMPLE),
     "guest.xc": _of(DATA / "streams" / "13-one-page.xc"),
     "old.save": _of(DATA / "streams" / "legacy_hvm_w64_xl.in.bin"),
+    "suspend.img": _with(WRAPPED["xapi"]),
+    "virsh.save": _with(WRAPPED["libvirt"]),
     "web.save": _of(EXAMPLE),
     "db.save": _of(EXAMPLE),
     "other.save": _of(EXAMPLE),

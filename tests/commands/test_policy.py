@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
 
+from hvmctx.abi import streams
 from hvmctx.restore.policy_forms import from_pol
 from tests.builders.hosts import CPUID, INFO
 from tests.builders.running import Run, bare
 from tests.builders.samples import EXAMPLE, context_bytes
 from tests.builders.standin import StandIn
+from tests.builders.streams import pv, record
 from tools.policies import held, said
 
 ONE = held()[0]
@@ -136,3 +139,12 @@ def test_usage(run: Run, host: Path) -> None:
     assert run("policy", "-", "--host", "-").status == 2
     done = run("policy", EXAMPLE, "--host", host, "--release", "4.12")
     assert done.status == 2 and "they came with 4.13" in done.err
+
+
+def test_a_pv_guest(run: Run, host: Path, tmp_path: Path) -> None:
+    """Its policy is shown, but what a host makes of it is another matter."""
+    rows = record(streams.LIBXC_X86_CPUID_POLICY, struct.pack("<6I", 1, 0xFFFFFFFF, 0, 0, 1, 1))
+    (tmp_path / "pv.xc").write_bytes(pv(rows))
+    assert "CPUID 1.edx: FPU\n" in run("policy", tmp_path / "pv.xc").out
+    done = run("policy", tmp_path / "pv.xc", "--host", host)
+    assert done.status == 2 and "a PV guest" in done.err

@@ -10,7 +10,7 @@ import pytest
 from hvmctx.abi.cpuid import EAX, EBX, ECX, EDX, FEATURES, NO_SUBLEAF
 from hvmctx.abi.releases import Release
 from hvmctx.edit.editor import edit
-from hvmctx.errors import FormatError, UnsupportedError
+from hvmctx.errors import FormatError
 from hvmctx.image.image import open_image
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.host import Host
@@ -211,10 +211,16 @@ def test_a_policy_of_another_guest() -> None:
 
 
 def test_what_is_not_judged() -> None:
-    with pytest.raises(UnsupportedError, match="judged since 4"):
-        placed(AMD, "4.12")
-    with open_image(pv()) as image, pytest.raises(UnsupportedError, match="a PV guest"):
-        place(image, AMD, XEN)
+    """Policies of PV guests, and by releases without any: streams and context are."""
+    placement = placed(AMD, "4.13")
+    assert "host-unjudged" not in found(placement)
+    old = placed(AMD, "4.12")
+    assert found(old) == {"host-unjudged": "the CPU policy is not judged: Xen 4.12 keeps none"}
+    assert old.verdict.rule == "libxc-version"
+    with open_image(pv()) as image:
+        placement = place(image, AMD, XEN)
+    assert placement.verdict.accepted
+    assert found(placement)["host-unjudged"].endswith(": the guest is PV")
     with pytest.raises(FormatError, match="the most that HVM guests"):
         placed(Host(policies={"host": AMD.policies["host"]}))
 

@@ -6,6 +6,7 @@ from hvmctx.verify.registry import HOST, VMPORT
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
 from tests.builders.cases import (
     context_rules,
+    hazards,
     policies,
     strict_context,
     strict_stream,
@@ -15,7 +16,7 @@ from tests.builders.cases import (
 from tests.builders.cases import stream as readers
 
 CASES = {
-    RESTORE: {*context_rules.WALK, *context_rules.CASES, *readers.CASES},
+    RESTORE: {*context_rules.WALK, *context_rules.CASES, *hazards.CASES, *readers.CASES},
     VERIFIER: {*verifier.CASES},
     STRICT: {*strict_stream.CASES, *strict_context.CASES},
     HOST: {*policies.CASES},
@@ -36,6 +37,7 @@ TESTED_ALONE = {
         ),
         "test_what_becomes_of_the_guest",
     ),
+    "host-unjudged": "test_what_is_not_judged",
     "checkpoint-optional": "test_a_checkpointed_stream_may_end_anywhere",
     "cpu-cr3-page": "test_shadowed_page_tables_need_their_page",
     "cpu-xsave-host": "test_host_without_xsave",
