@@ -73,7 +73,9 @@ def _records(layer: str) -> Iterator[str]:
         yield f"\n### {name}\n\nType {number:#x}. "
         body = BODIES.get((layer, number))
         if body is None:
-            what = formats_doc.SPECIAL.get((layer, name), "empty")
+            held = layer == streams.XAPI and number not in streams.XAPI_BODILESS
+            what = "bytes that are not taken apart" if held else "empty"
+            what = formats_doc.SPECIAL.get((layer, name), what)
             yield f"Body: {what}.\n"
             continue
         yield f"{_capital(_said(body.model).partition(': ')[2] or _said(body.model))}\n"
