@@ -22,7 +22,7 @@ from hvmctx.abi.x86_bits import (
     Pm1,
     StimerConfig,
     bits_of,
-    named_bits,
+    short_names,
 )
 
 __all__ = [
@@ -88,8 +88,6 @@ def bits_between(path: str, before: int, after: int) -> str:
     register = BITS.get(_bare(path))
     if register is None:
         return ""
-    names = named_bits(register)
-    return " ".join(
-        f"{'+' if after & bit else '-'}{names.get(bit) or f'bit {bit.bit_length() - 1}'}"
-        for bit in bits_of(before ^ after)
-    )
+    changed = before ^ after
+    signs = ("+" if after & bit else "-" for bit in bits_of(changed))
+    return " ".join(sign + name for sign, name in zip(signs, short_names(register, changed)))

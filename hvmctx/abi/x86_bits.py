@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CR0", "CR4", "DR6", "DR7", "EFER", "RFLAGS", "XCR0", "ApicBase", "McgCap",
     "MiscFeatures", "PlatformInfo", "Pm1", "SpecCtrl", "StimerConfig", "bit_names", "bits_of",
-    "named_bits",
+    "named_bits", "short_names",
 ]  # fmt: skip
 
 
@@ -147,6 +147,12 @@ def named_bits(register: type) -> dict[int, str]:
         for name, value in vars(register).items()
         if name.isupper() and value.bit_count() == 1
     }
+
+
+def short_names(register: type, value: int) -> list[str]:
+    """The bits that are set in a value, from the lowest, by name, or `bit 40`."""
+    names = named_bits(register)
+    return [names.get(bit) or f"bit {bit.bit_length() - 1}" for bit in bits_of(value)]
 
 
 def bit_names(register: type, value: int) -> list[str]:

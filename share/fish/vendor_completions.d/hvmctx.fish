@@ -50,7 +50,7 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info get verify restore place policy diff plan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_commands dump info get verify restore diagnose place policy diff plan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
 set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
@@ -78,6 +78,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using info' -l layer -xka "xl xapi libvirt 
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l records -d 'list every header and record, with its offset'
+complete -c hvmctx -n '_shtab_hvmctx_using info' -l policy -d 'decode the guest'"'"'s CPU policy: features by name'
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l format -xka "text json" -d 'text for people (default), or json: all that is found, for programs'
 complete -c hvmctx -n '_shtab_hvmctx_using info; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a get -d 'Print values of an image or a bare context, one per line: numbers with 0x, bytes as hex. A path is RECORD[/INSTANCE].FIELD, such as CPU/0.rip or HVM_PARAMS.STORE_PFN.'
@@ -119,6 +120,17 @@ complete -c hvmctx -n '_shtab_hvmctx_using restore' -l release -xka "4.0 4.1 4.2
 complete -c hvmctx -n '_shtab_hvmctx_using restore' -l host -x -d 'where it is to be restored: what hvmctx host wrote, or an image saved there; --release is by default what runs there'
 complete -c hvmctx -n '_shtab_hvmctx_using restore' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'take the guest'"'"'s CPU policy and devices from this image'
 complete -c hvmctx -n '_shtab_hvmctx_using restore; and test $_shtab_hvmctx_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'as for dump; several are judged one after the other, and all files in a directory'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a diagnose -d 'Read what Xen'"'"'s programs have logged of a restore that failed, and say why it did: which rule of which releases, about which record and field. LOG is the text of `xl dmesg`, of `xl -vvv restore`, of libxl, libxenguest or xenopsd, or all of them in one file; other lines are passed over. With IMAGE, the image that was to be restored, the model of the restore is asked too: what the image has in that field, which rule it was where the log leaves that open, and with which edits Xen would take it (`hvmctx repair` makes them). Exits with 1 if something was refused, with 0 if the log has no such line and the image, if given, is accepted.'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what IMAGE starts with'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l release -x -d 'the Xen that refused, 4.0 to 4.22 or newest (default: what the log says)'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l vcpus -x -d 'how many vcpus the guest has'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'take the guest'"'"'s CPU policy and devices from this image'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l format -xka "text json" -d 'text for people (default), or json: every line that matters, for programs'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose; and test $_shtab_hvmctx_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the image that was to be restored'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a place -d 'Say which host takes which image: a matrix, image by host, with the reason in each cell. DIR has a file for each host: what `hvmctx host` wrote there, or an image that was saved there. Each is judged by the Xen that it runs, or by --release. JSON is an array of objects with `image`, `host`, `release` and what `hvmctx restore --host` says; CSV has a line for each image and a column for each host. The exit status is 0 if there is a host for every image, 1 if not, 2 if an image or a host cannot be read.'
 complete -c hvmctx -n '_shtab_hvmctx_using place' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using place' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -342,5 +354,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get verify restore place policy diff plan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get verify restore diagnose place policy diff plan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
