@@ -13,7 +13,7 @@ from __future__ import annotations
 from hvmctx import messages
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
-from hvmctx.errors import FormatError, HvmctxError, UsageError
+from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
@@ -98,28 +98,22 @@ _STATUS = {"accept": _ACCEPTED, _UNREADABLE: _UNREAD}
 
 def _verdicts(args: Namespace, judge: Judge) -> Iterator[tuple[str, Verdict]]:
     """(input, verdict) of each input and of each file in a directory; an error counts as one."""
+    from hvmctx.restore.verdict import unreadable
+
     for name in args.input:
         paths = [name]
         if inputs.is_directory(name):
             try:
                 paths = inputs.files_in(name)
             except HvmctxError as error:
-                yield name, _unreadable(error)
+                yield name, unreadable(error)
                 continue
         for path in paths:
             try:
                 verdict, _ = judge(path)
             except (HvmctxError, OSError) as error:
-                verdict = _unreadable(error)
+                verdict = unreadable(error)
             yield path, verdict
-
-
-def _unreadable(error: Exception) -> Verdict:
-    from hvmctx.restore.verdict import Verdict
-
-    if not isinstance(error, FormatError):
-        return Verdict(_UNREADABLE, text=str(error), layer="")
-    return Verdict(_UNREADABLE, text=str(error), layer=error.layer, offset=error.offset)
 
 
 def _as_ndjson(name: str, verdict: Verdict) -> str:

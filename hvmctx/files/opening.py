@@ -147,6 +147,11 @@ def _open_path(path: str) -> Source:
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and "://" in path:
+            from hvmctx.files.remote import is_url, open_url
+
+            if is_url(path):
+                return open_url(path)
         raise InputError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # a NUL within the path
         raise InputError(f"{path!r}: {error}") from error

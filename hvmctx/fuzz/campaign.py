@@ -21,7 +21,7 @@ from hvmctx.fuzz.corpus import Corpus
 from hvmctx.fuzz.minimise import minimise
 from hvmctx.fuzz.target import Target
 from hvmctx.fuzz.targets import TARGETS
-from hvmctx.fuzz.workers import Workers
+from hvmctx.workers import Workers
 from hvmctx.messages import printable
 
 TYPE_CHECKING = False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from hvmctx.errors import RestoreRefused
+from hvmctx.errors import FormatError, RestoreRefused
 
 ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
+UNREADABLE = "unreadable"
+"""In place of a verdict, where the input is one of several."""
 
 
 class Verdict:
@@ -100,4 +102,11 @@ class Verdict:
         )}  # fmt: skip
 
 
-__all__ = ["ACCEPT", "REFUSE", "VIOLATION", "Verdict"]
+def unreadable(error: Exception) -> Verdict:
+    """What stands for the verdict of an input that cannot be read."""
+    if not isinstance(error, FormatError):
+        return Verdict(UNREADABLE, text=str(error), layer="")
+    return Verdict(UNREADABLE, text=str(error), layer=error.layer, offset=error.offset)
+
+
+__all__ = ["ACCEPT", "REFUSE", "UNREADABLE", "VIOLATION", "Verdict", "unreadable"]

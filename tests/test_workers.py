@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hvmctx.errors import HvmctxError, InputError
-from hvmctx.fuzz.workers import Workers, import_path
+from hvmctx.workers import Workers, import_path
 from tests.builders.running import ROOT
 
 PATIENCE = 60
@@ -138,7 +138,7 @@ def test_an_import_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hvmctx.fuzz.workers._PATIENCE", 0.2)
+    monkeypatch.setattr("hvmctx.workers._PATIENCE", 0.2)
     with Workers(never_ends, [(str(tmp_path), 0)]) as workers:
         wait_for(tmp_path / "0")
     assert not is_running(workers.pids[0])
