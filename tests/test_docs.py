@@ -186,7 +186,7 @@ def test_the_finding_on_the_page_is_what_verify_says(run: Run, tmp_path: Path) -
     (tmp_path / "context.bin").write_bytes(context.to_bytes())
     page = (ROOT / "docs" / "architecture.md").read_text()
     (line,) = re.findall(r"^    (error: .*)$", page, re.MULTILINE)
-    assert run("verify", tmp_path / "context.bin").out == f"{line}\n"
+    assert run("verify", tmp_path / "context.bin").out.splitlines()[0] == line
     with open_image(EXAMPLE) as image:
         record = image.last("libxc", streams.LIBXC_HVM_CONTEXT)
         assert record is not None

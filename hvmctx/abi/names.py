@@ -1,4 +1,5 @@
-"""Names of the values of fields that have few, for whoever shows or sets such a field.
+"""Names of the values of fields that have few, and of the bits of those that are sets, for
+whoever shows or sets such a field.
 
 Source: Xen's public header arch-x86/hvm/save.h and asm-x86/hvm/hvm.h, the datasheets of the
 82093AA and the 8254, the VMPORT patch.
@@ -8,7 +9,26 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["NAMES", "PROTOCOLS", "PROTO_CLOSED", "PROTO_RPCI", "PROTO_TCLO", "names_of"]
+from hvmctx.abi.x86_bits import (
+    CR0,
+    CR4,
+    DR6,
+    DR7,
+    EFER,
+    RFLAGS,
+    XCR0,
+    ApicBase,
+    McgCap,
+    Pm1,
+    StimerConfig,
+    bits_of,
+    named_bits,
+)
+
+__all__ = [
+    "BITS", "NAMES", "PROTOCOLS", "PROTO_CLOSED", "PROTO_RPCI", "PROTO_TCLO", "bits_between",
+    "names_of",
+]  # fmt: skip
 
 PROTO_CLOSED, PROTO_RPCI, PROTO_TCLO = 0, 0x49435052, 0x4F4C4354
 PROTOCOLS = {PROTO_CLOSED: "closed", PROTO_RPCI: "RPCI", PROTO_TCLO: "TCLO"}
@@ -31,9 +51,45 @@ NAMES: dict[str, dict[int, str]] = {
 """Record and field, without instance and indices -> value -> name of the value."""
 
 
+BITS: dict[str, type] = {
+    "CPU.cr0": CR0, "CPU.cr4": CR4, "CPU.msr_efer": EFER, "CPU.rflags": RFLAGS,
+    "CPU.dr6": DR6, "CPU.dr7": DR7,
+    "LAPIC.apic_base_msr": ApicBase,
+    "PMTIMER.pm1a_sts": Pm1, "PMTIMER.pm1a_en": Pm1,
+    "CPU_XSAVE.xfeature_mask": XCR0, "CPU_XSAVE.xcr0": XCR0, "CPU_XSAVE.xcr0_accum": XCR0,
+    "CPU_XSAVE.save_area.xsave_hdr.xstate_bv": XCR0,
+    "CPU_XSAVE.save_area.xsave_hdr.xcomp_bv": XCR0,
+    "VIRIDIAN_VCPU.stimer_config_msr": StimerConfig,
+    "VMCE_VCPU.caps": McgCap,
+}  # fmt: skip
+"""Record and field likewise -> the class of `abi.x86_bits` that names its bits."""
+
+
+def _bare(path: str) -> str:
+    """A path without instance and indices: `CPU.cr0` of `cpu/3.cr0`."""
+    record, _, field = path.partition(".")
+    name = re.sub(r"\[[^]]*\]", "", field)
+    return f"{record.partition('/')[0].upper()}.{name}"
+
+
 def names_of(path: str) -> dict[int, str]:
     """The names of the values of the field at a path such as `CPU/0.pending_type`; empty for
     most fields."""
-    record, _, field = path.partition(".")
-    bare = re.sub(r"\[[^]]*\]", "", field)
-    return NAMES.get(f"{record.partition('/')[0].upper()}.{bare}", {})
+    return NAMES.get(_bare(path), {})
+
+
+def bits_between(path: str, before: int, after: int) -> str:
+    """The bits in which two values of a field differ, by name: `+UMIP -PGE`; "" of a field
+    whose bits have no names.
+
+    >>> bits_between("CPU/0.cr4", 0xA0, 0x820)
+    '-PGE +UMIP'
+    """
+    register = BITS.get(_bare(path))
+    if register is None:
+        return ""
+    names = named_bits(register)
+    return " ".join(
+        f"{'+' if after & bit else '-'}{names.get(bit) or f'bit {bit.bit_length() - 1}'}"
+        for bit in bits_of(before ^ after)
+    )

@@ -42,9 +42,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     parser.add_argument(
         "--release",
-        help=f"print as the xen-hvmctx of this release: {SPAN}, newest, or auto (the image's "
-        "own; newest for a bare context and a DOMID, which name none). Default: newest, with "
-        "VMPORT records too, which no release's tool knows",
+        help=f"print as the xen-hvmctx of this release: {SPAN}, newest or auto, the one that wrote "
+        "the image (default; newest for a bare context and a DOMID, which name none). With newest "
+        "and auto VMPORT records are printed too, which no release's tool knows",
     )
     parser.add_argument(
         "--domid",
@@ -91,7 +91,7 @@ def run(args: Namespace) -> int:
                 decoded=_decoded(args, context),
             )  # fmt: skip
             sys.stdout.writelines(dialect.dump(context, domid=_domid(args), wanted=wanted))
-            if wanted is None and args.release is None and image.records:
+            if wanted is None and _is_free(args) and image.records:
                 sys.stdout.writelines(_emulators(image, dialect))
         elif args.format == "table":
             from hvmctx.render.record_table import as_table
@@ -112,7 +112,7 @@ def run(args: Namespace) -> int:
 def _check(args: Namespace) -> None:
     """Raises UsageError for values that do not exist, and for options that have no effect on
     the format; before INPUT is opened."""
-    if args.release not in (None, "auto"):
+    if not _is_free(args):
         Release(args.release)
     if args.domid is not None and not 0 <= args.domid <= _LAST_DOMID:
         raise UsageError(f"dump: --domid {args.domid}: expected 0 to {_LAST_DOMID}")
@@ -131,10 +131,15 @@ def _unmatched(filters: dict[str, Wanted], context: HvmContext) -> list[str]:
     return [text for text, matches in filters.items() if not any(map(matches, records))]
 
 
+def _is_free(args: Namespace) -> bool:
+    """Whether no release's own tool was asked for, so that more than it knows is printed."""
+    return args.release in (None, "auto", NEWEST)
+
+
 def _vmport(args: Namespace, context: HvmContext) -> VmportProfile | None:
     """The profile for printing VMPORT records: None in the dialect of a release, and where
     there is no such record."""
-    if args.release is not None or not context.records(VMPORT_TYPECODE):
+    if not _is_free(args) or not context.records(VMPORT_TYPECODE):
         return None
     from hvmctx.abi import vmport
 
@@ -144,7 +149,7 @@ def _vmport(args: Namespace, context: HvmContext) -> VmportProfile | None:
 def _decoded(args: Namespace, context: HvmContext) -> Callable[[Record], str | None] | None:
     """How records are printed that other packages' handlers know: not at all in the dialect of
     a release, and where every record is known."""
-    if args.release is not None or all(record.type for record in context.entries):
+    if not _is_free(args) or all(record.type for record in context.entries):
         return None
     from hvmctx.render.decoded import record_lines
 
@@ -171,9 +176,7 @@ def _emulators(image: Image, dialect: TextDialect) -> Iterable[str]:
 
 
 def _release(name: str | None, image: Image) -> Release:
-    if name != "auto":
-        return Release(name or NEWEST)
-    return image.release
+    return image.release if name in (None, "auto") else Release(name)
 
 
 def _domid(args: Namespace) -> int:

@@ -5,16 +5,15 @@ toolstack of the release reads them, then the context as the hypervisor loads it
 Of several inputs, and of all files in a directory, each gets a line, in order, as soon as
 it is judged. With --format ndjson a line is an object with `input`, `verdict` (accept,
 refuse, violation or unreadable), `errno`, `rule`, `layer`, `record`, `instance`, `offset`,
-`text` and `applied`. The exit status is 0 if all are accepted, else 1; of several, of a
-directory and of ndjson it is 2 if one cannot be read."""
+`text` and `applied`. As text the last line says what was judged, and for which release. The
+exit status is 0 if all are accepted, 2 if one cannot be read, else 1."""
 
 from __future__ import annotations
 
 from hvmctx import messages
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
-from hvmctx.errors import HvmctxError, UsageError
-from hvmctx.stream.reader import CONTEXT
+from hvmctx.errors import FormatError, HvmctxError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     Judge = Callable[[str], tuple[Verdict, str]]
     GuestOf = Callable[[Image], Guest]
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "UNREADABLE", "add_arguments", "run"]
 
 HELP = "say whether Xen would restore it, and if not, why"
 EXAMPLES = (
@@ -39,7 +38,7 @@ EXAMPLES = (
 )
 _UNREADABLE = "unreadable"
 """In place of a verdict, of one of several inputs."""
-_ACCEPTED, _REFUSED, _UNREAD = 0, 1, 2
+_ACCEPTED, _REFUSED, UNREADABLE = 0, 1, 2
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -66,16 +65,20 @@ def run(args: Namespace) -> int:
         raise UsageError("restore: standard input can be read only once")
     if args.format == "ndjson" or len(args.input) > 1 or inputs.is_directory(args.input[0]):
         return _run_many(args, release)
-    verdict, layer = _judge(args, release, _guest_of(args))(args.input[0])
-    what = "load this context" if layer == CONTEXT else "restore this image"
+    from hvmctx.restore.image import JUST_A_CONTEXT
+
+    verdict, what = _judge(args, release, _guest_of(args))(args.input[0])
     if args.format == "json":
         messages.show_json(verdict.as_dict())
-    elif verdict.accepted:
-        messages.show(f"accept: Xen {args.release} would {what}")
-        for change in verdict.applied:
-            messages.show(f"  {change}")
     else:
-        messages.show(f"{verdict.verdict}: Xen {args.release}: {verdict.why}")
+        if verdict.accepted:
+            would = "load this context" if what == JUST_A_CONTEXT else "restore this image"
+            messages.show(f"accept: Xen {args.release} would {would}")
+            for change in verdict.applied:
+                messages.show(f"  {change}")
+        else:
+            messages.show(f"{verdict.verdict}: Xen {args.release}: {verdict.why}")
+        messages.show(f"judged: {what}, as restored by Xen {release}")
     return _ACCEPTED if verdict.accepted else _REFUSED
 
 
@@ -86,34 +89,49 @@ def _run_many(args: Namespace, release: Release) -> int:
     judge = _judge(args, release, _guest_read_once(args))
     line_of = _as_ndjson if args.format == "ndjson" else _as_text
     status = _ACCEPTED
+    counts: dict[str, int] = {}
     for name, verdict in _verdicts(args, judge):
         messages.show(line_of(name, verdict))
+        counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
         status = max(status, _STATUS.get(verdict.verdict, _REFUSED))
+    if args.format == "text":
+        found = ", ".join(f"{number} {_SAID.get(kind, kind)}" for kind, number in counts.items())
+        messages.show(
+            f"judged: {sum(counts.values())} inputs, as restored by Xen {release}: {found}"
+        )
     return status
 
 
-_STATUS = {"accept": _ACCEPTED, _UNREADABLE: _UNREAD}
+_SAID = {"accept": "accepted", "refuse": "refused"}
+"""Of a number of inputs."""
+_STATUS = {"accept": _ACCEPTED, _UNREADABLE: UNREADABLE}
 """Of one verdict; of all others `_REFUSED`."""
 
 
 def _verdicts(args: Namespace, judge: Judge) -> Iterator[tuple[str, Verdict]]:
     """(input, verdict) of each input and of each file in a directory; an error counts as one."""
-    from hvmctx.restore.verdict import unreadable
-
     for name in args.input:
         paths = [name]
         if inputs.is_directory(name):
             try:
                 paths = inputs.files_in(name)
             except HvmctxError as error:
-                yield name, unreadable(error)
+                yield name, _unreadable(error)
                 continue
         for path in paths:
             try:
                 verdict, _ = judge(path)
             except (HvmctxError, OSError) as error:
-                verdict = unreadable(error)
+                verdict = _unreadable(error)
             yield path, verdict
+
+
+def _unreadable(error: Exception) -> Verdict:
+    from hvmctx.restore.verdict import Verdict
+
+    if not isinstance(error, FormatError):
+        return Verdict(_UNREADABLE, text=str(error), layer="")
+    return Verdict(_UNREADABLE, text=str(error), layer=error.layer, offset=error.offset)
 
 
 def _as_ndjson(name: str, verdict: Verdict) -> str:
@@ -130,9 +148,9 @@ def _as_text(name: str, verdict: Verdict) -> str:
 
 def _judge(args: Namespace, release: Release, guest_of: GuestOf) -> Judge:
     """What gives the verdict of an input on the machine and for the guest of the arguments, and
-    says what the input starts with. Streams are judged while they are read, as the page words of
+    says what of the input was judged. Streams are judged while they are read, as the page words of
     a pipe may be too many to be kept."""
-    from hvmctx.restore.image import would_restore
+    from hvmctx.restore.image import what_is_judged, would_restore
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.stream import StreamJudge
 
@@ -141,9 +159,8 @@ def _judge(args: Namespace, release: Release, guest_of: GuestOf) -> Judge:
     def judge(name: str) -> tuple[Verdict, str]:
         reader = StreamJudge(release, checkpointed=args.checkpointed)
         with inputs.open_named(args, name, keep_words=True, watcher=reader) as image:
-            return would_restore(
-                image, release, machine, guest_of=guest_of, reader=reader
-            ), image.format
+            verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
+            return verdict, what_is_judged(image)
 
     return judge
 

@@ -1,8 +1,8 @@
 """Check an image, a stream or a bare context, and print what is wrong with it, one finding a
 line. As verifier: what Xen's verify-stream-v2 checks. As restore: what the restore of the
 releases would refuse, by default of the one that wrote the image and of all newer ones.
-As strict: those, and everything questionable. Exits with 1 if there are errors, with 2 if
-the input cannot be read."""
+As strict: those, and everything questionable. The last line says what was judged. Exits with
+1 if there are errors, with 2 if the input cannot be read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if not inputs.check_judged(args, "verify"):
         return 0
-    from hvmctx.verify.views import verify
+    from hvmctx.verify.views import judge
 
     releases = None
     if args.release is not None:
@@ -51,15 +51,21 @@ def run(args: Namespace) -> int:
 
         releases = [Release(args.release)]
     target, layer = inputs.target_of(args)
-    findings = verify(
+    judged = judge(
         target, args.view, releases=releases, layer=layer, vcpus=args.vcpus,
         checkpointed=args.checkpointed, vmport=inputs.patched_xen(args),
         limits=inputs.limits_of(args),
     )  # fmt: skip
     if args.format == "json":
-        messages.show_json([finding.as_dict() for finding in findings])
+        from hvmctx.verify.explain import link_of
+
+        messages.show_json(
+            [{**one.as_dict(), "docs": link_of(one.rule)} for one in judged.findings]
+        )
     else:
-        for finding in findings:
+        for finding in judged.findings:
             messages.show(str(finding))
-    weights = [SEVERITIES.index(finding.severity) for finding in findings]
+        more = "; docs/rules.md and --explain RULE say more" if judged.findings else ""
+        messages.show(f"{judged}{more}")
+    weights = [SEVERITIES.index(finding.severity) for finding in judged.findings]
     return 1 if weights and max(weights) >= SEVERITIES.index(args.fail_on) else 0

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
-from hvmctx.abi.names import names_of
+from hvmctx.abi.names import bits_between, names_of
 from hvmctx.errors import HvmctxError, LimitError
 from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages
@@ -46,28 +46,32 @@ _DEEPEST = 50
 
 
 class Difference:
-    """`path` names what differs; `before` and `after` say how, None where it is not there."""
+    """`path` names what differs; `before` and `after` say how, None where it is not there.
+    `bits` are those of a register by name: `-PGE +UMIP`."""
 
-    __slots__ = ("after", "before", "path")
+    __slots__ = ("after", "before", "bits", "path")
 
-    def __init__(self, path: str, before: str | None, after: str | None) -> None:
+    def __init__(self, path: str, before: str | None, after: str | None, *, bits: str = "") -> None:
         self.path = path
         self.before = before
         self.after = after
+        self.bits = bits
 
     def __str__(self) -> str:
         if self.before is None:
             return f"{self.path}: only in the second: {self.after}"
         if self.after is None:
             return f"{self.path}: only in the first: {self.before}"
-        return f"{self.path}: {self.before} -> {self.after}"
+        bits = f" ({self.bits})" if self.bits else ""
+        return f"{self.path}: {self.before} -> {self.after}{bits}"
 
     def __repr__(self) -> str:
         return f"<{self}>"
 
     def as_dict(self) -> dict[str, str | None]:
         """For JSON."""
-        return {"path": self.path, "before": self.before, "after": self.after}
+        found = {"path": self.path, "before": self.before, "after": self.after}
+        return {**found, "bits": self.bits} if self.bits else found
 
 
 def diff(
@@ -160,20 +164,19 @@ def _bodies(name: str, one: Record, other: Record) -> Iterator[Difference]:
         before, after = slot.get(short), slot.get(long)
         if before == after:
             continue
+        full = f"{name}.{path}"
         if isinstance(before, bytes) and isinstance(after, bytes):
-            yield from _bytes(f"{name}.{path}", before, after)
-        else:
-            full = f"{name}.{path}"
-            yield Difference(full, _value(full, before), _value(full, after))
+            yield from _bytes(full, before, after)
+        elif isinstance(before, int) and isinstance(after, int):
+            bits = bits_between(full, before, after)
+            yield Difference(full, _value(full, before), _value(full, after), bits=bits)
     if known.typecode == VMPORT_TYPECODE:
         yield from _guestinfo(name, left, right)
     else:
         yield from _bytes(f"{name} rest", left[known.size :], right[known.size :])
 
 
-def _value(path: str, value: int | bytes) -> str:
-    if isinstance(value, bytes):
-        return value.hex()
+def _value(path: str, value: int) -> str:
     meaning = names_of(path).get(value)
     return f"{value:#x}{f' ({meaning})' if meaning else ''}"
 

@@ -212,7 +212,7 @@ class _Load:
         """Refuse the record if one of the rules applies to it."""
         for rule in rules:
             # most do not apply, and `texts` would make a list of each: a twentieth of a load
-            if rule.predicate is not None and rule.predicate(seen) is not False:
+            if rule.predicate is not None and rule.predicate(seen):
                 for text in rule.texts(seen):
                     self._refuse(rule, offset, seen.name, seen.instance, text)
 

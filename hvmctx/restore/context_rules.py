@@ -8,11 +8,21 @@ answered when asked: twelve from 4.5.5 to c447b730 on AMD, 4.17 and 4.20 on Inte
 from __future__ import annotations
 
 from hvmctx.abi import x86
+from hvmctx.abi.names import NAMES
 from hvmctx.abi.releases import CPU_COMPAT_REFUSED, CPU_COMPAT_SIZE, OLDEST, Window, came_with
 from hvmctx.abi.streams import Flat
-from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase
+from hvmctx.abi.x86_bits import CR0, ApicBase, McgCap, bit_names
 from hvmctx.restore.machine import AMD, INTEL
 from hvmctx.restore.msrs import refused
+from hvmctx.restore.registers import (
+    bad_cr0,
+    bad_cr4,
+    bad_efer,
+    bad_states,
+    beyond_the_host,
+    compacted,
+    states_of,
+)
 from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
 from hvmctx.stream.reader import CONTEXT
 
@@ -20,7 +30,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hvmctx.abi.releases import Release
     from hvmctx.restore.policy import CpuPolicy
     from hvmctx.restore.rules import Answer, Predicate
 
@@ -33,30 +42,7 @@ _LAPIC_CHECKED = "4.20"
 _U32, _U64 = 0xFFFFFFFF, (1 << 64) - 1
 _PFN = (1 << 48) - 1
 
-# feature -> bits of cr4 that it allows, and the first release in which it does
-_CR4_FEATURES = (
-    ("VME", CR4.VME | CR4.PVI, OLDEST), ("TSC", CR4.TSD, OLDEST),
-    ("DE", CR4.DE, OLDEST), ("PSE", CR4.PSE, OLDEST), ("PAE", CR4.PAE, OLDEST),
-    ("MCE", CR4.MCE, OLDEST), ("MCA", CR4.MCE, OLDEST), ("PGE", CR4.PGE, OLDEST),
-    ("FXSR", CR4.OSFXSR, OLDEST), ("SSE", CR4.OSXMMEXCPT, OLDEST),
-    ("UMIP", CR4.UMIP, "4.10"), ("FSGSBASE", CR4.FSGSBASE, "4.1.2"),
-    ("PCID", CR4.PCIDE, "4.2"), ("XSAVE", CR4.OSXSAVE, OLDEST),
-    ("SMEP", CR4.SMEP, "4.1.2"), ("SMAP", CR4.SMAP, "4.5"),
-    ("PKU", CR4.PKE, "4.7"), ("CET_SS", CR4.CET, "4.16"),
-    ("CET_IBT", CR4.CET, "4.16"), ("PKS", CR4.PKS, "4.18"),
-    ("LASS", CR4.LASS, "4.22"),
-)  # fmt: skip
-_CR4_OF_ALL = (
-    CR4.VME | CR4.PVI | CR4.TSD | CR4.DE | CR4.PSE | CR4.PAE | CR4.MCE | CR4.PGE | CR4.OSFXSR
-    | CR4.OSXMMEXCPT
-)  # fmt: skip
-"""The bits of cr4 that releases before 4.5 allow on every host."""
 _MSR = Flat(x86.hvm_one_msr)
-_KNOWN_STATES = 0x2FF | XCR0.TILE | 1 << 62
-
-
-_BY_POLICY = "4.12 4.11.2 4.10.3 4.9.4"
-"""Since when cr4 and EFER are checked against the guest's CPU policy, not the host's."""
 _XSAVE_HEAD = x86.hvm_hw_cpu_xsave.save_area.offset
 _XSAVE_CHECKED = "4.4 4.3.1 4.2.4"
 """Since when the states of a CPU_XSAVE record are checked, and its length."""
@@ -64,11 +50,6 @@ _ZEROES_TAKEN = "4.5 4.4.2 4.3.4"
 """Since when zeros after the image for xcr0_accum are let through."""
 _ROOM_BY_LENGTH = "4.5 4.4.2 4.3.4"
 """Since when a short record that is extended with zeros may be the last of a context."""
-_FOREIGN_BY_POLICY = "4.12 4.11.1 4.10.2 4.9.3"
-"""Since when xcr0_accum is checked against the guest's policy; 4.8.5 checks it against the
-host's for a domain that is not running."""
-_STATES_BY_POLICY = "4.12 4.11.1 4.10.2 4.9.3 4.8.5"
-"""Since when XSAVE states and unknown bits of EFER are."""
 
 
 def _no_vcpu(seen: Seen) -> Answer:
@@ -131,61 +112,9 @@ def _not_zero(name: str) -> Predicate:
     return lambda seen: any(seen.fields[name])
 
 
-def _bad_cr0(seen: Seen) -> bool:
-    cr0 = seen.fields["cr0"]
-    return bool(cr0 & ~CR0.KNOWN) or not cr0 & CR0.ET or (bool(cr0 & CR0.PG) and not cr0 & CR0.PE)
-
-
-def cr4_allowed(seen: Seen) -> int:
-    """The bits of cr4 that this guest may have set."""
-    policy, release = seen.policy(_BY_POLICY), seen.release
-    allowed = CR4.PCE
-    for feature, lets, since in _CR4_FEATURES:
-        if release.since(since) and policy.has(feature):
-            allowed |= lets
-    if not release.since("4.5"):
-        allowed |= _CR4_OF_ALL
-    by_vmx = release.since("4.5") and not release.since("4.15")
-    if policy.has("VMX") and release.since("4.2") and (by_vmx or seen.guest.nested):
-        allowed |= CR4.VMXE
-    return allowed
-
-
-def _bad_cr4(seen: Seen) -> bool:
-    return bool(seen.fields["cr4"] & ~cr4_allowed(seen))
-
-
-def _efer_known(seen: Seen) -> int:
-    """The bits of EFER that the release takes at all, whatever the CPU has."""
-    release = seen.release
-    known = EFER.SCE | EFER.LME | EFER.LMA | EFER.NXE | EFER.FFXSE
-    if release.since("4.1") and not release.since("4.12"):
-        known |= EFER.LMSLE
-    if release.since("4.6"):
-        known |= EFER.SVME
-        if not release.since(_STATES_BY_POLICY):
-            return _U64
-    elif release.since("4.2") and seen.guest.nested and seen.policy(_BY_POLICY).has("SVM"):
-        known |= EFER.SVME
-    if release.since("4.18"):
-        known |= EFER.AIBRSE
-    return known
-
-
-def _bad_efer(seen: Seen) -> bool:
-    policy, efer, cr0 = seen.policy(_BY_POLICY), seen.fields["msr_efer"], seen.fields["cr0"]
-    old = not seen.release.since("4.6")
-    return bool(
-        efer & ~_efer_known(seen)
-        or (efer & EFER.SCE and not policy.has("SYSCALL"))
-        or (not old and efer & (EFER.LME | EFER.LMA) and not policy.has("LM"))
-        or (efer & EFER.LMA and (not efer & EFER.LME or (not old and not cr0 & CR0.PG)))
-        or (efer & EFER.NXE and not policy.has("NX"))
-        or (efer & EFER.SVME and not (policy.has("SVM") and seen.guest.nested))
-        or (efer & EFER.LMSLE and not (seen.machine.lmsle or seen.release.since("4.12")))
-        or (efer & EFER.FFXSE and not policy.has("FFXSR"))
-        or (efer & EFER.AIBRSE and seen.release.since("4.18") and not policy.has("AUTO_IBRS"))
-    )
+def _cr3_beyond(seen: Seen) -> Answer:
+    cr3, width = seen.fields["cr3"], seen.guest.maxphysaddr
+    return bool(cr3 >> width) and [f"cr3 is {cr3:#x}, the guest has {width} address bits"]
 
 
 def _cr3_without_page(seen: Seen) -> bool:
@@ -220,10 +149,16 @@ def _event(seen: Seen) -> tuple[bool, int, bool, int]:
     return bool(word >> 31), word >> 8 & 7, bool(word >> 11 & 1), word >> 12 & 0x7FFFF
 
 
-def _bad_event(seen: Seen) -> bool:
+def _bad_event(seen: Seen) -> str:
     valid, kind, _, reserved = _event(seen)
     highest = 4 if _vendor(seen) == AMD and seen.release.since("4.9") else 6
-    return valid and (kind == 1 or kind > highest or reserved != 0)
+    if not valid:
+        return ""
+    if kind == 1 or kind > highest:
+        name = NAMES["CPU.pending_type"].get(kind)
+        of = f"{'AMD' if highest == 4 else 'x86'}'s CPUs do not have"
+        return f"the pending event is of type {kind}{f' ({name})' if name else ''}, which {of}"
+    return f"the pending event has reserved bits: {reserved:#x}" if reserved else ""
 
 
 def _bad_error_code(seen: Seen) -> bool:
@@ -235,13 +170,16 @@ def _pic_master(seen: Seen) -> bool:
     return bool(seen.fields["is_master"])
 
 
-def _bad_pic(seen: Seen) -> bool:
+def _bad_pic(seen: Seen) -> str:
     fields = seen.fields
-    allowed = 0xF8 | 0x04 if _pic_master(seen) else 0xDE
+    master = _pic_master(seen)
+    beyond = fields["elcr"] & ~(0xF8 | 0x04 if master else 0xDE)
+    if master != (seen.instance == 0):
+        return f"is_master is {int(master)} in PIC/{seen.instance}; the master is PIC/0"
+    if fields["int_output"] and fields["init_state"]:
+        return f"int_output is 1 while init_state is {fields['init_state']}"
     return (
-        _pic_master(seen) != (seen.instance == 0)
-        or bool(fields["int_output"] and fields["init_state"])
-        or bool(fields["elcr"] & ~allowed)
+        f"elcr is {fields['elcr']:#x}: pins {beyond:#x} are always edge-triggered" if beyond else ""
     )
 
 
@@ -250,35 +188,41 @@ def _bad_lapic_base(seen: Seen) -> bool:
     return bool(mode == ApicBase.EXTD)
 
 
-def _bad_routes(seen: Seen) -> bool:
-    return any(route > 15 for route in seen.fields["route"])
+def _bad_routes(seen: Seen) -> Answer:
+    routes = enumerate(seen.fields["route"])
+    return next(([f"route[{n}] is {route}"] for n, route in routes if route > 15), False)
 
 
-def _pit_domain(seen: Seen) -> bool:
+def _pit_domain(seen: Seen) -> Answer:
     fields = seen.fields
-    return fields["speaker_data_on"] > 1 or fields["pad0"] != 0 or _pit_channels(seen) == "EDOM"
+    for name, most in (("speaker_data_on", 1), ("pad0", 0)):
+        if fields[name] > most:
+            return [f"{name} is {fields[name]}"]
+    errno, what = _pit_channels(seen)
+    return errno == "EDOM" and [what]
 
 
-def _pit_channels(seen: Seen) -> str | None:
-    """The errno of the first channel that is refused: its ranges are checked before its gate."""
+_PIT_MOST = {
+    "count": 0x10000, "count_latched": 4, "read_state": 4, "write_state": 4, "rw_mode": 3,
+    "gate": 1, "bcd": 1,
+}  # fmt: skip
+
+
+def _pit_channels(seen: Seen) -> tuple[str, str]:
+    """The errno of the first channel that is refused, and what it is refused for: its ranges are
+    checked before its gate."""
     for number, channel in enumerate(seen.fields["channels"]):
-        if (
-            channel["count"] > 0x10000
-            or channel["count_latched"] >= 5
-            or channel["read_state"] >= 5
-            or channel["write_state"] >= 5
-            or channel["rw_mode"] > 3
-            or channel["gate"] > 1
-            or channel["bcd"] > 1
-        ):
-            return "EDOM"
+        for name, most in _PIT_MOST.items():
+            if channel[name] > most:
+                return "EDOM", f"channels[{number}].{name} is {channel[name]:#x}"
         if number != 2 and not channel["gate"]:
-            return "EINVAL"
-    return None
+            return "EINVAL", f"channels[{number}].gate is 0"
+    return "", ""
 
 
-def _pit_gate(seen: Seen) -> bool:
-    return _pit_channels(seen) == "EINVAL"
+def _pit_gate(seen: Seen) -> Answer:
+    errno, what = _pit_channels(seen)
+    return errno == "EINVAL" and [what]
 
 
 def _too_many_ranges(seen: Seen) -> bool:
@@ -289,48 +233,16 @@ def _cut_off(seen: Seen) -> bool:
     return seen.length > seen.space
 
 
-def _states(seen: Seen) -> tuple[int, int, int, int]:
-    """xcr0, xcr0_accum, xstate_bv, xcomp_bv."""
-    header = seen.fields["save_area"]["xsave_hdr"]
-    fields = seen.fields
-    return fields["xcr0"], fields["xcr0_accum"], header["xstate_bv"], header["xcomp_bv"]
-
-
-def _valid_xcr0(states: int, release: Release) -> bool:
-    if states & ~_KNOWN_STATES or not states & XCR0.X87:
-        return False
-    if states & XCR0.YMM and not states & XCR0.SSE:
-        return False
-    if not release.since("4.5"):
-        return True
-    if states & XCR0.AVX512 and (states & XCR0.AVX512 != XCR0.AVX512 or not states & XCR0.YMM):
-        return False
-    if states & XCR0.TILE not in (0, XCR0.TILE) and release.since("4.19"):
-        return False
-    return bool(states & XCR0.BNDREGS) == bool(states & XCR0.BNDCSR)
-
-
-def _bad_states(seen: Seen) -> bool:
-    release = seen.release
-    xcr0, accum, present, _ = _states(seen)
-    beyond = 0
-    if release.since(_STATES_BY_POLICY):
-        beyond = accum & ~seen.policy(_FOREIGN_BY_POLICY).xcr0_max
-    elif not release.since("4.5"):
-        beyond = accum & ~seen.fields["xfeature_mask"]
-    return bool(
-        present & ~accum or xcr0 & ~accum or beyond or not _valid_xcr0(xcr0, release)
-        or not _valid_xcr0(accum, release)
-    )  # fmt: skip
-
-
 def _host(seen: Seen) -> CpuPolicy:
     return seen.machine if seen.machine.leaves else seen.guest
 
 
-def _compacted(seen: Seen) -> bool:
-    accum, compact = _states(seen)[1], _states(seen)[3]
-    return bool(accum & ~_host(seen).xcr0_max or (compact and seen.release.since("4.7")))
+def _mask_beyond(seen: Seen) -> str:
+    return beyond_the_host(seen, "xfeature_mask", seen.fields["xfeature_mask"], _host(seen))
+
+
+def _compacted(seen: Seen) -> str:
+    return compacted(seen, _host(seen))
 
 
 def _reserved_xsave(seen: Seen) -> bool:
@@ -338,7 +250,7 @@ def _reserved_xsave(seen: Seen) -> bool:
 
 
 def _xsave_size(seen: Seen) -> int:
-    return _XSAVE_HEAD + _host(seen).xsave_size(_states(seen)[1])
+    return _XSAVE_HEAD + _host(seen).xsave_size(states_of(seen)[1])
 
 
 def _xsave_long(seen: Seen) -> Answer:
@@ -366,20 +278,25 @@ def _bad_msr_count(seen: Seen) -> bool:
     return seen.length != x86.CPU_MSR.size + _MSR.size * seen.number(0)
 
 
-def _first_msr_errno(seen: Seen) -> str | None:
-    """MSRs are taken one by one: the errno of the first that is refused."""
+def _first_refused(seen: Seen, errno: str) -> str:
+    """MSRs are taken one by one: what speaks against the first that is refused, if that is with
+    this errno."""
     vendor = _vendor(seen)
-    refusals = (refused(seen, vendor, index, value) for index, _, value in _msrs(seen))
-    return next(filter(None, refusals), None)
+    for index, _, value in _msrs(seen):
+        refusal = refused(seen, vendor, index, value)
+        if refusal is not None:
+            return refusal.why if refusal.errno == errno else ""
+    return ""
 
 
-def _caps(seen: Seen) -> bool:
+def _caps(seen: Seen) -> str:
     """4.2 allows the same bits on every host; those of Intel's CPUs are other ones since."""
     intel = 0x09000DFF if seen.release.since("4.10") else 0x01000DFF
-    allowed = intel if _vendor(seen) == INTEL else 0x1FF
+    whose, allowed = ("Intel", intel) if _vendor(seen) == INTEL else ("AMD", 0x1FF)
     if not seen.release.since("4.3"):
-        allowed = 0x010009FF
-    return bool(seen.fields["caps"] & ~allowed)
+        whose, allowed = "x86", 0x010009FF
+    beyond = ", ".join(bit_names(McgCap, seen.fields["caps"] & ~allowed))
+    return f"caps has {beyond}, which Xen gives no guest on {whose} CPUs" if beyond else ""
 
 
 def _no_header(seen: Seen) -> bool:
@@ -423,14 +340,14 @@ RULES = (
         _VCPU,
         ("length", "EINVAL", _cpu_length, "this release does not accept this length"),
         ("pad0", "EINVAL", _beyond("pad0", 0), "pad0 is not zero", "4.7"),
-        ("cr0", "EINVAL", _shows("cr0", _bad_cr0), "cr0 has an unknown bit, or no ET, or PG without PE"),
-        ("cr4", "EINVAL", _shows("cr4", _bad_cr4), "cr4 has a bit that the guest's CPU policy does not allow"),
-        ("efer", "EINVAL", _shows("msr_efer", _bad_efer), "EFER has an unknown bit, one that the policy does not allow, or LMA without LME and paging"),
+        ("cr0", "EINVAL", bad_cr0, "cr0 has an unknown bit, or no ET, or PG without PE"),
+        ("cr4", "EINVAL", bad_cr4, "cr4 has a bit that the guest's CPU policy does not allow"),
+        ("efer", "EINVAL", bad_efer, "EFER has an unknown bit, one that the policy does not allow, or LMA without LME and paging"),
         ("dr", "EINVAL", lambda s: bool(s.fields["dr6"] >> 32 or s.fields["dr7"] >> 32), "dr6 or dr7 has bits above 31", "4.18"),
-        ("cr3", "EINVAL", _shows("cr3", lambda s: bool(s.fields["cr3"] >> s.guest.maxphysaddr)), "cr3 is beyond the guest's physical addresses", "4.14"),
+        ("cr3", "EINVAL", _cr3_beyond, "cr3 is beyond the guest's physical addresses", "4.14"),
         ("flags", "EINVAL", _beyond("flags", 1), "flags has an unknown bit", "4.7"),
         ("tsc-aux", "EINVAL", _beyond("msr_tsc_aux", 32), "msr_tsc_aux has bits above 31", "4.12"),
-        ("event", "EINVAL", _shows("pending_event", _bad_event), "the pending event has an invalid type, or reserved bits set"),
+        ("event", "EINVAL", _bad_event, "the pending event has an invalid type, or reserved bits set"),
         ("error-code", "EINVAL", _shows("error_code", _bad_error_code), "the pending event's error code has bits above 15", "4.9"),
         ("cr3-page", "EINVAL", _shows("cr3", _cr3_without_page), "the guest has no page at cr3, and its page tables are shadowed"),
     ),
@@ -493,8 +410,8 @@ RULES = (
         ("cut", "ENODATA", _cut_off, "the context ends within the record"),
         ("length", "EINVAL", _shorter(x86.CPU_XSAVE.size), "shorter than the fixed part and the legacy area", _XSAVE_CHECKED),
         ("long", "ENOTSUP", _xsave_long, "longer than the image for all states of the host", "4.1", None, _ZEROES_TAKEN),
-        ("mask", "EINVAL", lambda s: bool(s.fields["xfeature_mask"] & ~_host(s).xcr0_max), "xfeature_mask has states that the host does not have", "4.1", None, _XSAVE_CHECKED),
-        ("states", "EINVAL", _bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture", _XSAVE_CHECKED),
+        ("mask", "EINVAL", _mask_beyond, "xfeature_mask has states that the host does not have", "4.1", None, _XSAVE_CHECKED),
+        ("states", "EINVAL", bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture", _XSAVE_CHECKED),
         ("compact", "ENOTSUP", _compacted, "states that the host does not have, or a compacted image", _XSAVE_CHECKED),
         ("reserved", "EIO", _reserved_xsave, "reserved bytes of the xsave header are not zero", "4.7"),
         ("excess", "ENOTSUP", _xsave_excess, "bytes after the image for xcr0_accum are not zero", _XSAVE_CHECKED),
@@ -507,7 +424,7 @@ RULES = (
     *_rows("VMCE_VCPU",
         _VCPU,
         ("length", "EPERM", _by_release, "this release does not accept this length"),
-        ("caps", "EINVAL", _shows("caps", _caps), "caps has a bit that CPUs of the host's vendor do not have"),
+        ("caps", "EINVAL", _caps, "caps has a bit that CPUs of the host's vendor do not have"),
     ),
     *_rows("TSC_ADJUST", _VCPU, _LENGTH),
     *_rows("CPU_MSR",
@@ -516,8 +433,8 @@ RULES = (
         ("length", "EINVAL", _shorter(24), "too short for a single MSR"),
         ("count", "ENOTSUP", _bad_msr_count, "the length does not match the count"),
         ("reserved", "ENOTSUP", lambda s: any(m[1] for m in _msrs(s)), "an entry's reserved word is not zero"),
-        ("index", "ENXIO", lambda s: _first_msr_errno(s) == "ENXIO", "an MSR that is not in the release's list, or a value that the guest may not write"),
-        ("mask", "EDOM", lambda s: _first_msr_errno(s) == "EDOM", "an address mask with bits above 31", "4.5", "4.11"),
+        ("index", "ENXIO", lambda s: _first_refused(s, "ENXIO"), "an MSR that is not in the release's list, or a value that the guest may not write"),
+        ("mask", "EDOM", lambda s: _first_refused(s, "EDOM"), "an address mask with bits above 31", "4.5", "4.11"),
     ),
 )
 """The checks of each record's loader, in order. Before `context.ERRNO_SINCE` every refusal by a
@@ -543,4 +460,4 @@ CHECKED_SINCE = {
 """Records with a check handler, which runs over the whole context before anything is
 loaded, and since when."""
 
-__all__ = ["CHECKED_SINCE", "RULES", "UNPAUSED", "WALK", "cr4_allowed", "tsc_page_of"]
+__all__ = ["CHECKED_SINCE", "RULES", "UNPAUSED", "WALK", "tsc_page_of"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import LimitError
+from hvmctx.image.image import Image, open_image
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import Machine
@@ -17,12 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hvmctx.image.image import Image
+    from hvmctx.buffers import AnyBuffer
     from hvmctx.restore.stream import StreamJudge
 
 
 def would_restore(
-    image: Image,
+    image: Image | HvmContext | AnyBuffer,
     release: Release | str,
     machine: Machine | None = None,
     *,
@@ -32,8 +34,8 @@ def would_restore(
     reader: StreamJudge | None = None,
 ) -> Verdict:
     """The verdict of a restore of an image by this release: of the streams first, then of the
-    context. A PV guest has no context, and a bare context has no streams. Offsets are those
-    of the image.
+    context. A PV guest has no context, and a bare context has no streams. `image` may also be
+    a context, or the bytes of either. Offsets are those of the image.
 
     `machine` is what the restore runs on, by default one that has everything. `guest_of`
     returns the guest that the context is loaded into, by default the image's own; it is
@@ -57,6 +59,10 @@ def would_restore(
     'cpu-cr4'
     """
     release = Release(release)
+    if isinstance(image, HvmContext):
+        image = open_image(image.to_bytes(), layer=CONTEXT)
+    elif not isinstance(image, Image):
+        image = open_image(image)
     if image.format == LEGACY or isinstance(image.stopped, LimitError):
         image.raise_stopped()
     limits = image.limits
@@ -82,4 +88,16 @@ def would_restore(
     return verdict.moved(record.body_offset)
 
 
-__all__ = ["would_restore"]
+JUST_A_CONTEXT = "the HVM context alone"
+
+
+def what_is_judged(image: Image) -> str:
+    """What of an image a restore comes to, in words."""
+    if image.format == CONTEXT:
+        return JUST_A_CONTEXT
+    words = f"the streams of the {image.format} image"
+    has_context = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT) is not None
+    return f"{words} and its HVM context" if has_context else words
+
+
+__all__ = ["JUST_A_CONTEXT", "what_is_judged", "would_restore"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.policy import CpuPolicy
 
-    Answer = bool | Iterable[str]
+    Answer = bool | str | Iterable[str]
     Predicate = Callable[["Seen"], Answer]
 
 ANY, WHOLE = "*", ""
@@ -179,8 +179,9 @@ class Rule:
 
     `layer` is xl, libxl, libxc or context; `record` a record's or header's name, `ANY` for
     all records of the layer, `WHOLE` for a rule about all of them together. `predicate` gets
-    each such record: it returns whether the rule applies, or the details in words, a string
-    for each finding. It is None for a rule that only code for the whole input can apply.
+    each such record: it returns whether the rule applies; or all of a finding in words, a string
+    that is empty if the rule does not apply; or the details that follow the rule's words, a
+    string for each finding. It is None for a rule that only code for the whole input can apply.
     `words` say what is wrong, `remedy` is what mends it, if anything does. `errno` is the
     hypervisor's answer (Linux's name; ENOTSUP is what Xen's source calls EOPNOTSUPP), None if
     it is not involved. `releases` are those that make the check, `severity` is that of its
@@ -230,8 +231,8 @@ class Rule:
     def texts(self, seen: Seen) -> list[str]:
         """The findings about a record in words; none if the rule does not apply."""
         found = False if self.predicate is None else self.predicate(seen)
-        if isinstance(found, bool):
-            return [self.words] if found else []
+        if isinstance(found, (bool, str)):
+            return [self.words if found is True else found] if found else []
         details = iter(found)
         texts = [f"{self.words}: {one}" for one in islice(details, MOST_DETAILS)]
         if next(details, None) is not None:

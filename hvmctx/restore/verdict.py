@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from hvmctx.errors import FormatError, RestoreRefused
+from hvmctx.errors import RestoreRefused
 
 ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
-UNREADABLE = "unreadable"
-"""In place of a verdict, where the input is one of several."""
 
 
 class Verdict:
@@ -102,11 +100,4 @@ class Verdict:
         )}  # fmt: skip
 
 
-def unreadable(error: Exception) -> Verdict:
-    """What stands for the verdict of an input that cannot be read."""
-    if not isinstance(error, FormatError):
-        return Verdict(UNREADABLE, text=str(error), layer="")
-    return Verdict(UNREADABLE, text=str(error), layer=error.layer, offset=error.offset)
-
-
-__all__ = ["ACCEPT", "REFUSE", "UNREADABLE", "VIOLATION", "Verdict", "unreadable"]
+__all__ = ["ACCEPT", "REFUSE", "VIOLATION", "Verdict"]

@@ -12,19 +12,52 @@ if TYPE_CHECKING:
 
 
 def explain(name: str) -> str:
-    """A rule: its view, record, releases, errno and words. An id that several tables have
+    """A rule: its view, record, releases, errno and words, and where docs/rules.md has it. An id that several tables have
     gives several. Raises UsageError."""
     from hvmctx.verify.registry import TABLES
 
-    said = []
+    said, links = [], []
     for table in TABLES:
         rules = [rule for rule in table.rules if rule.id == name]
         for words in dict.fromkeys(rule.words for rule in rules):
             for part in _alike([rule for rule in rules if rule.words == words]):
                 said.append(f"{name}: {_where(table, part)}\n  {words}\n")
+                links.append(_link(table, part[0]))
     if not said:
         raise UsageError(f"unknown rule {name!r}; docs/rules.md lists all but those of handlers")
-    return "".join(said)
+    return f"{''.join(said)}see {', '.join(dict.fromkeys(links))}\n"
+
+
+def link_of(name: str) -> str:
+    """Where the documents of hvmctx have a rule: `docs/rules.md#cpu`; of a handler's rule
+    nothing."""
+    from hvmctx.verify.registry import TABLES
+
+    found = ((table, rule) for table in TABLES for rule in table.rules if rule.id == name)
+    return next((_link(table, rule) for table, rule in found), "")
+
+
+def _link(table: Table, rule: Rule) -> str:
+    """The section that `tools/rules_doc.py` gives the rule."""
+    from hvmctx.verify.registry import VMPORT
+    from hvmctx.verify.views import RESTORE
+
+    if table.view == VMPORT:
+        section = "vmport"
+    elif table.view != RESTORE:
+        section = f"verify---as-{table.view}"
+    elif table.about == "records of a context":
+        section = rule.record.lower()
+    else:
+        section = _SECTIONS.get(table.about, "the-streams")
+    return f"docs/rules.md#{section}"
+
+
+_SECTIONS = {
+    "a context as a whole": "the-walk",
+    "what a load does to the hypervisor": "the-hypervisor-dies",
+}
+"""Of the tables about restores that have one section."""
 
 
 def _alike(rules: list[Rule]) -> list[list[Rule]]:
@@ -66,4 +99,4 @@ def place(rules: list[Rule]) -> str:
     return ", ".join(f"{at}{', '.join(dict.fromkeys(names))}" for at, names in layers.items())
 
 
-__all__ = ["explain", "place"]
+__all__ = ["explain", "link_of", "place"]

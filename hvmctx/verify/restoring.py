@@ -15,7 +15,7 @@ from hvmctx.restore.verdict import VIOLATION, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from hvmctx.image.image import Image
     from hvmctx.image.index import Index, IndexedRecord
@@ -55,34 +55,30 @@ class Restoring(Watcher):
         wanted = {id(self._judge_of[str(release)]) for release in releases}
         self._kinds = {k: judge for k, judge in self._kinds.items() if id(judge) in wanted}
 
+    def releases_of(self, image: Image) -> Sequence[Release]:
+        """Those that were asked about, or the one that wrote the image and all newer ones."""
+        return self._releases or image.release.and_newer()
+
+    def reader(self, release: Release) -> StreamJudge:
+        """That of one of the releases."""
+        return self._judge_of[str(release)]
+
     def end(
         self, image: Image, *, vcpus: int | None = None, machine: Machine | None = None
     ) -> list[Finding]:
         """The findings, once all of the input has been read. The guest is read from it once."""
         guest_of = cache(partial(Guest.of_image, vcpus=vcpus))
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
-        for release in self._releases or image.release.and_newer():
-            verdict = self.verdict(image, release, machine, guest_of)
+        for release in self.releases_of(image):
+            reader = self._judge_of[str(release)]
+            verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
             if not verdict.accepted:
                 key = verdict.errno, verdict.rule, verdict.offset, verdict.text
                 reasons.setdefault(key, (verdict, []))[1].append(release)
-        return [finding_of(verdict, releases) for verdict, releases in reasons.values()]
-
-    def verdict(
-        self,
-        image: Image,
-        release: Release,
-        machine: Machine | None,
-        guest_of: Callable[[Image], Guest],
-    ) -> Verdict:
-        """That of one of the releases, once all of the input has been read. Raises as
-        `would_restore`."""
-        reader = self._judge_of[str(release)]
-        return would_restore(image, release, machine, guest_of=guest_of, reader=reader)
+        return [_finding(verdict, releases) for verdict, releases in reasons.values()]
 
 
-def finding_of(verdict: Verdict, releases: Sequence[Release]) -> Finding:
-    """A refusal by these releases."""
+def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
     violation = verdict.verdict == VIOLATION
     verb = "accesses memory that it must not" if violation else "refuses it"
     return Finding(
@@ -106,4 +102,4 @@ def span(releases: Sequence[Release]) -> str:
     return ", ".join(str(g[0]) if len(g) == 1 else f"{g[0]} to {g[-1]}" for g in groups)
 
 
-__all__ = ["Restoring", "finding_of", "span"]
+__all__ = ["Restoring", "span"]

@@ -354,7 +354,8 @@ class _Judging:
 
     @property
     def _full(self) -> bool:
-        return len(self.findings) >= self._limits.findings
+        """More than are shown, so that whoever cuts them off says so."""
+        return len(self.findings) > self._limits.findings
 
     def run(self) -> None:
         for record in self._context.entries:

@@ -215,7 +215,7 @@ class StrictStream(CheckTable):
         for note in image.notes:
             if note.kind == Note.TRAILING and note.layer != CONTEXT:
                 self._whole("trailing", note.offset, layer=note.layer)
-        if not image.complete:
+        if not image.complete or image.format == CONTEXT:  # which has no stream
             return
         for rule, count, first in self._pages.findings():
             text = OF_WHOLE[rule].words

@@ -7,13 +7,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from hvmctx.abi.releases import Release
+from hvmctx.abi.streams import LIBXC_HVM_CONTEXT
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, HvmctxError, LimitError, UsageError
 from hvmctx.findings import ERROR, SEVERITIES, Finding
 from hvmctx.image.image import Image, open_image
 from hvmctx.image.indexing import Watcher
+from hvmctx.restore.image import what_is_judged
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.stream import replay
-from hvmctx.stream.reader import CONTEXT, LEGACY
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +47,40 @@ class _All(Watcher):
             watcher.record(index, record, whole)
 
 
+class Judged:
+    """The findings about an input, in the order of their offsets, and what they are about: the
+    `view`, the `releases` that were to restore it (none for the verifier's view), and `what` of
+    the input was looked at, in words. As text the line that `hvmctx verify` ends with."""
+
+    __slots__ = ("findings", "releases", "view", "what")
+
+    def __init__(
+        self, findings: list[Finding], view: str, releases: Sequence[Release], what: str
+    ) -> None:
+        self.findings = findings
+        self.view = view
+        self.releases = releases
+        self.what = what
+
+    def __str__(self) -> str:
+        from hvmctx.verify.restoring import span
+
+        if self.view == VERIFIER:
+            return f"{self._counts}: {self.what}, as Xen's verify-stream-v2 checks them"
+        more = " and all that is questionable" if self.view == STRICT else ""
+        return f"{self._counts}: {self.what}, as restored by Xen {span(self.releases)}{more}"
+
+    @property
+    def _counts(self) -> str:
+        """`no findings`, `1 error, 2 warnings`."""
+        of = [finding.severity for finding in self.findings]
+        counts = [(of.count(severity), severity) for severity in reversed(SEVERITIES)]
+        words = [f"{number} {name}{'s' * (number > 1)}" for number, name in counts if number]
+        return ", ".join(words) or "no findings"
+
+
 def verify(
-    target: Image | Target,
+    target: Image | HvmContext | Target,
     view: str = RESTORE,
     *,
     releases: Sequence[Release | str] | None = None,
@@ -57,11 +92,11 @@ def verify(
 ) -> list[Finding]:
     """The findings about an input, in the order of their offsets.
 
-    `target`, `layer` and `limits` are as for `open_image`; the target may also be an open image whose
-    input can be read twice, and it stays open. `releases` are those that are to restore it
-    (default: the one that wrote the image, and all newer ones). `vcpus` is the number of
-    vcpus to restore into, by default the image's own; `checkpointed` says that a checkpointed
-    stream is expected; `vmport` is the profile of a Xen with the VMPORT patch.
+    `target`, `layer` and `limits` are as for `open_image`; the target may also be a context, or
+    an open image whose input can be read twice, and it stays open. `releases` are those that
+    are to restore it (default: the one that wrote the image, and all newer ones). `vcpus` is
+    the number of vcpus to restore into, by default the image's own; `checkpointed` says that a
+    checkpointed stream is expected; `vmport` is the profile of a Xen with the VMPORT patch.
 
     Raises InputError and FormatError for an input that cannot be opened or that Xen does not
     save, and UsageError for an unknown view or an open image that cannot be read again. What
@@ -71,6 +106,24 @@ def verify(
     ...     verify(image), [finding.rule for finding in verify(image, "strict")]
     ([], ['pages-missing'])
     """
+    return judge(
+        target, view, releases=releases, layer=layer, vcpus=vcpus, checkpointed=checkpointed,
+        vmport=vmport, limits=limits,
+    ).findings  # fmt: skip
+
+
+def judge(
+    target: Image | HvmContext | Target,
+    view: str = RESTORE,
+    *,
+    releases: Sequence[Release | str] | None = None,
+    layer: str | None = None,
+    vcpus: int | None = None,
+    checkpointed: bool = False,
+    vmport: VmportProfile | None = None,
+    limits: Limits | None = None,
+) -> Judged:
+    """As `verify`, with what was judged, and for which releases."""
     if view not in VIEWS:
         raise UsageError(f"unknown view {view!r}; expected {', '.join(VIEWS)}")
     watchers: list[Watcher] = []
@@ -111,14 +164,27 @@ def verify(
         if len(findings) > most:
             over = image.limits.over("findings", "findings", layer=image.format, offset=image.end)
             findings[most:] = [_of_error(over)]
-    return _once(findings)
+        judged = [] if restoring is None else restoring.releases_of(image)
+        return Judged(_once(findings), view, judged, _what(image, view))
+
+
+def _what(image: Image, view: str) -> str:
+    """What of an input a view looks at, in words."""
+    if view != VERIFIER:
+        return what_is_judged(image)
+    return "nothing of an HVM context" if image.format == CONTEXT else "the streams"
 
 
 @contextmanager
 def _watched(
-    target: Image | Target, layer: str | None, watcher: Watcher, limits: Limits | None
+    target: Image | HvmContext | Target,
+    layer: str | None,
+    watcher: Watcher,
+    limits: Limits | None,
 ) -> Iterator[Image]:
     """An image of which the watcher has seen everything."""
+    if isinstance(target, HvmContext):
+        target, layer = target.to_bytes(), CONTEXT
     if not isinstance(target, Image):
         with open_image(target, layer=layer, watcher=watcher, limits=limits) as image:
             yield image
@@ -152,11 +218,9 @@ def _of_error(error: FormatError) -> Finding:
 
 
 def _context(image: Image, vmport: VmportProfile | None) -> list[Finding]:
-    from hvmctx.abi import streams
-    from hvmctx.stream.reader import LIBXC
     from hvmctx.verify.strict_context import findings_of
 
-    record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+    record = image.last(LIBXC, LIBXC_HVM_CONTEXT)
     if image.format != CONTEXT and record is None:
         return []
     try:
@@ -188,4 +252,4 @@ def _weight(finding: Finding) -> int:
     return SEVERITIES.index(finding.severity)
 
 
-__all__ = ["RESTORE", "STRICT", "VERIFIER", "VIEWS", "verify"]
+__all__ = ["RESTORE", "STRICT", "VERIFIER", "VIEWS", "Judged", "judge", "verify"]

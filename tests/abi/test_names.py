@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from hvmctx.abi.names import NAMES, names_of
+from hvmctx.abi.names import BITS, NAMES, bits_between, names_of
 from hvmctx.abi.registry import by_name
+from hvmctx.abi.x86_bits import named_bits
 from hvmctx.edit.paths import value_of
 from hvmctx.errors import FieldError
 
@@ -18,6 +19,25 @@ def test_every_field_is_there_and_holds_its_values(name: str) -> None:
     slot = layout.locate(path)
     assert max(NAMES[name]) < 1 << slot.width
     assert names_of(f"{record.lower()}/3.{path}") is NAMES[name]
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_every_field_with_bits_is_there(name: str) -> None:
+    record, _, field = name.partition(".")
+    layout = by_name(record).layout
+    (path, *_) = [p for p in layout.paths() if p.partition("[")[0] == field]
+    bits = list(named_bits(BITS[name]))
+    assert max(bits) < 1 << layout.locate(path).width
+    assert (
+        bits_between(f"{record.lower()}/3.{path}", 0, max(bits))
+        == f"+{named_bits(BITS[name])[max(bits)]}"
+    )
+
+
+def test_changed_bits() -> None:
+    assert bits_between("CPU/0.cr0", 0x80000011, 0x11) == "-PG"
+    assert bits_between("CPU/0.cr0", 0, 1 << 7) == "+bit 7"
+    assert bits_between("CPU/0.rip", 0, 1) == ""
 
 
 def test_names_as_values() -> None:

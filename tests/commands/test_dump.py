@@ -73,8 +73,21 @@ def test_dump_is_the_default_command() -> None:
         assert done.returncode == 0 and not done.stderr
         assert done.stdout.startswith(b"HVM save record for domain 0\nEntry 0: type 1 instance 0")
     assert bare("-", stdin=EXAMPLE.read_bytes()).stdout == done.stdout
-    assert bare("--release", "auto", EXAMPLE).stdout == bare("--release", "4.17", EXAMPLE).stdout
-    assert bare("--release", "auto", EXAMPLE).stdout != done.stdout
+
+
+def test_the_dialect_is_that_of_the_image() -> None:
+    """As its own xen-hvmctx would print it; a bare context names no release."""
+    own = bare(EXAMPLE).stdout
+    for name in ("auto", "4.17"):
+        assert bare("--release", name, EXAMPLE).stdout == own
+    newest = bare("--release", "newest", EXAMPLE).stdout
+    assert newest != own and b"xmm0  0x" in newest and b"xmm00 0x" in own
+    context = DATA / "images" / "hvm1.hvmctx.bin"
+    assert bare(context).stdout == bare("--release", "newest", context).stdout
+    assert b"xmm0  0x" in bare(context).stdout
+    genuine = (DATA / "images" / "hvm1.hvmctx.txt").read_text().splitlines()
+    changed = [line.split()[0] for line in genuine if line not in own.decode().splitlines()]
+    assert changed == ["HVM", "tsc", "ACPI"], "what passed between the image and the text"
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "table"])

@@ -34,8 +34,8 @@ def test_set_warns_of_a_refusal(run: Run, tmp_path: Path) -> None:
     status, said = run("set", EXAMPLE, "CPU/0.cr4=0x1000", "-o", tmp_path / "out")
     assert status == 0
     assert said.err == (
-        "hvmctx: warning: Xen 4.17 would now refuse the context: CPU/0: cr4 has a bit that the "
-        "guest's CPU policy does not allow: cr4 is 0x1000 [cpu-cr4]\n"
+        "hvmctx: warning: Xen 4.17 would now refuse the context: CPU/0: cr4 has LA57 (bit 12), "
+        "which no guest may set [cpu-cr4]\n"
     )
 
 

@@ -16,7 +16,7 @@ from hvmctx.context.vmport import Buffer, VmportState, to_record
 from hvmctx.context.vmport_paths import remove_path, set_path
 from hvmctx.context.vmport_slots import Slots, pack_entry
 from hvmctx.edit import diff as diffing
-from hvmctx.edit.diff import diff, diff_contexts, diff_images
+from hvmctx.edit.diff import Difference, diff, diff_contexts, diff_images
 from hvmctx.errors import FormatError
 from hvmctx.image.image import open_image
 from tests.builders.contexts import any_contexts, cpu, drop, put
@@ -44,6 +44,21 @@ def test_fields() -> None:
         "LAPIC_REGS/0.data[0x20:+4]: 00000000 -> 44332211"
     ]
     assert lines(context_bytes()) == []
+
+
+def test_bits_that_changed_are_named() -> None:
+    first = HvmContext.from_bytes(context_bytes())
+    put("CPU/0.cr4", 0xA0)(first)
+    other = HvmContext.from_bytes(first.to_bytes())
+    put("CPU/0.cr4", 1 << 40 | 0x820, "CPU/0.rflags", 0x46, "PMTIMER/0.pm1a_en", 0x100)(other)
+    found = list(diff_contexts(first, HvmContext.from_bytes(other.to_bytes())))
+    assert [str(difference) for difference in found] == [
+        "CPU/0.rflags: 0x246 -> 0x46 (-IF)",
+        "CPU/0.cr4: 0xa0 -> 0x10000000820 (-PGE +UMIP +bit 40)",
+        "PMTIMER/0.pm1a_en: 0x0 -> 0x100 (+PWRBTN)",
+    ]
+    assert found[1].as_dict()["bits"] == "-PGE +UMIP +bit 40"
+    assert "bits" not in Difference("tail", "1", "2").as_dict()
 
 
 def test_records() -> None:

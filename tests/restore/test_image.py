@@ -7,6 +7,7 @@ import pytest
 import hvmctx
 from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, RestoreRefused, UnsupportedError, UsageError
 from hvmctx.image.image import Image, open_image
 from hvmctx.restore.guest import Guest
@@ -101,3 +102,18 @@ def test_releases_by_name() -> None:
         assert verify(image, releases=["4.17", Release("4.20")]) == []
         with pytest.raises(UsageError, match=r"unknown Xen release '5\.0'"):
             would_restore(image, "5.0")
+
+
+def test_contexts_and_bytes_as_they_are() -> None:
+    context = HvmContext.from_bytes(context_bytes())
+    with open_image(EXAMPLE) as image:
+        of_image = would_restore(image, "4.17").as_dict()
+    assert would_restore(EXAMPLE.read_bytes(), "4.17").as_dict() == of_image
+    for given in (context, context.to_bytes(), memoryview(context.to_bytes())):
+        assert would_restore(given, "4.17").accepted
+    context.vcpus[0].cpu.cr0 = 0
+    refused = would_restore(context, "4.17")
+    assert (refused.rule, refused.offset) == ("cpu-cr0", 32)
+    assert [finding.rule for finding in verify(context)] == ["cpu-cr0"]
+    empty = HvmContext()
+    assert would_restore(empty, "4.17").rule == "context-header"

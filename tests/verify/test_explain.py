@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from hvmctx.errors import UsageError
-from hvmctx.verify.explain import explain
+from hvmctx.verify.explain import explain, link_of
 from hvmctx.verify.registry import rules
 from tools import rules_doc
 
@@ -19,6 +21,7 @@ def test_of_several_tables() -> None:
     assert explain("tsc-length") == (
         "tsc-length: restore: libxc X86_TSC_INFO, every release\n  the length is not 24\n"
         "tsc-length: verifier: libxc X86_TSC_INFO\n  the length is not 24\n"
+        "see docs/rules.md#the-streams, docs/rules.md#verify---as-verifier\n"
     )
 
 
@@ -38,10 +41,24 @@ def test_where() -> None:
     ):
         assert explain(rule).splitlines()[0] == f"{rule}: {where}"
     lines = explain("pic-length").splitlines()
-    assert lines[::2] == [
+    assert [*lines[:3:2], *lines[4:]] == [
         "pic-length: restore: PIC, up to 4.18: EINVAL",
         "pic-length: restore: PIC, 4.19 and later: ENODATA",
+        "see docs/rules.md#pic",
     ]
+
+
+def test_links_lead_to_the_rule() -> None:
+    """To the section of docs/rules.md in whose table it is."""
+    sections = re.split(r"^## (.*)$", rules_doc.document(), flags=re.MULTILINE)[1:]
+    of = {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-"): text
+        for title, text in zip(sections[::2], sections[1::2])
+    }
+    for rule in {rule.id for rule in rules()}:
+        page, _, section = link_of(rule).partition("#")
+        assert page == "docs/rules.md" and f"| {rule} |" in of[section], rule
+    assert link_of("a-handlers-own") == ""
 
 
 def test_no_such_rule() -> None:
