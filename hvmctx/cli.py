@@ -33,6 +33,7 @@ __all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main"]
 GROUPS = {
     "look": ("dump", "info", "get"),
     "check": ("verify", "restore", "diff", "plan"),
+    "many": ("scan",),
     "change": ("set", "replace", "strip"),
     "make": ("extract", "to-json", "from-json", "convert", "build"),
     "live": ("save", "load", "host"),

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         def ask(self, question: Any, /) -> None: ...
         def next(self) -> Answered: ...
 
+
 __all__ = ["Pool", "Workers", "answer", "answered", "import_path", "work"]
 
 _PATIENCE = 5.0
@@ -95,6 +96,14 @@ class _Process:
         lines = self._said.read().decode("utf-8", "backslashreplace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "")
         return f"failed: {last or f'exit status {status}'}"
+
+    def tell(self, plain: Any) -> None:
+        """Write a line to it. Whether it has died is seen where it should answer."""
+        pipe = self.popen.stdin
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.write(json.dumps(plain).encode() + b"\n")
+                pipe.flush()
 
     def close(self) -> None:
         """Kill it, if it has not ended."""
@@ -221,17 +230,12 @@ class Pool(_Processes):
         """Ask one that is free."""
         process = next(process for process in self._processes if process not in self._asked)
         self._asked[process] = question
-        pipe = process.popen.stdin
-        assert pipe is not None
-        lines = [question] if process in self._ready else [self._setting, question]
-        with suppress(OSError):  # it has died: `next` finds out
-            pipe.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-            pipe.flush()
+        process.tell(question if process in self._ready else self._setting)
 
     def next(self) -> Answered:
         """Wait for an answer. Raises InputError if a worker cannot begin."""
         while True:
-            pipes = {process.popen.stdout: process for process in self._asked}
+            pipes = {pipe: each for each in self._asked if (pipe := each.popen.stdout) is not None}
             for pipe in select.select(list(pipes), [], [])[0]:
                 process, line = pipes[pipe], pipe.readline()
                 if not line.endswith(b"\n"):
@@ -239,6 +243,7 @@ class Pool(_Processes):
                 if process in self._ready:
                     return self._asked.pop(process), json.loads(line), ""
                 self._ready.add(process)
+                process.tell(self._asked[process])
 
     def _dead(self, process: _Process) -> Answered:
         """Put another one in its place."""
@@ -254,8 +259,8 @@ class Pool(_Processes):
 
 
 def answer(module: str, name: str, _: tuple[Argument, ...]) -> None:
-    """What a worker of a pool runs: one line for each that it reads, and one first, when it is
-    ready. It ends with its standard input: when nobody is left to ask."""
+    """What a worker of a pool runs: one line for each that it reads; to the first, the setting, an
+    empty one. It ends with its standard input: when nobody is left to ask."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     function = _function(module, name)
     # what other packages print is no answer
@@ -269,9 +274,7 @@ def answer(module: str, name: str, _: tuple[Argument, ...]) -> None:
         out.flush()
 
 
-def answered(
-    asked: Asked, questions: Iterable[Sequence[Any]]
-) -> Iterator[tuple[Any, Any, str]]:
+def answered(asked: Asked, questions: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, Any, str]]:
     """Have lists of questions answered: each one as it is answered, with its answer; or with None,
     and how the worker died of it, alone and for the second time."""
     waiting = iter(questions)

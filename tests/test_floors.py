@@ -31,7 +31,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 OUTSIDE = {
     "dataclasses_json": {"json_form/models.py"},
     "hypothesis": {"fuzz/strategies.py"},
-    "rich": {"render/table.py"},
+    "rich": {"render/progress.py", "render/table.py"},
     "typing_extensions": {"stream/body.py"},  # for type checkers, which bring it
 }
 """What else is imported, and where: everything else is imported by name when it is used."""

@@ -33,7 +33,7 @@ class AheadSource(Source):
             return b""
         for start, data in self._pieces:
             at = offset - start
-            if 0 <= at and at + count <= len(data):
+            if at >= 0 and at + count <= len(data):
                 return data[at : at + count]
         data = self._inner.read_at(offset, max(count, self._ahead))
         if len(data) <= CHUNK:

@@ -116,7 +116,7 @@ def _naming(url: str) -> Iterator[None]:
     except (HvmctxError, MemoryError):
         raise
     except ModuleNotFoundError as error:
-        if error.name not in ("fsspec", "aiohttp"):
+        if (error.name or "").partition(".")[0] not in ("fsspec", "aiohttp"):
             raise InputError(f"{url}: {error}") from error
         raise InputError(f"{url}: needs `pip install hvmctx[remote]`") from error
     except FileNotFoundError as error:

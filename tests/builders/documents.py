@@ -16,6 +16,7 @@ from hvmctx.cli import main
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import to_record
+from tests.builders.hosts import CPUID
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
 from tests.builders.streams import hvm, libxl_head, record
 from tests.builders.vmport import busy_state
@@ -133,6 +134,15 @@ def _core(path: Path) -> None:
     os.truncate(path, 0x648 + 0x4040000)  # its memory is a hole
 
 
+def _hosts(path: Path) -> None:
+    """What `hvmctx host` writes, of one host."""
+    path.mkdir()
+    (path / "xen-cpuid.txt").write_bytes(CPUID)
+    text = str(path / "xen-cpuid.txt")
+    assert main(["host", "--from-text", text, "-o", str(path / "one.json")]) == 0
+    (path / "xen-cpuid.txt").unlink()
+
+
 FILES: dict[str, Maker] = {
     "guest.save": _of(EXAMPLE),
     "hvm1.save": _of(EXAMPLE),
@@ -156,6 +166,7 @@ FILES: dict[str, Maker] = {
         + EXAMPLE.read_bytes().partition(libxl_head()[:8])[2]
     ),
     "vmport.bin": _with(HvmContext([to_record(busy_state()), Record(0, 0)]).to_bytes()),
+    "hosts": _hosts,
     "ram.raw": _with(b"m" * 4096 * 5),
     "qemu.state": _of(DATA / "qemu" / "pc-stopped.xendev"),
     "qemu.core": _core,

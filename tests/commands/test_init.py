@@ -19,6 +19,7 @@ from hvmctx.commands import (
     replace,
     restore,
     save,
+    scan,
     set,
     strip,
     to_json,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 MODULES: tuple[Command, ...] = (
     build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, plan, replace,
-    restore, save, set, strip, to_json, verify,
+    restore, save, scan, set, strip, to_json, verify,
 )  # fmt: skip
 
 
