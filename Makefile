@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 
-.PHONY: demo test long lint generate fidelity hooks fuzz mutants torture bench realxen clean
+.PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz mutants torture bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,7 +20,7 @@ long: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -q -n auto --hypothesis-profile explore-long
 
 $(VENV)/.lint: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --editable '.[lint,bench,mutants]'
+	$(VENV)/bin/pip install --quiet --editable '.[lint,bench,mutants,docs]'
 	touch $@
 
 lint: $(VENV)/.lint
@@ -32,6 +32,23 @@ lint: $(VENV)/.lint
 # Everything in the repository that a script of tools/ makes; the suite compares it.
 generate: $(VENV)/.installed
 	$(VENV)/bin/python tools/generate.py
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --editable '.[docs]'
+	touch $@
+
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
+# The documentation site, into build/site. A warning is an error; nothing is fetched.
+docs: $(VENV)/.docs
+	$(MKDOCS) build --strict --quiet
+
+docs-serve: $(VENV)/.docs
+	$(MKDOCS) serve
+
+# Put the site of this version beside those of others, on the branch gh-pages, which is not pushed.
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+docs-version: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 PATH=$(VENV)/bin:$$PATH $(VENV)/bin/mike deploy --update-aliases $(VERSION) latest
 
 # Judge what hypervisors have judged, and write docs/fidelity.md anew. SAMPLES is where their answers
 # are, by default a folder of that name in one beside the repository; without it nothing is done.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hvmctx.json_form.document import dumps_json as dumps_json
     from hvmctx.json_form.document import loads_json as loads_json
     from hvmctx.limits import Limits as Limits
+    from hvmctx.mend.repair import repair as repair
     from hvmctx.restore.guest import Guest as Guest
     from hvmctx.restore.image import would_restore as would_restore
     from hvmctx.restore.machine import Machine as Machine
@@ -71,6 +72,7 @@ _WHERE = {
     "edit": "edit.editor",
     "loads_json": "json_form.document",
     "open_image": "image.image",
+    "repair": "mend.repair",
     "verify": "verify.views",
     "would_restore": "restore.image",
 }
@@ -103,6 +105,7 @@ __all__ = [
     "edit",
     "loads_json",
     "open_image",
+    "repair",
     "verify",
     "would_restore",
 ]

@@ -16,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
-    from typing import NoReturn
 
     from hvmctx.commands import Command
 else:
@@ -32,9 +31,9 @@ __all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main"]
 
 GROUPS = {
     "look": ("dump", "info", "get"),
-    "check": ("verify", "restore", "diff", "plan"),
+    "check": ("verify", "restore", "place", "policy", "diff", "plan"),
     "many": ("scan",),
-    "change": ("set", "replace", "strip"),
+    "change": ("set", "replace", "strip", "repair"),
     "make": ("extract", "to-json", "from-json", "convert", "build"),
     "live": ("save", "load", "host"),
     "fuzz": ("fuzz",),
@@ -90,6 +89,8 @@ def _main(argv: Sequence[str] | None, unreadable: list[int]) -> int:
     try:
         if sys.stdout is None:
             raise InputError("standard output is closed")
+        if arguments[:1] == ["help"]:
+            arguments = _asked_help(arguments[1:])
         if not arguments or arguments[0] in ("-h", "--help", "--version"):
             status = _overview(arguments)
         else:
@@ -98,7 +99,7 @@ def _main(argv: Sequence[str] | None, unreadable: list[int]) -> int:
             else:
                 _refuse_misspelt(arguments[0])
                 name = "dump"
-            command = _command(name)
+            command = command_of(name)
             unreadable[0] = getattr(command, "UNREADABLE", FAILED)
             status = _run(command, name, arguments)
         sys.stdout.flush()
@@ -154,11 +155,28 @@ def _refuse_misspelt(word: str) -> None:
         raise UsageError(f"no command or file is called {word}; did you mean {command}?")
 
 
+def _asked_help(words: list[str]) -> list[str]:
+    """What `hvmctx help WORDS` stands for. Raises UsageError for one that names no command."""
+    if words and words[0] not in COMMANDS:
+        raise UsageError(f"help: no command is called {words[0]}; see hvmctx --help")
+    return [*words, "--help"]
+
+
 def _run(command: Command, name: str, arguments: list[str]) -> int:
     try:
         args = _parse(command, name, arguments)
     except SystemExit as done:  # argparse has printed its help
         return int(done.code or OK)
+    color = getattr(args, "color", "auto")
+    if color == "auto":
+        return _run_parsed(command, args)
+    from hvmctx.parsers import using_color
+
+    with using_color(color):
+        return _run_parsed(command, args)
+
+
+def _run_parsed(command: Command, args: Namespace) -> int:
     if getattr(args, "vmport_profile", None) is None:
         return command.run(args)
     from hvmctx.abi.vmport import using
@@ -168,7 +186,7 @@ def _run(command: Command, name: str, arguments: list[str]) -> int:
         return command.run(args)
 
 
-def _command(name: str) -> Command:
+def command_of(name: str) -> Command:
     # not importlib, whose own import takes longer than this one
     command: Command = __import__("hvmctx.commands." + name.replace("-", "_"), fromlist=["run"])
     return command
@@ -189,33 +207,9 @@ def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
         values = _Words().parse(command, arguments)
         if values is not None:
             return Namespace(**values)
-    import argparse
+    from hvmctx.parsers import parser_of
 
-    class Formatter(argparse.HelpFormatter):
-        """Of the terminal's width. The base class imports shutil for that, once for every option
-        that is declared."""
-
-        def __init__(self, prog: str, **options: int) -> None:
-            super().__init__(prog, width=_columns() - 2, **options)
-
-    class Parser(argparse.ArgumentParser):
-        """Also of the actions of a command, each with the examples that name it."""
-
-        def error(self, message: str) -> NoReturn:
-            raise UsageError(f"{self.prog.removeprefix('hvmctx ')}: {message}")
-
-        def format_help(self) -> str:
-            lines = command.EXAMPLES
-            if self.prog != prog:
-                lines = tuple(line for line in lines if self.prog in line)
-            return super().format_help() + _examples(lines)
-
-    prog = f"hvmctx {name}"
-    parser = Parser(
-        prog=prog, description=command.__doc__, allow_abbrev=False, formatter_class=Formatter
-    )
-    command.add_arguments(parser)
-    return parser.parse_args(arguments)
+    return parser_of(command, name).parse_args(arguments)
 
 
 class _Words:
@@ -261,35 +255,26 @@ class _Words:
         return self
 
 
-def _columns() -> int:
-    """As shutil.get_terminal_size() says it."""
-    try:
-        return int(os.environ["COLUMNS"]) or 80
-    except (KeyError, ValueError):
-        pass
-    try:
-        return os.get_terminal_size(1).columns or 80
-    except OSError:  # not a terminal
-        return 80
-
-
-def _examples(lines: tuple[str, ...]) -> str:
-    """The last part of a help text."""
-    return "\nexamples:\n" + "".join(f"  {line}\n" for line in lines)
-
-
 def _overview(arguments: list[str]) -> int:
     if not arguments:
         raise UsageError("no command and no input; see hvmctx --help")
     if arguments == ["--version"]:
-        from hvmctx import __version__
+        return _version()
+    from hvmctx.parsers import examples
 
-        messages.show(f"hvmctx {__version__}")
-        return OK
     lines = ["usage: hvmctx COMMAND ...   or: hvmctx INPUT   (the same as hvmctx dump INPUT)"]
     for group, names in GROUPS.items():
-        lines += ["", f"{group}:", *(f"  {name:<10} {_command(name).HELP}" for name in names)]
+        lines += ["", f"{group}:", *(f"  {name:<10} {command_of(name).HELP}" for name in names)]
     lines += ["", "INPUT is a path, - for standard input, or the DOMID of a running domain."]
-    lines += ["hvmctx COMMAND --help says more about a command."]
-    sys.stdout.write("\n".join(lines) + "\n" + _examples(EXAMPLES))
+    lines += ["hvmctx help COMMAND says more about a command, hvmctx --version which this is."]
+    sys.stdout.write("\n".join(lines) + "\n" + examples(EXAMPLES))
+    return OK
+
+
+def _version() -> int:
+    from hvmctx import __version__
+    from hvmctx.revision import revision
+
+    commit = revision()
+    messages.show(f"hvmctx {__version__}{f' ({commit})' if commit else ''}")
     return OK

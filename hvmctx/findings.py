@@ -41,6 +41,6 @@ class Finding:
     def __repr__(self) -> str:
         return f"<{self}>"
 
-    def as_dict(self) -> dict[str, str | int]:
+    def as_dict(self) -> dict[str, str | int | None]:
         """Every attribute under its own name, for JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in Finding.__slots__}

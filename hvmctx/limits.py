@@ -36,7 +36,7 @@ class Limits:
     stream_records: int = 1 << 18
     """Records of a stream, but for page batches of 256 pages and more. A saved guest has some
     dozens, and one short batch for each pass over its memory; a checkpointed stream has some
-    ten for each checkpoint."""
+    ten for each checkpoint. Also records, page batches too, in JSON that is read."""
     batches: int = 1 << 23
     """Page batches of 256 pages and more. Xen writes 1024 pages a batch, so that two passes over
     a guest of 16 TiB fit. Those that are all different take some 200 MB of memory, those of a
@@ -62,13 +62,14 @@ class Limits:
     for that much, `xz -9` for half."""
     config: int = 1 << 20
     """Bytes of xl's configuration, which cost up to thirty times as many once they are taken apart.
-    It has some kilobytes."""
+    It has some kilobytes. Longer ones are hex in JSON, where no string with escapes is longer."""
     rows: int = 1 << 16
     """Rows of a list of parameters, CPUID leaves, MSRs or xenstore keys, and notes of a core. Xen
     writes some hundreds at most, QEMU two notes a vcpu."""
     runs: int = 1 << 21
-    """Runs of neighbouring pfns in a map of the guest's memory, beyond one for each batch. A
-    restored guest is sent in a run a batch; what a live migration sends again is scattered."""
+    """Runs of neighbouring pfns in a map of the guest's memory; batches that follow each other,
+    with as many pages, are one. A restored guest is sent in some of them, what a live migration
+    sends again is scattered."""
     strict_runs: int = 1 << 19
     """Runs as far as `verify --as strict` follows what became of each pfn, beyond one for each
     batch. It says where it gives up."""
@@ -79,13 +80,14 @@ class Limits:
     """Findings of one rule about one context. A rule that is broken has a finding a vcpu."""
     json_depth: int = 100
     """Levels of nested values in JSON. What `to-json` writes has a dozen."""
-    json_values: int = 1 << 22
-    """Values and keys in JSON, which take up to 80 bytes each. A stripped image of a guest of
-    12 GiB has three million page words."""
+    json_values: int = 1 << 20
+    """Values and keys of one record or header in JSON, which take up to 200 bytes each while it
+    is read, and those outside of all. A page batch of Xen's has a thousand, a context of 128
+    vcpus forty thousand."""
     sections: int = 1 << 14
     """Sections in the file of a device model. QEMU writes some dozens."""
-    segments: int = 1 << 20
-    """Segments of a core. QEMU writes some for each gap in the guest's memory."""
+    segments: int = 1 << 18
+    """Segments of a core, read or written. QEMU writes some for each gap in the guest's memory."""
     core_notes: int = 64 << 20
     """Bytes of the notes of a core. QEMU writes some kilobytes a vcpu."""
     legacy_part: int = 256 << 20

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 __all__ = [
-    "end_progress", "forget", "make_ready", "printable", "progress", "say", "show", "show_json",
-    "warn", "watched",
+    "colored", "columns", "end_progress", "forget", "has_color", "make_ready", "printable",
+    "progress", "say", "show", "show_json", "warn", "watched",
 ]  # fmt: skip
 
 _UNSEEN = (
@@ -46,6 +46,47 @@ def printable(text: str) -> str:
 
 def _is_seen(c: str) -> bool:
     return c.isprintable() and c not in _UNSEEN and not _UNSEEN_FROM <= c <= _UNSEEN_TO
+
+
+_COLORS = {
+    "error": 31, "refuse": 31, "violation": 31, "unreadable": 31, "problem": 31, "warning": 33,
+    "note": 36, "accept": 32,
+}  # fmt: skip
+"""The words that lines are looked through for, and what a terminal is told to show each in."""
+
+
+def has_color(stream: TextIO | None = None) -> bool:
+    """Whether lines on `stream`, by default standard error, have colours: NO_COLOR and FORCE_COLOR
+    in the environment say so, as `--color` does; otherwise, whether it is a terminal that can."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return (stream or sys.stderr).isatty() and os.environ.get("TERM") != "dumb"
+
+
+def colored(line: str, stream: TextIO) -> str:
+    """A line that is safe to show, with the word that its first or second part consists of in
+    colour: `error: ...`, or `guest.save: refuse: ...`."""
+    parts = line.split(": ", 2)
+    for at, word in enumerate(parts[:2]):
+        if word in _COLORS and has_color(stream):
+            parts[at] = f"\x1b[{_COLORS[word]}m{word}\x1b[0m"
+            return ": ".join(parts)
+    return line
+
+
+def columns() -> int:
+    """How wide the terminal is that people read on. As shutil.get_terminal_size() says it, whose
+    module takes longer to import."""
+    try:
+        return int(os.environ["COLUMNS"]) or 80
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:  # not a terminal
+        return 80
 
 
 def make_ready() -> None:
@@ -81,7 +122,7 @@ def end_progress() -> None:
 
 def _write(text: str) -> None:
     try:
-        sys.stderr.write(text)
+        sys.stderr.write(colored(text, sys.stderr))
         sys.stderr.flush()
     except (OSError, ValueError):  # full, closed, or its reader has gone
         forget(sys.stderr)
@@ -101,7 +142,7 @@ def forget(stream: TextIO | None) -> None:
 
 def show(text: str) -> None:
     """One line on standard output."""
-    sys.stdout.write(f"{printable(text)}\n")
+    sys.stdout.write(colored(printable(text), sys.stdout) + "\n")
 
 
 def show_json(plain: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,16 @@ def test_help(run: Run) -> None:
         assert f"\n  {name} " in overview.out
         done = bare(name, "--help")
         assert done.returncode == 0 and f"usage: hvmctx {name}".encode() in done.stdout
-    assert run("--version").out == "hvmctx 0.1.0\n"
+    assert re.fullmatch(r"hvmctx 0\.1\.0( \([0-9a-f]{12}\))?\n", run("--version").out)
+
+
+def test_help_as_a_command(run: Run) -> None:
+    assert run("help") == run("--help")
+    assert run("help", "get") == run("get", "--help")
+    assert run("help", "fuzz", "run") == run("fuzz", "run", "--help")
+    for word in ("nope", "guest.save", "--bogus"):
+        error = f"hvmctx: help: no command is called {word}; see hvmctx --help\n"
+        assert run("help", word) == (2, ("", error))
 
 
 def test_a_file_named_like_a_command(

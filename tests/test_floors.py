@@ -14,15 +14,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hvmctx"
 FLOORS = (
-    ("errors", "findings", "buffers", "messages"),
+    ("errors", "findings", "buffers", "messages", "revision"),
     ("limits", "workers"),
     ("abi", "files"),
     ("context", "stream"),
     ("image",),
     ("restore", "edit", "save", "render", "json_form", "live"),
     ("verify",),
-    ("fuzz", "scan"),
+    ("fuzz", "mend", "scan"),
     ("__init__", "commands"),
+    ("parsers",),
     ("cli",),
     ("__main__",),
 )
@@ -32,7 +33,10 @@ OUTSIDE = {
     "dataclasses_json": {"json_form/models.py"},
     "hypothesis": {"fuzz/strategies.py"},
     "rich": {"render/progress.py", "render/table.py"},
-    "typing_extensions": {"stream/body.py"},  # for type checkers, which bring it
+    "typing_extensions": {
+        "render/progress.py",
+        "stream/body.py",
+    },  # for type checkers, which bring it
 }
 """What else is imported, and where: everything else is imported by name when it is used."""
 NAMED = re.compile(r"hvmctx(\.\w+)+")
@@ -139,9 +143,15 @@ OF_NO_MODULE = {
     "test_planted",
     "test_security",
     "test_typing",
+    "test_wrappers",
+    "tools/test_completion",
+    "tools/test_console",
     "tools/test_fidelity",
     "tools/test_generate",
+    "tools/test_man_pages",
     "tools/test_mutants",
+    "tools/test_policies",
+    "tools/test_site",
     "tools/test_torture",
     "tools/test_vmport_flaws",
 }

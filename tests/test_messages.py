@@ -79,6 +79,42 @@ def test_a_message_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     assert out == 'd\\n\n{\n "e\\u001b": "\\u00e9\\u2028"\n}\n'
 
 
+@pytest.mark.parametrize(
+    ("environment", "terminal", "expected"),
+    [
+        ({"TERM": "xterm"}, True, True),
+        ({"TERM": "dumb"}, True, False),
+        ({"TERM": "xterm"}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, True, False),
+        ({"NO_COLOR": "", "TERM": "xterm"}, True, True),
+        ({"FORCE_COLOR": "1"}, False, True),
+    ],
+)
+def test_who_sees_colours(
+    environment: dict[str, str], terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    assert messages.has_color(stream) == expected
+    assert ("\x1b" in messages.colored("warning: text", stream)) == expected
+
+
+def test_which_words_are_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = io.StringIO()
+    assert messages.colored("hvmctx: warning: a", out) == "hvmctx: \x1b[33mwarning\x1b[0m: a"
+    assert messages.colored("error: a: error: b", out) == "\x1b[31merror\x1b[0m: a: error: b"
+    assert messages.colored("a.save: accept", out) == "a.save: \x1b[32maccept\x1b[0m"
+    for line in ("an error: a", "a: b: error: c", ""):
+        assert messages.colored(line, out) == line
+
+
 def test_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Broken())
     messages.say("a")
@@ -131,10 +167,10 @@ def test_any_encoding(environment: dict[str, str]) -> None:
 
 
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
-    """It is the only thing there that moves the cursor."""
+    """Without rich, it is the only thing there that moves the cursor."""
     leader, terminal = pty.openpty()
     done = subprocess.run(
-        [sys.executable, TOOL, "fuzz", "campaign", "--target", "vmport", "--corpus",
+        [sys.executable, "-S", TOOL, "fuzz", "campaign", "--target", "vmport", "--corpus",
          tmp_path / "\x1b[31mcorpus", "--time", "3s"],
         stdout=subprocess.PIPE, stderr=terminal, check=False,
     )  # fmt: skip

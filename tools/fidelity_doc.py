@@ -85,8 +85,24 @@ TOTALS = """
 Of {rows} rows {amd} are measured on AMD, {intel} on Intel, {either} on either, and {read} are
 read only: {names}.
 """
+POLICIES_HEAD = """
+## CPU policies
+
+Altered policies were set on a paused guest by hypervisors, its first policy put back before
+each, and the model (`hvmctx policy`, [placing.md](placing.md)) asked about the same: of
+{policies:,} it says something else of {differ}. Compared are the errno, the leaf, subleaf or MSR
+that the hypervisor names, and every row of the policy afterwards. Those called samples are not
+of this project; the others were made as `hvmctx fuzz generate --kind policy` makes them.
+"Clamped" are those of the set ones after which any row differed from before. Made by
+`tools/policies.py`; the suite holds a part (`tests/restore/test_policy_rules.py`).
+
+| hypervisor | guest | policies | set | clamped | refused, by rule | differ |
+|---|---|---|---|---|---|---|
+"""
 READ = "read"
-MEASURED = Path(sys.path[0]) / "tests" / "data" / "hypervisors" / "measured.json"
+FOLDER = Path(sys.path[0]) / "tests" / "data" / "hypervisors"
+MEASURED = FOLDER / "measured.json"
+POLICIES = FOLDER / "policies.json"
 
 ASKED = (
     "VME", "DE", "PSE", "TSC", "PAE", "MCE", "PGE", "MCA", "FXSR", "SSE", "VMX", "PCID",
@@ -235,7 +251,21 @@ def document(told: dict[str, Any] | None = None) -> str:
         ]
         if any(loads):
             lines.append(table_row(known.name, *(f"{count:,}" for count in loads)))
-    return "".join(lines)
+    return "".join(lines + policies())
+
+
+def policies() -> list[str]:
+    """The section about CPU policies."""
+    sets = json.loads(POLICIES.read_text(encoding="utf-8"))
+    total = sum(one["policies"] for one in sets)
+    lines = [POLICIES_HEAD.format(policies=total, differ=sum(len(one["differ"]) for one in sets))]
+    for one in sets:
+        refused = ", ".join(f"{count} {rule}" for rule, count in one["rules"].items())
+        lines.append(
+            table_row(one["name"], one["guest"], f"{one['policies']:,}", f"{one['set']:,}",
+                      f"{one['changed']:,}", refused, len(one["differ"]))
+        )  # fmt: skip
+    return lines
 
 
 def files() -> dict[str, str]:

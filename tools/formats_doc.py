@@ -107,28 +107,28 @@ def records(layer: str) -> Iterator[str]:
     yield "| type | name | head | what follows |"
     yield "|---|---|---|---|"
     for number, name in streams.RECORDS[layer].items():
-        body = BODIES.get((layer, number))
-        cells = _body(body) if body else (_SPECIAL.get((layer, name), "empty"), "")
+        known = BODIES.get((layer, number))
+        cells = body(known) if known else (SPECIAL.get((layer, name), "empty"), "")
         yield f"| {number:#04x} | {name} | {cells[0]} | {cells[1]} |"
 
 
-_SPECIAL = {
+SPECIAL = {
     (LIBXL, "LIBXC_CONTEXT"): "empty; the libxc stream comes next",
     (LIBXC, "HVM_CONTEXT"): "an HVM save context, which has records of its own",
     (LIBXC, "TOOLSTACK"): "of drafts only",
 }
 
 
-def _body(body: BodyType) -> tuple[str, str]:
+def body(declared: BodyType) -> tuple[str, str]:
     parts = []
-    for rest in body.rest:
+    for rest in declared.rest:
         what = _WHAT_FOLLOWS.get(type(rest), "")
         if isinstance(rest, Rows):
             what = f"rows of {_widths(rest.row)}"
         counted = f", {rest.count} of them" if rest.count else ""
         least = f", {rest.least} at least" if rest.least else ""
         parts.append(f"{rest.name}: {what}{counted}{least}")
-    return _widths(body.head) or "none", "; ".join(parts)
+    return _widths(declared.head) or "none", "; ".join(parts)
 
 
 def document() -> str:

@@ -11,12 +11,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from hvmctx.restore.context import ERRNO_SINCE
 from hvmctx.restore.context_rules import CHECKED_SINCE
 from hvmctx.restore.rules import WHOLE, Rule
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
-from hvmctx.verify.registry import TABLES, VMPORT
+from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXC, LIBXL, XAPI, XL
+from hvmctx.verify.registry import HOST, TABLES, VMPORT
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
 from tools.markdown import table_row
 
-STREAM_LAYERS = (XL, LIBXL, LIBXC)
+STREAM_LAYERS = (XL, XAPI, LIBVIRT, LIBXL, LIBXC)
 DOCUMENT = os.path.join(sys.path[0], "docs", "rules.md")
 HEAD = """\
 # Rules
@@ -55,6 +55,22 @@ when the guest is paused and unpaused again, or runs.
 | rule | record | releases | dies when |
 |---|---|---|---|
 """
+HAZARDS = """
+## Hazards
+
+What a release loads and then suffers by. None of these speaks against a load: the verdict stays
+accept, `hvmctx restore` says `accept, with 1 hazard`, and `hvmctx verify --as restore` warns. The
+commits are those of xen.git that mended it; the releases are those that suffer, read from every
+tag. Harm by the load shows when the record is loaded, or another one after it: `hvmctx fuzz
+diff` does not try such contexts on a hypervisor.
+
+Xen 4.17 was seen to die of `pic-wrong-master`, and Xen 4.20 to refuse such a record. Of the
+others it was only asked whether the record is loaded; what comes of it was read in the source. No
+release guards against `lapic-divisor`.
+
+| rule | record | harms | releases | what happens | mended by |
+|---|---|---|---|---|---|
+"""
 RECORD = """
 ## {}
 
@@ -66,7 +82,8 @@ RECORD = """
 STREAMS = """
 ## The streams
 
-What libxc's restore and libxl's reader refuse, before the hypervisor is asked. Releases
+What libxc's restore, libxl's reader, and around them xenopsd and libvirt refuse, before the
+hypervisor is asked. Releases
 from 4.6 on; "every release" means these. They agree with Debian's Xen 4.17 on its 36
 altered streams, and on 1,994 of 2,000 mutations of a stream. The other six have a pfn
 between 2^37 and 2^40; the genuine restore could not allocate a bitmap for it on that machine.
@@ -76,6 +93,16 @@ between 2^37 and 2^40; the genuine restore could not allocate a bitmap for it on
 """
 
 
+PLACED = """
+## A host
+
+What `hvmctx policy`, and `verify` and `restore` with --host, find; [placing.md](placing.md) says
+more. The domain is made first, then its CPU policy is set, which comes before memory and context;
+a rule without an errno refuses nothing by itself.
+
+| rule | errno | releases | severity | found when |
+|---|---|---|---|---|
+"""
 LOADER = """
 ## VMPORT
 
@@ -134,9 +161,17 @@ def document() -> str:
     lines.append(UNPAUSED)
     for rule in TABLES[2].rules:
         lines.append(table_row(rule.id, rule.record, rule.releases, rule.words))
+    lines.append(HAZARDS)
+    for rule in TABLES[3].rules:
+        mended = ", ".join(filter(None, (rule.commit, rule.cve))) or "nothing"
+        lines.append(table_row(rule.id, rule.record, rule.harms, rule.releases, rule.words, mended))
     lines.append(STREAMS)
     for rule in rules_of(RESTORE, *STREAM_LAYERS):
         lines.append(table_row(rule.id, place(rule), rule.releases, rule.words))
+    lines.append(PLACED)
+    for rule in rules_of(HOST, *STREAM_LAYERS):
+        errno = rule.errno or "none"
+        lines.append(table_row(rule.id, errno, rule.releases, rule.severity, rule.words))
     lines.append(LOADER)
     lines += [table_row(rule.id, rule.words) for rule in rules_of(VMPORT, CONTEXT)]
     for view, title in ((VERIFIER, VERIFIED), (STRICT, STRICTLY)):

@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "ARCH_CAPABILITIES", "EAX", "EBX", "ECX", "EDX", "FEATURES", "MSR_FEATURES", "NO_SUBLEAF",
-    "VENDORS", "WORDS",
+    "ARCH_CAPABILITIES", "DEPENDENTS", "EAX", "EBX", "ECX", "EDX", "FEATURES", "LEAF_TEXT",
+    "MSR_FEATURES", "MSR_TEXT", "NO_SUBLEAF", "PLATFORM_INFO", "REPEATED", "VENDORS", "WORDS",
 ]  # fmt: skip
 
 NO_SUBLEAF = 0xFFFFFFFF
 """The subleaf in rows of leaves that have none."""
 EAX, EBX, ECX, EDX = 2, 3, 4, 5
 """Where a register stands in a row of a policy."""
-ARCH_CAPABILITIES = 0x10A
-"""The MSR that has features too."""
+LEAF_TEXT, MSR_TEXT = "{:08x}:{:08x} -> {:08x}:{:08x}:{:08x}:{:08x}", "{:08x} -> {:016x}"
+"""A row as xen-cpuid prints it, without the flags of an MSR."""
+PLATFORM_INFO, ARCH_CAPABILITIES = 0xCE, 0x10A
+"""The MSRs of a policy. The second has features too."""
 
 
 def _bits(names: str) -> Iterator[tuple[int, str]]:
@@ -104,5 +106,65 @@ FEATURES: dict[str, tuple[int, int | None, int, int]] = {
 }
 """Name -> leaf, subleaf, register, bit."""
 
+REPEATED = 0x0183F3FF
+"""The bits of leaf 1's edx that AMD has in edx of leaf 0x80000001, too."""
 VENDORS = {b"AuthenticAMD": "amd", b"HygonGenuine": "amd", b"GenuineIntel": "intel"}
 """The name in leaf 0 (ebx, edx, ecx) -> whose kind of CPU it is."""
+
+DEPENDENTS = (
+    ("FPU", "MMX", "4.13"),
+    ("FPU", "RSTR_FP_ERR_PTRS", "4.14"),
+    ("PSE", "PSE36", "4.13"),
+    ("PAE", "LM NX", "4.13"),
+    ("TSC", "TSC_DEADLINE RDTSCP TSC_ADJUST ITSC", "4.13"),
+    ("APIC", "X2APIC TSC_DEADLINE EXTAPIC", "4.13"),
+    ("CLFLUSH", "CLZERO", "4.21"),
+    ("MMX", "MMXEXT 3DNOW", "4.13"),
+    ("FXSR", "FFXSR SSE", "4.13"),
+    ("SSE", "SSE2 MISALIGNSSE", "4.13"),
+    ("SSE2", "SSE3 LM AESNI PCLMULQDQ SHA GFNI", "4.13"),
+    ("SSE3", "SSSE3 SSE4A", "4.13"),
+    ("SSSE3", "SSE4_1", "4.13"),
+    ("SSE4_1", "SSE4_2", "4.13"),
+    ("XSAVE", "XSAVEOPT XSAVEC XGETBV1 XSAVES AVX MPX PKU LWP", "4.13"),
+    ("XSAVE", "AMX_TILE", "4.20"),
+    ("AVX", "FMA FMA4 F16C AVX2 XOP", "4.13"),
+    ("AVX", "AVX_NE_CONVERT", "4.18"),
+    ("AVX", "SM3", "4.19"),
+    ("NX", "SMAP", "4.13"),
+    ("LM", "CX16 PCID LAHF_LM PAGE1GB PKU", "4.13"),
+    ("LM", "NO_LMSL", "4.16"),
+    ("LM", "AMX_TILE CMPCCXADD", "4.20"),
+    ("LM", "LKGS", "4.22"),
+    ("LM", "MOVRS", "newest"),
+    ("3DNOW", "3DNOWEXT", "4.13"),
+    ("AVX2", "AVX512F VAES VPCLMULQDQ", "4.13"),
+    ("AVX2", "AVX_VNNI", "4.15"),
+    ("AVX2", "AVX_IFMA AVX_VNNI_INT8", "4.18"),
+    ("AVX2", "AVX_VNNI_INT16 SHA512 SM4", "4.19"),
+    ("AVX512F", "AVX512DQ AVX512_IFMA AVX512PF AVX512ER AVX512CD AVX512BW AVX512VL", "4.13"),
+    ("AVX512F", "AVX512_4VNNIW AVX512_4FMAPS AVX512_VNNI AVX512_VPOPCNTDQ", "4.13"),
+    ("AVX512F", "AVX512_VP2INTERSECT", "4.15"),
+    ("AVX512BW", "AVX512_VBMI AVX512_VBMI2 AVX512_BITALG AVX512_BF16", "4.13"),
+    ("AVX512BW", "AVX512_FP16", "4.17"),
+    ("AVX512BW", "AVX512_BMM", "4.22"),
+    ("PCLMULQDQ", "VPCLMULQDQ", "4.13"),
+    ("AESNI", "VAES", "4.13"),
+    ("IBRSB", "STIBP SSBD", "4.13"),
+    ("IBRSB", "INTEL_PSFD", "4.17 4.16.1 4.15.3 4.14.5"),
+    ("IBRSB", "EIBRS", "4.18 4.17.2 4.16.5 4.15.5 4.14.6"),
+    ("IBRSB", "IPRED_CTRL RRSBA_CTRL BHI_CTRL", "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),
+    ("IBRS", "AMD_STIBP AMD_SSBD PSFD IBRS_ALWAYS IBRS_FAST IBRS_SAME_MODE",
+     "4.17 4.16.1 4.15.3 4.14.5"),
+    ("IBRS", "AUTO_IBRS", "4.18"),
+    ("IBPB", "IBPB_RET SBPB IBPB_BRTYPE", "4.18 4.17.2 4.16.5 4.15.5 4.14.6"),
+    ("AMD_STIBP", "STIBP_ALWAYS", "4.17 4.16.1 4.15.3 4.14.5"),
+    ("RTM", "TSXLDTRK", "4.14"),
+    ("PSFD", "EPSF", "4.19"),
+    ("ARCH_CAPS", " ".join(MSR_FEATURES), "4.18 4.17.2 4.16.5 4.15.5 4.14.6"),
+    ("EIBRS", "RRSBA", "4.18 4.17.2 4.16.5 4.15.5 4.14.6"),
+    ("AMX_TILE", "AMX_BF16 AMX_INT8 AMX_FP16 AMX_COMPLEX", "4.20"),
+)  # fmt: skip
+"""A feature, those that are nothing without it, and since which releases (as `Release.since`
+takes them) Xen takes them away with it. Source: xen/tools/gen-cpuid.py of every tag since
+4.13.0."""

@@ -252,6 +252,15 @@ class Window:
     def __contains__(self, release: Release) -> bool:
         return release.since(self.since) and (self.gone is None or not release.since(self.gone))
 
+    def after(self, release: Release) -> str | None:
+        """The first release after this one that is out of the window again; None if none is.
+
+        >>> Window("4.13", gone="4.21 4.20.2 4.19.4").after(Release("4.19.1"))
+        '4.19.4'
+        """
+        ends = sorted(Release(name) for name in (self.gone or "").split())
+        return next((str(end) for end in ends if end > release), None)
+
     def __str__(self) -> str:
         first, *backports = self.since.split()
         also = f" (also {', '.join(backports)} and later of their branches)" if backports else ""

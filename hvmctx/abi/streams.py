@@ -1,8 +1,10 @@
-"""Numbers and names of the xl file, the libxl v2 stream and the libxc v2/v3 stream.
+"""Numbers and names of the xl file, the suspend image of XAPI, the save file of libvirt, the
+libxl v2 stream and the libxc v2/v3 stream.
 
 Source: docs/specs/libxl-migration-stream.pandoc, libxc-migration-stream.pandoc and the
-readers and writers in tools/libs, 4.6 to c447b730. Record headers and bodies are
-little-endian, image headers big-endian.
+readers and writers in tools/libs, 4.6 to c447b730; xen-api at e2ee48d6 (ocaml/xenopsd,
+suspend_image.ml and domain.ml); libvirt at 05dd6741 (src/libxl, libxl_conf.h and
+libxl_domain.c). Record headers and bodies are little-endian, image headers big-endian.
 """
 
 from __future__ import annotations
@@ -23,43 +25,50 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
-    "CHECKPOINT_STATES", "CONTEXT", "DOMAIN_HEADER", "EMULATORS", "GUEST_TYPES",
+    "CHECKPOINT_STATES", "CONTEXT", "DATA_LENGTHS", "DOMAIN_HEADER", "EMULATORS", "GUEST_TYPES",
     "GUEST_X86_HVM", "GUEST_X86_PV", "HEADERS", "HVM_PARAMS", "HVM_PARAM_ACPI_IOPORTS_LOCATION",
     "HVM_PARAM_ACPI_S_STATE", "HVM_PARAM_ALTP2M", "HVM_PARAM_BUFIOREQ_EVTCHN",
     "HVM_PARAM_BUFIOREQ_PFN", "HVM_PARAM_CALLBACK_IRQ", "HVM_PARAM_CONSOLE_EVTCHN",
-    "HVM_PARAM_CONSOLE_PFN", "HVM_PARAM_DM_DOMAIN", "HVM_PARAM_HPET_ENABLED",
-    "HVM_PARAM_IDENT_PT", "HVM_PARAM_IOREQ_PFN", "HVM_PARAM_IOREQ_SERVER_PFN",
-    "HVM_PARAM_MCA_CAP", "HVM_PARAM_MEMORY_EVENT_CR0", "HVM_PARAM_MEMORY_EVENT_CR3",
-    "HVM_PARAM_MEMORY_EVENT_CR4", "HVM_PARAM_MEMORY_EVENT_INT3", "HVM_PARAM_MEMORY_EVENT_MSR",
+    "HVM_PARAM_CONSOLE_PFN", "HVM_PARAM_DM_DOMAIN", "HVM_PARAM_HPET_ENABLED", "HVM_PARAM_IDENT_PT",
+    "HVM_PARAM_IOREQ_PFN", "HVM_PARAM_IOREQ_SERVER_PFN", "HVM_PARAM_MCA_CAP",
+    "HVM_PARAM_MEMORY_EVENT_CR0", "HVM_PARAM_MEMORY_EVENT_CR3", "HVM_PARAM_MEMORY_EVENT_CR4",
+    "HVM_PARAM_MEMORY_EVENT_INT3", "HVM_PARAM_MEMORY_EVENT_MSR",
     "HVM_PARAM_MEMORY_EVENT_SINGLE_STEP", "HVM_PARAM_MONITOR_RING_PFN", "HVM_PARAM_NESTEDHVM",
     "HVM_PARAM_NR_IOREQ_SERVER_PAGES", "HVM_PARAM_PAE_ENABLED", "HVM_PARAM_PAGING_RING_PFN",
     "HVM_PARAM_SHARING_RING_PFN", "HVM_PARAM_STORE_EVTCHN", "HVM_PARAM_STORE_PFN",
     "HVM_PARAM_TIMER_MODE", "HVM_PARAM_TRIPLE_FAULT_REASON", "HVM_PARAM_VIRIDIAN",
     "HVM_PARAM_VM86_TSS", "HVM_PARAM_VM86_TSS_SIZED", "HVM_PARAM_VM_GENERATION_ID_ADDR",
     "HVM_PARAM_VPT_ALIGN", "HVM_PARAM_X87_FIP_WIDTH", "IMAGE_HEADER", "INVALID_PAGE_TYPES",
-    "LARGEST_RECORD", "LEGACY", "LIBXC", "LIBXC_CHECKPOINT", "LIBXC_CHECKPOINT_DIRTY_PFN_LIST",
-    "LIBXC_END", "LIBXC_HVM_CONTEXT", "LIBXC_HVM_PARAMS", "LIBXC_ID", "LIBXC_MARKER",
-    "LIBXC_OPTION_BIG_ENDIAN", "LIBXC_PAGE_DATA", "LIBXC_RECORDS", "LIBXC_SHARED_INFO",
-    "LIBXC_STATIC_DATA_END", "LIBXC_TOOLSTACK", "LIBXC_VERIFY", "LIBXC_VERSIONS",
-    "LIBXC_X86_CPUID_POLICY", "LIBXC_X86_MSR_POLICY", "LIBXC_X86_PV_INFO",
-    "LIBXC_X86_PV_P2M_FRAMES", "LIBXC_X86_PV_VCPU_BASIC", "LIBXC_X86_PV_VCPU_EXTENDED",
-    "LIBXC_X86_PV_VCPU_MSRS", "LIBXC_X86_PV_VCPU_XSAVE", "LIBXC_X86_TSC_INFO", "LIBXL",
-    "LIBXL_CHECKPOINT_END", "LIBXL_CHECKPOINT_STATE", "LIBXL_EMULATOR_CONTEXT",
-    "LIBXL_EMULATOR_XENSTORE_DATA", "LIBXL_END", "LIBXL_HEADER", "LIBXL_IDENT",
-    "LIBXL_LIBXC_CONTEXT", "LIBXL_OPTION_BIG_ENDIAN", "LIBXL_OPTION_LEGACY", "LIBXL_RECORDS",
-    "LIBXL_VERSION", "PAGE_BROKEN", "PAGE_DATA_HEAD", "PAGE_DEFERRED", "PAGE_SHIFT", "PAGE_SIZE",
-    "PAGE_TYPES", "PAGE_TYPES_WITHOUT_MEMORY", "PAGE_TYPES_WITH_DATA", "PAGE_TYPES_WITH_MEMORY",
+    "LARGEST_RECORD", "LEGACY", "LIBVIRT", "LIBVIRT_HEADER", "LIBVIRT_LEGACY", "LIBVIRT_MAGIC",
+    "LIBVIRT_VERSION", "LIBXC", "LIBXC_CHECKPOINT", "LIBXC_CHECKPOINT_DIRTY_PFN_LIST", "LIBXC_END",
+    "LIBXC_HVM_CONTEXT", "LIBXC_HVM_PARAMS", "LIBXC_ID", "LIBXC_MARKER", "LIBXC_OPTION_BIG_ENDIAN",
+    "LIBXC_PAGE_DATA", "LIBXC_RECORDS", "LIBXC_SHARED_INFO", "LIBXC_STATIC_DATA_END",
+    "LIBXC_TOOLSTACK", "LIBXC_VERIFY", "LIBXC_VERSIONS", "LIBXC_X86_CPUID_POLICY",
+    "LIBXC_X86_MSR_POLICY", "LIBXC_X86_PV_INFO", "LIBXC_X86_PV_P2M_FRAMES",
+    "LIBXC_X86_PV_VCPU_BASIC", "LIBXC_X86_PV_VCPU_EXTENDED", "LIBXC_X86_PV_VCPU_MSRS",
+    "LIBXC_X86_PV_VCPU_XSAVE", "LIBXC_X86_TSC_INFO", "LIBXL", "LIBXL_CHECKPOINT_END",
+    "LIBXL_CHECKPOINT_STATE", "LIBXL_EMULATOR_CONTEXT", "LIBXL_EMULATOR_XENSTORE_DATA", "LIBXL_END",
+    "LIBXL_HEADER", "LIBXL_IDENT", "LIBXL_LIBXC_CONTEXT", "LIBXL_OPTION_BIG_ENDIAN",
+    "LIBXL_OPTION_LEGACY", "LIBXL_RECORDS", "LIBXL_VERSION", "MAGICS", "PAGE_BROKEN",
+    "PAGE_DATA_HEAD", "PAGE_DEFERRED", "PAGE_SHIFT", "PAGE_SIZE", "PAGE_TYPES",
+    "PAGE_TYPES_WITHOUT_MEMORY", "PAGE_TYPES_WITH_DATA", "PAGE_TYPES_WITH_MEMORY",
     "PAGE_TYPE_SHIFT", "PAGE_XALLOC", "PAGE_XTAB", "PFN_MASK", "QEMU_MAGIC", "RECORDS",
-    "RECORD_ALIGN", "RECORD_HEADER", "RECORD_OPTIONAL", "SPECIAL_PARAMS", "STATIC_DATA_SINCE",
-    "STREAM_V2_SINCE", "X86_PFN_BITS", "XL", "XL_BYTEORDER", "XL_FLAG_JSON_CONFIG",
+    "RECORD_ALIGN", "RECORD_ALIGNS", "RECORD_HEADER", "RECORD_HEADERS", "RECORD_OPTIONAL",
+    "SPECIAL_PARAMS", "STATIC_DATA_SINCE", "STREAM_V2_SINCE", "X86_PFN_BITS", "XAPI",
+    "XAPI_BODILESS", "XAPI_DEMU", "XAPI_END_OF_IMAGE", "XAPI_HEADER", "XAPI_LEGACY", "XAPI_LIBXC",
+    "XAPI_LIBXC_LEGACY", "XAPI_LIBXL", "XAPI_MAGIC", "XAPI_QEMU_SIGNATURE", "XAPI_QEMU_TRAD",
+    "XAPI_QEMU_XEN", "XAPI_RECORDS", "XAPI_STRUCTURED", "XAPI_SWTPM", "XAPI_SWTPM0",
+    "XAPI_VARSTORED", "XAPI_XENOPS", "XL", "XL_BYTEORDER", "XL_FLAG_JSON_CONFIG",
     "XL_FLAG_STREAM_V2", "XL_HEADER", "XL_MAGIC", "Flat", "domain_header", "image_header",
-    "libxl_header", "page_data_head", "param_index", "param_name", "record_header",
-    "record_name", "xl_header",
+    "libvirt_header", "libxl_header", "page_data_head", "param_index", "param_name",
+    "record_around", "record_header", "record_name", "xapi_header", "xapi_record_header",
+    "xl_header",
 ]  # fmt: skip
 
 XL, LIBXL, LIBXC, CONTEXT, LEGACY = "xl", "libxl", "libxc", "context", "legacy"
+XAPI, LIBVIRT = "xapi", "libvirt"
 """Layers, by the names that everybody uses."""
-LAYERS = (XL, LIBXL, LIBXC, CONTEXT, LEGACY)
+LAYERS = (XL, XAPI, LIBVIRT, LIBXL, LIBXC, CONTEXT, LEGACY)
 """What an input may start with."""
 
 
@@ -161,7 +170,23 @@ LIBXC_X86_CPUID_POLICY = 0x11
 LIBXC_X86_MSR_POLICY = 0x12
 LIBXC_RECORDS = _names_of("LIBXC_")
 """Type -> name."""
-RECORDS = {LIBXL: LIBXL_RECORDS, LIBXC: LIBXC_RECORDS}
+
+XAPI_XENOPS = 0x000F
+XAPI_LIBXC = 0x00F0
+XAPI_LIBXL = 0x00F1
+XAPI_LIBXC_LEGACY = 0x00F2
+XAPI_QEMU_TRAD = 0x0F00
+XAPI_QEMU_XEN = 0x0F01
+XAPI_DEMU = 0x0F10
+XAPI_VARSTORED = 0x0F11
+XAPI_SWTPM0 = 0x0F12
+XAPI_SWTPM = 0x0F13
+XAPI_END_OF_IMAGE = 0xFFFF
+XAPI_RECORDS = _names_of("XAPI_")
+"""Type -> name."""
+XAPI_BODILESS = frozenset((XAPI_LIBXC, XAPI_LIBXL, XAPI_LIBXC_LEGACY, XAPI_DEMU, XAPI_END_OF_IMAGE))
+"""Types whose length means nothing: a stream of its own follows the header, or nothing."""
+RECORDS = {LIBXL: LIBXL_RECORDS, LIBXC: LIBXC_RECORDS, XAPI: XAPI_RECORDS}
 """Layer -> its record types -> their names."""
 
 
@@ -239,6 +264,44 @@ class domain_header(SaveStructure):
     ]
 
 
+XAPI_MAGIC = b"XenSavedDom"
+XAPI_STRUCTURED = int.from_bytes(b"v2-\n", "little")
+XAPI_LEGACY = int.from_bytes(b"ain\n", "little")
+"""What ends the signature of an image of records, and of one of before XenServer 6.5."""
+
+
+class xapi_header(SaveStructure):
+    """What follows the first 11 bytes of the signature: its other four."""
+
+    _fields_ = [("kind", u32)]
+
+
+class xapi_record_header(SaveStructure):
+    """Of a record of XAPI's. `length` means nothing for some types: `XAPI_BODILESS`."""
+
+    _fields_ = [("type", u64), ("length", u64)]
+
+
+XAPI_QEMU_SIGNATURE = b"QemuDeviceModelRecord\n"
+"""What precedes the device model's file in a legacy image, with a big-endian u32 length after
+it."""
+
+LIBVIRT_MAGIC = b"libvirt-xml\n \0 \r"
+LIBVIRT_LEGACY, LIBVIRT_VERSION = 1, 2
+"""The version that says that a legacy stream follows, and the newest. libvirt gives it to libxl,
+which takes a stream v2 for all but 1."""
+
+
+class libvirt_header(SaveStructure):
+    """What follows the magic, in the byte order of the machine; then the domain's XML."""
+
+    _fields_ = [
+        ("version", u32),
+        ("xml_len", u32),
+        *((f"reserved{number}", u32) for number in range(10)),
+    ]
+
+
 class record_header(SaveStructure):
     """Of libxl and libxc records alike. `length` is that of the body, padding not counted."""
 
@@ -256,17 +319,36 @@ XL_HEADER = Flat(xl_header, _FIELD)
 LIBXL_HEADER = Flat(libxl_header, _FIELD)
 IMAGE_HEADER = Flat(image_header, _FIELD)
 DOMAIN_HEADER = Flat(domain_header, _FIELD)
+XAPI_HEADER = Flat(xapi_header, _FIELD)
+LIBVIRT_HEADER = Flat(libvirt_header, _FIELD)
 HEADERS = {
     (XL, "header"): XL_HEADER,
+    (XAPI, "header"): XAPI_HEADER,
+    (LIBVIRT, "header"): LIBVIRT_HEADER,
     (LIBXL, "header"): LIBXL_HEADER,
     (LIBXC, "image header"): IMAGE_HEADER,
     (LIBXC, "domain header"): DOMAIN_HEADER,
 }
 """(layer, name) -> header."""
+MAGICS = {XL: XL_MAGIC, XAPI: XAPI_MAGIC, LIBVIRT: LIBVIRT_MAGIC}
+"""Layer -> what stands before the fields of its header."""
+DATA_LENGTHS = {XL: "optional_data_len", LIBVIRT: "xml_len"}
+"""Layer -> the field of its header that says how many bytes of data follow."""
 RECORD_HEADER = Flat(record_header)
 PAGE_DATA_HEAD = Flat(page_data_head)
 RECORD_OPTIONAL = 0x80000000
 RECORD_ALIGN = 8
+RECORD_HEADERS = {LIBXL: RECORD_HEADER, LIBXC: RECORD_HEADER, XAPI: Flat(xapi_record_header)}
+"""Layer -> the header of its records."""
+RECORD_ALIGNS = {LIBXL: RECORD_ALIGN, LIBXC: RECORD_ALIGN, XAPI: 1}
+"""Layer -> what the length of a body is padded to a multiple of."""
+
+
+def record_around(layer: str, number: int, length: int) -> tuple[bytes, bytes]:
+    """Header and padding of a record with a body of `length` bytes. Raises FieldError."""
+    head = RECORD_HEADERS[layer].encode_values((number, length), f"record type {number!r}: ")
+    return head, bytes(-length % RECORD_ALIGNS[layer])
+
 
 PAGE_SIZE = 4096
 PAGE_SHIFT = 12

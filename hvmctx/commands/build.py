@@ -53,9 +53,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="IMAGE", help="CPU policies from this image")
     parser.add_argument("--emulator", metavar="FILE", help="the device model's file")
     parser.add_argument("--config", metavar="FILE", help="xl's configuration, as JSON")
-    parser.add_argument("--layer", choices=("xl", "libxl", "libxc"), default="xl")
     parser.add_argument(
-        "--release", help="the Xen release that wrote it and is to restore it (default 4.17)"
+        "--layer", choices=("xl", "libxl", "libxc"), default="xl",
+        help="what to write: what xl restore takes (default), or the stream in it alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--release",
+        metavar="RELEASE",
+        help="the Xen release that wrote it and is to restore it (default: 4.17)",
     )
     parser.add_argument(
         "--force-inconsistent",

@@ -33,7 +33,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--memory", action="store_true", help="compare page contents too")
     inputs.add_vmport_profile(parser)
     inputs.add_limits(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text",
+        help="text for people (default), or json: an object for each difference",
+    )  # fmt: skip
 
 
 def run(args: Namespace) -> int:

@@ -42,6 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     parser.add_argument(
         "--release",
+        metavar="RELEASE",
         help=f"print as the xen-hvmctx of this release: {SPAN}, newest or auto, the one that wrote "
         "the image (default; newest for a bare context and a DOMID, which name none). With newest "
         "and auto VMPORT records are printed too, which no release's tool knows",
@@ -49,6 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--domid",
         type=int,
+        metavar="N",
         help=f"the domain id in the first line, 0 to {_LAST_DOMID} (default: 0, or the DOMID)",
     )
     parser.add_argument(

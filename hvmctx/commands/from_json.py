@@ -28,11 +28,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from hvmctx.json_form.document import Document
+    from hvmctx.json_form.document import loads_json
 
     like: list[Access | None] = []
     limits = inputs.limits_of(args)
-    document = Document.from_text(inputs.read_file(args.input, like, limits), limits)
+    data = loads_json(inputs.read_file(args.input, like, limits), limits=limits)
     with replacing(args.output, force=args.force, like=like) as out:
-        out.write(document.to_bytes())
+        out.write(data)
     return 0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hvmctx.fuzz.target import Target
     from hvmctx.live.xen import Xen
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.host import Host
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -61,14 +62,16 @@ def _add_run(parser: ArgumentParser) -> None:
 
 
 def _add_campaign(parser: ArgumentParser) -> None:
-    parser.add_argument("--target", required=True, help=f"one of {', '.join(NAMES)}")
+    parser.add_argument(
+        "--target", required=True, metavar="TARGET", help=f"one of {', '.join(NAMES)}"
+    )
     parser.add_argument("--corpus", required=True, metavar="DIR", help="created, or continued")
     parser.add_argument("--time", metavar="N[s|m|h]", help="how long (default: 1m)")
     parser.add_argument(
         "--executions", type=int, metavar="N", help="how many inputs, instead of --time"
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many processes")
-    parser.add_argument("--seed", type=int, default=1)
+    _add_seed(parser)
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the summary as a page")
 
@@ -80,10 +83,18 @@ def _add_diff(parser: ArgumentParser) -> None:
         "(as {}, or last) and exits with 0 if it would restore it; or the hypervisor of this "
         "machine, which that may bring down: a paused domain, or a new one",
     )  # fmt: skip
-    parser.add_argument("--kind", choices=("vmport", "context", "image"), default="vmport")
-    parser.add_argument("--count", type=int, default=10000, metavar="N")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--base", action="append", default=[], metavar="FILE")
+    parser.add_argument(
+        "--kind", choices=("vmport", "context", "image"), default="vmport",
+        help="what to try: VMPORT records (default), contexts, or streams",
+    )  # fmt: skip
+    parser.add_argument(
+        "--count", type=int, default=10000, metavar="N", help="how many (default: 10000)"
+    )
+    _add_seed(parser)
+    parser.add_argument(
+        "--base", action="append", default=[], metavar="FILE",
+        help="vary this image, context or record (default: made-up ones); may be repeated",
+    )  # fmt: skip
     parser.add_argument(
         "--output",
         "-o",
@@ -108,8 +119,16 @@ def _add_diff(parser: ArgumentParser) -> None:
 
 
 def _add_generate(parser: ArgumentParser) -> None:
-    parser.add_argument("--kind", choices=("context", "image"), default="context")
-    parser.add_argument("--count", type=int, default=1000, metavar="N")
+    parser.add_argument(
+        "--kind", choices=("context", "image", "policy"), default="context",
+        help="what to write: contexts (default), streams, or CPU policies",
+    )  # fmt: skip
+    parser.add_argument(
+        "--host", metavar="HOST", help="of policies: whose Xen takes them, as hvmctx host wrote it"
+    )
+    parser.add_argument(
+        "--count", type=int, default=1000, metavar="N", help="how many files (default: 1000)"
+    )
     parser.add_argument(
         "-o", "--output", metavar="DIR", required=True, help="a new or empty directory"
     )
@@ -117,13 +136,19 @@ def _add_generate(parser: ArgumentParser) -> None:
         "--base", action="append", default=[], metavar="FILE",
         help="vary this image or context (default: contexts after a reset); may be repeated",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=1)
+    _add_seed(parser)
     _add_hosts(parser)
+
+
+def _add_seed(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="chooses what is tried (default: 1)"
+    )
 
 
 def _add_hosts(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--release", action="append", default=[],
+        "--release", action="append", default=[], metavar="RELEASE",
         help="the release to judge by; may be repeated (default: 4.17, 4.20, newest)",
     )  # fmt: skip
     parser.add_argument(
@@ -189,26 +214,26 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 def _campaign(args: Namespace) -> int:
     from hvmctx.files.output import replacing
     from hvmctx.fuzz.campaign import Summary, campaign
+    from hvmctx.render.progress import Progress
 
     _target(args.target)
     _check_number(args, "executions", _MOST_INPUTS)
     _check_number(args, "jobs", _MOST_JOBS)
     seconds = None if args.executions else _duration(args.time or "1m")
 
-    def progress(summary: Summary) -> None:
+    def told(summary: Summary) -> None:
         rate = summary.executions / max(summary.seconds, 1e-9)
-        messages.progress(
+        progress.show(
+            summary.seconds if seconds else summary.executions,
             f"{summary.seconds:6.0f} s, {rate:.0f} a second, corpus {summary.corpus}, rules "
-            f"{summary.rules} of {len(summary.known)}, findings {len(summary.findings)} "
+            f"{summary.rules} of {len(summary.known)}, findings {len(summary.findings)}",
         )
 
-    quiet = not messages.watched()
-    summary = campaign(
-        args.target, args.corpus, seed=args.seed, seconds=seconds, executions=args.executions,
-        jobs=args.jobs, **({} if quiet else {"progress": progress}),
-    )  # fmt: skip
-    if not quiet:
-        messages.end_progress()
+    with Progress(seconds or args.executions * args.jobs) as progress:
+        summary = campaign(
+            args.target, args.corpus, seed=args.seed, seconds=seconds, executions=args.executions,
+            jobs=args.jobs, progress=told,
+        )  # fmt: skip
     sys.stdout.write(summary.text())
     if args.json:
         import json
@@ -412,7 +437,7 @@ def _compare(args: Namespace, xen: Xen, domid: int, journal: Journal, first: int
     variants = (data for data, _ in generate.variants(bases, args.kind, rng))
     numbered = enumerate(islice(variants, max(0, args.count - first)), first)
     try:
-        comparison.run(_told(numbered, args.count) if messages.watched() else numbered)
+        comparison.run(_told(numbered, args.count))
     finally:
         messages.show(
             f"Xen {hypervisor.host.xen['version']}: {comparison.tried} contexts, "
@@ -425,11 +450,13 @@ def _compare(args: Namespace, xen: Xen, domid: int, journal: Journal, first: int
 
 def _told(numbered: Iterable[tuple[int, bytes]], count: int) -> Iterator[tuple[int, bytes]]:
     """The same, with progress shown now and then."""
-    for number, data in numbered:
-        if number % _TOLD_EVERY == 0:
-            messages.progress(f"{number} of {count} ")
-        yield number, data
-    messages.end_progress()
+    from hvmctx.render.progress import Progress
+
+    with Progress(count) as progress:
+        for number, data in numbered:
+            if number % _TOLD_EVERY == 0:
+                progress.show(number, f"{number} of {count}")
+            yield number, data
 
 
 def _bases(kind: str, rng: Random, loads: Loads) -> list[bytes]:
@@ -437,6 +464,16 @@ def _bases(kind: str, rng: Random, loads: Loads) -> list[bytes]:
     from hvmctx.fuzz.streams import valid_stream
 
     return valid_bases(rng, loads) if kind == "context" else [valid_stream(rng) for _ in range(4)]
+
+
+def _policies(args: Namespace, host: Host, like: list[Access | None]) -> list[bytes]:
+    """Those of --base, or what a new guest of the host has."""
+    from hvmctx.abi.releases import NEWEST, Release
+    from hvmctx.restore.policy_forms import to_pol
+
+    found = [to_pol(*inputs.policy_of(args, path, like)[:2]) for path in args.base]
+    new = host.new_domain(Release(NEWEST))
+    return found or [to_pol(new.leaves(), new.msrs())]
 
 
 def _generate(args: Namespace) -> int:
@@ -450,8 +487,16 @@ def _generate(args: Namespace) -> int:
     releases = args.release or ["4.17", "4.20", "newest"]
     like: list[Access | None] = []
     loads = loads_of(releases, _guest_of(args, like), args.vendor)
-    bases = bases_of(args.base, args.kind, like) or _bases(args.kind, rng, loads)
-    made = generate(args.output, args.count, rng, bases, kind=args.kind, loads=loads, like=like)
+    host = inputs.host_asked(args)
+    if (args.kind == "policy") != (host is not None):
+        raise UsageError("fuzz generate: --kind policy takes a --host, and nothing else does")
+    if host is None:
+        bases = bases_of(args.base, args.kind, like) or _bases(args.kind, rng, loads)
+    else:
+        bases = _policies(args, host, like)
+    made = generate(
+        args.output, args.count, rng, bases, kind=args.kind, loads=loads, host=host, like=like
+    )
     for release in loads:
         known, missed = len(made.rules[release]), made.missed(release)
         said = f"; not {', '.join(missed)}" if missed else ""

@@ -26,7 +26,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--records", action="store_true", help="list every header and record, with its offset"
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text",
+        help="text for people (default), or json: all that is found, for programs",
+    )  # fmt: skip
 
 
 def run(args: Namespace) -> int:

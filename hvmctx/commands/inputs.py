@@ -8,8 +8,15 @@ import sys
 
 from hvmctx import messages
 from hvmctx.abi.fields import decimal
-from hvmctx.abi.streams import LAYERS
-from hvmctx.errors import InputError, LimitError, UsageError
+from hvmctx.abi.streams import GUEST_X86_PV, LAYERS
+from hvmctx.errors import (
+    FormatError,
+    HvmctxError,
+    InputError,
+    LimitError,
+    UnsupportedError,
+    UsageError,
+)
 from hvmctx.files.opening import read_whole
 from hvmctx.files.source import PipeSource
 from hvmctx.image.image import Image, open_image
@@ -22,18 +29,20 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from hvmctx.abi.vmport import VmportProfile
-    from hvmctx.errors import FormatError
     from hvmctx.files.access import Access
     from hvmctx.files.opening import Target
     from hvmctx.image.indexing import Watcher
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.host import Host
+    from hvmctx.restore.policy import Leaf, Msr
 
 __all__ = [
-    "LAYERS", "MOST_INSTANCES", "add_input", "add_judged", "add_limits", "add_output",
-    "add_vmport_profile", "add_what", "check_judged", "domid_of", "file_of", "files_in",
-    "guest_of_policy", "is_directory", "is_domid", "limits_of", "no_domid", "open_file",
-    "open_input", "open_named", "open_seekable", "patched_xen", "profile_of", "read_file", "report",
-    "target_of", "warn", "whole_file",
+    "LAYERS", "MOST_INSTANCES", "add_host", "add_input", "add_judged", "add_limits", "add_output",
+    "add_vmport_profile", "add_what", "check_judged", "check_vcpus", "domid_of", "file_of",
+    "files_in", "guest_of_policy", "host_asked", "host_of", "hosts_of", "is_directory", "is_domid",
+    "limits_of", "no_domid", "open_file", "open_input", "open_named", "open_seekable",
+    "patched_xen", "policy_of", "profile_of", "read_file", "report", "target_of", "warn",
+    "whole_file",
 ]  # fmt: skip
 
 MOST_INSTANCES = 0x10000
@@ -141,6 +150,26 @@ def add_judged(parser: ArgumentParser) -> None:
     add_limits(parser)
 
 
+def add_host(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--host", metavar="HOST",
+        help="where it is to be restored: what hvmctx host wrote, or an image saved there; "
+        "--release is by default what runs there",
+    )  # fmt: skip
+
+
+def host_asked(args: Namespace) -> Host | None:
+    """The host of `add_host`. Raises UsageError for a file that is none."""
+    if args.host is None:
+        return None
+    try:
+        return host_of(args, args.host)
+    except UsageError:
+        raise
+    except HvmctxError as error:
+        raise UsageError(f"--host: {error}") from error
+
+
 def patched_xen(args: Namespace) -> VmportProfile | None:
     """The profile of a Xen with the VMPORT patch, where one is asked for: `cli` has it in use."""
     if args.vmport_profile is None:
@@ -150,11 +179,16 @@ def patched_xen(args: Namespace) -> VmportProfile | None:
     return vmport.used()
 
 
+def check_vcpus(args: Namespace, command: str) -> None:
+    """Raises UsageError for a number of vcpus that instances cannot tell apart."""
+    if args.vcpus is not None and not 0 < args.vcpus <= MOST_INSTANCES:
+        raise UsageError(f"{command}: --vcpus {args.vcpus}: expected 1 to {MOST_INSTANCES}")
+
+
 def check_judged(args: Namespace, command: str) -> bool:
     """Whether there is an INPUT to judge. If not, --explain asks for a rule, which is
     printed. Raises UsageError."""
-    if args.vcpus is not None and not 0 < args.vcpus <= MOST_INSTANCES:
-        raise UsageError(f"{command}: --vcpus {args.vcpus}: expected 1 to {MOST_INSTANCES}")
+    check_vcpus(args, command)
     if args.explain is not None:
         from hvmctx.verify.explain import explain
 
@@ -300,9 +334,10 @@ def add_what(parser: ArgumentParser) -> None:
         "--what",
         default="hvm-context",
         metavar="WHAT",
-        help="hvm-context (default), emulator, or record:TYPE[/INSTANCE]: record:CPU/0 is the "
-        "body of that record of the context, record:X86_TSC_INFO of that record of the stream, "
-        "record:PAGE_DATA/3 of its fourth, record:libxc:0x20 of one that has no name",
+        help="hvm-context (default), emulator, xml (of libvirt's), xenops, varstored, swtpm (of "
+        "XAPI's), or record:TYPE[/INSTANCE]: record:CPU/0 is the body of that record of the "
+        "context, record:X86_TSC_INFO of that record of the stream, record:PAGE_DATA/3 of its "
+        "fourth, record:libxc:0x20 of one that has no name",
     )
 
 
@@ -318,3 +353,91 @@ def warn(problems: Iterable[FormatError]) -> None:
     """As `report`, for damage that is kept as it is, so that nothing is lost."""
     for problem in problems:
         messages.warn(str(problem))
+
+
+def policy_of(
+    args: Namespace, name: str, like: list[Access | None] | None = None
+) -> tuple[list[Leaf], list[Msr], Guest | None]:
+    """The rows of the CPU policy that a file or DOMID names: of an image, whose guest is returned
+    too, or in one of the forms of `restore.policy_forms`; `like` gets to know who may read it.
+    Raises FormatError for a file that is none of these, and for an image without a policy."""
+    from hvmctx.restore.policy_forms import LEAF_ROW, MOST_POL, MSR_ROW, from_pol, is_text, rows_of
+
+    if is_domid(name):
+        from hvmctx.live.xen import Xen, check_domid
+
+        with Xen() as xen:
+            leaves, msrs = xen.domain_policy(check_domid(int(name)))
+        return list(LEAF_ROW.iter_unpack(leaves)), list(MSR_ROW.iter_unpack(msrs)), None
+    head, size = _head_of(name)
+    stream = _is_stream(head)
+    if not stream and is_text(head):
+        return *rows_of(read_file(name, like, limits_of(args))), None
+    target: Target = file_of(name)
+    if not stream and (size is None or size <= MOST_POL or name.endswith(".pol")):
+        target = read_file(name, like, limits_of(args))
+        try:
+            return *from_pol(target), None
+        except FormatError:
+            if name.endswith(".pol"):
+                raise
+    from hvmctx.restore.guest import Guest
+
+    with open_image(target, limits=limits_of(args)) as image:
+        policy = image.policy
+        if not policy.leaves and not policy.msrs:
+            raise FormatError("no CPU policy", layer=image.format, offset=0)
+        if args.host is not None and image.guest_type == GUEST_X86_PV:
+            raise UnsupportedError(
+                "a PV guest: only policies of HVM guests are judged", layer=image.format, offset=0
+            )
+        if like is not None and isinstance(target, str):
+            like.append(image.source.access)
+        return list(policy.leaves), list(policy.msrs), Guest.of_image(image)
+
+
+def host_of(args: Namespace, name: str) -> Host:
+    """The host that a file describes: what `hvmctx host` or `xen-cpuid -p` has written, or an
+    image that was saved there. Raises FormatError for a file that is none of these."""
+    from hvmctx.restore.host import Host
+    from hvmctx.restore.policy_forms import is_text
+
+    head, _ = _head_of(name)
+    if not _is_stream(head) and is_text(head):
+        return Host.read(read_file(name, limits=limits_of(args)))
+    with open_image(no_domid(name, "--host"), limits=limits_of(args)) as image:
+        return Host.of_image(image)
+
+
+def hosts_of(args: Namespace, command: str) -> dict[str, Host]:
+    """The hosts of --hosts, a directory with a file for each, by the names of the files without
+    .json. Raises UsageError where it is none, and as `host_of`."""
+    if not is_directory(args.hosts):
+        raise UsageError(f"{command}: {args.hosts}: expected a directory with a file for each host")
+    return {
+        os.path.basename(path).removesuffix(".json") or os.path.basename(path): host_of(args, path)
+        for path in files_in(args.hosts)
+    }
+
+
+def _is_stream(head: bytes) -> bool:
+    from hvmctx.stream.detect import detect
+    from hvmctx.stream.reader import LIBXC, LIBXL, XL
+
+    return detect(head) in (XL, LIBXL, LIBXC)
+
+
+def _head_of(name: str) -> tuple[bytes, int | None]:
+    """The first bytes of a file, and its size if that is known; standard input keeps them."""
+    target = file_of(name)
+    if not isinstance(target, str):
+        return target.peek(_HEAD) if hasattr(target, "peek") else b"", None
+    try:
+        with open(target, "rb") as file:
+            regular = os.path.isfile(target)
+            return file.read(_HEAD) if regular else b"", os.path.getsize(target)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+
+
+_HEAD = 4096

@@ -30,7 +30,10 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)(b|bit)?(?:/s)?", re.IGNORECAS
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("memory", metavar="MEMORY", help="the guest's memory, such as 4GiB")
     parser.add_argument(
-        "--bandwidth", default="1Gbit", help="a second, such as 110MiB (default: 1Gbit)"
+        "--bandwidth",
+        metavar="SIZE",
+        default="1Gbit",
+        help="a second, such as 110MiB (default: 1Gbit)",
     )
     parser.add_argument(
         "--hot", action="append", default=[], metavar="SIZE@RATE",

@@ -5,7 +5,8 @@ toolstack of the release reads them, then the context as the hypervisor loads it
 Of several inputs, and of all files in a directory, each gets a line, in order, as soon as
 it is judged. With --format ndjson a line is an object with `input`, `verdict` (accept,
 refuse, violation or unreadable), `errno`, `rule`, `layer`, `record`, `instance`, `offset`,
-`text` and `applied`. As text the last line says what was judged, and for which release. The
+`text`, `applied` and `hazards`; with --host also with `lost` and `blocking` (features of the CPU,
+by name) and `findings`. As text the last line says what was judged, and for which release. The
 exit status is 0 if all are accepted, 2 if one cannot be read, else 1."""
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
     from hvmctx.image.image import Image
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.host import Host
+    from hvmctx.restore.placing import Placement
     from hvmctx.restore.verdict import Verdict
 
-    Judge = Callable[[str], tuple[Verdict, str]]
+    Judge = Callable[[str], tuple[Verdict, Placement | None, str]]
     GuestOf = Callable[[Image], Guest]
 
 __all__ = ["EXAMPLES", "HELP", "UNREADABLE", "add_arguments", "run"]
@@ -34,6 +37,7 @@ EXAMPLES = (
     "hvmctx restore guest.save --release 4.17",
     "hvmctx restore guest.hvm --vcpus 1 --format json",
     "hvmctx restore guest.hvm guest.save --policy guest.save --format ndjson  # directories too",
+    "hvmctx restore guest.save --host host.json  # on that host: what is missing, what is lost",
     "hvmctx restore --explain cpu-efer",
 )
 _UNREADABLE = "unreadable"
@@ -51,7 +55,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--format", choices=("text", "json", "ndjson"), default="text",
         help="json is for one INPUT; ndjson has an object a line for any number",
     )  # fmt: skip
-    parser.add_argument("--release", default=NEWEST, help=f"which Xen, {SPAN} or newest")
+    parser.add_argument(
+        "--release", metavar="RELEASE", help=f"which Xen, {SPAN} or newest (default: newest)"
+    )
+    inputs.add_host(parser)
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
@@ -60,44 +67,55 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if not inputs.check_judged(args, "restore"):
         return _ACCEPTED
-    release = Release(args.release)
-    if [*args.input, args.policy].count("-") > 1:
+    if [*args.input, args.policy, args.host].count("-") > 1:
         raise UsageError("restore: standard input can be read only once")
+    host = inputs.host_asked(args)
+    release = Release(args.release or (host and host.release) or NEWEST)
     if args.format == "ndjson" or len(args.input) > 1 or inputs.is_directory(args.input[0]):
-        return _run_many(args, release)
+        return _run_many(args, release, host)
     from hvmctx.restore.image import JUST_A_CONTEXT
 
-    verdict, what = _judge(args, release, _guest_of(args))(args.input[0])
+    judge = _judge(args, release, host, _guest_of(args))
+    verdict, placement, what = judge(args.input[0])
     if args.format == "json":
-        messages.show_json(verdict.as_dict())
+        messages.show_json((placement or verdict).as_dict())
     else:
         if verdict.accepted:
             would = "load this context" if what == JUST_A_CONTEXT else "restore this image"
-            messages.show(f"accept: Xen {args.release} would {would}")
+            messages.show(f"{verdict.headline}: Xen {release} would {would}")
             for change in verdict.applied:
                 messages.show(f"  {change}")
         else:
-            messages.show(f"{verdict.verdict}: Xen {args.release}: {verdict.why}")
-        messages.show(f"judged: {what}, as restored by Xen {release}")
+            messages.show(f"{verdict.verdict}: Xen {release}: {verdict.why}")
+        for hazard in verdict.hazards:
+            messages.show(f"  hazard: {hazard.why}")
+        for finding in placement.findings if placement else ():
+            messages.show(f"  {finding.severity}: {finding.text} [{finding.rule}]")
+        messages.show(f"judged: {what}, as restored by {_where(release, host, args)}")
     return _ACCEPTED if verdict.accepted else _REFUSED
 
 
-def _run_many(args: Namespace, release: Release) -> int:
+def _where(release: Release, host: Host | None, args: Namespace) -> str:
+    return f"Xen {release}" + ("" if host is None else f" on the host of {args.host}")
+
+
+def _run_many(args: Namespace, release: Release, host: Host | None) -> int:
     """A line for each input. Nothing is kept of it."""
     if args.format == "json":
         raise UsageError("restore: --format json takes one file; ndjson takes any number")
-    judge = _judge(args, release, _guest_read_once(args))
+    judge = _judge(args, release, host, _guest_read_once(args))
     line_of = _as_ndjson if args.format == "ndjson" else _as_text
     status = _ACCEPTED
     counts: dict[str, int] = {}
-    for name, verdict in _verdicts(args, judge):
-        messages.show(line_of(name, verdict))
+    for name, verdict, placement in _verdicts(args, judge):
+        messages.show(line_of(name, verdict, placement))
         counts[verdict.verdict] = counts.get(verdict.verdict, 0) + 1
         status = max(status, _STATUS.get(verdict.verdict, _REFUSED))
     if args.format == "text":
         found = ", ".join(f"{number} {_SAID.get(kind, kind)}" for kind, number in counts.items())
         messages.show(
-            f"judged: {sum(counts.values())} inputs, as restored by Xen {release}: {found}"
+            f"judged: {sum(counts.values())} inputs, "
+            f"as restored by {_where(release, host, args)}: {found}"
         )
     return status
 
@@ -108,7 +126,7 @@ _STATUS = {"accept": _ACCEPTED, _UNREADABLE: UNREADABLE}
 """Of one verdict; of all others `_REFUSED`."""
 
 
-def _verdicts(args: Namespace, judge: Judge) -> Iterator[tuple[str, Verdict]]:
+def _verdicts(args: Namespace, judge: Judge) -> Iterator[tuple[str, Verdict, Placement | None]]:
     """(input, verdict) of each input and of each file in a directory; an error counts as one."""
     for name in args.input:
         paths = [name]
@@ -116,14 +134,14 @@ def _verdicts(args: Namespace, judge: Judge) -> Iterator[tuple[str, Verdict]]:
             try:
                 paths = inputs.files_in(name)
             except HvmctxError as error:
-                yield name, _unreadable(error)
+                yield name, _unreadable(error), None
                 continue
         for path in paths:
             try:
-                verdict, _ = judge(path)
+                verdict, placement, _ = judge(path)
             except (HvmctxError, OSError) as error:
-                verdict = _unreadable(error)
-            yield path, verdict
+                verdict, placement = _unreadable(error), None
+            yield path, verdict, placement
 
 
 def _unreadable(error: Exception) -> Verdict:
@@ -134,19 +152,20 @@ def _unreadable(error: Exception) -> Verdict:
     return Verdict(_UNREADABLE, text=str(error), layer=error.layer, offset=error.offset)
 
 
-def _as_ndjson(name: str, verdict: Verdict) -> str:
+def _as_ndjson(name: str, verdict: Verdict, placement: Placement | None) -> str:
     import json
 
-    return json.dumps({"input": name, **verdict.as_dict()})
+    return json.dumps({"input": name, **(placement or verdict).as_dict()})
 
 
-def _as_text(name: str, verdict: Verdict) -> str:
-    unreadable = verdict.verdict == _UNREADABLE
-    words = verdict.text.removeprefix(f"{name}: ") if unreadable else str(verdict)
-    return f"{name}: {_UNREADABLE + ': ' if unreadable else ''}{words}"
+def _as_text(name: str, verdict: Verdict, placement: Placement | None) -> str:
+    if verdict.verdict == _UNREADABLE:
+        return f"{name}: {_UNREADABLE}: {verdict.text.removeprefix(f'{name}: ')}"
+    losses = f"; {placement.in_short}" if placement and placement.in_short else ""
+    return f"{name}: {verdict}{losses}"
 
 
-def _judge(args: Namespace, release: Release, guest_of: GuestOf) -> Judge:
+def _judge(args: Namespace, release: Release, host: Host | None, guest_of: GuestOf) -> Judge:
     """What gives the verdict of an input on the machine and for the guest of the arguments, and
     says what of the input was judged. Streams are judged while they are read, as the page words of
     a pipe may be too many to be kept."""
@@ -154,13 +173,22 @@ def _judge(args: Namespace, release: Release, guest_of: GuestOf) -> Judge:
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.stream import StreamJudge
 
-    machine = Machine(vmport=inputs.patched_xen(args))
+    patched = inputs.patched_xen(args)
 
-    def judge(name: str) -> tuple[Verdict, str]:
+    def judge(name: str) -> tuple[Verdict, Placement | None, str]:
         reader = StreamJudge(release, checkpointed=args.checkpointed)
         with inputs.open_named(args, name, keep_words=True, watcher=reader) as image:
-            verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
-            return verdict, what_is_judged(image)
+            if host is None:
+                verdict = would_restore(
+                    image, release, Machine(vmport=patched), guest_of=guest_of, reader=reader
+                )
+                return verdict, None, what_is_judged(image)
+            from hvmctx.restore.placing import place
+
+            placement = place(
+                image, host, release, guest_of=guest_of, reader=reader, vmport=patched
+            )
+            return placement.verdict, placement, what_is_judged(image)
 
     return judge
 

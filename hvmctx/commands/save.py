@@ -14,6 +14,7 @@ from hvmctx.errors import UsageError
 from hvmctx.files.compression import compressed
 from hvmctx.files.output import replacing
 from hvmctx.files.sink import Sink
+from hvmctx.render.progress import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _save(args: Namespace, xen: Xen, source: DomainSource) -> tuple[Saved, int]:
     version = 3 if xen.version >= _V3_SINCE else 2
     with replacing(args.output, force=args.force) as out:
         with compressed(out, args.compress) as file:
-            sink = _Progress(file, shown=messages.watched())
+            sink = _ShownSink(file)
             try:
                 if args.stream == "libxc":
                     saved = save(source, sink, version=version, live=args.live, policy=sink.policy)
@@ -120,7 +121,7 @@ def _save(args: Namespace, xen: Xen, source: DomainSource) -> tuple[Saved, int]:
 _V3_SINCE = tuple(map(int, streams.STATIC_DATA_SINCE.split(".")))
 
 
-def _save_xl(args: Namespace, source: DomainSource, sink: _Progress, version: int) -> Saved:
+def _save_xl(args: Namespace, source: DomainSource, sink: _ShownSink, version: int) -> Saved:
     from hvmctx.live.libraries import XenError
     from hvmctx.save.engine import save
     from hvmctx.save.libxl import DeviceModelFile, LibxlSave, write
@@ -135,7 +136,7 @@ def _save_xl(args: Namespace, source: DomainSource, sink: _Progress, version: in
     saved: list[Saved] = []
 
     def helper(sink: Sink, writer: StreamWriter) -> None:
-        assert isinstance(sink, _Progress)
+        assert isinstance(sink, _ShownSink)
         saved.append(
             save(source, sink, writer=writer, version=version, live=args.live, policy=sink.policy)
         )
@@ -149,16 +150,15 @@ def _save_xl(args: Namespace, source: DomainSource, sink: _Progress, version: in
     return saved[0]
 
 
-class _Progress(Sink):
+class _ShownSink(Sink):
     """A sink that says on a terminal how far a save is."""
 
-    def __init__(self, file: BinaryIO, *, shown: bool) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self._shown = shown
+        self._progress = Progress()
         self._start = self._next = time.monotonic()
         self._pass = 1
         self._left = 0
-        self._line = False
 
     def policy(self, stats: PrecopyStats) -> str:
         """Xen's, looked at."""
@@ -172,16 +172,15 @@ class _Progress(Sink):
     def write(self, *buffers: Buffer) -> None:
         super().write(*buffers)
         now = time.monotonic()
-        if self._shown and now >= self._next:
+        if now >= self._next:
             self._next = now + _TICK
             rate = self.written / max(now - self._start, 1e-9) / (1 << 20)
             left = max(0, self._left - self.written) // streams.PAGE_SIZE
-            messages.progress(
+            self._progress.show(
+                self.written,
                 f"pass {self._pass}, {self.written >> 20} MiB, {rate:.1f} MiB/s, at most "
-                f"{left} pages left "
+                f"{left} pages left",
             )
-            self._line = True
 
     def end(self) -> None:
-        if self._line:
-            messages.end_progress()
+        self._progress.end()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
-    from hvmctx.restore.host import Host
     from hvmctx.scan.output import Output
     from hvmctx.scan.row import Asked
     from hvmctx.scan.summary import Summary
@@ -31,12 +30,14 @@ __all__ = ["EXAMPLES", "HELP", "UNREADABLE", "add_arguments", "run"]
 HELP = "look at many images: a row each, and a summary"
 EXAMPLES = (
     "hvmctx scan guest.save --release 4.20 --summary",
-    "hvmctx scan guest.save '*.hvm' -o rows.ndjson --html fleet.html",
+    "hvmctx scan guest.save '*.save' -o rows.ndjson --html fleet.html",
     "hvmctx scan *.save -o rows.ndjson --resume --summary  # what is not there yet",
 )
 UNREADABLE = 2
 _OF_PARQUET = ".parquet"
 _MOST_JOBS = 256
+_SHOWN_EVERY = 0.2
+"""Seconds between two looks at the progress."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -48,7 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help=f"judge for this Xen, {SPAN} or newest; may be given several times",
     )  # fmt: skip
     parser.add_argument(
-        "--hosts", metavar="DIR", help="judge for these hosts too: files that hvmctx host wrote"
+        "--hosts",
+        metavar="DIR",
+        help="judge for these hosts too: a file for each, as for hvmctx place",
     )
     parser.add_argument(
         "--strict", action="store_true", help="also look for what is questionable in a context"
@@ -91,8 +94,9 @@ def run(args: Namespace) -> int:
         if path in (None, "-"):
             raise UsageError("scan: Parquet needs -o FILE")
         check()
+    hosts = inputs.hosts_of(args, "scan") if args.hosts else {}
     asked = Asked(
-        args.release or (), _hosts_of(args), strict=args.strict, content=args.content_hash,
+        args.release or (), hosts, strict=args.strict, content=args.content_hash,
         limits=inputs.limits_of(args),
     )  # fmt: skip
     output = Output(path, form, resume=args.resume, force=args.force)
@@ -110,6 +114,8 @@ def run(args: Namespace) -> int:
 
 
 def _scan(args: Namespace, asked: Asked, output: Output, summary: Summary) -> None:
+    from time import monotonic
+
     from hvmctx.render.progress import Progress
     from hvmctx.scan.output import key_of
     from hvmctx.scan.scanning import default_jobs, scan
@@ -122,11 +128,14 @@ def _scan(args: Namespace, asked: Asked, output: Output, summary: Summary) -> No
     names = [name for name in dict.fromkeys(_names(args)) if key_of(name) not in seen]
     jobs = args.jobs or default_jobs(len(names))
     try:
-        with output.opened() as write, Progress("images", len(names)) as progress:
-            for row in scan(names, asked, jobs=jobs, dask=args.dask):
+        with output.opened() as write, Progress(len(names)) as progress:
+            shown = 0.0
+            for done, row in enumerate(scan(names, asked, jobs=jobs, dask=args.dask), 1):
                 write(row)
                 summary.add(row)
-                progress.advance()
+                if monotonic() - shown >= _SHOWN_EVERY or done == len(names):
+                    shown = monotonic()
+                    progress.show(done, f"{done} of {len(names)} images")
     except BaseException:
         if output.journal:
             messages.say(f"{summary.images} rows are in {output.journal}; --resume goes on")
@@ -158,30 +167,6 @@ def _names(args: Namespace) -> Iterator[str]:
             yield from found
         else:
             yield name
-
-
-def _hosts_of(args: Namespace) -> dict[str, Host]:
-    """By the names of their files. Raises UsageError for a file that is none."""
-    if args.hosts is None:
-        return {}
-    import json
-    from pathlib import Path
-
-    from hvmctx.errors import HvmctxError
-    from hvmctx.restore.host import Host
-
-    hosts = {}
-    try:
-        for path in inputs.files_in(args.hosts):
-            try:
-                hosts[Path(path).stem] = Host.from_dict(json.loads(inputs.read_file(path)))
-            except (HvmctxError, ValueError, RecursionError) as error:
-                raise UsageError(f"scan --hosts: {path}: {error}") from error
-    except UsageError:
-        raise
-    except HvmctxError as error:
-        raise UsageError(f"scan --hosts: {error}") from error
-    return hosts
 
 
 def _write_page(args: Namespace, summary: Summary) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from hvmctx import messages
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.commands import inputs
-from hvmctx.errors import HvmctxError
+from hvmctx.errors import HvmctxError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,15 @@ EXAMPLES = (
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     inputs.add_vmport_profile(parser)
-    parser.add_argument("settings", metavar="PATH=VALUE", nargs="+", help="what to set")
+    parser.add_argument("settings", metavar="PATH=VALUE", nargs="*", help="what to set")
+    parser.add_argument(
+        "--add", metavar="PATH=VALUE", action="append", default=[],
+        help="put in a record that is not there (CPU_MSR/1=HEX) or a parameter",
+    )  # fmt: skip
+    parser.add_argument(
+        "--remove", metavar="PATH", action="append", default=[],
+        help="take out a record (PIC/2), a parameter, or a guestinfo key; before anything is added",
+    )  # fmt: skip
     inputs.add_output(parser)
 
 
@@ -38,9 +46,17 @@ def run(args: Namespace) -> int:
     from hvmctx.edit.paths import split_setting
     from hvmctx.edit.payloads import HVM_CONTEXT
 
-    settings = [split_setting(setting) for setting in args.settings]
+    settings, added = (
+        [split_setting(setting) for setting in given] for given in (args.settings, args.add)
+    )
+    if not (settings or added or args.remove):
+        raise UsageError("set: expected PATH=VALUE, --add or --remove")
     with inputs.open_seekable(args) as image:
         editor = edit(image)
+        for path in args.remove:
+            editor.remove(path)
+        for path, value in added:
+            editor.add(path, value)
         for path, value in settings:
             editor.set(path, value)
         if not editor.changes_context:

@@ -31,14 +31,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     from hvmctx.files.opening import open_source
-    from hvmctx.json_form.document import Document
+    from hvmctx.json_form.document import opened_whole, parts_of_image
+    from hvmctx.json_form.text import pieces
 
     target, layer = inputs.target_of(args)
     problems: list[FormatError] = []
     with open_source(target, inputs.limits_of(args)) as source:
         like = [source.access]  # of an open one only
-        document = Document.of_input(source, layer, problems)
-    with replacing(args.output, force=args.force, like=like) as out:
-        out.write(document.to_text(hex_wide=args.hex).encode())
+        with opened_whole(source, layer) as image:
+            parts = parts_of_image(image, problems)
+            with replacing(args.output, force=args.force, like=like) as out:
+                for piece in pieces(parts, hex_wide=args.hex):
+                    out.write(piece.encode())
+                out.write(b"\n")
     inputs.warn(problems)
     return 0

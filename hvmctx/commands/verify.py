@@ -29,11 +29,17 @@ UNREADABLE = 2
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", nargs="?", help="as for dump")
     inputs.add_judged(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.add_argument(
-        "--as", choices=("verifier", "restore", "strict"), default="restore", dest="view"
-    )
-    parser.add_argument("--release", help=f"only this Xen, {SPAN} or newest")
+        "--format", choices=("text", "json"), default="text",
+        help="text for people (default), or json: the findings, for programs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--as", choices=("verifier", "restore", "strict"), default="restore", dest="view",
+        help="restore: what Xen would refuse (default); verifier: what its verify-stream-v2 "
+        "refuses; strict: both, and whatever is questionable",
+    )  # fmt: skip
+    parser.add_argument("--release", metavar="RELEASE", help=f"only this Xen, {SPAN} or newest")
+    inputs.add_host(parser)
     parser.add_argument(
         "--fail-on", choices=SEVERITIES, default=ERROR,
         help="exit with 1 for findings of this severity and above (default: error)",
@@ -54,7 +60,7 @@ def run(args: Namespace) -> int:
     judged = judge(
         target, args.view, releases=releases, layer=layer, vcpus=args.vcpus,
         checkpointed=args.checkpointed, vmport=inputs.patched_xen(args),
-        limits=inputs.limits_of(args),
+        host=inputs.host_asked(args), limits=inputs.limits_of(args),
     )  # fmt: skip
     if args.format == "json":
         from hvmctx.verify.explain import link_of

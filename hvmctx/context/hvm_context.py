@@ -259,9 +259,13 @@ class HvmContext(DomainRecords):
         entries = self.entries
         key = record.typecode, record.instance
         at = len(entries)
-        while at and (
-            entries[at - 1].typecode == x86.END.typecode
-            or (entries[at - 1].typecode, entries[at - 1].instance) > key
+        while (
+            at
+            and record.typecode != x86.END.typecode
+            and (
+                entries[at - 1].typecode == x86.END.typecode
+                or (entries[at - 1].typecode, entries[at - 1].instance) > key
+            )
         ):
             at -= 1
         entries.insert(at, record)

@@ -7,15 +7,13 @@ compared when asked for.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.names import bits_between, names_of
-from hvmctx.errors import HvmctxError, LimitError
+from hvmctx.errors import FormatError, HvmctxError, LimitError
 from hvmctx.image.image import Image
-from hvmctx.image.memory_map import differing_pages
-from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
+from hvmctx.image.memory_map import differing_pages, side_by_side
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBVIRT, LIBXC, XAPI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +34,9 @@ _COMPARED = {
         streams.LIBXC_PAGE_DATA, streams.LIBXC_HVM_PARAMS, streams.LIBXC_X86_TSC_INFO,
         streams.LIBXC_X86_CPUID_POLICY, streams.LIBXC_X86_MSR_POLICY, streams.LIBXC_HVM_CONTEXT,
     )
-}  # fmt: skip
+} | {(XAPI, streams.XAPI_XENOPS)}  # fmt: skip
 """Records that are compared by what they say."""
+_DATA_LENGTHS = frozenset(streams.DATA_LENGTHS.values())
 _LONGEST = 32
 """Bytes of a difference that are shown."""
 _MOST = 1000
@@ -256,7 +255,7 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
     if one.format != other.format:
         yield Difference("format", one.format, other.format)
     yield from _pairs("", _headers(one), _headers(other))
-    yield from _pairs("config", _flat(one.config), _flat(other.config))
+    yield from _descriptions(one, other)
     for image_part in (_params, _tsc, _cpuid, _msrs):
         yield from _pairs("", image_part(one), image_part(other))
     yield from _other_records(one, other)
@@ -268,6 +267,45 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
         yield Difference(
             "HVM_CONTEXT", *(None if context is None else "present" for context in contexts)
         )
+
+
+def _descriptions(one: Image, other: Image) -> Iterator[Difference]:
+    """Of the guest: xl's configuration, or the text that another wrapper has. Of two kinds of
+    wrapper, what both say, in xl's words."""
+    if one.format == other.format and one.format in (LIBVIRT, XAPI):
+        yield from _texts(one, other)
+        return
+    left, right = _flat(one.config), _flat(other.config)
+    if one.format != other.format:
+        both = left.keys() & right.keys()
+        left = {path: value for path, value in left.items() if path in both}
+        right = {path: value for path, value in right.items() if path in both}
+    yield from _pairs("config", left, right)
+
+
+def _texts(one: Image, other: Image) -> Iterator[Difference]:
+    """Value by value; where no value shows it, byte by byte."""
+    from hvmctx.edit.described import values_of
+
+    name = "XML" if one.format == LIBVIRT else "XENOPS"
+    texts = [_text(image) for image in (one, other)]
+    if texts[0] == texts[1]:
+        return
+    try:
+        found = list(_pairs("", *(values_of(name, text, one.limits) for text in texts)))
+    except LimitError:
+        raise
+    except FormatError:
+        found = []
+    yield from found or _bytes(name, *texts)
+
+
+def _text(image: Image) -> bytes:
+    """All bytes of it, those that libvirt does not read too."""
+    if image.format == LIBVIRT:
+        return bytes(image.xml_data())
+    record = image.last(XAPI, streams.XAPI_XENOPS)
+    return b"" if record is None or record.end > image.end else bytes(image.body(record))
 
 
 def _context(image: Image) -> HvmContext | None:
@@ -284,7 +322,7 @@ def _headers(image: Image) -> dict[str, str]:
         f"{header.layer} {header.name}.{name}": f"{value:#x}"
         for header in image.headers
         for name, value in header.fields.items()
-        if name != "optional_data_len"
+        if name not in _DATA_LENGTHS
     }
 
 
@@ -358,19 +396,13 @@ def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:
 
 def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]:
     """Stretches of pfns whose types differ, and, where asked for, pages."""
-    left, right = one.memory, other.memory
-    borders = sorted(
-        {run.pfn for side in (left, right) for run in side.runs}
-        | {run.end for side in (left, right) for run in side.runs}
-    )
-    for start, end in pairwise(borders):
-        runs = [next(side.between(start, end), None) for side in (left, right)]
-        kinds = [_kind(run) for run in runs]
+    for start, end, mine, its in side_by_side(one.memory, other.memory):
+        kinds = [_kind(mine), _kind(its)]
         where = f"pfn {start:#x}" if end - start == 1 else f"pfns {start:#x} to {end - 1:#x}"
         if kinds[0] != kinds[1]:
             yield Difference(where, *kinds)
-        elif contents and runs[0] is not None and runs[1] is not None:
-            pages = differing_pages(one.source, runs[0], other.source, runs[1])
+        elif contents and mine is not None and its is not None:
+            pages = differing_pages(one.source, mine, other.source, its)
             for pfn, before, after in pages:
                 yield from _bytes(f"pfn {pfn:#x}", before, after)
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 
 from hvmctx.abi import streams
-from hvmctx.abi.fields import misfit
+from hvmctx.abi.fields import decimal, misfit
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.edit import payloads
+from hvmctx.edit.framing import LENGTH, get_framing, is_framing, set_descriptor, set_length
 from hvmctx.edit.paths import bytes_of, field_of, locate, record_of, value_of
 from hvmctx.edit.splice import splice
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.files.output import replacing
 from hvmctx.image import handlers
 from hvmctx.image.image import open_image
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
+from hvmctx.stream.reader import CONTEXT, LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from hvmctx.stream.libxc import HvmParams
     from hvmctx.stream.libxl import EmulatorContext
     from hvmctx.stream.qemu import DeviceModelState
+    from hvmctx.stream.reader import Header
+    from hvmctx.stream.xapi import QemuRecord
 
     Value = int | bytes | str
 
@@ -41,6 +44,10 @@ __all__ = ["Editor", "edit"]
 _PARAMS = "HVM_PARAMS"
 _VMPORT = "VMPORT"
 _EMULATOR = "EMULATOR_CONTEXT"
+_DESCRIBED = ("XML", "XENOPS")
+"""See `edit.described`."""
+TAIL = "tail"
+"""As if it were a record: what follows those of the context."""
 
 
 def edit(image: Image) -> Editor:
@@ -79,6 +86,7 @@ class Editor:
         """Changed: taken apart, or as it was put. None while it is the image's own."""
         self._unchanged: HvmContext | None = None
         self._bodies: dict[IndexedRecord, bytes] = {}
+        self._xml: bytes | None = None
 
     @property
     def context(self) -> HvmContext:
@@ -107,6 +115,10 @@ class Editor:
             if isinstance(content, HvmContext):
                 return self._inside(payload).get(field)
             return get_content(content, payload, field)
+        if head in _DESCRIBED:
+            from hvmctx.edit.described import TEXTS, get_described
+
+            return get_described(head, bytes(self.take(TEXTS[head])), field, self._image.limits)
         if ":" in head:
             from hvmctx.edit.contents import get_decoded
 
@@ -116,6 +128,8 @@ class Editor:
             _, params, place = self._param(field)
             return params.params[place][1]
         known, instance = record_of(head)
+        if is_framing(field):
+            return get_framing(self._read_context(), known, instance, field)
         record = self._read_context().record(known, instance)
         value: int | bytes
         if known.name == _VMPORT:
@@ -143,6 +157,14 @@ class Editor:
             else:
                 self.put(payloads.EMULATOR, set_content(content, payload, field, value))
             return
+        if head in _DESCRIBED:
+            from hvmctx.edit.described import TEXTS, set_described
+
+            if not isinstance(value, str):
+                raise FieldError(f"{path} takes text")
+            what, limits = TEXTS[head], self._image.limits
+            self.put(what, set_described(head, bytes(self.take(what)), field, value, limits))
+            return
         if ":" in head:
             from hvmctx.edit.contents import set_decoded
 
@@ -156,6 +178,13 @@ class Editor:
             self._bodies[record] = params.to_bytes()
             return
         known, instance = record_of(head)
+        if is_framing(field):
+            framed, limits = _parsed(value, path, is_bytes=False), self._image.limits
+            if field == LENGTH:
+                set_length(self.context.record(known, instance), framed, limits)
+            else:
+                self._context = set_descriptor(self.context, known, instance, field, framed, limits)
+            return
         of_context = self.context.record(known, instance)
         if known.name == _VMPORT:
             from hvmctx.context.vmport_paths import set_path
@@ -200,8 +229,13 @@ class Editor:
         self._bodies[record] = params.to_bytes()
 
     def remove(self, path: str) -> None:
-        """Remove a record of the context (CPU/1; where it repeats, the last), a parameter or
-        a guestinfo key, wherever it stands. Raises UsageError for what cannot be removed."""
+        """Remove a record of the context (CPU/1; where it repeats, the last, or CPU/1#1, the
+        first; context:22/0 of a type without a name), what follows its records (tail), a
+        parameter or a guestinfo key, wherever it stands. Raises UsageError for what cannot be
+        removed."""
+        if path == TAIL:
+            self.context.tail = b""
+            return
         head, dot, field = path.partition(".")
         if head.upper() == _PARAMS and dot:
             self._remove_param(field)
@@ -220,7 +254,14 @@ class Editor:
             record = self.context.record(*named)
             record.body = remove_path(bytes(record.body), field)
             return
+        path, _, place = path.partition("#")
         gone = self.context.record(*_record_only(path))
+        if place:
+            alike = self.context.records(gone.typecode, gone.instance)
+            number = decimal(place)
+            if number is None or not 0 < number <= len(alike):
+                raise UsageError(f"{path}#{place}: there are {len(alike)}, counted from 1")
+            gone = alike[number - 1]
         self.context.entries = [each for each in self.context.entries if each is not gone]
 
     def _remove_param(self, name: str) -> None:
@@ -239,6 +280,8 @@ class Editor:
             return self._whole_context()
         if what == payloads.EMULATOR:
             return self._emulator()[1].payload
+        if what == payloads.XML:
+            return self._image.xml if self._xml is None else self._xml
         layer, number, instance = payloads.named(what)
         if layer == CONTEXT:
             return bytes(self._read_context().record(number, instance).body)
@@ -254,6 +297,10 @@ class Editor:
             emulator.payload = payload
             self._bodies[record] = emulator.to_bytes()
             return
+        if what == payloads.XML:
+            self._image.xml_data()  # raises where there is no place for it
+            self._xml = bytes(payload).rstrip(b"\0")
+            return
         layer, number, instance = payloads.named(what)
         if layer == CONTEXT:
             self.context.record(number, instance).body = payload
@@ -268,6 +315,8 @@ class Editor:
     def edits(self) -> list[Edit]:
         """What to replace in the image."""
         edits = [record_edit(record, body) for record, body in self._bodies.items()]
+        if self._xml is not None:
+            edits.append(_xml_edit(self._image.headers[0], self._xml))
         if self._context is not None:
             edits.append(self._context_edit(self._whole_context()))
         return edits
@@ -341,10 +390,13 @@ class Editor:
             )
         return found[place]
 
-    def _emulator(self) -> tuple[IndexedRecord, EmulatorContext]:
-        record = self._image.last(LIBXL, streams.LIBXL_EMULATOR_CONTEXT)
+    def _emulator(self) -> tuple[IndexedRecord, EmulatorContext | QemuRecord]:
+        layer, number = self._image.emulator_type
+        record = self._image.last(layer, number)
         if record is None:
-            raise MissingRecordError("the image has no EMULATOR_CONTEXT record")
+            raise MissingRecordError(
+                f"the image has no {streams.record_name(layer, number)} record"
+            )
         return record, handlers.parse(record, self._body(record), self._image.limits)
 
     def _content(self) -> tuple[DeviceModelState | HvmContext | handlers.Guarded | None, bytes]:
@@ -376,14 +428,28 @@ class Editor:
 
 def record_edit(record: IndexedRecord, body: bytes) -> Edit:
     """The edit that gives a record of the streams another body: that alone where the length
-    stays, else header, body and zero padding."""
-    if len(body) != record.length:
-        header = streams.RECORD_HEADER.pack(record.type, len(body))
-        return record.offset, record.end, header + body + bytes(-len(body) % streams.RECORD_ALIGN)
-    return record.body_offset, record.body_end, body
+    stays, else header, body and zero padding. Raises UsageError for one that has none."""
+    if len(body) == record.length:
+        return record.body_offset, record.body_end, body
+    if not record.has_body:
+        raise UsageError(f"{record.name}: records of this type have no body")
+    head, padding = streams.record_around(record.layer, record.type, len(body))
+    return record.offset, record.end, head + body + padding
 
 
-def _record_only(path: str) -> tuple[RecordType, int]:
+def _xml_edit(header: Header, text: bytes) -> Edit:
+    """The edit that gives a libvirt file another XML, and says how long it is."""
+    from hvmctx.stream.libvirt import xml_to_bytes
+
+    data = xml_to_bytes(text)
+    fields = streams.LIBVIRT_HEADER.encode({**header.fields, "xml_len": len(data)})
+    return header.offset, header.end, streams.LIBVIRT_MAGIC + fields + data
+
+
+def _record_only(path: str) -> tuple[RecordType | int, int]:
+    if path.startswith(f"{CONTEXT}:"):
+        _, typecode, instance = payloads.named(f"record:{path}")
+        return typecode, instance
     if "." in path:
         raise UsageError(f"{path}: expected a record, such as CPU/1, or HVM_PARAMS.NAME")
     return record_of(path.upper())

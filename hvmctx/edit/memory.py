@@ -45,24 +45,24 @@ def extract_memory(image: Image, out: BinaryIO, format: str = RAW) -> int:
     bare context is one) or, as ELF, without a context, FieldError for pfns that no guest has."""
     if format not in FORMATS:
         raise UsageError(f"unknown format of memory {format!r}; expected {' or '.join(FORMATS)}")
-    runs = list(image.memory.populated())
-    if runs and runs[-1].end >> streams.X86_PFN_BITS:
+    last = max((run.end - 1 for run in image.memory.populated()), default=0)
+    if last >> streams.X86_PFN_BITS:
         raise FieldError(
-            f"pfn {runs[-1].pfn:#x} is beyond the memory of any x86 guest "
-            f"({streams.X86_PFN_BITS} bits)"
+            f"pfn {last:#x} is beyond the memory of any x86 guest ({streams.X86_PFN_BITS} bits)"
         )
     if not any(image.records.of("libxc", streams.LIBXC_PAGE_DATA)):
         raise MissingRecordError("the image has no page data")
-    return _raw(image, out, runs) if format == RAW else _elf(image, out, runs)
+    return _raw(image, out) if format == RAW else _elf(image, out)
 
 
-def _raw(image: Image, out: BinaryIO, runs: list[Run]) -> int:
-    pages = 0
-    for run in runs:
+def _raw(image: Image, out: BinaryIO) -> int:
+    pages = end = 0
+    for run in image.memory.populated():
+        end = run.end
         if run.offset is not None:
             out.seek(run.pfn * _PAGE)
             pages += _copy(image, run, out)
-    out.truncate(max((run.end for run in runs), default=0) * _PAGE)
+    out.truncate(end * _PAGE)
     return pages
 
 
@@ -74,37 +74,35 @@ def _copy(image: Image, run: Run, out: BinaryIO) -> int:
     return run.count
 
 
-def _elf(image: Image, out: BinaryIO, runs: list[Run]) -> int:
+def _elf(image: Image, out: BinaryIO) -> int:
     notes = notes_to_bytes(_notes(image))
-    stretches = list(_stretches(runs))
-    at = head_size(len(stretches), notes)
-    at = -(-at // _PAGE) * _PAGE
-    segments, pages = [], 0
-    for stretch in stretches:
-        size = sum(run.count for run in stretch) * _PAGE
-        held = size if stretch[0].offset is not None else 0
-        segments.append(Segment(stretch[0].pfn * _PAGE, at, held, size))
-        at += held
+    stretches = _stretches(image)
+    start = at = -(-head_size(len(stretches), notes) // _PAGE) * _PAGE
+    segments = []
+    for first, end, held in stretches:
+        size = (end - first) * _PAGE
+        segments.append(Segment(first * _PAGE, at, size if held else 0, size))
+        at += size if held else 0
     out.write(head_to_bytes(segments, notes))
-    for stretch, segment in zip(stretches, segments):
-        out.seek(segment.offset)
-        pages += sum(_copy(image, run, out) for run in stretch)
+    out.seek(start)
+    pages = sum(_copy(image, run, out) for run in image.memory.populated())
     out.truncate(at)
     return pages
 
 
-def _stretches(runs: list[Run]) -> Iterator[list[Run]]:
-    """Adjoining runs together, those with contents apart from the blank ones."""
-    found: list[Run] = []
-    for run in runs:
-        if found and (
-            found[-1].end != run.pfn or (found[-1].offset is None) != (run.offset is None)
-        ):
-            yield found
-            found = []
-        found.append(run)
-    if found:
-        yield found
+def _stretches(image: Image) -> list[tuple[int, int, bool]]:
+    """(first pfn, one after the last, whether the image has its pages) of adjoining runs
+    together."""
+    found: list[tuple[int, int, bool]] = []
+    for run in image.memory.populated():
+        held = run.offset is not None
+        if found and found[-1][1:] == (run.pfn, held):
+            found[-1] = found[-1][0], run.end, held
+            continue
+        if len(found) >= image.limits.segments:
+            raise image.limits.over("segments", "segments", layer="elf", offset=0)
+        found.append((run.pfn, run.end, held))
+    return found
 
 
 def _notes(image: Image) -> Iterator[Note]:

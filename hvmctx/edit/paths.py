@@ -6,6 +6,8 @@
                 as Xen loads it
     FIELD     = NAME { "[" INDEX "]" | "." NAME }   a number, or an array of bytes
               | NAME "[" START ":+" SIZE "]"        1, 2, 4 or 8 bytes of an array, as a number
+              | "length"                 of the record: its body cut off, or filled up with zeros
+              | "descriptor." NAME       typecode, instance or length: what follows is read anew
               | "guestinfo[" KEY "]" | "guestinfo_jumbo[" KEY "]"   of VMPORT; KEY is text, in
                 quotes or not, with \\xNN for a byte that is not printable ASCII
               | the name or the number of a parameter, of HVM_PARAMS

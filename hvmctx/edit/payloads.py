@@ -5,7 +5,9 @@ the device model's file, the body of one record.
     emulator                 the device model's file, without its record's ids
     record:CPU/1             a record of the context, by type and instance
     record:X86_TSC_INFO      a record of the streams, the first; /3 the fourth
-    record:libxc:0x20/1      by number: a layer, libxc, libxl or context, and a type
+    record:libxc:0x20/1      by number: a layer, libxc, libxl, xapi or context, and a type
+    xml                      the domain's XML of a libvirt file, without its NUL
+    xenops, varstored, swtpm of an XAPI image: short for record:XENOPS and so on
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from hvmctx.abi.fields import decimal
 from hvmctx.abi.registry import by_name
 from hvmctx.errors import UsageError
 from hvmctx.image.handlers import is_read
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XAPI
 
-__all__ = ["EMULATOR", "HVM_CONTEXT", "is_not_kept", "named"]
+__all__ = ["EMULATOR", "HVM_CONTEXT", "XML", "is_not_kept", "named"]
 
-HVM_CONTEXT, EMULATOR = "hvm-context", "emulator"
+HVM_CONTEXT, EMULATOR, XML = "hvm-context", "emulator", "xml"
+_SHORT = ("xenops", "varstored", "swtpm")
 
 
 def is_not_kept(what: str) -> bool:
     """Whether a pipe does not keep it: page data, and records of types that nobody knows."""
-    if not what.startswith("record:"):
+    if what in (HVM_CONTEXT, EMULATOR, XML):
         return False
     layer, number, _ = named(what)
     if layer == CONTEXT:
@@ -35,20 +38,23 @@ def is_not_kept(what: str) -> bool:
 def named(what: str) -> tuple[str, int, int]:
     """(layer, type, instance) of a `record:`; for the streams the instance counts."""
     kind, _, text = what.partition(":")
+    if what.partition("/")[0] in _SHORT:
+        kind, text = "record", what
     name, slash, instance_text = text.partition("/")
     if kind != "record" or not name:
-        raise UsageError(f"{what}: expected hvm-context, emulator or record:TYPE/INSTANCE")
+        names = ", ".join((HVM_CONTEXT, EMULATOR, XML, *_SHORT))
+        raise UsageError(f"{what}: expected {names} or record:TYPE/INSTANCE")
     instance = decimal(instance_text) if slash else 0
     if instance is None:
         raise UsageError(f"{what}: {instance_text!r} is not an instance")
     layer, colon, number_text = name.lower().partition(":")
     if colon:
         number = _number(number_text)
-        if layer not in (LIBXC, LIBXL, CONTEXT) or number is None:
-            raise UsageError(f"{what}: expected libxc, libxl or context, and a number")
+        if layer not in (LIBXC, LIBXL, XAPI, CONTEXT) or number is None:
+            raise UsageError(f"{what}: expected libxc, libxl, xapi or context, and a number")
         return layer, number, instance
-    for layer, names in streams.RECORDS.items():
-        for number, known in names.items():
+    for layer, types in streams.RECORDS.items():
+        for number, known in types.items():
             if known == name.upper() and known != "END":
                 return layer, number, instance
     number = _number(name)

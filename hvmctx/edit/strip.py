@@ -15,12 +15,12 @@ from hvmctx.files.copying import copy
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import Source
 from hvmctx.image.index import LARGEST_KEPT, cut_off
-from hvmctx.image.indexing import walk
+from hvmctx.image.indexing import not_read, walk
 from hvmctx.stream.detect import ENOUGH, detect
-from hvmctx.stream.grammar import FIRST
+from hvmctx.stream.grammar import END, FIRST, LEGACY_STREAM
 from hvmctx.stream.libxc import PageData
 from hvmctx.stream.pages import data_pages, length_of
-from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, Header, StreamReader, StreamRecord
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, StreamReader, StreamRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,14 +79,17 @@ def strip(
             _copy_context(source, out, done)
             return done
         if layer not in FIRST:
-            raise UsageError(f"unknown layer {layer!r}; expected xl, libxl, libxc or context")
-        for item in walk(source, StreamReader(layer)):
+            known = ", ".join((*FIRST, CONTEXT))
+            raise UsageError(f"unknown layer {layer!r}; expected {known}")
+        reader = StreamReader(layer)
+        for item in walk(source, reader):
             if isinstance(item, StreamRecord) and _is_page_data(item):
                 _strip_pages(source, item, out, keep_holes, done)
             else:
                 out.write(item.raw)
                 copy(source, item.end - item.body_offset, out)  # the walk misses what is not
-            _refuse_legacy_inside(item)
+            if not reader.need and reader.state.name != END:
+                raise not_read(layer, item, legacy=reader.state.name == LEGACY_STREAM)
         source.raise_trouble()
         done.end, done.trailing = source.position, bool(source.peek(1))
     return done
@@ -108,16 +111,6 @@ def _copy_context(source: Source, out: BinaryIO, done: Stripped) -> None:
 
 def _is_page_data(record: StreamRecord) -> bool:
     return record.layer == LIBXC and record.type == streams.LIBXC_PAGE_DATA
-
-
-def _refuse_legacy_inside(item: Header | StreamRecord) -> None:
-    if not isinstance(item, Header) or item.layer != "xl":
-        return
-    if not item.fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2:
-        raise UnsupportedError(
-            "the xl file holds a legacy stream", layer=LEGACY, offset=item.end,
-            expected="a stream of Xen 4.6 or newer; convert it first",
-        )  # fmt: skip
 
 
 def _strip_pages(

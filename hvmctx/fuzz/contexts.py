@@ -44,7 +44,12 @@ AIMS: dict[str, dict[str, list[int]]] = {
     },
     "PIC": {"elcr": [0, 4, 0xFC, 0xFD, 0xFE, 0xDE, 0x21, 1, 2], "int_output": [0, 1, 2, 255],
             "is_master": [0, 1], "init_state": [0, 1, 15]},
-    "LAPIC": {"apic_base_msr": [0, 0x400, 0x800, 0xC00, 0xFEE00900, 0xFEE00400]},
+    "LAPIC": {"apic_base_msr": [0, 0x400, 0x800, 0xC00, 0xFEE00900, 0xFEE00400],
+              "timer_divisor": [0, 1, 2, 128, 1 << 31]},
+    "HPET": {"config": [0, 1, 3], "mc64": [0, 1 << 20, (1 << 32) - 1],
+             **{f"timers[{n}].{name}": values for n in range(3) for name, values in (
+                 ("config", [4, 0x104, 0x10C, 4 | 20 << 9, 0xF0000000000004 | 20 << 9]),
+                 ("cmp", [0, (1 << 20) - 61036, 1 << 32]))}},
     "PCI_LINK": {**{f"route[{n}]": [0, 15, 16, 255] for n in range(4)}, "pad0[0]": [0, 1]},
     "PIT": {
         **{f"channels[{n}].{name}": values for n in range(3) for name, values in (
@@ -55,7 +60,10 @@ AIMS: dict[str, dict[str, list[int]]] = {
     },
     "MTRR": {"msr_mtrr_cap": [0, 8, 9, 255, 0x508, 0x109]},
     "VMCE_VCPU": {"caps": [0, 0xFF, 0x100, 0x1FF, 0x200, 1 << 24, 1 << 27, 1 << 63]},
-    "VIRIDIAN_VCPU": {"_pad[0]": [0, 1], "_pad[6]": [0, 255]},
+    "VIRIDIAN_VCPU": {
+        "_pad[0]": [0, 1], "_pad[6]": [0, 255], "vp_assist_msr": [0, 1], "simp_msr": [0, 1],
+        "stimer_config_msr[0]": [0, 1, 0x10001, 0x10003], "stimer_count_msr[0]": [0, 1],
+    },
     "HEADER": {"magic": [0, x86.HVM_FILE_MAGIC], "version": [0, 1, 2]},
 }  # fmt: skip
 """Record -> path -> values at the bounds of its rules."""

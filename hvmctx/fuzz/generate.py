@@ -1,5 +1,5 @@
-"""Files for a test lab: well-formed but hostile contexts or images, with a manifest of what
-each release does with them, as the model says."""
+"""Files for a test lab: well-formed but hostile contexts, images or CPU policies, with a manifest
+of what each release does with them, as the model says."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hvmctx.errors import HvmctxError, InputError, UsageError
 from hvmctx.files.output import replacing, sweep
 from hvmctx.fuzz import MANIFEST
 from hvmctx.fuzz.contexts import mutate_context, mutate_record, valid_context
+from hvmctx.fuzz.policies import mutate_policy
 from hvmctx.fuzz.steering import Steering, unlike
 from hvmctx.fuzz.streams import mutate_stream
 from hvmctx.image.image import open_image
@@ -20,7 +21,9 @@ from hvmctx.restore.context import load
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.image import would_restore
 from hvmctx.restore.machine import Machine
-from hvmctx.restore.verdict import REFUSE, Verdict
+from hvmctx.restore.policy_forms import from_pol
+from hvmctx.restore.policy_rules import COMPATIBLE, ROWS, set_policy
+from hvmctx.restore.verdict import ACCEPT, REFUSE, Verdict
 from hvmctx.stream.reader import LIBXC
 from hvmctx.verify.registry import rules
 from hvmctx.verify.views import RESTORE
@@ -33,14 +36,15 @@ if TYPE_CHECKING:
 
     from hvmctx.files.access import Access
     from hvmctx.fuzz.steering import Make
+    from hvmctx.restore.host import Host
 
     Verdicts = dict[str, dict[str, Any]]
     Loads = dict[str, tuple[Release, Guest, Machine]]
 
-CONTEXT, IMAGE = "context", "image"
-KINDS = (CONTEXT, IMAGE)
-_SUFFIX = {CONTEXT: ".bin", IMAGE: ".xc"}
-_AIMED = {CONTEXT: 40, IMAGE: 4}
+CONTEXT, IMAGE, POLICY = "context", "image", "policy"
+KINDS = (CONTEXT, IMAGE, POLICY)
+_SUFFIX = {CONTEXT: ".bin", IMAGE: ".xc", POLICY: ".pol"}
+_AIMED = {CONTEXT: 40, IMAGE: 4, POLICY: 20}
 """Variants of which one is to reach a rule."""
 _REFUSING = 8
 """Types of record that a guest may refuse of a context made for one with all devices."""
@@ -72,6 +76,20 @@ def _restored(
         return Verdict(REFUSE, rule=type(error).__name__)
 
 
+def policy_verdicts(data: bytes, host: Host, loads: Loads) -> Verdicts:
+    """Release -> what it makes of a policy that is set on a new guest of a host; a refusal with
+    what the hypervisor names."""
+    found: Verdicts = {}
+    for name, (release, _, _) in loads.items():
+        outcome = set_policy(host.new_domain(release), host.for_guests(), *from_pol(data))
+        found[name] = {
+            "verdict": REFUSE if outcome.rule else ACCEPT, "errno": outcome.errno,
+            "rule": outcome.rule.id if outcome.rule else "", "leaf": outcome.leaf,
+            "subleaf": outcome.subleaf, "msr": outcome.msr, "lost": outcome.lost,
+        }  # fmt: skip
+    return found
+
+
 def variants(
     bases: Sequence[bytes], kind: str, rng: Random, layer: str | None = None
 ) -> Iterator[tuple[bytes, str]]:
@@ -90,6 +108,8 @@ def _maker(bases: Sequence[bytes], kind: str, rng: Random, layer: str | None = N
 
     def make(record: str | None = None) -> tuple[bytes, str]:
         base = rng.choice(bases)
+        if kind == POLICY:
+            return mutate_policy(base, rng)
         if kind != CONTEXT:
             return mutate_stream(base, rng, layer)
         return mutate_context(base, rng) if record is None else mutate_record(base, rng, record)
@@ -98,9 +118,12 @@ def _maker(bases: Sequence[bytes], kind: str, rng: Random, layer: str | None = N
 
 
 def _rules_of(kind: str, release: Release) -> dict[str, str]:
-    """The rules that a release applies to such files, and what each is about."""
+    """The rules by which a release refuses such files, and what each is about."""
+    if kind == POLICY:
+        of_policies = (*ROWS, *(rule for rule, _ in COMPATIBLE))
+        return {rule.id: rule.record for rule in of_policies if release in rule.releases}
     layers = (CONTEXT,) if kind == CONTEXT else (LIBXC, CONTEXT)
-    found = (rule for rule in rules(RESTORE, *layers) if rule.predicate is not None)
+    found = (r for r in rules(RESTORE, *layers) if r.predicate is not None and not r.harms)
     return {rule.id: rule.record for rule in found if release in rule.releases}
 
 
@@ -131,12 +154,13 @@ def generate(
     *,
     kind: str = CONTEXT,
     loads: Loads,
+    host: Host | None = None,
     like: Sequence[Access | None] = (),
 ) -> Steering:
     """Write `count` variants and the manifest, which only those may read who may read the
     files of `like`, the bases'. What is returned says which rules of each release they reach, as
-    far as possible each about as often. Raises InputError for a directory that is not empty,
-    UsageError for an unknown kind."""
+    far as possible each about as often. CPU policies are set on new guests of `host`. Raises
+    InputError for a directory that is not empty, UsageError for an unknown kind."""
     if kind not in KINDS:
         raise UsageError(f"fuzz: unknown kind {kind!r}; expected {' or '.join(KINDS)}")
     if not bases:
@@ -148,9 +172,14 @@ def generate(
             raise InputError(f"{directory}: is not empty")
     except OSError as error:
         raise InputError(f"{directory}: {error.strerror}") from error
-    judge_all = context_verdicts if kind == CONTEXT else stream_verdicts
+
+    def judge(data: bytes) -> Verdicts:
+        if kind == POLICY and host is not None:
+            return policy_verdicts(data, host, loads)
+        return (context_verdicts if kind == CONTEXT else stream_verdicts)(data, loads)
+
     steering = Steering(
-        _maker(bases, kind, rng), lambda data: judge_all(data, loads),
+        _maker(bases, kind, rng), judge,
         {name: _rules_of(kind, release) for name, (release, _, _) in loads.items()}, rng,
         tries=_AIMED[kind], given=bases,
     )  # fmt: skip
@@ -198,6 +227,6 @@ def loads_of(
 
 
 __all__ = [
-    "CONTEXT", "IMAGE", "KINDS", "MANIFEST", "bases_of", "context_verdicts",
-    "generate", "loads_of", "stream_verdicts", "valid_bases", "variants",
+    "CONTEXT", "IMAGE", "KINDS", "MANIFEST", "POLICY", "bases_of", "context_verdicts", "generate",
+    "loads_of", "policy_verdicts", "stream_verdicts", "valid_bases", "variants",
 ]  # fmt: skip

@@ -12,9 +12,8 @@ import struct
 import time
 import zlib
 
-from hvmctx.abi import streams, x86
+from hvmctx.abi import streams
 from hvmctx.abi.releases import Release
-from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import InputError, UsageError
 from hvmctx.fuzz.differential import Disagreement
 from hvmctx.fuzz.minimise import minimise, simpler_contexts
@@ -23,9 +22,11 @@ from hvmctx.live.loading import Answer, load_into
 from hvmctx.live.xen import Store
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import DEVICES, PVH_DEVICES, Guest
-from hvmctx.restore.host import LEAF_ROW, MSR_ROW, Host
+from hvmctx.restore.host import Host
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.policy import CpuPolicy
+from hvmctx.restore.policy_forms import LEAF_ROW, MSR_ROW
+from hvmctx.restore.rules import LOADING
 from hvmctx.restore.verdict import VIOLATION, Verdict
 
 TYPE_CHECKING = False
@@ -39,7 +40,6 @@ __all__ = ["Comparison", "Hypervisor", "Journal"]
 _TRIES = 400
 """Loads to minimise a disagreement."""
 _MOST_KINDS = 50
-_PIC_CHECKED_SINCE = "4.19"
 
 
 class Hypervisor:
@@ -91,17 +91,6 @@ class Hypervisor:
     def model(self, data: bytes) -> Verdict:
         """What the model says."""
         return load(data, self.release, self.guest, self.machine)
-
-    def spoils(self, data: bytes) -> bool:
-        """Whether this release loads it, and then writes to memory of its own that it should not:
-        a PIC whose is_master is not that of its instance. vpic_update_int_output then walks
-        below the array. 69c89dd787, in 4.19, refuses it. Xen 4.17.7 died of it in a run."""
-        if self.release.since(_PIC_CHECKED_SINCE):
-            return False
-        records = HvmContext.from_bytes(data, damaged=True).records(x86.PIC)
-        return any(
-            bool(record.fields().get("is_master")) != (record.instance == 0) for record in records
-        )
 
     def answer(self, data: bytes) -> Answer:
         """What the hypervisor says. Raises XenError where the domain has gone."""
@@ -223,7 +212,7 @@ class Comparison:
 
     def _try(self, number: int, data: bytes) -> None:
         verdict = self._hypervisor.model(data)
-        if self._deadly(verdict, data):
+        if self._deadly(verdict):
             self.passed += 1
             return
         answer = self._asked(number, data)
@@ -236,11 +225,14 @@ class Comparison:
         if self.kinds[kind] == 1 and len(self.kinds) <= _MOST_KINDS:
             self._found(self._minimal(number, data, kind))
 
-    def _deadly(self, verdict: Verdict, data: bytes) -> bool:
-        """Whether it is not to be tried."""
+    def _deadly(self, verdict: Verdict) -> bool:
+        """Whether it is not to be tried: the hypervisor dies of it, or writes or reads where it
+        should not while it loads this or the next."""
         if self._dangerous:
             return False
-        return verdict.verdict == VIOLATION or self._hypervisor.spoils(data)
+        return verdict.verdict == VIOLATION or any(
+            hazard.harms == LOADING for hazard in verdict.hazards
+        )
 
     def _asked(self, number: int, data: bytes) -> Answer:
         self._journal.note(number, data)
@@ -251,7 +243,7 @@ class Comparison:
 
         def still(candidate: bytes) -> bool:
             verdict = self._hypervisor.model(candidate)
-            if self._deadly(verdict, candidate):
+            if self._deadly(verdict):
                 return False
             return _differ(verdict, self._asked(number, candidate)) == kind
 

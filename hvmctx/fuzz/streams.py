@@ -104,12 +104,12 @@ class _Pieces:
 
     def join(self) -> bytes:
         out = []
-        for _, number, body in self.records:
+        for layer, number, body in self.records:
             if number >= 0:
-                out.append(streams.RECORD_HEADER.pack(number, len(body)))
+                out.append(streams.RECORD_HEADERS[layer].pack(number, len(body)))
             out.append(body)
             if number >= 0:
-                out.append(bytes(-len(body) % streams.RECORD_ALIGN))
+                out.append(bytes(-len(body) % streams.RECORD_ALIGNS[layer]))
         return b"".join(out)
 
 

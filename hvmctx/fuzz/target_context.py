@@ -49,9 +49,14 @@ LOADS: dict[str, tuple[Release, Guest, Machine]] = {
     "newest-pvh": (Release("newest"), Guest(vcpus=2, devices=PVH_DEVICES), Machine(xsave=False)),
     "newest-shadow": (Release("newest"), Guest(vcpus=2, hap=False, has_page=_has_page), Machine()),
     "newest-no-apic": (Release("newest"), Guest(vcpus=2, devices=()), Machine()),
+    "4.2.2": (Release("4.2.2"), _ANY_GUEST, Machine(vendor=AMD)),
+    "4.8": (Release("4.8"), _ANY_GUEST, Machine(vendor=AMD)),
+    "4.12.0-intel": (Release("4.12.0"), _ANY_GUEST, Machine(vendor=INTEL)),
+    "4.17.0": (Release("4.17.0"), _ANY_GUEST, Machine(vendor=AMD)),
     "4.5-vmport": (Release("4.5"), Guest(), Machine(vmport=PROFILES["XEN_4_5_V6"])),
 }
-"""Releases, policies and devices with which, together, every rule of a load can be reached."""
+"""Releases, policies and devices with which, together, every rule of a load can be reached, and
+every hazard."""
 
 
 _HOSTS = tuple(LOADS.items())
@@ -70,7 +75,8 @@ def _run(data: bytes) -> set[str]:
     name, into = choose(data, _HOSTS)
     verdict = load(data, *into)
     assert 0 <= verdict.offset <= len(data) and (verdict.accepted or verdict.rule)
-    return {verdict.rule or f"accept-{name}"}
+    suffered = {hazard.rule for hazard in verdict.hazards}
+    return {verdict.rule or f"accept-{name}", *suffered}
 
 
 _KNOWN = (
@@ -79,10 +85,9 @@ _KNOWN = (
 
 
 def context_seeds(rng: random.Random) -> list[bytes]:
-    """Contexts of four releases, for every target that takes contexts."""
-    return [
-        valid_context(rng, Release(name)).to_bytes() for name in ("4.5", "4.17", "4.20", "newest")
-    ]
+    """Contexts of some releases, for every target that takes contexts."""
+    names = ("4.2.2", "4.5", "4.12.0", "4.17", "4.20", "newest")
+    return [valid_context(rng, Release(name)).to_bytes() for name in names]
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:

@@ -24,7 +24,7 @@ from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.errors import FormatError, HvmctxError, UsageError
 from hvmctx.limits import DEFAULT
 from hvmctx.messages import warn
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, StreamRecord
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XAPI, StreamRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,9 +50,11 @@ __all__ = [
 ENTRY_POINT_GROUP = "hvmctx.handlers"
 EMULATOR = "emulator"
 """The layer of handlers for what a device model saved, by its id."""
-_LAYERS = (LIBXC, LIBXL, CONTEXT, EMULATOR)
+_LAYERS = (LIBXC, LIBXL, XAPI, CONTEXT, EMULATOR)
 
-_DECLARED = {LIBXC: "hvmctx.stream.libxc", LIBXL: "hvmctx.stream.libxl"}
+_DECLARED = {
+    LIBXC: "hvmctx.stream.libxc", LIBXL: "hvmctx.stream.libxl", XAPI: "hvmctx.stream.xapi",
+}  # fmt: skip
 """The modules that declare bodies. Named, not imported: a dump imports none of them."""
 _CONTEXT = (LIBXC, streams.LIBXC_HVM_CONTEXT)
 _handlers: dict[tuple[str, int], Decoder] = {}

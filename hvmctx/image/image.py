@@ -18,12 +18,7 @@ from hvmctx.files.opening import open_seekable, open_source, open_whole, read_wh
 from hvmctx.image.index import LARGEST_KEPT, Index, IndexedRecord, Note
 from hvmctx.image.indexing import Indexer, Watcher, legacy_problem
 from hvmctx.stream import detect
-from hvmctx.stream.reader import (
-    CONTEXT,
-    LEGACY,
-    LIBXC,
-    XL,
-)
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBVIRT, LIBXC, LIBXL, XAPI, XL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +33,8 @@ if TYPE_CHECKING:
     from hvmctx.stream.body import Body
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
     from hvmctx.stream.libxl import EmulatorContext
+    from hvmctx.stream.places import Place
+    from hvmctx.stream.xapi import QemuRecord
     from hvmctx.stream.xlfile import Json
 
     AnyBody = TypeVar("AnyBody", bound=Body)
@@ -238,8 +235,12 @@ class Image(Index):
 
     @property
     def config(self) -> Json:
-        """The guest's configuration out of an xl file: what its JSON is, or text. None
-        when the image has none. Raises FormatError."""
+        """The guest's configuration out of an xl file: what its JSON is, or text. Of another
+        wrapper what its description of the guest says, in the words of xl's JSON: the name, the
+        uuid, the type, vcpus and memory. None when the image has none. Raises FormatError."""
+        if self.format in _DESCRIBED:
+            described = self.described
+            return None if described is None else _config_of(self.format, described)
         header, text = self.header(XL), self.config_text
         if header is None or not text:
             return None
@@ -249,20 +250,52 @@ class Image(Index):
 
     @property
     def config_text(self) -> bytes:
-        """The bytes of that configuration, as they are in the file. Raises FormatError."""
+        """The bytes of an xl file's configuration, as they are in the file. Raises FormatError."""
         header = self.header(XL)
         if header is None or not header.length:
             return b""
         from hvmctx.stream import xlfile
 
-        if header.length > self.limits.config:
-            raise self.limits.over(
-                "config", "bytes", layer=XL, offset=header.body_offset, record="optional data"
-            )
-        data = self.kept_config
-        if not data:
-            data = self.source.read_at(header.body_offset, header.length)
-        return xlfile.config_text(data, header.body_offset)
+        return xlfile.config_text(self.data_of(header, "optional data"), header.body_offset)
+
+    @property
+    def xml(self) -> bytes:
+        """The domain's XML out of a libvirt file: what libvirt reads of it, so without the NUL.
+        Raises MissingRecordError, FormatError."""
+        from hvmctx.stream.libvirt import text_of
+
+        return text_of(self.xml_data())
+
+    def xml_data(self) -> bytes | memoryview:
+        """All bytes that a libvirt file has for it. Raises as `xml` does."""
+        header = self.header(LIBVIRT)
+        if header is None:
+            raise MissingRecordError("the image has no XML: it is not a libvirt file")
+        return self.data_of(header, "XML")
+
+    @property
+    def described(self) -> list[Place] | None:
+        """The values of the guest's description, by their paths: those of the XML of a libvirt
+        file, or of the guest in XAPI's Xenops record. None where there is none. Raises
+        FormatError."""
+        if self.header(LIBVIRT) is not None:
+            from hvmctx.stream import libvirt
+
+            header = self.headers[0]
+            try:
+                return libvirt.places(self.xml, self.limits)
+            except FormatError as error:
+                raise error.moved(header.body_offset) from None
+        record = self.last(XAPI, streams.XAPI_XENOPS)
+        if record is None:
+            return None
+        from hvmctx.stream import sexp, xapi
+
+        try:
+            vm = xapi.Xenops.from_text(self.body(record), self.limits).vm
+        except FormatError as error:
+            raise error.moved(record.body_offset) from None
+        return None if vm is None else sexp.places(vm)
 
     @property
     def params(self) -> dict[int, int]:
@@ -285,11 +318,24 @@ class Image(Index):
         return Policy(self)
 
     @property
-    def emulators(self) -> list[EmulatorContext]:
+    def emulators(self) -> list[EmulatorContext | QemuRecord]:
         """The device models' saved state, in order."""
-        from hvmctx.stream.libxl import EmulatorContext
+        records = self.effective_records(*self.emulator_type)
+        return [self._emulator(record) for record in records]
 
-        return self.bodies(EmulatorContext)
+    @property
+    def emulator_type(self) -> tuple[str, int]:
+        """Layer and type of the records that hold it."""
+        if self.format == XAPI:
+            return XAPI, streams.XAPI_QEMU_TRAD
+        return LIBXL, streams.LIBXL_EMULATOR_CONTEXT
+
+    def _emulator(self, record: IndexedRecord) -> EmulatorContext | QemuRecord:
+        from hvmctx.image import handlers
+
+        parsed: EmulatorContext | QemuRecord
+        parsed = handlers.parse(record, self.body(record), self.limits)
+        return parsed
 
     @property
     def memory_map(self) -> MemoryMap:
@@ -322,9 +368,9 @@ def open_image(
 
     `target` is a path, a buffer (never copied), a binary file object (read from where it
     stands; not closed), or a source. `layer` says what it starts with instead of looking; one of
-    xl, libxl, libxc, context, legacy. `keep_words` keeps the page words of an input that
-    cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher` is
-    shown every header and record as it is read. `limits` say how much is taken of what an input
+    xl, xapi, libvirt, libxl, libxc, context, legacy. `keep_words` keeps the page words of an
+    input that cannot be read twice (8 bytes a page), so that `memory_map` works on it. `watcher`
+    is shown every header and record as it is read. `limits` say how much is taken of what an input
     claims (default: those of a source, or the defaults). With `seekable` an input that can be
     read only once is copied: a stream to a temporary file, a bare context into memory.
 
@@ -369,10 +415,26 @@ def recognise(source: Source, layer: str | None = None) -> str:
     found = detect.detect(head)
     if found is None:
         raise FormatError(
-            "nothing that Xen saves", layer="input", offset=0, found=head[:16].hex(" "),
-            expected="an xl file, a libxl or libxc stream, a legacy stream, or a context",
+            detect.other_format(head) or "nothing that Xen saves", layer="input", offset=0,
+            found=head[:16].hex(" "),
+            expected="an xl file, an XAPI suspend image, a libvirt file, a libxl or libxc stream, "
+            "a legacy stream, or a context",
         )  # fmt: skip
     return found
+
+
+_DESCRIBED = (XAPI, LIBVIRT)
+"""Wrappers that describe the guest in words of their own."""
+
+
+def _config_of(layer: str, described: list[Place]) -> Json:
+    if layer == LIBVIRT:
+        from hvmctx.stream import libvirt
+
+        return libvirt.config_of(described)
+    from hvmctx.stream import xapi
+
+    return xapi.config_of(described)
 
 
 def _index_context(image: Image) -> None:

@@ -60,8 +60,8 @@ class IndexedRecord(StreamRecord):
 
     __slots__ = ("count", "kept", "odd_padding")
 
-    def __init__(self, layer: str, number: int, length: int, offset: int) -> None:
-        super().__init__(layer, number, length, offset)
+    def __init__(self, layer: str, number: int, claimed: int, offset: int) -> None:
+        super().__init__(layer, number, claimed, offset)
         self.count = -1
         self.kept: bytes | memoryview | None = None
         self.odd_padding = b""
@@ -208,13 +208,13 @@ def cut_off(item: Header | StreamRecord, have: int) -> TruncatedError:
 class Index:
     """Where everything lies.
 
-    `format` is what the input starts with (xl, libxl, libxc, context, legacy);
+    `format` is what the input starts with (one of `streams.LAYERS`);
     `headers` and `records` are in file order, whatever their layer; `problems` are errors;
     where reading had to stop, `stopped` is the one that says so, and `complete` is False;
     `notes` are oddities. `end` is the offset after the last byte that belongs to the image.
     `source` is where bytes are read from. The pass that fills the index leaves here what a pipe
-    gives only once: `kept_config`, the xl file's optional data, and `counted_words`, the page
-    words by their types (None if they were not counted; `page_words` then does it).
+    gives only once: `kept_config`, the data after a wrapper's header, and `counted_words`, the
+    page words by their types (None if they were not counted; `page_words` then does it).
     """
 
     def __init__(self, source: Source, layer: str) -> None:
@@ -305,6 +305,15 @@ class Index:
             for record in self._effective(LIBXC, streams.LIBXC_PAGE_DATA)
             if record.count > 0 and self._has_words(record)
         )
+
+    def data_of(self, header: Header, what: str) -> bytes | memoryview:
+        """The data after a wrapper's header; `what` they are is for the message. Raises LimitError
+        where they are longer than any configuration."""
+        if header.length > self.limits.config:
+            raise self.limits.over(
+                "config", "bytes", layer=header.layer, offset=header.body_offset, record=what
+            )
+        return self.kept_config or self.source.read_at(header.body_offset, header.length)
 
     def items(self) -> Iterator[Header | IndexedRecord]:
         """Headers and records in file order, whatever their layer."""

@@ -23,7 +23,17 @@ from hvmctx.image.index import (
     Note,
     cut_off,
 )
-from hvmctx.stream.reader import LEGACY, LIBXC, LIBXL, XL, Header, StreamReader, StreamRecord
+from hvmctx.stream.grammar import END, LEGACY_STREAM
+from hvmctx.stream.reader import (
+    LEGACY,
+    LIBVIRT,
+    LIBXC,
+    XAPI,
+    XL,
+    Header,
+    StreamReader,
+    StreamRecord,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
 
     from hvmctx.stream.pages import WordCounts
 
-__all__ = ["Indexer", "Watcher", "Watchers", "legacy_problem", "walk"]
+__all__ = ["WRAPPERS", "Indexer", "Watcher", "Watchers", "legacy_problem", "not_read", "walk"]
 
 
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
@@ -117,9 +127,9 @@ class Indexer:
             index.stop(error)
             index.end = error.offset  # where the item that is not whole starts
             return
-        if index.format == XL and index.header(LIBXL) is None:
-            text = "the xl file holds a legacy stream (Xen 4.5 or older)"
-            index.stop(legacy_problem(index.end, text))
+        if reader.state.name != END:
+            legacy = reader.state.name == LEGACY_STREAM
+            index.stop(not_read(index.format, item, legacy=legacy))
             return
         index.complete = True
         self._trailing()
@@ -162,7 +172,7 @@ class Indexer:
 
     def _record(self, item: StreamRecord) -> None:
         source = self._source
-        record = IndexedRecord(item.layer, item.type, item.length, item.offset)
+        record = IndexedRecord(item.layer, item.type, item.claimed, item.offset)
         self._current = record
         if record.type == streams.LIBXC_PAGE_DATA and record.layer == LIBXC:
             self._page_data(record)
@@ -283,6 +293,21 @@ def _is_read(record: IndexedRecord) -> bool:
     from hvmctx.image.handlers import is_read
 
     return is_read(record.layer, record.type)
+
+
+WRAPPERS = {XL: "xl file", XAPI: "XAPI suspend image", LIBVIRT: "libvirt file"}
+"""The layers around the streams, in words."""
+
+
+def not_read(layer: str, item: Header | StreamRecord, *, legacy: bool) -> UnsupportedError:
+    """That what follows the item cannot be read, though the image may go on after it."""
+    if legacy:
+        text = f"the {WRAPPERS[layer]} holds a legacy stream (Xen 4.5 or older)"
+        return legacy_problem(item.end, text)
+    return UnsupportedError(
+        "only its own reader can tell where this ends", layer=layer, offset=item.end,
+        record=item.name, found="a record without a length", expected="one with a length",
+    )  # fmt: skip
 
 
 def legacy_problem(offset: int, problem: str) -> UnsupportedError:

@@ -11,12 +11,11 @@ tools/libs/guest/xg_sr_restore.c, `populate_pfns` and `process_page_data`, 4.6 t
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from itertools import islice, pairwise
 
 from hvmctx.abi import streams
 from hvmctx.errors import MissingPageError, TruncatedError, UsageError
 from hvmctx.files.source import CHUNK
+from hvmctx.image.runs import Run, Runs
 from hvmctx.stream.pages import page_size_of, pages_start, words_of
 from hvmctx.stream.reader import LIBXC
 
@@ -35,48 +34,15 @@ __all__ = [
     "differing_pages",
     "runs_of",
     "runs_of_record",
+    "side_by_side",
 ]
-
-
-class Run:
-    """`count` pfns from `pfn` on, of one type, their pages one after the other from
-    `offset` on (None for types without data)."""
-
-    __slots__ = ("count", "offset", "pfn", "type")
-
-    def __init__(self, pfn: int, count: int, page_type: int, offset: int | None) -> None:
-        self.pfn = pfn
-        self.count = count
-        self.type = page_type
-        self.offset = offset
-
-    def __repr__(self) -> str:
-        where = "" if self.offset is None else f" at {self.offset:#x}"
-        return f"<{self.count} pfns from {self.pfn:#x}, type {self.type:#x}{where}>"
-
-    @property
-    def end(self) -> int:
-        """The first pfn after the run."""
-        return self.pfn + self.count
-
-    def blank(self) -> Run:
-        """Pages for the same pfns, with nothing in them."""
-        return Run(self.pfn, self.count, streams.PAGE_XALLOC, None)
-
-    def part(self, start: int, end: int) -> Run:
-        """What of the run lies in start..end-1."""
-        offset = self.offset
-        if offset is not None:
-            offset += (start - self.pfn) * streams.PAGE_SIZE
-        return Run(start, end - start, self.type, offset)
 
 
 class MemoryMap:
     """Disjoint runs by ascending pfn."""
 
-    def __init__(self, runs: list[Run]) -> None:
-        self.runs = runs
-        self._starts = [run.pfn for run in runs]
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = runs if isinstance(runs, Runs) else Runs(runs)
 
     @classmethod
     def of_image(cls, index: Index) -> MemoryMap:
@@ -89,22 +55,20 @@ class MemoryMap:
         """As `of_image`, but of each pfn the last page that was sent, and where there was
         none the last word."""
         verify = index.records_of(LIBXC, streams.LIBXC_VERIFY)
-        sent: list[Run] = []
-        for number, record in enumerate(index.batches, 1):
+        sent = Runs()
+        for record in index.batches:
             runs = runs_of_record(index, record)
             if verify and record.offset > verify[0].offset:
                 runs = (run if run.offset is None else run.blank() for run in runs)
-            _extend(sent, runs, record, index.limits, number)
-        if not _disjoint(sent):
-            sent.sort(key=_precedence)
-        return cls(_last_wins(sent))
+            _extend(sent, runs, record, index.limits)
+        return cls(_last_wins(sent, _precedence))
 
     @classmethod
     def of_records(cls, index: Index, records: Iterable[IndexedRecord]) -> MemoryMap:
         """Of these PAGE_DATA records alone."""
-        sent: list[Run] = []
-        for number, record in enumerate(records, 1):
-            _extend(sent, runs_of_record(index, record), record, index.limits, number)
+        sent = Runs()
+        for record in records:
+            _extend(sent, runs_of_record(index, record), record, index.limits)
         return cls(_last_wins(sent))
 
     def __repr__(self) -> str:
@@ -114,22 +78,25 @@ class MemoryMap:
         """How many pfns are mentioned, absent ones included."""
         return sum(run.count for run in self.runs)
 
+    @property
+    def end(self) -> int:
+        """The highest pfn that is mentioned, plus one."""
+        return self.runs.end(self.runs.rows - 1) if self.runs.rows else 0
+
     def lookup(self, pfn: int) -> tuple[int, int | None] | None:
         """(type, file offset of the page or None), or None for a pfn never mentioned."""
-        at = bisect_right(self._starts, pfn) - 1
-        if at < 0 or pfn >= self.runs[at].end:
-            return None
-        run = self.runs[at].part(pfn, pfn + 1)
-        return run.type, run.offset
+        for run in self.between(pfn, pfn + 1):
+            return run.type, run.offset
+        return None
 
     def between(self, start: int, end: int) -> Iterator[Run]:
         """What of the runs lies in start..end-1."""
-        at = max(0, bisect_right(self._starts, start) - 1)
-        while at < len(self.runs) and self.runs[at].pfn < end:
-            run = self.runs[at]
-            at += 1
-            if run.end > start:
-                yield run.part(max(start, run.pfn), min(end, run.end))
+        runs = self.runs
+        for row in range(runs.at_or_after(start), runs.rows):
+            first = runs.start(row)
+            if first >= end:
+                break
+            yield from runs.part(row, max(start, first), min(end, runs.end(row)))
 
     def populated(self) -> Iterator[Run]:
         """The runs of types that a restore gives memory to: data pages, allocate-only ones."""
@@ -288,58 +255,73 @@ def _consecutive(words: array[int], at: int) -> int:
     return count
 
 
-def _extend(
-    sent: list[Run], runs: Iterator[Run], record: IndexedRecord, limits: Limits, number: int
-) -> None:
-    """Add the runs of the batch of that number, which has one of its own."""
-    most = limits.runs + number
-    sent.extend(islice(runs, most + 1 - len(sent)))
-    if len(sent) > most:
-        raise limits.over(
-            "runs", "runs of neighbouring pfns", layer=LIBXC, offset=record.offset,
-            record=record.name,
-        )  # fmt: skip
+def _extend(sent: Runs, runs: Iterator[Run], record: IndexedRecord, limits: Limits) -> None:
+    """Add the runs of a batch."""
+    for run in runs:
+        sent.append(run)
+        if sent.rows > limits.runs:
+            raise limits.over(
+                "runs", "runs of neighbouring pfns", layer=LIBXC, offset=record.offset,
+                record=record.name,
+            )  # fmt: skip
 
 
-def _precedence(run: Run) -> int:
+def _precedence(sent: Runs, row: int) -> int:
     """What a page that a restore has made gives way to: nothing but another page."""
-    return (run.type in streams.PAGE_TYPES_WITH_MEMORY) + (run.offset is not None)
+    return (sent.type(row) in streams.PAGE_TYPES_WITH_MEMORY) + sent.has_pages(row)
 
 
-def _disjoint(sent: list[Run]) -> bool:
-    return all(one.end <= other.pfn for one, other in pairwise(sent))
-
-
-def _last_wins(sent: list[Run]) -> list[Run]:
-    """Disjoint runs by ascending pfn. Of overlapping ones the later covers the earlier."""
-    if _disjoint(sent):
+def _last_wins(sent: Runs, precedence: Callable[[Runs, int], int] = lambda sent, row: 0) -> Runs:
+    """Disjoint runs by ascending pfn. Of overlapping ones those of a higher precedence cover the
+    others, and the later the earlier."""
+    if sent.disjoint():
         return sent
-    # A sweep over the borders: `live` holds, for each pfn, which runs cover it; the one
-    # sent last is on top.
     from heapq import heappop, heappush
 
-    borders = sorted({run.pfn for run in sent} | {run.end for run in sent})
-    order = sorted(range(len(sent)), key=lambda number: sent[number].pfn)
-    live: list[int] = []  # a heap of negated positions
-    runs: list[Run] = []
-    coming = 0
-    for start, end in pairwise(borders):
-        while coming < len(order) and sent[order[coming]].pfn <= start:
-            heappush(live, -order[coming])
+    order = sent.by_pfn()
+    live: list[int] = []  # a heap of what covers the pfn `at`, the uppermost first
+    runs = Runs()
+    at = coming = 0
+    while live or coming < len(order):
+        if not live:
+            at = sent.start(order[coming])
+        while coming < len(order) and sent.start(order[coming]) <= at:
+            row = order[coming]
+            height = precedence(sent, row) << 32 | row
             coming += 1
-        while live and sent[-live[0]].end <= start:
+            if not live or height > -live[0] or sent.end(row) > sent.end(_row(live[0])):
+                heappush(live, -height)  # any other one is never seen
+        top = _row(live[0])
+        end = sent.end(top)
+        if end <= at:
             heappop(live)
-        if live:
-            _append(runs, sent[-live[0]].part(start, end))
+            continue
+        if coming < len(order):
+            end = min(end, sent.start(order[coming]))
+        runs.add_part(sent, top, at, end)
+        at = end
     return runs
 
 
-def _append(runs: list[Run], run: Run) -> None:
-    """Add a run, joined to the one before where it merely goes on."""
-    last = runs[-1] if runs else None
-    if last is not None and last.end == run.pfn and last.type == run.type:
-        follows = last.part(run.pfn, run.pfn).offset
-        if follows == run.offset:
-            last.count += run.count
-            return
-    runs.append(run)
+def _row(negated: int) -> int:
+    return -negated & 0xFFFFFFFF
+
+
+def side_by_side(
+    one: MemoryMap, other: MemoryMap
+) -> Iterator[tuple[int, int, Run | None, Run | None]]:
+    """(first pfn, one after the last, what the one map has there, what the other) for all that
+    either mentions."""
+    iterators = iter(one.runs), iter(other.runs)
+    runs = [next(iterator, None) for iterator in iterators]
+    at = 0
+    while left := [run for run in runs if run is not None]:
+        at = max(at, min(run.pfn for run in left))
+        end = min(run.end if run.pfn <= at else run.pfn for run in left)
+        mine, its = (None if r is None or r.pfn > at else r.part(at, end) for r in runs)
+        yield at, end, mine, its
+        at = end
+        runs = [
+            next(iterator, None) if run is not None and run.end <= at else run
+            for run, iterator in zip(runs, iterators)
+        ]

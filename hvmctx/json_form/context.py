@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from hvmctx.json_form.vmport import VmportBody
 
 __all__ = [
-    "FORMAT", "OLDEST", "StructuredBody", "body_form", "context_to_plain", "document_of",
-    "ending_to_plain", "record_parts", "record_to_plain",
+    "FORMAT", "OLDEST", "StructuredBody", "body_form", "context_parts", "context_to_plain",
+    "document_parts", "ending_parts", "record_parts", "record_to_plain",
 ]  # fmt: skip
 
 FORMAT = 2
@@ -38,24 +38,30 @@ OLDEST = 1
 """The oldest form that is read."""
 
 
-def document_of(context: HvmContext) -> Plain:
-    """What to-json writes for a bare context, and from-json reads."""
-    return {"hvmctx": FORMAT, "context": context_to_plain(context)}
+def document_parts(context: HvmContext) -> Plain:
+    """What to-json writes for a bare context, as `json_form.text.pieces` takes it."""
+    return {"hvmctx": FORMAT, "context": context_parts(context)}
+
+
+def context_parts(context: HvmContext) -> Plain:
+    """`records`, each made when it is its turn, and `ending_parts`."""
+    return {"records": map(record_parts, context.entries), **ending_parts(context)}
+
+
+def ending_parts(context: HvmContext) -> Plain:
+    """The bytes of `tail` (what follows END, or could not be read), and `damage` in words or
+    None: what a context has besides its records."""
+    return {
+        "tail": bytes(context.tail),
+        "damage": None if context.damage is None else str(context.damage),
+    }
 
 
 def context_to_plain(context: HvmContext) -> Plain:
-    """`records` and `tail` (hex: what follows END, or could not be read), and `damage` in
-    words or None."""
+    """All of a context at once, its bytes in hex."""
+    plain = context_parts(context)
     records = [record_to_plain(record) for record in context.entries]
-    return {"records": records, **ending_to_plain(context)}
-
-
-def ending_to_plain(context: HvmContext) -> Plain:
-    """`tail` and `damage`: what a context has besides its records."""
-    return {
-        "tail": bytes(context.tail).hex(),
-        "damage": None if context.damage is None else str(context.damage),
-    }
+    return {**plain, "records": records, "tail": plain["tail"].hex()}
 
 
 def record_to_plain(record: Record) -> Plain:

@@ -9,7 +9,8 @@ form, and a JSON Schema of it is shipped as `hvmctx/data/hvmctx.schema.json`.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +21,10 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FieldError, FormatError
 from hvmctx.files.opening import open_source, open_whole
 from hvmctx.image.image import Image, open_image, recognise
-from hvmctx.json_form.context import FORMAT, OLDEST, StructuredBody
-from hvmctx.json_form.image import ImageModel
+from hvmctx.json_form.context import FORMAT, OLDEST, StructuredBody, document_parts
+from hvmctx.json_form.image import ImageModel, image_parts
 from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
+from hvmctx.json_form.text import TOO_DEEP, parsed, pieces
 from hvmctx.limits import DEFAULT
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from hvmctx.limits import Limits
 
 __all__ = ["ContextModel", "Document", "ImageModel", "dumps_json", "loads_json"]
-
-_WIDE = 1 << 32
-_TOO_DEEP = "values are nested too deep"
 
 
 def dumps_json(
@@ -57,12 +56,13 @@ def dumps_json(
     True
     """
     if isinstance(target, HvmContext):
-        document = Document(context=ContextModel.of(target))
+        plain = document_parts(target)
     elif isinstance(target, Image):
-        document = Document.of_image(target)
+        plain = parts_of_image(target)
     else:
-        document = Document.of_input(target, layer, limits=limits)
-    return document.to_text(hex_wide=hex_wide)
+        with opened_whole(target, layer, limits) as image:
+            return dumps_json(image, hex_wide=hex_wide)
+    return "".join(pieces(plain, hex_wide=hex_wide)) + "\n"
 
 
 def loads_json(text: str | bytes, *, limits: Limits = DEFAULT) -> bytes:
@@ -73,7 +73,48 @@ def loads_json(text: str | bytes, *, limits: Limits = DEFAULT) -> bytes:
     >>> loads_json('{"context": {"records": [{"typecode": 99, "body": "ff"}]}}')
     b'c\\x00\\x00\\x00\\x01\\x00\\x00\\x00\\xff'
     """
-    return Document.from_text(text, limits).to_bytes()
+    with _not_too_deep():
+        return Document.from_dict(parsed(text, limits)).to_bytes()
+
+
+@contextmanager
+def opened_whole(
+    target: Target, layer: str | None = None, limits: Limits | None = None
+) -> Iterator[Image]:
+    """Anything that `open_image` opens. What can be read only once is read into memory."""
+    source = open_source(target, limits)
+    try:
+        layer = recognise(source, layer)
+        with open_image(open_whole(source), layer=layer) as image:
+            yield image
+    finally:
+        source.close()
+
+
+def parts_of_image(image: Image, problems: list[FormatError] | None = None) -> dict[str, Any]:
+    """What `text.pieces` takes to write the document of an open image that is seekable. Its
+    records are made into plain objects when it is their turn, so that a context that breaks a
+    limit raises LimitError only then. Else as `Document.of_image`."""
+    _check(image, problems)
+    if image.format == CONTEXT:
+        return document_parts(image.read_context())
+    return {"hvmctx": FORMAT, "image": image_parts(image)}
+
+
+def _check(image: Image, problems: list[FormatError] | None) -> None:
+    """Raises LimitError or FormatError for an image that has no document; adds what is wrong
+    with any other to `problems`."""
+    limits = image.limits
+    if image.source.whole_size() > limits.input:
+        # JSON holds everything, page contents too
+        raise limits.over(
+            "input", "bytes, too much for JSON if it is not stripped", layer=image.format,
+            offset=limits.input,
+        )  # fmt: skip
+    if image.format == LEGACY:
+        image.raise_stopped()
+    if problems is not None:
+        problems += image.problems
 
 
 class _Version(Count):
@@ -105,28 +146,13 @@ class Document(Model):
         """Of anything that `open_image` opens. What can be read only once is read into
         memory; a legacy stream, or an input that is nothing of Xen's, raises FormatError.
         What is damaged of another is kept, and added to `problems`."""
-        source = open_source(target, limits)
-        try:
-            layer = recognise(source, layer)
-            with open_image(open_whole(source), layer=layer) as image:
-                return cls.of_image(image, problems)
-        finally:
-            source.close()
+        with opened_whole(target, layer, limits) as image:
+            return cls.of_image(image, problems)
 
     @classmethod
     def of_image(cls, image: Image, problems: list[FormatError] | None = None) -> Document:
         """The same of an open image that is seekable."""
-        limits = image.limits
-        if image.source.whole_size() > limits.input:
-            # JSON holds everything, page contents too
-            raise limits.over(
-                "input", "bytes, too much for JSON if it is not stripped", layer=image.format,
-                offset=limits.input,
-            )  # fmt: skip
-        if image.format == LEGACY:
-            image.raise_stopped()
-        if problems is not None:
-            problems += image.problems
+        _check(image, problems)
         if image.format == CONTEXT:
             return cls(context=ContextModel.of(image.read_context()))
         return cls(image=ImageModel.of(image))
@@ -153,96 +179,28 @@ class Document(Model):
     def to_text(self, *, hex_wide: bool = False) -> str:
         """JSON, indented by one space. `hex_wide`: numbers of 2^32 and more as `0x`
         strings. Raises FieldError for values nested deeper than any form."""
-        try:
-            plain: Any = self.to_dict(encode_json=False)
-            return json.dumps(_widened(plain) if hex_wide else plain, indent=1) + "\n"
-        except RecursionError:
-            raise FieldError(_TOO_DEEP) from None
+        return "".join(pieces(self.to_dict(encode_json=False), hex_wide=hex_wide)) + "\n"
 
     @classmethod
     def from_text(cls, text: str | bytes, limits: Limits = DEFAULT) -> Document:
         """Raises FieldError for text that is not JSON of this form, and LimitError."""
-        try:
-            return cls.from_dict(_parsed(text, limits))
-        except RecursionError:
-            raise FieldError(_TOO_DEEP) from None
+        with _not_too_deep():
+            document = cls.from_dict(parsed(text, limits))
+            if document.context is not None:
+                with checked.within("context"):
+                    document.context.records = list(document.context.records)
+            if document.image is not None:
+                with checked.within("image"):
+                    document.image.items = list(document.image.items)
+            return document
 
 
-def _most_values(text: str | bytes) -> int:
-    """As many values and keys as the text may have. Those within strings count too, so there
-    may be fewer. A key takes as much memory as a value does."""
-    marks: tuple[Any, ...] = (",", "[", "{", ":")
-    if not isinstance(text, str):
-        marks = (b",", b"[", b"{", b":")
-    return 1 + sum(map(text.count, marks))
-
-
-def _check_depth(plain: Any, limits: Limits) -> None:
-    """Raises LimitError for values nested deeper than `limits` allow."""
-    level = [plain]
-    for _ in range(limits.json_depth):
-        values = [
-            value
-            for each in level
-            if isinstance(each, (dict, list))
-            for value in (each.values() if isinstance(each, dict) else each)
-        ]
-        level = [value for value in values if isinstance(value, (dict, list))]
-        if not level:
-            return
-    raise limits.over("json_depth", "levels of nested values", layer="JSON", offset=0)
-
-
-def _parsed(text: str | bytes, limits: Limits) -> Any:
-    """The text's JSON. Raises FieldError, also for an object that has a key twice, and
-    LimitError."""
-    if len(text) > limits.input:
-        raise limits.over("input", "bytes", layer="JSON", offset=limits.input)
-    if _most_values(text) > limits.json_values:
-        raise limits.over("json_values", "values", layer="JSON", offset=0)
-    twice: list[tuple[Any, str]] = []
-
-    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) < len(pairs):
-            twice.append((made, _repeated(pairs)))
-        return made
-
+@contextmanager
+def _not_too_deep() -> Iterator[None]:
     try:
-        plain = json.loads(text, object_pairs_hook=as_dict)
-    except ValueError as error:
-        raise FieldError(f"not JSON: {error}") from None
-    _check_depth(plain, limits)
-    if twice:
-        made, name = twice[0]
-        where = _place_of(made, plain)
-        raise FieldError(f"{where}: the key {checked.shown(name)} is given more than once")
-    return plain
-
-
-def _repeated(pairs: list[tuple[str, Any]]) -> str:
-    """The first key that has been there before."""
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            return name
-        seen.add(name)
-    return ""
-
-
-def _place_of(wanted: Any, plain: Any) -> str:
-    """Where in the document an object stands."""
-    left = [("", plain)]
-    while left:
-        where, value = left.pop()
-        if value is wanted:
-            return where or "the document"
-        if isinstance(value, dict):
-            dot = "." if where else ""
-            left += [(f"{where}{dot}{checked.word(key)}", entry) for key, entry in value.items()]
-        elif isinstance(value, list):
-            left += [(f"{where}[{at}]", entry) for at, entry in enumerate(value)]
-    return "an object"  # within one that is given twice itself
+        yield
+    except RecursionError:
+        raise FieldError(TOO_DEEP) from None
 
 
 def _check_form(found: int) -> None:
@@ -256,6 +214,8 @@ def _check_form(found: int) -> None:
 def _of_form_1(value: Any) -> Any:
     """The same with the bodies of VMPORT records, whose fields were those of the structure, of
     a document, or of what is in one. Raises FieldError."""
+    if isinstance(value, Iterator):
+        return map(_of_form_1, value)
     if isinstance(value, list):
         return [_of_form_1(entry) for entry in value]
     if not isinstance(value, dict):
@@ -267,15 +227,3 @@ def _of_form_1(value: Any) -> Any:
             body = StructuredBody(used().record_type).read(fields, rest, None)
         return {**record, "body": body.hex()}
     return {name: _of_form_1(entry) for name, entry in value.items()}
-
-
-def _widened(value: Any) -> Any:
-    """The same plain form with every number of 2^32 and more as a `0x` string, which the
-    way back reads too: JSON readers that keep numbers as doubles lose nothing."""
-    if isinstance(value, bool) or not isinstance(value, (int, list, dict)):
-        return value
-    if isinstance(value, int):
-        return f"{value:#x}" if abs(value) >= _WIDE else value
-    if isinstance(value, list):
-        return [_widened(element) for element in value]
-    return {name: _widened(element) for name, element in value.items()}

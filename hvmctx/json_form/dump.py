@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.json_form.context import document_of, ending_to_plain, record_to_plain
+from hvmctx.json_form.context import document_parts, ending_parts, record_parts
+from hvmctx.json_form.text import pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,13 +25,16 @@ def _wanted(context: HvmContext, wanted: Wanted) -> HvmContext:
 
 def as_json(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:
     """The whole context as one object that from-json takes: see `json_form.context`."""
-    yield json.dumps(document_of(_wanted(context, wanted)), indent=1) + "\n"
+    yield from pieces(document_parts(_wanted(context, wanted)))
+    yield "\n"
 
 
 def as_ndjson(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:
     """A record a line, and last `tail` and `damage`, if there is either."""
     chosen = _wanted(context, wanted)
     for record in chosen.entries:
-        yield json.dumps(record_to_plain(record)) + "\n"
+        yield from pieces(record_parts(record), indented=False)
+        yield "\n"
     if len(chosen.tail) or chosen.damage is not None:
-        yield json.dumps(ending_to_plain(chosen)) + "\n"
+        yield from pieces(ending_parts(chosen), indented=False)
+        yield "\n"

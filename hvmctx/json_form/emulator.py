@@ -162,7 +162,7 @@ class _Payload(Form):
 
 
 class EmulatorForm(Members):
-    """The payload of an EMULATOR_CONTEXT record, by the members of its body."""
+    """The payload of a record that holds a device model's file, by the members of its body."""
 
     __slots__ = ()
 
@@ -172,15 +172,21 @@ class EmulatorForm(Members):
 
     def write(self, value: Any) -> checked.Plain:
         payload = bytes(value["payload"])
-        plain = _plain_of(value["emulator_id"], payload)
+        plain = _plain_of(value.get("emulator_id", _IN_XAPI), payload)
         return {**value, "payload": _HEX.write(payload) if plain is None else plain}
 
     def read(self, plain: Any, where: str) -> checked.Plain:
         made = super().read(plain, where)
         payload = made["payload"]
         if isinstance(payload, dict):
+            if "emulator_id" not in made:
+                raise Disagreement("payload: expected hex, as XAPI's device models have no ids")
             made["payload"] = body_of(handlers.EMULATOR, made["emulator_id"], payload["decoded"])
         return made
+
+
+_IN_XAPI = -1
+"""In place of an id, which no handler has: XAPI's records have none."""
 
 
 def _plain_of(emulator_id: int, payload: bytes) -> checked.Plain | None:

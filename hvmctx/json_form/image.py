@@ -4,8 +4,8 @@ An image is the list of its headers and records, in file order, and the bytes th
 the last of them. A record's body is taken apart where that can be undone exactly, and hex
 where not; page contents are hex too, so strip an image first that has many.
 
-After an edit `length`, `name`, `padding` and, in an xl header, `optional_data_len` may be left
-out; `offset` is ignored when read.
+After an edit `length`, `name`, `padding` and, in the header of an xl or libvirt file,
+`optional_data_len` or `xml_len` may be left out; `offset` is ignored when read.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hvmctx.abi.fields import Layout
 from hvmctx.abi.forms import (
     Anything,
     Count,
+    Escaped,
     Form,
     Hex,
     Listed,
@@ -32,31 +33,37 @@ from hvmctx.abi.forms import (
     Text,
     Words,
 )
-from hvmctx.abi.streams import LIBXC, LIBXL, XL, record_name
+from hvmctx.abi.streams import LIBVIRT, LIBXC, LIBXL, XAPI, record_name
 from hvmctx.errors import FieldError, HvmctxError
 from hvmctx.image import handlers
 from hvmctx.image.image import Image
 from hvmctx.image.index import IndexedRecord
-from hvmctx.json_form.context import context_to_plain
+from hvmctx.json_form.context import context_parts, context_to_plain
 from hvmctx.json_form.decoded import body_of, plain_of
 from hvmctx.json_form.emulator import EmulatorForm
-from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
-from hvmctx.stream import body, xlfile
+from hvmctx.json_form.models import ContextModel, Many, Model, member, modelled, optional
+from hvmctx.stream import body, libvirt, xlfile
 from hvmctx.stream.grammar import FIRST
-from hvmctx.stream.reader import Header
+from hvmctx.stream.reader import Header, StreamRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hvmctx.context.hvm_context import HvmContext
     from hvmctx.limits import Limits
 
 __all__ = [
     "CONTEXT_RECORD", "FORMATS", "HeaderModel", "ImageModel", "StreamRecordModel",
-    "header_form", "payload_form",
+    "header_form", "image_parts", "payload_form",
 ]  # fmt: skip
 
 FORMATS = tuple(FIRST)
 CONTEXT_RECORD = (LIBXC, streams.LIBXC_HVM_CONTEXT)
-_DATA_LENGTH = "optional_data_len"
+_DATA_LENGTHS = tuple(streams.DATA_LENGTHS.values())
+_DEVICE_MODELS = (
+    (LIBXL, streams.LIBXL_EMULATOR_CONTEXT), (XAPI, streams.XAPI_QEMU_TRAD),
+)  # fmt: skip
 
 
 def header_form(header: streams.Flat) -> Members:
@@ -65,7 +72,8 @@ def header_form(header: streams.Flat) -> Members:
     fields = Layout.of(header.structure).fields
     needed = [field.name for field in fields if not field.is_reserved]
     members: dict[str, Form] = {field.name: Number(field.width) for field in fields}
-    return Members(members, [name for name in needed if name != _DATA_LENGTH], [_DATA_LENGTH])
+    needed = [name for name in needed if name not in _DATA_LENGTHS]
+    return Members(members, needed, _DATA_LENGTHS)
 
 
 @lru_cache(maxsize=64)
@@ -77,7 +85,7 @@ def payload_form(layer: str, number: int) -> Form | None:
     if known is None:
         return None
     members = {name: _part_form(part) for name, part in known.fields.items()}
-    if (layer, number) == (LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
+    if (layer, number) in _DEVICE_MODELS:
         return EmulatorForm(known, members)
     return Members(members, members)
 
@@ -90,6 +98,8 @@ def _part_form(part: Any) -> Form:
         return Listed(Row(part.row.structure))
     if isinstance(part, body.Strings):
         return Listed(Listed(Hex(), 2))
+    if isinstance(part, body.Chars):
+        return Escaped()
     if isinstance(part, body.Rest):
         return Hex()
     return Hex(sizeof(part)) if body.is_bytes(part) else Number(8 * sizeof(part))
@@ -98,8 +108,8 @@ def _part_form(part: Any) -> Form:
 @modelled("header")
 @dataclass(kw_only=True)
 class HeaderModel(Model):
-    """A header of an image: its `fields`, and the data that follow an xl header, as the text
-    of a `config` where that gives the same bytes back."""
+    """A header of an image: its `fields`, and the data that follow that of an xl or libvirt
+    file, as the text of a `config` (JSON, XML) where that gives the same bytes back."""
 
     layer: str = member(Text())
     header: str = member(Text())
@@ -118,7 +128,8 @@ class HeaderModel(Model):
         )
         if header.length:
             data = bytes(image.source.read_at(header.body_offset, header.length))
-            made.config = _config(data)
+            short = len(data) <= image.limits.config
+            made.config = _config(header.layer, data) if short else None
             made.data = data if made.config is None else None
         return made
 
@@ -129,13 +140,13 @@ class HeaderModel(Model):
             named = checked.shown(self.header)
             raise FieldError(f"no header {named} in layer {checked.shown(self.layer)}")
         values = header_form(header).read(self.fields, "")
-        data = self._data()
-        if _DATA_LENGTH in header.names:
-            checked.agrees(_DATA_LENGTH, values.get(_DATA_LENGTH), len(data), "config or data")
-            values[_DATA_LENGTH] = len(data)
+        data, length = self._data(), streams.DATA_LENGTHS.get(self.layer)
+        if length is not None:
+            checked.agrees(length, values.get(length), len(data), "config or data")
+            values[length] = len(data)
         elif self.config is not None or self.data is not None:
             raise FieldError(f"the {self.layer} {self.header} has no config or data")
-        magic = streams.XL_MAGIC if self.layer == XL else b""
+        magic = streams.MAGICS.get(self.layer, b"")
         return magic + header.encode({**dict.fromkeys(header.names, 0), **values}) + data
 
     def _data(self) -> bytes:
@@ -144,19 +155,24 @@ class HeaderModel(Model):
         if self.data is not None:
             raise FieldError("found both data and config, expected one of them")
         try:
-            return xlfile.config_to_bytes(self.config.encode())
+            return _config_data(self.layer, self.config)
         except UnicodeEncodeError as error:
             raise FieldError(f"config: not text: {error.reason}") from None
 
 
-def _config(data: bytes) -> str | None:
-    """The configuration's text, where it alone gives `data` back."""
+def _config(layer: str, data: bytes) -> str | None:
+    """The text of a configuration, or of a domain's XML, where it alone gives `data` back."""
     try:
-        text = xlfile.config_text(data)
+        text = data if layer == LIBVIRT else xlfile.config_text(data)
         config = text.decode("utf-8").removesuffix("\0")
     except (HvmctxError, UnicodeDecodeError):
         return None
-    return config if xlfile.config_to_bytes(config.encode()) == data else None
+    return config if _config_data(layer, config) == data else None
+
+
+def _config_data(layer: str, config: str) -> bytes:
+    text = config.encode()
+    return libvirt.xml_to_bytes(text) if layer == LIBVIRT else xlfile.config_to_bytes(text)
 
 
 @modelled("stream_record")
@@ -165,27 +181,33 @@ class StreamRecordModel(Model):
     """A record of an image: its `payload`, what another package's handler has `decoded`, or the
     bytes of its `body`; `padding` where that is not zero."""
 
-    layer: str = member(OneOf(LIBXL, LIBXC))
-    type: int = member(Count(32))
+    layer: str = member(OneOf(LIBXL, LIBXC, XAPI))
+    type: int = member(Count(64))
     name: str | None = optional(Text())
     offset: int | None = optional(Count(64))
-    length: int | None = optional(Count(32))
+    length: int | None = optional(Count(64))
     payload: dict[str, Any] | None = optional(Object())
     decoded: Any = optional(Anything())
     body: bytes | None = optional(Hex())
     padding: bytes | None = optional(Hex())
 
     @classmethod
-    def of(cls, image: Image, record: IndexedRecord) -> StreamRecordModel:
+    def of(
+        cls,
+        image: Image,
+        record: IndexedRecord,
+        of_context: Callable[[HvmContext], dict[str, Any]] = context_to_plain,
+    ) -> StreamRecordModel:
+        """`of_context` makes the payload of an HVM_CONTEXT record."""
         body = bytes(image.body(record))
         made = cls(
             layer=record.layer,
             type=record.type,
             name=record.name,
             offset=record.offset,
-            length=record.length,
+            length=record.claimed,
         )
-        made.payload = _payload(record, body, image.limits)
+        made.payload = _payload(record, body, image.limits, of_context)
         if made.payload is None and payload_form(record.layer, record.type) is None:
             made.decoded = _decoded(record, body)
         if made.payload is None and made.decoded is None and body:
@@ -203,16 +225,20 @@ class StreamRecordModel(Model):
                 f"{self.layer}; leave it out"
             )
         body = self._body()
-        checked.agrees(
-            "length", self.length, len(body), "body" if self.payload is None else "payload"
-        )
-        room = -len(body) % streams.RECORD_ALIGN
-        padding = bytes(room) if self.padding is None else self.padding
-        if len(padding) != room:
+        if StreamRecord(self.layer, self.type, 0, 0).has_body:
+            checked.agrees(
+                "length", self.length, len(body), "body" if self.payload is None else "payload"
+            )
+        elif body:
+            raise Disagreement(f"records of type {self.type:#x} have no body; leave it out")
+        head, zeros = streams.record_around(self.layer, self.type, self.length or len(body))
+        padding = zeros if self.padding is None else self.padding
+        if len(padding) != len(zeros):
+            room = len(zeros)
             raise Disagreement(
                 f"padding of {len(padding)} bytes where there is room for {room}; leave it out"
             )
-        return streams.RECORD_HEADER.pack(self.type, len(body)) + body + padding
+        return head + body + padding
 
     def _body(self) -> bytes:
         form = payload_form(self.layer, self.type)
@@ -240,14 +266,19 @@ def _decoded(record: IndexedRecord, body: bytes) -> Any:
     return plain_of(record.layer, record.type, body)
 
 
-def _payload(record: IndexedRecord, body: bytes, limits: Limits) -> dict[str, Any] | None:
+def _payload(
+    record: IndexedRecord,
+    body: bytes,
+    limits: Limits,
+    of_context: Callable[[HvmContext], dict[str, Any]],
+) -> dict[str, Any] | None:
     """The payload of a record that gives `body` back, None where there is none."""
     key = record.layer, record.type
     form = payload_form(*key)
     if form is None:
         return None
     if key == CONTEXT_RECORD:
-        return context_to_plain(handlers.parse(record, body, limits))
+        return of_context(handlers.parse(record, body, limits))
     try:
         plain: dict[str, Any] = form.write(vars(handlers.parse(record, body, limits)))
         return plain if _payload_bytes(*key, plain) == body else None
@@ -286,7 +317,7 @@ class ImageModel(Model):
     """A whole image: everything of it, in file order. Its `format` is where it starts."""
 
     format: str | None = optional(OneOf(*FORMATS))
-    items: list[HeaderModel | StreamRecordModel] = member(Listed(ItemForm()))
+    items: list[HeaderModel | StreamRecordModel] = member(Many(ItemForm()))
     tail: bytes = member(Hex(), b"")
 
     @classmethod
@@ -296,20 +327,42 @@ class ImageModel(Model):
             HeaderModel.of(image, item)
             if isinstance(item, Header)
             else StreamRecordModel.of(image, item)
-            for item in image.items()
-            if item.end <= image.end
+            for item in _whole_items(image)
         ]
-        source = image.source
-        tail = bytes(source.read_at(image.end, source.whole_size() - image.end))
-        return cls(format=image.format, items=items, tail=tail)
+        return cls(format=image.format, items=items, tail=bytes(_tail(image)))
 
     def to_bytes(self) -> bytes:
         """Raises FieldError for what does not fit."""
-        pieces = []
+        data = bytearray()
+        expected = self.format
         for at, item in enumerate(self.items):
+            expected = expected if at else item.layer
             with within(checked.label(f"items[{at}]", vars(item))):
-                pieces.append(item.to_bytes())
-        expected = self.items[0].layer if self.items else self.format
+                data += item.to_bytes()
         if self.format not in (None, expected):
             raise checked.wrong(self.format, "format", str(expected))
-        return b"".join((*pieces, self.tail))
+        return bytes(data + self.tail)
+
+
+def image_parts(image: Image) -> dict[str, Any]:
+    """What `json_form.text.pieces` takes for an image, each item made when it is its turn."""
+    return {
+        "format": image.format,
+        "items": (_item_parts(image, item) for item in _whole_items(image)),
+        "tail": _tail(image),
+    }
+
+
+def _item_parts(image: Image, item: Header | IndexedRecord) -> Any:
+    if isinstance(item, Header):
+        return HeaderModel.FORM.write(HeaderModel.of(image, item))
+    return StreamRecordModel.FORM.write(StreamRecordModel.of(image, item, context_parts))
+
+
+def _whole_items(image: Image) -> Iterator[Header | IndexedRecord]:
+    return (item for item in image.items() if item.end <= image.end)
+
+
+def _tail(image: Image) -> bytes | memoryview:
+    """What follows the last whole item."""
+    return image.source.read_at(image.end, image.source.whole_size() - image.end)

@@ -9,6 +9,7 @@ fit (1.9 to 1, an object to a list of its keys), so the form reads an object fir
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.checked import Plain
 
-__all__ = ["ContextModel", "Model", "ModelForm", "RecordModel", "member", "modelled",
+__all__ = ["ContextModel", "Many", "Model", "ModelForm", "RecordModel", "member", "modelled",
            "optional"]  # fmt: skip
 
 _M = TypeVar("_M", bound="Model")
@@ -120,6 +121,18 @@ class ModelForm(Members):
     def definition(self) -> Plain:
         """The schema of its members, which stands once among the definitions."""
         return {"description": " ".join(self._model.__doc__.split()), **super().schema()}
+
+
+class Many(Listed):
+    """Records or items, of which there may be very many: where they come as an iterator (see
+    `json_form.text.parsed`), each is read when it is its turn."""
+
+    __slots__ = ()
+
+    def read(self, plain: Any, where: str) -> Any:
+        if not isinstance(plain, Iterator):
+            return super().read(plain, where)
+        return (self.element.read(one, f"{where}[{at}]") for at, one in enumerate(plain))
 
 
 def modelled(name: str) -> Callable[[type[_M]], type[_M]]:
@@ -218,7 +231,7 @@ def _typecode_named(name: str) -> int:
 class ContextModel(Model):
     """A whole context: its records, and what follows them. `damage` is ignored when read."""
 
-    records: list[RecordModel] = member(Listed(RecordModel.FORM))
+    records: list[RecordModel] = member(Many(RecordModel.FORM))
     tail: bytes = member(Hex(), b"")
     damage: str | None = member(Text(), None)
 

@@ -109,7 +109,7 @@ def _header() -> dict[str, Any]:
         case: dict[str, Any] = {
             "properties": {"layer": {"const": layer}, "header": {"const": name}, "fields": fields}
         }
-        if "optional_data_len" in layout.names:
+        if layer in streams.DATA_LENGTHS:
             case["not"] = _has("config", "data")
         else:
             case["allOf"] = [_lacks("config", "data")]
@@ -135,9 +135,13 @@ def _stream_record() -> dict[str, Any]:
         }
         for layer, names in streams.RECORDS.items()
     ]
+    narrow = {
+        "if": {"not": _is("layer", [streams.XAPI])},
+        "then": {"properties": {"type": {"maximum": 0xFFFFFFFF}}},
+    }
     return {
         **StreamRecordModel.FORM.definition(),
-        "allOf": [*cases, *others],
+        "allOf": [*cases, *others, narrow],
         "not": {"anyOf": [_has(*pair) for pair in combinations(_BODIES, 2)]},
     }
 

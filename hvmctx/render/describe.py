@@ -11,7 +11,7 @@ from hvmctx.image import handlers
 from hvmctx.image.image import Image
 from hvmctx.image.index import IndexedRecord
 from hvmctx.stream.qemu import WITH_FIELDS, DeviceModelState
-from hvmctx.stream.reader import CONTEXT, LIBXC, Header
+from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXC, XAPI, Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def _guest(image: Image) -> Plain | None:
 
 
 def _config(image: Image) -> Plain | None:
-    """What the configuration of an xl file says, None where it does not say it; of one
-    that is text (before 4.5) only that."""
+    """What the configuration of an xl file says, or the description of the guest in another
+    wrapper, None where it does not say it; of one that is text (before 4.5) only that."""
     config = image.config
     if config is None:
         return None
@@ -105,7 +105,7 @@ def _config(image: Image) -> Plain | None:
     )
     online = built.get("avail_vcpus")
     return {
-        "form": "text" if isinstance(config, str) else "JSON",
+        "form": "text" if isinstance(config, str) else _FORMS.get(image.format, "JSON"),
         "name": _as(str, created.get("name")),
         "uuid": _as(str, created.get("uuid")),
         "type": _as(str, created.get("type")),
@@ -114,6 +114,9 @@ def _config(image: Image) -> Plain | None:
         "max_memkb": _count(built.get("max_memkb")),
         "target_memkb": _count(built.get("target_memkb")),
     }
+
+
+_FORMS = {LIBVIRT: "XML", XAPI: "S-expression"}
 
 
 def _count(value: Any) -> int | None:

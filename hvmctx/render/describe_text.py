@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.messages import printable
+from hvmctx.messages import colored, columns, printable
 from hvmctx.render.table import Table
-from hvmctx.stream.reader import LIBXC, LIBXL, XL
+from hvmctx.stream.grammar import LEGACY_HEADER
+from hvmctx.stream.reader import LIBVIRT, LIBXC, LIBXL, XAPI, XL, header_item
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +22,15 @@ _MIB = 1 << 20
 
 _HEADER_WORDS = {
     (XL, "header"): "xl file: {config}, {stream}",
+    (XAPI, "header"): "XAPI suspend image: {stream}",
+    (LIBVIRT, "header"): "libvirt file, version {version}: XML of {xml_len} bytes, {stream}",
     (LIBXL, "header"): "libxl stream, version {version}",
     (LIBXC, "image header"): "libxc stream, version {version}",
     (LIBXC, "domain header"): "domain: {type}, from Xen {xen_major}.{xen_minor}",
 }
+
+
+_STREAMS = {XL: "stream v2", LIBVIRT: "stream v2", XAPI: "records"}
 
 
 def _in_words(layer: Facts) -> str:
@@ -34,7 +40,9 @@ def _in_words(layer: Facts) -> str:
         json = flags & streams.XL_FLAG_JSON_CONFIG
         length = max(0, fields["optional_data_len"] - 4)  # after its own length
         fields["config"] = f"{'JSON' if json else 'text'} configuration of {length} bytes"
-        fields["stream"] = "stream v2" if flags & streams.XL_FLAG_STREAM_V2 else "legacy stream"
+    if layer["layer"] in streams.MAGICS:
+        legacy = header_item(layer["layer"], fields) == LEGACY_HEADER
+        fields["stream"] = "legacy stream" if legacy else _STREAMS[layer["layer"]]
     elif layer["header"] == "domain header":
         fields["type"] = streams.GUEST_TYPES.get(fields["type"], f"type {fields['type']}")
     return _HEADER_WORDS[layer["layer"], layer["header"]].format(**fields)
@@ -46,11 +54,12 @@ def print_description(facts: Facts, file: TextIO) -> None:
     size = "" if facts["size"] is None else f", {facts['size']} bytes"
     packed = f", compressed with {facts['compression']}" if facts["compression"] else ""
     ended = "" if facts["complete"] else ", not complete"
+    width = columns() if file.isatty() else 0
     file.write(f"{printable(facts['input'])}: {facts['format']}{size}{packed}{ended}\n")
     for layer in facts["layers"]:
-        file.write(f"  {layer['offset']:#010x}  {_in_words(layer)}\n")
+        file.write(_wrapped(f"  {layer['offset']:#010x}  ", _in_words(layer), width) + "\n")
     for name, value in _summary(facts):
-        file.write(f"{name + ':':<13} {printable(value)}\n")
+        file.write(_wrapped(f"{name + ':':<13} ", printable(value), width) + "\n")
     if facts["records"]:
         file.write("\n")
         _kinds(facts["records"]).print(file)
@@ -59,7 +68,24 @@ def print_description(facts: Facts, file: TextIO) -> None:
         _index(facts["index"]).print(file)
     for kind in ("notes", "problems"):
         for text in facts[kind]:
-            file.write(f"{kind[:-1]}: {printable(text)}\n")
+            line = _wrapped(f"{kind[:-1]}: ", printable(text), width)
+            file.write(colored(line, file) + "\n")
+
+
+_NARROWEST = 40
+
+
+def _wrapped(head: str, text: str, width: int) -> str:
+    """Lines of this width, the further ones under the text of the first. One line if the width is
+    0, as scripts want it, or too little."""
+    if width < _NARROWEST:
+        return head + text
+    lines, margin = [head.rstrip()], " " * (len(head) - 1)
+    for word in text.split(" "):
+        if len(lines[-1]) + 1 + len(word) > width and lines[-1] > margin:
+            lines.append(margin)
+        lines[-1] = f"{lines[-1]:<{len(margin)}} {word}"
+    return "\n".join(lines)
 
 
 def _kinds(records: list[Facts]) -> Table:

@@ -1,5 +1,5 @@
-"""Progress of long work on a terminal's standard error: rich's bar if rich is installed, otherwise
-a line that is written over. Nothing where nobody watches."""
+"""How far long work is, on a terminal: rich's bar if rich is installed, otherwise one line that is
+written over."""
 
 from __future__ import annotations
 
@@ -9,60 +9,69 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Progress"]
+    from typing_extensions import Self
 
-_EVERY = 0.2
-"""Seconds between two lines."""
+__all__ = ["Progress"]
 
 
 class Progress:
-    """Of `total` things, called `what`."""
+    """Shown on standard error if that is a terminal, and nowhere otherwise. `total` is what `done`
+    will have come to in the end, in any unit; None where nobody knows.
 
-    def __init__(self, what: str, total: int) -> None:
-        self._what = what
-        self._total = total
-        self._done = 0
-        self._shown = 0.0
-        self._bar: Any = None
+    >>> with Progress(200) as progress:
+    ...     for number in range(200):
+    ...         progress.show(number, f"{number} of 200")
+    """
 
-    def __enter__(self) -> Progress:
-        if messages.watched():
-            self._bar = _rich_bar()
-            if self._bar is not None:
+    def __init__(self, total: float | None = None) -> None:
+        self._bar = _bar(total) if messages.watched() and messages.has_color() else None
+        self._line = False
+
+    def show(self, done: float, text: str) -> None:
+        """`text` says what is done so far, in a few words."""
+        if self._bar is not None:
+            try:
                 self._bar.start()
-                self._task = self._bar.add_task(self._what, total=self._total)
+                self._bar.update(
+                    self._bar.task_ids[0], completed=done, description=messages.printable(text),
+                    refresh=True,
+                )  # fmt: skip
+            except (OSError, ValueError):  # the terminal has gone
+                self._bar = None
+        elif messages.watched():
+            messages.progress(f"{text} ")
+            self._line = True
+
+    def end(self) -> None:
+        """What else is said goes below."""
+        if self._bar is not None:
+            try:
+                self._bar.stop()
+            except (OSError, ValueError):
+                self._bar = None
+        elif self._line:
+            messages.end_progress()
+            self._line = False
+
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        elif self._shown:
-            self._show()
-            messages.end_progress()
-
-    def advance(self) -> None:
-        """One more is done."""
-        self._done += 1
-        if self._bar is not None:
-            self._bar.advance(self._task)
-        elif messages.watched():
-            from time import monotonic
-
-            if (now := monotonic()) - self._shown >= _EVERY:
-                self._shown = now
-                self._show()
-
-    def _show(self) -> None:
-        messages.progress(f"{self._done} of {self._total} {self._what} ")
+    def __exit__(self, *error: object) -> None:
+        self.end()
 
 
-def _rich_bar() -> Any:
+def _bar(total: float | None) -> Any:
+    """rich's, without a thread of its own, as work may fork; None if rich is not installed."""
     try:
         from rich.console import Console
-        from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
     except ImportError:
         return None
-    columns = *Bar.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn()
-    return Bar(*columns, console=Console(stderr=True), transient=True,
-               redirect_stdout=False, redirect_stderr=False)  # fmt: skip
+    columns = [TextColumn("{task.description}", markup=False), BarColumn()]
+    bar = Bar(
+        *columns, *([] if total is None else [TimeRemainingColumn()]),
+        console=Console(stderr=True), auto_refresh=False, redirect_stdout=False,
+    )  # fmt: skip
+    bar.add_task("", total=total)
+    return bar

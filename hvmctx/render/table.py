@@ -1,4 +1,5 @@
-"""Tables for people: rich's on a terminal if rich is installed, otherwise aligned columns.
+"""Tables for people: rich's on a terminal with colours if rich is installed, otherwise aligned
+columns.
 
 Scripts get aligned columns whatever is installed, so that they can rely on them.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from hvmctx.messages import printable
+from hvmctx.messages import has_color, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ class Table:
 
     def print(self, file: TextIO | None = None) -> None:
         """Print to `file`, which is standard output by default; a rich table if that is a
-        terminal."""
+        terminal that may have colours."""
         out = file or sys.stdout
-        if out is not None and not (out.isatty() and self._print_rich(out)):
+        if out is not None and not (out.isatty() and has_color(out) and self._print_rich(out)):
             out.writelines(self.lines())
 
     def _print_rich(self, file: TextIO) -> bool:

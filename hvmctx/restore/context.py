@@ -12,26 +12,27 @@ from __future__ import annotations
 from functools import lru_cache
 
 from hvmctx.abi import x86
-from hvmctx.abi.declare import VMPORT_TYPECODE
+from hvmctx.abi.declare import DOMAIN, VMPORT_TYPECODE, RecordType
 from hvmctx.abi.registry import by_name, by_typecode
 from hvmctx.abi.releases import VARIABLE
-from hvmctx.abi.x86_bits import RFLAGS
 from hvmctx.context.record import Record
 from hvmctx.limits import DEFAULT
 from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, UNPAUSED, WALK, tsc_page_of
+from hvmctx.restore.effects import changes
 from hvmctx.restore.guest import Guest
+from hvmctx.restore.hazards import HAZARDS, x2apic_ids
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.rules import Loaded, Rule, Seen
-from hvmctx.restore.verdict import ACCEPT, REFUSE, VIOLATION, Verdict
+from hvmctx.restore.verdict import ACCEPT, REFUSE, VIOLATION, Hazard, Verdict
 from hvmctx.stream.reader import CONTEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from hvmctx.abi.declare import RecordType
     from hvmctx.abi.releases import Release
     from hvmctx.limits import Limits
+    from hvmctx.restore.rules import Change
 
 _DESCRIPTOR = x86.DESCRIPTOR
 ERRNO_SINCE = "4.16 4.15.1 4.14.3 4.13.4"
@@ -88,6 +89,9 @@ class LoadedRecord(Seen):
             self.guest, self.machine, self.loaded,
         )  # fmt: skip
 
+    def after(self, length: int) -> bytes:
+        return bytes(self._rest[length:])
+
     def head(self, size: int = 64) -> bytes:
         return bytes(self._rest[: min(size, self.length)])
 
@@ -97,16 +101,23 @@ class LoadedRecord(Seen):
 
 class _Handler:
     """How a release loads records of one type: by which rules, and whether the first pass
-    applies them."""
+    applies them; and what it may suffer by them."""
 
-    __slots__ = ("checked", "rules", "size", "type")
+    __slots__ = ("checked", "hazards", "rules", "size", "type")
 
     def __init__(
-        self, known: RecordType, size: int, rules: tuple[Rule, ...] = (), checked: bool = False
+        self,
+        known: RecordType,
+        size: int,
+        rules: tuple[Rule, ...] = (),
+        hazards: tuple[Rule, ...] = (),
+        *,
+        checked: bool = False,
     ) -> None:
         self.type = known
         self.size = size
         self.rules = rules
+        self.hazards = hazards
         self.checked = checked
 
 
@@ -118,17 +129,25 @@ def _handlers(release: Release) -> dict[int, _Handler]:
         rules = [rule for rule in RULES if rule.record == name]
         if rules:
             known, since = by_name(name), CHECKED_SINCE.get(name)
-            standing = tuple(rule for rule in rules if release in rule.releases)
+            hazards = [rule for rule in HAZARDS if rule.record == name]
+            standing, suffered = (
+                tuple(rule for rule in part if release in rule.releases)
+                for part in (rules, hazards)
+            )
             checked = since is not None and release.since(since)
-            handlers[known.typecode] = _Handler(known, size, standing, checked)
+            handlers[known.typecode] = _Handler(known, size, standing, suffered, checked=checked)
     return handlers
 
 
 class _Refusal(Exception):
-    """Carries a refusal out of a pass."""
+    """Carries a refusal out of a pass, and what it was about."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(
+        self, verdict: Verdict, rule: Rule | None = None, seen: Seen | None = None
+    ) -> None:
         self.verdict = verdict
+        self.rule = rule
+        self.seen = seen
 
 
 def load(
@@ -145,6 +164,24 @@ def load(
     return _Load(view, release, guest or Guest(), machine or Machine(), limits).run()
 
 
+def remedy(
+    context: bytes | bytearray | memoryview,
+    release: Release,
+    guest: Guest | None = None,
+    machine: Machine | None = None,
+    limits: Limits = DEFAULT,
+) -> tuple[Rule, list[Change]] | None:
+    """What mends the refusal, or the violation, that `load` gives for the same arguments: the
+    rule, and the steps of its remedy. None where there is no remedy, or nothing to mend."""
+    view = memoryview(context).cast("B")
+    found = _Load(view, release, guest or Guest(), machine or Machine(), limits).fault()
+    if found is None or found[0].remedy is None:
+        return None
+    rule, seen = found
+    changes = found[0].remedy.changes(seen, rule)
+    return (rule, changes) if changes else None
+
+
 class _Load:
     def __init__(
         self, view: memoryview, release: Release, guest: Guest, machine: Machine, limits: Limits
@@ -159,20 +196,42 @@ class _Load:
             vmport = by_name("VMPORT")
             self._handlers = {**self._handlers, vmport.typecode: _Handler(vmport, 0)}
         self._applied: list[str] = []
+        self._hazards: list[Hazard] = []
         self._loaded = Loaded()
         self._domain: tuple[LoadedRecord, int] | None = None
 
     def run(self) -> Verdict:
+        fault = self._run()
+        verdict = fault.verdict if fault else Verdict(ACCEPT, applied=self._applied)
+        verdict.hazards = self._hazards
+        return verdict
+
+    def fault(self) -> tuple[Rule, Seen] | None:
+        """The rule that ends the load, and the record that it is about."""
+        fault = self._run()
+        if fault is None or fault.rule is None or fault.seen is None:
+            return None
+        return fault.rule, fault.seen
+
+    def _run(self) -> _Refusal | None:
         try:
             self._header()
             if self._release.since(TWO_PASSES_SINCE):
-                self._pass(checking=True)
+                self._check()
             self._pass(checking=False)
         except _Refusal as refusal:
-            return self._unpaused() or refusal.verdict
-        return self._unpaused() or Verdict(ACCEPT, applied=self._applied)
+            return self._unpaused() or refusal
+        return self._unpaused()
 
-    def _unpaused(self) -> Verdict | None:
+    def _check(self) -> None:
+        """The first pass, in which nothing is loaded."""
+        try:
+            self._pass(checking=True)
+        except _Refusal:
+            self._hazards.clear()
+            raise
+
+    def _unpaused(self) -> _Refusal | None:
         """Whether the hypervisor dies when it ends the pause in which it has loaded records,
         those before a refusal included."""
         if self._domain is None:
@@ -180,32 +239,54 @@ class _Load:
         seen, offset = self._domain
         for rule in UNPAUSED:
             for text in rule.texts(seen) if self._release in rule.releases else ():
-                return Verdict(
+                verdict = Verdict(
                     VIOLATION, rule=rule.id, record=seen.name, instance=seen.instance,
                     offset=offset, text=text,
                 )  # fmt: skip
+                return _Refusal(verdict, rule, seen)
         return None
 
-    def _take(self, seen: LoadedRecord, offset: int) -> None:
-        """Note what an accepted record changes, and what of it later checks ask for."""
-        self._applied += _changes(seen)
-        if seen.name == "CPU_XSAVE":
-            self._loaded.xcr0_accum[seen.instance] = seen.fields["xcr0_accum"]
+    def _take(self, hazards: tuple[Rule, ...], seen: LoadedRecord, offset: int) -> None:
+        """Note what an accepted record changes, what it does harm to, and what of it later
+        checks ask for."""
+        self._applied += changes(seen)
+        for rule in hazards if len(self._hazards) < self._limits.findings else ():
+            for text in rule.texts(seen):
+                self._hazards.append(Hazard(rule, text, seen, self._release, offset))
+        loaded, vcpu = self._loaded, seen.instance
+        if seen.name == "CPU":
+            loaded.tsc = True
+        elif seen.name == "CPU_XSAVE":
+            loaded.xcr0_accum[vcpu] = seen.fields["xcr0_accum"]
+        elif seen.name == "LAPIC":
+            loaded.apic_base[vcpu] = seen.fields["apic_base_msr"]
+        elif seen.name == "LAPIC_REGS":
+            loaded.apic_ids[vcpu] = x2apic_ids(seen)
+        elif seen.name == "VIRIDIAN_VCPU":
+            if seen.fields["vp_assist_msr"] & 1:
+                loaded.vp_assist.add(vcpu)
         elif seen.name == "VIRIDIAN_DOMAIN":
             self._domain = seen, offset
             pfn, has_page = tsc_page_of(seen), self._guest.has_page
             if pfn is not None and has_page is not None and has_page(pfn):
-                self._loaded.tsc_page = True
+                loaded.tsc_page = True
 
     def _refuse(
-        self, rule: Rule, offset: int, name: str = "", instance: int = 0, text: str = ""
+        self,
+        rule: Rule,
+        offset: int,
+        name: str = "",
+        instance: int = 0,
+        text: str = "",
+        seen: Seen | None = None,
     ) -> NoReturn:
         errno = rule.errno if self._release.since(ERRNO_SINCE) else "EPERM"
         raise _Refusal(
             Verdict(
                 REFUSE, errno=errno, rule=rule.id, record=name, instance=instance, offset=offset,
                 text=text or rule.words,
-            )
+            ),
+            rule, seen,
         )  # fmt: skip
 
     def _judge(self, rules: tuple[Rule, ...], seen: LoadedRecord, offset: int) -> None:
@@ -214,7 +295,7 @@ class _Load:
             # most do not apply, and `texts` would make a list of each: a twentieth of a load
             if rule.predicate is not None and rule.predicate(seen):
                 for text in rule.texts(seen):
-                    self._refuse(rule, offset, seen.name, seen.instance, text)
+                    self._refuse(rule, offset, seen.name, seen.instance, text, seen)
 
     def _header(self) -> None:
         """The first record, which counts as an empty HEADER if it is another."""
@@ -222,7 +303,9 @@ class _Load:
         if len(self._view) >= _DESCRIPTOR.size:
             typecode, _, length = _DESCRIPTOR.unpack_from(self._view)
         length = length if typecode == x86.HEADER.typecode else 0
-        self._judge(_HEADER_RULES, self._seen(x86.HEADER, x86.HEADER.size, 0, length, 0), 0)
+        seen = self._seen(x86.HEADER, x86.HEADER.size, 0, length, 0)
+        self._judge(_HEADER_RULES, seen, 0)
+        self._applied += changes(seen)
 
     def _seen(
         self, known: RecordType, size: int, instance: int, length: int, offset: int
@@ -240,7 +323,7 @@ class _Load:
         for _ in range(self._limits.context_records):
             start = offset + _DESCRIPTOR.size
             if start > end:
-                self._refuse(_END, offset)
+                self._refuse(_END, offset, seen=self._seen(x86.END, 0, 0, 0, offset))
             typecode, instance, length = _DESCRIPTOR.unpack_from(view, offset)
             if typecode == x86.END.typecode:
                 return
@@ -248,7 +331,11 @@ class _Load:
             if handler is None:
                 known = by_typecode(typecode)
                 name = known.name if known else f"type {typecode}"
-                self._refuse(_TYPE, offset, name, instance)
+                known = known or RecordType(
+                    f"{CONTEXT}:{typecode}", typecode, x86.END.struct, DOMAIN
+                )
+                seen = self._seen(known, 0, instance, length, offset)
+                self._refuse(_TYPE, offset, name, instance, seen=seen)
             seen = self._seen(handler.type, handler.size, instance, length, offset)
             if checking != (two and handler.checked):
                 if checking:
@@ -257,7 +344,7 @@ class _Load:
                 self._vmport(offset)
             else:
                 self._judge(handler.rules, seen, offset)
-                self._take(seen, offset)
+                self._take(handler.hazards, seen, offset)
             offset = start + length
         raise self._limits.over("context_records", "records", layer=CONTEXT, offset=offset)
 
@@ -277,43 +364,4 @@ class _Load:
             self._refuse(vmport.RULES[outcome.rule], offset, "VMPORT", 0)
 
 
-_SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr")
-
-
-def unfolded(arbytes: int) -> int:
-    """Segment attributes as Xen stores them: before Xen 3 the upper four bits were at 12 to
-    15, and are moved to 8 to 11."""
-    if arbytes & 0xF000 and not arbytes & 0x0F00:
-        return arbytes & 0xFF | arbytes >> 4 & 0xF00
-    return arbytes
-
-
-def _changes(seen: LoadedRecord) -> list[str]:
-    """In which ways an accepted load does not take over what the record says, in words."""
-    where = f"{seen.name}/{seen.instance}"
-    changes = []
-    if seen.name == "CPU":
-        fields = seen.fields
-        for segment in _SEGMENTS:
-            before = fields[f"{segment}_arbytes"]
-            if unfolded(before) != before:
-                changes.append(f"{where}: {segment}_arbytes {before:#x} -> {unfolded(before):#x}")
-        if not fields["rflags"] & RFLAGS.ONE:
-            changes.append(f"{where}: rflags gets bit 1")
-        if seen.length != x86.CPU.size and seen.release.since("4.7"):
-            changes.append(f"{where}: read from {seen.length} bytes, flags forced to 1")
-    elif seen.name == "PIC" and seen.release.since("4.19"):
-        if seen.fields["is_master"] and not seen.fields["elcr"] & 4:
-            changes.append(f"{where}: elcr gets bit 2, the cascade")
-    elif seen.name == "PIT" and seen.release.since("4.19"):
-        for number, channel in enumerate(seen.fields["channels"]):
-            mode = channel["mode"] & 7
-            mode -= 4 if mode > 5 else 0
-            if mode != channel["mode"]:
-                changes.append(f"{where}: channels[{number}].mode {channel['mode']:#x} -> {mode}")
-    elif seen.length < seen.size:
-        changes.append(f"{where}: {seen.length} bytes, zeros after them")
-    return changes
-
-
-__all__ = ["ERRNO_SINCE", "TWO_PASSES_SINCE", "LoadedRecord", "load", "unfolded"]
+__all__ = ["ERRNO_SINCE", "TWO_PASSES_SINCE", "LoadedRecord", "load", "remedy"]

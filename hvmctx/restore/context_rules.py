@@ -23,6 +23,7 @@ from hvmctx.restore.registers import (
     compacted,
     states_of,
 )
+from hvmctx.restore.remedies import REMEDIES
 from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
 from hvmctx.stream.reader import CONTEXT
 
@@ -30,7 +31,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from hvmctx.restore.policy import CpuPolicy
     from hvmctx.restore.rules import Answer, Predicate
 
 _SINGLE_PASS = "4.18"
@@ -43,8 +43,8 @@ _U32, _U64 = 0xFFFFFFFF, (1 << 64) - 1
 _PFN = (1 << 48) - 1
 
 _MSR = Flat(x86.hvm_one_msr)
-_XSAVE_HEAD = x86.hvm_hw_cpu_xsave.save_area.offset
-_XSAVE_CHECKED = "4.4 4.3.1 4.2.4"
+XSAVE_HEAD = x86.hvm_hw_cpu_xsave.save_area.offset
+XSAVE_CHECKED = "4.4 4.3.1 4.2.4"
 """Since when the states of a CPU_XSAVE record are checked, and its length."""
 _ZEROES_TAKEN = "4.5 4.4.2 4.3.4"
 """Since when zeros after the image for xcr0_accum are let through."""
@@ -112,7 +112,7 @@ def _not_zero(name: str) -> Predicate:
     return lambda seen: any(seen.fields[name])
 
 
-def _cr3_beyond(seen: Seen) -> Answer:
+def cr3_beyond(seen: Seen) -> Answer:
     cr3, width = seen.fields["cr3"], seen.guest.maxphysaddr
     return bool(cr3 >> width) and [f"cr3 is {cr3:#x}, the guest has {width} address bits"]
 
@@ -139,7 +139,7 @@ def _tsc_without_page(seen: Seen) -> bool:
     return not has_page(pfn)
 
 
-def _vendor(seen: Seen) -> str:
+def vendor_of(seen: Seen) -> str:
     return seen.machine.vendor or seen.guest.vendor or INTEL
 
 
@@ -149,9 +149,14 @@ def _event(seen: Seen) -> tuple[bool, int, bool, int]:
     return bool(word >> 31), word >> 8 & 7, bool(word >> 11 & 1), word >> 12 & 0x7FFFF
 
 
-def _bad_event(seen: Seen) -> str:
+def bad_event(seen: Seen) -> str:
+    """Of a release that knows which types of event AMD's CPUs have."""
+    return event_beyond(seen, 4 if vendor_of(seen) == AMD and seen.release.since("4.9") else 6)
+
+
+def event_beyond(seen: Seen, highest: int) -> str:
+    """What is wrong with a pending event, whose type is at most this."""
     valid, kind, _, reserved = _event(seen)
-    highest = 4 if _vendor(seen) == AMD and seen.release.since("4.9") else 6
     if not valid:
         return ""
     if kind == 1 or kind > highest:
@@ -170,12 +175,21 @@ def _pic_master(seen: Seen) -> bool:
     return bool(seen.fields["is_master"])
 
 
+def wrong_master(seen: Seen) -> list[str]:
+    """That is_master is not that of the instance."""
+    master = _pic_master(seen)
+    if master == (seen.instance == 0):
+        return []
+    return [f"is_master is {int(master)} in PIC/{seen.instance}; the master is PIC/0"]
+
+
 def _bad_pic(seen: Seen) -> str:
     fields = seen.fields
     master = _pic_master(seen)
     beyond = fields["elcr"] & ~(0xF8 | 0x04 if master else 0xDE)
-    if master != (seen.instance == 0):
-        return f"is_master is {int(master)} in PIC/{seen.instance}; the master is PIC/0"
+    mismatch = wrong_master(seen)
+    if mismatch:
+        return mismatch[0]
     if fields["int_output"] and fields["init_state"]:
         return f"int_output is 1 while init_state is {fields['init_state']}"
     return (
@@ -193,7 +207,7 @@ def _bad_routes(seen: Seen) -> Answer:
     return next(([f"route[{n}] is {route}"] for n, route in routes if route > 15), False)
 
 
-def _pit_domain(seen: Seen) -> Answer:
+def pit_range(seen: Seen) -> Answer:
     fields = seen.fields
     for name, most in (("speaker_data_on", 1), ("pad0", 0)):
         if fields[name] > most:
@@ -220,52 +234,50 @@ def _pit_channels(seen: Seen) -> tuple[str, str]:
     return "", ""
 
 
-def _pit_gate(seen: Seen) -> Answer:
+def pit_gate(seen: Seen) -> Answer:
     errno, what = _pit_channels(seen)
     return errno == "EINVAL" and [what]
 
 
-def _too_many_ranges(seen: Seen) -> bool:
-    return bool(seen.fields["msr_mtrr_cap"] & 0xFF > x86.MTRR_VCNT)
+def too_many_ranges(seen: Seen) -> Answer:
+    cap = seen.fields["msr_mtrr_cap"]
+    return cap & 0xFF > x86.MTRR_VCNT and [f"msr_mtrr_cap is {cap:#x}"]
 
 
 def _cut_off(seen: Seen) -> bool:
     return seen.length > seen.space
 
 
-def _host(seen: Seen) -> CpuPolicy:
-    return seen.machine if seen.machine.leaves else seen.guest
-
-
 def _mask_beyond(seen: Seen) -> str:
-    return beyond_the_host(seen, "xfeature_mask", seen.fields["xfeature_mask"], _host(seen))
+    return beyond_the_host(seen, "xfeature_mask", seen.fields["xfeature_mask"], seen.host)
 
 
 def _compacted(seen: Seen) -> str:
-    return compacted(seen, _host(seen))
+    return compacted(seen, seen.host)
 
 
 def _reserved_xsave(seen: Seen) -> bool:
     return any(seen.fields["save_area"]["xsave_hdr"]["reserved"])
 
 
-def _xsave_size(seen: Seen) -> int:
-    return _XSAVE_HEAD + _host(seen).xsave_size(states_of(seen)[1])
+def xsave_size(seen: Seen) -> int:
+    """Bytes of a CPU_XSAVE record that has no more than the image for its xcr0_accum."""
+    return XSAVE_HEAD + seen.host.xsave_size(states_of(seen)[1])
 
 
 def _xsave_long(seen: Seen) -> Answer:
     """Beyond all states of the host, as the loaders before the zeros did not take it."""
-    largest = _XSAVE_HEAD + _host(seen).xsave_size(_host(seen).xcr0_max)
+    largest = XSAVE_HEAD + seen.host.xsave_size(seen.host.xcr0_max)
     return seen.length > largest and _lengths(seen)
 
 
 def _xsave_excess(seen: Seen) -> bool:
-    excess = seen.body()[_xsave_size(seen) :]
+    excess = seen.body()[xsave_size(seen) :]
     return any(excess) if seen.release.since(_ZEROES_TAKEN) else bool(excess)
 
 
 def _xsave_short(seen: Seen) -> bool:
-    return seen.length < _xsave_size(seen)
+    return seen.length < xsave_size(seen)
 
 
 def _msrs(seen: Seen) -> list[tuple[int, int, int]]:
@@ -281,7 +293,7 @@ def _bad_msr_count(seen: Seen) -> bool:
 def _first_refused(seen: Seen, errno: str) -> str:
     """MSRs are taken one by one: what speaks against the first that is refused, if that is with
     this errno."""
-    vendor = _vendor(seen)
+    vendor = vendor_of(seen)
     for index, _, value in _msrs(seen):
         refusal = refused(seen, vendor, index, value)
         if refusal is not None:
@@ -292,7 +304,7 @@ def _first_refused(seen: Seen, errno: str) -> str:
 def _caps(seen: Seen) -> str:
     """4.2 allows the same bits on every host; those of Intel's CPUs are other ones since."""
     intel = 0x09000DFF if seen.release.since("4.10") else 0x01000DFF
-    whose, allowed = ("Intel", intel) if _vendor(seen) == INTEL else ("AMD", 0x1FF)
+    whose, allowed = ("Intel", intel) if vendor_of(seen) == INTEL else ("AMD", 0x1FF)
     if not seen.release.since("4.3"):
         whose, allowed = "x86", 0x010009FF
     beyond = ", ".join(bit_names(McgCap, seen.fields["caps"] & ~allowed))
@@ -315,6 +327,7 @@ def _rows(record: str, *rows: tuple[Any, ...]) -> tuple[Rule, ...]:
         Rule(
             CONTEXT, record, f"{prefix}-{identifier}", predicate, words,
             errno=errno, releases=Window(*(window or (first,))),
+            remedy=REMEDIES.get(f"{prefix}-{identifier}"),
         )
         for identifier, errno, predicate, words, *window in rows
     )  # fmt: skip
@@ -324,7 +337,7 @@ _VCPU = ("vcpu", "EINVAL", _no_vcpu, "the guest has no vcpu of that number")
 _LENGTH = ("length", "EINVAL", _by_release, "this release does not accept this length")
 
 # fmt: off
-WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, releases=Window(*since)) for record, identifier, errno, predicate, words, *since in (
+WALK = tuple(Rule(CONTEXT, record, identifier, predicate, words, errno=errno, releases=Window(*since), remedy=REMEDIES.get(identifier)) for record, identifier, errno, predicate, words, *since in (
     ("HEADER", "context-header", "ENODATA", _no_header, "the context does not start with a HEADER record of 24 bytes"),
     ("HEADER", "context-magic", "EINVAL", lambda s: s.fields["magic"] != x86.HVM_FILE_MAGIC, "the header's magic is not Xen's"),
     ("HEADER", "context-version", "EINVAL", lambda s: s.fields["version"] != x86.HVM_FILE_VERSION, "the header's version is not 1"),
@@ -344,10 +357,10 @@ RULES = (
         ("cr4", "EINVAL", bad_cr4, "cr4 has a bit that the guest's CPU policy does not allow"),
         ("efer", "EINVAL", bad_efer, "EFER has an unknown bit, one that the policy does not allow, or LMA without LME and paging"),
         ("dr", "EINVAL", lambda s: bool(s.fields["dr6"] >> 32 or s.fields["dr7"] >> 32), "dr6 or dr7 has bits above 31", "4.18"),
-        ("cr3", "EINVAL", _cr3_beyond, "cr3 is beyond the guest's physical addresses", "4.14"),
+        ("cr3", "EINVAL", cr3_beyond, "cr3 is beyond the guest's physical addresses", "4.14"),
         ("flags", "EINVAL", _beyond("flags", 1), "flags has an unknown bit", "4.7"),
         ("tsc-aux", "EINVAL", _beyond("msr_tsc_aux", 32), "msr_tsc_aux has bits above 31", "4.12"),
-        ("event", "EINVAL", _bad_event, "the pending event has an invalid type, or reserved bits set"),
+        ("event", "EINVAL", bad_event, "the pending event has an invalid type, or reserved bits set"),
         ("error-code", "EINVAL", _shows("error_code", _bad_error_code), "the pending event's error code has bits above 15", "4.9"),
         ("cr3-page", "EINVAL", _shows("cr3", _cr3_without_page), "the guest has no page at cr3, and its page tables are shadowed"),
     ),
@@ -387,8 +400,8 @@ RULES = (
     *_rows("PIT",
         ("device", "ENODEV", _without("vpit"), "the guest has no PIT", "4.7"),
         ("length", "ENODATA", _strict, "not the length of this record type"),
-        ("range", "EDOM", _pit_domain, "a field is beyond its range, or pad0 is not zero", _CHECKED),
-        ("gate", "EINVAL", _pit_gate, "the gate of channel 0 or 1 is closed", _CHECKED),
+        ("range", "EDOM", pit_range, "a field is beyond its range, or pad0 is not zero", _CHECKED),
+        ("gate", "EINVAL", pit_gate, "the gate of channel 0 or 1 is closed", _CHECKED),
     ),
     *_rows("RTC",
         ("device", "ENODEV", _without("vrtc"), "the guest has no RTC", "4.7"), _LENGTH,
@@ -401,20 +414,20 @@ RULES = (
     ),
     *_rows("MTRR",
         _VCPU, _LENGTH,
-        ("cap", "EINVAL", _shows("msr_mtrr_cap", _too_many_ranges), "msr_mtrr_cap has more than eight variable ranges", "4.12"),
+        ("cap", "EINVAL", too_many_ranges, "msr_mtrr_cap has more than eight variable ranges", "4.12"),
     ),
     *_rows("VIRIDIAN_DOMAIN", _LENGTH),
     *_rows("CPU_XSAVE",
         _VCPU,
         ("host", "ENOTSUP", lambda s: not s.machine.xsave, "the host has no XSAVE"),
         ("cut", "ENODATA", _cut_off, "the context ends within the record"),
-        ("length", "EINVAL", _shorter(x86.CPU_XSAVE.size), "shorter than the fixed part and the legacy area", _XSAVE_CHECKED),
+        ("length", "EINVAL", _shorter(x86.CPU_XSAVE.size), "shorter than the fixed part and the legacy area", XSAVE_CHECKED),
         ("long", "ENOTSUP", _xsave_long, "longer than the image for all states of the host", "4.1", None, _ZEROES_TAKEN),
-        ("mask", "EINVAL", _mask_beyond, "xfeature_mask has states that the host does not have", "4.1", None, _XSAVE_CHECKED),
-        ("states", "EINVAL", bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture", _XSAVE_CHECKED),
-        ("compact", "ENOTSUP", _compacted, "states that the host does not have, or a compacted image", _XSAVE_CHECKED),
+        ("mask", "EINVAL", _mask_beyond, "xfeature_mask has states that the host does not have", "4.1", None, XSAVE_CHECKED),
+        ("states", "EINVAL", bad_states, "xcr0, xcr0_accum and xstate_bv do not match each other, the policy or the architecture", XSAVE_CHECKED),
+        ("compact", "ENOTSUP", _compacted, "states that the host does not have, or a compacted image", XSAVE_CHECKED),
         ("reserved", "EIO", _reserved_xsave, "reserved bytes of the xsave header are not zero", "4.7"),
-        ("excess", "ENOTSUP", _xsave_excess, "bytes after the image for xcr0_accum are not zero", _XSAVE_CHECKED),
+        ("excess", "ENOTSUP", _xsave_excess, "bytes after the image for xcr0_accum are not zero", XSAVE_CHECKED),
         ("short", "EINVAL", _xsave_short, "shorter than the image for xcr0_accum", "4.8 4.7.1"),
     ),
     *_rows("VIRIDIAN_VCPU",
@@ -444,6 +457,8 @@ UNPAUSED = (
         CONTEXT, "VIRIDIAN_DOMAIN", "viridian-domain-tsc-page", _shows("reference_tsc", _tsc_without_page),
         "the hypervisor dies: the reference TSC is on, and the guest has no page for it",
         releases=Window("4.13", gone="4.21 4.20.2 4.19.4 4.18.6 4.17.6"),
+        commit="5776a2e9db", cve="CVE-2025-27466",
+        remedy=REMEDIES["viridian-domain-tsc-page"],
     ),
 )
 """What kills the hypervisor when the load ends the pause of the guest, even if a later record was
@@ -460,4 +475,8 @@ CHECKED_SINCE = {
 """Records with a check handler, which runs over the whole context before anything is
 loaded, and since when."""
 
-__all__ = ["CHECKED_SINCE", "RULES", "UNPAUSED", "WALK", "tsc_page_of"]
+__all__ = [
+    "CHECKED_SINCE", "RULES", "UNPAUSED", "WALK", "XSAVE_CHECKED", "XSAVE_HEAD", "cr3_beyond",
+    "event_beyond", "pit_gate", "pit_range", "too_many_ranges", "tsc_page_of",
+    "vendor_of", "wrong_master", "xsave_size",
+]  # fmt: skip

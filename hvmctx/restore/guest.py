@@ -61,6 +61,13 @@ class Guest(CpuPolicy):
         policy = f"{len(self.leaves)} CPUID leaves" if self.leaves else "no CPUID policy"
         return f"<guest, {self.vcpus} vcpus, {len(self.devices)} devices, {policy}>"
 
+    def with_policy(self, leaves: Iterable[Leaf], msrs: Iterable[Msr]) -> Guest:
+        """The same guest with another policy."""
+        return Guest(
+            vcpus=self.vcpus, devices=self.devices, leaves=leaves, msrs=msrs, nested=self.nested,
+            hap=self.hap, viridian=self.viridian, has_page=self.has_page,
+        )  # fmt: skip
+
     @classmethod
     def of_image(cls, image: Image, vcpus: int | None = None) -> Guest:
         """The guest of an image, with its policy, its parameters, and as many vcpus as its

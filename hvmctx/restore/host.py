@@ -4,24 +4,44 @@
 
 from __future__ import annotations
 
+import json
 import re
-import struct
 
-from hvmctx.abi.cpuid import EAX, EBX, ECX, EDX
+from hvmctx.abi.cpuid import (
+    EAX,
+    EBX,
+    ECX,
+    EDX,
+    LEAF_TEXT,
+    MSR_TEXT,
+    NO_SUBLEAF,
+    PLATFORM_INFO,
+)
+from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.errors import FormatError
+from hvmctx.restore.clamping import DomainPolicy, HostPolicies
 from hvmctx.restore.machine import Machine
-from hvmctx.restore.policy import CpuPolicy
+from hvmctx.restore.policy import MOST_ROWS, CpuPolicy
+from hvmctx.restore.policy_forms import (
+    LEAF_ROW,
+    MSR_ROW,
+    leaf_of,
+    lines_of,
+    msr_of,
+    policies_of,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import TypeAlias
 
+    from hvmctx.image.image import Image
     from hvmctx.restore.policy import Leaf, Msr
 
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-__all__ = ["LEAF_ROW", "MSR_ROW", "POLICIES", "VERSION", "XEN", "Host"]
+__all__ = ["POLICIES", "VERSION", "XEN", "Host"]
 
 VERSION = 1
 """Of the JSON document, its member `hvmctx_host`."""
@@ -42,18 +62,12 @@ _XL_NAMES = {
     "cc_compile_domain": "compile_domain", "cc_compile_date": "compile_date",
     "build_id": "build_id",
 }  # fmt: skip
-_LARGEST = 1 << 20
-_MOST_ROWS = 4096
 _MOST_TEXT = 4096
 _MOST_NUMBER = (1 << 32) - 1
-_TITLE = re.compile(r"(.{1,40}) policy: \d{1,9} leaves, \d{1,9} MSRs")
-_HEX = "[0-9a-f]{8}"
-_LEAF = re.compile(rf"({_HEX}):({_HEX}) -> ({_HEX}):({_HEX}):({_HEX}):({_HEX})")
-_MSR = re.compile(rf"({_HEX}) -> ([0-9a-f]{{16}})")
-LEAF_ROW, MSR_ROW = struct.Struct("<6I"), struct.Struct("<IIQ")
-"""A CPUID leaf and an MSR of a policy as a hypervisor gives them: leaf, subleaf, eax to edx; index,
-flags, value."""
 _COMPONENTS = range(2, 63)
+_VERSION = re.compile(r"(\d{1,3}\.\d{1,3})(\.\d{1,3})?")
+_MOST_LEAVES = {(0, NO_SUBLEAF): 0xD, (7, 0): 2, (0x80000000, NO_SUBLEAF): 0x80000021}
+"""What a host that is not known may take, for which a guest of it stands in."""
 
 
 class Host:
@@ -90,6 +104,35 @@ class Host:
         self.khz = khz
         self.cpus = cpus
 
+    @property
+    def release(self) -> Release | None:
+        """The Xen that runs there; None if it is not known, or is no release of the table."""
+        match = _VERSION.match(self.xen["version"])
+        if match is None or match[1] not in RELEASES:
+            return None
+        # a snapshot before a point release, such as 4.20.5-pre, is the branch's tip
+        exact = match.end() == len(self.xen["version"])
+        return Release(match[0] if exact else match[1])
+
+    def for_guests(self) -> HostPolicies:
+        """What decides on the policies of its HVM guests. Raises FormatError where the most that
+        they may have is not known."""
+        most = self.policy("hvm_max")
+        if most is None or not most.leaves:
+            raise _error("no policy of the most that HVM guests may have", "none", "hvm_max")
+        return HostPolicies(most, self.policy("host"), self.policy("raw"))
+
+    def new_domain(
+        self, release: Release, *, nested: bool = False, hap: bool = True
+    ) -> DomainPolicy:
+        """The policy of an HVM guest that has just been made. Raises FormatError as
+        `for_guests`."""
+        policies = self.for_guests()
+        rows = self.policies.get("hvm_default") or self.policies["hvm_max"]
+        policy = DomainPolicy.of(release, *rows)
+        policy.clamp(policies, nested=nested, hap=hap)
+        return policy
+
     def policy(self, name: str) -> CpuPolicy | None:
         """One of POLICIES; None if it is not known."""
         rows = self.policies.get(name)
@@ -98,7 +141,7 @@ class Host:
     @property
     def vendor(self) -> str | None:
         """amd or intel."""
-        policy = self._own
+        policy = self._own or self.policy("hvm_max")
         return policy.vendor if policy else None
 
     @property
@@ -113,6 +156,15 @@ class Host:
         if most is None or not most.leaves:
             return None
         return self.hap is not False and (most.has("SVM") or most.has("VMX"))
+
+    @property
+    def scaling(self) -> bool | None:
+        """Whether a guest's TSC may run at another frequency; None where CPUID does not say. Only
+        the CPU's own words count: the other policies have what Xen emulates for nested guests."""
+        raw = self.policy("raw")
+        if self.vendor != "amd" or raw is None:
+            return None
+        return bool(raw.register(0x8000000A, None, EDX) >> 4 & 1)
 
     def machine(self) -> Machine:
         """The machine that a restore is judged on."""
@@ -134,9 +186,7 @@ class Host:
             "khz": self.khz,
             "invariant": bool(own.register(0x80000007, None, EDX) >> 8 & 1),
             "rdtscp": bool(own.register(0x80000001, None, EDX) >> 27 & 1),
-            "scaling": bool(own.register(0x8000000A, None, EDX) >> 4 & 1)
-            if self.vendor == "amd"
-            else None,
+            "scaling": self.scaling,
         }
         return {
             "hvmctx_host": VERSION,
@@ -147,13 +197,49 @@ class Host:
             "xstate": _xstate(self.policy("hvm_max") or own),
             "policies": {
                 name: {
-                    "cpuid": ["{:08x}:{:08x} -> {:08x}:{:08x}:{:08x}:{:08x}".format(*row)
-                              for row in leaves],
-                    "msr": [f"{index:08x} -> {value:016x}" for index, _, value in msrs],
+                    "cpuid": [LEAF_TEXT.format(*row) for row in leaves],
+                    "msr": [MSR_TEXT.format(index, value) for index, _, value in msrs],
                 }
                 for name, (leaves, msrs) in self.policies.items()
             },
         }  # fmt: skip
+
+    @classmethod
+    def of_image(cls, image: Image) -> Host:
+        """A host of which only the policy of a guest that was saved there is known. That guest
+        may have been given less than the host offers; what the numbers of leaves may be is not
+        judged. Raises FormatError for an image without a CPU policy."""
+        policy, tsc = image.policy, image.tsc_info
+        leaves, msrs = (
+            {row[:2]: list(row) for row in policy.leaves},
+            {row[0]: row for row in policy.msrs},
+        )
+        if not leaves:
+            raise FormatError(
+                "no CPU policy: it cannot stand in for its host", layer=image.format, offset=0
+            )
+        for place, most in _MOST_LEAVES.items():
+            leaves.setdefault(place, [*place, 0, 0, 0, 0])[EAX] = most
+        msrs[PLATFORM_INFO] = (PLATFORM_INFO, 0, 1 << 31)
+        rows: tuple[list[Leaf], list[Msr]] = (
+            [tuple(row) for row in leaves.values()],  # type: ignore[misc]  # of six
+            list(msrs.values()),
+        )
+        return cls(
+            policies={"hvm_max": rows, "hvm_default": (policy.leaves, policy.msrs)},
+            xen={"version": str(image.release)}, hvm=True, khz=tsc.khz if tsc else 0,
+        )  # fmt: skip
+
+    @classmethod
+    def read(cls, data: bytes) -> Host:
+        """The host of a document, or of the text of `xen-cpuid -p`. Raises FormatError."""
+        if not data[:64].lstrip().startswith(b"{"):
+            return cls.from_text(data)
+        try:
+            plain = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise _error("not JSON", str(error)[:80], "the output of hvmctx host") from None
+        return cls.from_dict(plain)
 
     @classmethod
     def from_dict(cls, plain: object) -> Host:
@@ -167,8 +253,8 @@ class Host:
         for name, rows in _object(plain, "policies").items():
             if name in POLICIES and isinstance(rows, dict):
                 policies[name] = (
-                    [_leaf(text) for text in _rows(rows, "cpuid")],
-                    [_msr(text) for text in _rows(rows, "msr")],
+                    [leaf_of(text) for text in _rows(rows, "cpuid")],
+                    [msr_of(text) for text in _rows(rows, "msr")],
                 )
         return cls(
             policies=policies,
@@ -201,25 +287,15 @@ class Host:
     def from_text(cls, cpuid: bytes, info: bytes = b"") -> Host:
         """The host of what `xen-cpuid -p` and `xl info` print. Lines that mean nothing here are
         passed over. Raises FormatError for a text without a policy, or one that is too long."""
-        policies: dict[str, tuple[list[Leaf], list[Msr]]] = {}
-        rows: tuple[list[Leaf], list[Msr]] | None = None
-        for line in _lines(cpuid, "xen-cpuid -p"):
-            title = _TITLE.fullmatch(line)
-            if title:
-                name = _TITLES.get(title[1])
-                if name in policies:
-                    raise _error("a policy comes twice", name or "", "once")
-                rows = None if name is None else policies.setdefault(name, ([], []))
-            elif rows is not None and _LEAF.fullmatch(line):
-                rows[0].append(_leaf(line))
-            elif rows is not None and _MSR.fullmatch(line):
-                rows[1].append(_msr(line))
-            if rows is not None and len(rows[0]) + len(rows[1]) > _MOST_ROWS:
-                raise _error("a policy is too long", f"more than {_MOST_ROWS} rows", "some hundred")
+        policies = {
+            _TITLES[title]: rows
+            for title, rows in policies_of(cpuid, "xen-cpuid -p").items()
+            if title in _TITLES
+        }
         if not policies:
             raise _error("no CPU policy", "none", "the output of xen-cpuid -p")
         said: dict[str, str] = {}
-        for line in _lines(info, "xl info"):
+        for line in lines_of(info, "xl info"):
             name, colon, text = line.partition(":")
             if colon:
                 said.setdefault(name.strip(), text.strip()[:_MOST_TEXT])
@@ -264,27 +340,6 @@ def _xstate(policy: CpuPolicy) -> dict[str, Json]:
     }  # fmt: skip
 
 
-def _lines(text: bytes, what: str) -> Iterable[str]:
-    if len(text) > _LARGEST:
-        raise _error(f"too long for the output of {what}", f"{len(text)} bytes", f"{_LARGEST}")
-    return (line.strip() for line in text.decode("utf-8", "replace").splitlines())
-
-
-def _leaf(text: str) -> Leaf:
-    match = _LEAF.fullmatch(text)
-    if match is None:
-        raise _error("not a CPUID leaf", repr(text)[:80], "leaf:subleaf -> eax:ebx:ecx:edx")
-    leaf, subleaf, a, b, c, d = (int(digits, 16) for digits in match.groups())
-    return leaf, subleaf, a, b, c, d
-
-
-def _msr(text: str) -> Msr:
-    match = _MSR.fullmatch(text)
-    if match is None:
-        raise _error("not an MSR", repr(text)[:80], "index -> value")
-    return int(match[1], 16), 0, int(match[2], 16)
-
-
 def _object(plain: dict[str, Json], name: str) -> dict[str, Json]:
     found = plain.get(name, {})
     if not isinstance(found, dict):
@@ -294,7 +349,7 @@ def _object(plain: dict[str, Json], name: str) -> dict[str, Json]:
 
 def _rows(plain: dict[str, Json], name: str) -> list[str]:
     found = plain.get(name, [])
-    if not isinstance(found, list) or len(found) > _MOST_ROWS:
+    if not isinstance(found, list) or len(found) > MOST_ROWS:
         raise _error(f"{name} is not a list of rows", type(found).__name__, "a list")
     return [text if isinstance(text, str) else "" for text in found]
 

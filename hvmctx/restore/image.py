@@ -9,9 +9,10 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import LimitError
 from hvmctx.image.image import Image, open_image
 from hvmctx.restore.context import load
+from hvmctx.restore.context import remedy as mended
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import Machine
-from hvmctx.restore.stream import judge
+from hvmctx.restore.stream import StreamJudge, judge, replay
 from hvmctx.restore.verdict import ACCEPT, Verdict
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hvmctx.buffers import AnyBuffer
-    from hvmctx.restore.stream import StreamJudge
+    from hvmctx.restore.rules import Change, Rule
 
 
 def would_restore(
@@ -88,6 +89,26 @@ def would_restore(
     return verdict.moved(record.body_offset)
 
 
+def remedy(
+    image: Image,
+    release: Release,
+    machine: Machine | None = None,
+    *,
+    guest_of: Callable[[Image], Guest] = Guest.of_image,
+) -> tuple[Rule, list[Change]] | None:
+    """What mends the refusal that `would_restore` gives for the same arguments: the rule, and the
+    steps of its remedy; None where there is none."""
+    if image.format == CONTEXT:
+        return mended(image.context_bytes(), release, guest_of(image), machine, image.limits)
+    judging = StreamJudge(release)
+    replay(image, judging)
+    if judging.end(image) is not None:
+        return judging.remedy()
+    record = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+    body = b"" if record is None else image.body(record)
+    return mended(body, release, guest_of(image), machine, image.limits)
+
+
 JUST_A_CONTEXT = "the HVM context alone"
 
 
@@ -100,4 +121,4 @@ def what_is_judged(image: Image) -> str:
     return f"{words} and its HVM context" if has_context else words
 
 
-__all__ = ["JUST_A_CONTEXT", "what_is_judged", "would_restore"]
+__all__ = ["JUST_A_CONTEXT", "remedy", "what_is_judged", "would_restore"]

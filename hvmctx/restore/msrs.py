@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Against = Callable[[Seen, int], str]
 
-__all__ = ["MSRS", "Refusal", "refused"]
+__all__ = ["MSRS", "SPEC_CTRL_BITS", "Refusal", "refused"]
 
 _U32 = 0xFFFFFFFF
 
@@ -71,7 +71,7 @@ def _spec_ctrl(seen: Seen, value: int) -> str:
     if not any(map(guest.has, whole)):
         return lacking(seen, guest, whole)
     for bit in bits_of(value & ~(SpecCtrl.IBRS | SpecCtrl.STIBP)):
-        rows = [(features, since) for bits, features, since in _SPEC_CTRL_BITS if bits & bit]
+        rows = [(features, since) for bits, features, since in SPEC_CTRL_BITS if bits & bit]
         standing = [name for names, since in rows if release.since(since) for name in names]
         if not any(map(guest.has, standing)):
             name = bit_names(SpecCtrl, bit)[0]
@@ -84,7 +84,7 @@ def _spec_ctrl(seen: Seen, value: int) -> str:
 
 
 _SPEC_CTRL_AMD = "4.17 4.16.1 4.15.3 4.14.5"
-_SPEC_CTRL_BITS = (
+SPEC_CTRL_BITS = (
     (1 << 2, ("SSBD",), "4.10.2 4.9.4 4.8.5"), (1 << 2, ("AMD_SSBD",), _SPEC_CTRL_AMD),
     (1 << 7, ("INTEL_PSFD", "PSFD"), _SPEC_CTRL_AMD),
     (3 << 3, ("IPRED_CTRL",), "4.19 4.18.2 4.17.4 4.16.6 4.15.6"),

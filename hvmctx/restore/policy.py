@@ -4,6 +4,8 @@ by name."""
 from __future__ import annotations
 
 from hvmctx.abi.cpuid import EAX, EBX, ECX, EDX, FEATURES, NO_SUBLEAF, VENDORS
+from hvmctx.errors import FormatError
+from hvmctx.messages import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +14,12 @@ if TYPE_CHECKING:
     Leaf = tuple[int, int, int, int, int, int]
     Msr = tuple[int, int, int]
 
-__all__ = ["CpuPolicy"]
+__all__ = ["LEAF_BITS", "MOST_ROWS", "MSR_BITS", "CpuPolicy", "checked"]
+
+LEAF_BITS, MSR_BITS = (32,) * 6, (32, 32, 64)
+"""How wide the numbers of a row are."""
+MOST_ROWS = 4096
+"""Leaves, or MSRs, of a policy. A release of Xen takes some hundred."""
 
 _XSTATE_WITHOUT_POLICY = {
     2: (576, 256), 3: (960, 64), 4: (1024, 64), 5: (1088, 64), 6: (1152, 512),
@@ -26,13 +33,15 @@ class CpuPolicy:
     """What a guest sees of its CPU, or what a host offers: `leaves` are rows of (leaf,
     subleaf, eax, ebx, ecx, edx), `msrs` rows of (index, flags, value). Without leaves it
     counts as having every feature, so that only what no guest may have is refused. `vendor`
-    is amd or intel, None where the leaves name neither."""
+    is amd or intel, None where the leaves name neither. Raises FormatError for a row that is
+    not one."""
 
     __slots__ = ("leaves", "msrs", "vendor")
 
     def __init__(self, leaves: Iterable[Leaf] = (), msrs: Iterable[Msr] = ()) -> None:
-        self.leaves = {(row[0], row[1]): row for row in leaves}
-        self.msrs = {row[0]: row[2] for row in msrs}
+        rows: list[Leaf] = checked(leaves, LEAF_BITS, "leaf")  # type: ignore[assignment]  # of six
+        self.leaves = {(row[0], row[1]): row for row in rows}
+        self.msrs = {row[0]: row[2] for row in checked(msrs, MSR_BITS, "MSR")}
         name = (self.register(0, None, at).to_bytes(4, "little") for at in (EBX, EDX, ECX))
         self.vendor = VENDORS.get(b"".join(name))
 
@@ -79,3 +88,29 @@ class CpuPolicy:
         if not self.leaves:
             return _XSTATE_WITHOUT_POLICY.get(bit, (0, 0))
         return self.register(0xD, bit, EBX), self.register(0xD, bit, EAX)
+
+
+def checked(rows: object, widths: tuple[int, ...], what: str) -> list[tuple[int, ...]]:
+    """The rows of a policy as tuples, if each has as many numbers as there are widths, and each
+    number no more bits. Raises FormatError."""
+    found: list[tuple[int, ...]] = []
+    try:
+        for row in rows:  # type: ignore[attr-defined]  # which is what is to be found out
+            if len(found) == MOST_ROWS:
+                raise _error(f"too many rows of a policy ({what})", f"{MOST_ROWS} and more", widths)
+            found.append(tuple(row))
+            if len(row) != len(widths) or any(
+                type(number) is not int or number >> bits for number, bits in zip(row, widths)
+            ):
+                raise _error(f"row {len(found) - 1} is no {what} of a policy", row, widths)
+    except TypeError:
+        raise _error(f"no {what} of a policy", rows, widths) from None
+    return found
+
+
+def _error(problem: str, found: object, widths: tuple[int, ...]) -> FormatError:
+    bits = " or ".join(str(width) for width in dict.fromkeys(widths))
+    return FormatError(
+        problem, layer="policy", offset=0, found=printable(repr(found)[:60]),
+        expected=f"{len(widths)} numbers of {bits} bits",
+    )  # fmt: skip

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from hvmctx.restore.rules import Seen
 
 __all__ = [
-    "bad_cr0", "bad_cr4", "bad_efer", "bad_states", "beyond_the_host", "compacted",
-    "cr4_allowed", "lacking", "place_of", "settable", "states_of",
+    "CR4_FEATURES", "EFER_FEATURES", "bad_cr0", "bad_cr4", "bad_efer", "bad_states", "beyond_the_host", "compacted",
+    "cr4_allowed", "lacking", "place_of", "settable", "states_of", "wrong_xcr0",
 ]  # fmt: skip
 
 # feature -> bits of cr4 that it allows, and the first release in which it does
-_CR4_FEATURES = (
+CR4_FEATURES = (
     ("VME", CR4.VME | CR4.PVI, OLDEST), ("TSC", CR4.TSD, OLDEST),
     ("DE", CR4.DE, OLDEST), ("PSE", CR4.PSE, OLDEST), ("PAE", CR4.PAE, OLDEST),
     ("MCE", CR4.MCE, OLDEST), ("MCA", CR4.MCE, OLDEST), ("PGE", CR4.PGE, OLDEST),
@@ -112,7 +112,7 @@ def cr4_allowed(seen: Seen) -> int:
     """The bits of cr4 that this guest may have set."""
     policy, release = seen.policy(_BY_POLICY), seen.release
     allowed = CR4.PCE
-    for feature, lets, since in _CR4_FEATURES:
+    for feature, lets, since in CR4_FEATURES:
         if release.since(since) and policy.has(feature):
             allowed |= lets
     if not release.since("4.5"):
@@ -133,7 +133,7 @@ def bad_cr4(seen: Seen) -> str:
 
 
 def _why_not_in_cr4(seen: Seen, policy: CpuPolicy, bit: int) -> str:
-    rows = [row for row in _CR4_FEATURES if row[1] & bit]
+    rows = [row for row in CR4_FEATURES if row[1] & bit]
     standing = [feature for feature, _, since in rows if seen.release.since(since)]
     if standing:
         return lacking(seen, policy, standing, named_bits(CR4).get(rows[0][1], ""))
@@ -165,7 +165,7 @@ def _efer_known(seen: Seen) -> int:
     return known
 
 
-_EFER_FEATURES = (
+EFER_FEATURES = (
     ("SYSCALL", EFER.SCE, OLDEST), ("LM", EFER.LME | EFER.LMA, "4.6"),
     ("NX", EFER.NXE, OLDEST), ("FFXSR", EFER.FFXSE, OLDEST),
     ("AUTO_IBRS", EFER.AIBRSE, "4.18"),
@@ -184,7 +184,7 @@ def _efer_reasons(seen: Seen) -> Iterator[tuple[int, str]]:
     known = _efer_known(seen)
     for bit in bits_of(efer & ~known):
         yield bit, _unknown_in_efer(seen, policy, bit)
-    for feature, bits, since in _EFER_FEATURES:
+    for feature, bits, since in EFER_FEATURES:
         if release.since(since) and not policy.has(feature):
             for bit in bits_of(efer & bits & known):
                 yield bit, lacking(seen, policy, (feature,), named_bits(EFER)[bit])
@@ -216,8 +216,8 @@ def states_of(seen: Seen) -> tuple[int, int, int, int]:
     return fields["xcr0"], fields["xcr0_accum"], header["xstate_bv"], header["xcomp_bv"]
 
 
-def _wrong_xcr0(states: int, seen: Seen) -> Iterator[str]:
-    """What the architecture has against these states, as far as the release knows it."""
+def wrong_xcr0(states: int, seen: Seen) -> Iterator[str]:
+    """What the architecture has against these states in XCR0, as far as the release knows it."""
     unknown = states & ~_KNOWN_STATES
     if unknown:
         yield f"has {_and(bit_names(XCR0, unknown))}, which Xen does not know"
@@ -264,7 +264,7 @@ def _state_reasons(seen: Seen) -> Iterator[str]:
     if beyond:
         yield f"xcr0_accum has {_and(bit_names(XCR0, beyond))}, which must be in {needs}"
     for name, states in (("xcr0", xcr0), ("xcr0_accum", accum)):
-        for wrong in _wrong_xcr0(states, seen):
+        for wrong in wrong_xcr0(states, seen):
             yield f"{name} {wrong}"
 
 

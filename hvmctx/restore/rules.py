@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.releases import Release
+    from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
+    from hvmctx.restore.clamping import DomainPolicy
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.host import Host
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.policy import CpuPolicy
 
@@ -28,18 +31,26 @@ if TYPE_CHECKING:
 
 ANY, WHOLE = "*", ""
 """In place of a record's name: all records of the layer, or the input as a whole."""
+LOADING, RUNNING = "hypervisor, by the load", "hypervisor, once the guest runs"
+GUEST = "guest"
+"""Who is harmed by a record that is loaded, and when."""
 MOST_DETAILS = 64
 """Findings of one rule about one record; one more says that others are suppressed."""
 
 
 class Loaded:
-    """What a load has put into the guest so far: the states of each vcpu's xcr0_accum, and
-    whether the page of its reference TSC is mapped."""
+    """What a load has put into the guest so far: of each vcpu the states of its xcr0_accum, the
+    mode of its LAPIC, the id and the logical destination in that, and whether it has a VP assist
+    page; and whether there is a TSC yet, and the page of the reference TSC is mapped."""
 
-    __slots__ = ("tsc_page", "xcr0_accum")
+    __slots__ = ("apic_base", "apic_ids", "tsc", "tsc_page", "vp_assist", "xcr0_accum")
 
     def __init__(self) -> None:
         self.xcr0_accum: dict[int, int] = {}
+        self.apic_base: dict[int, int] = {}
+        self.apic_ids: dict[int, tuple[int, int]] = {}
+        self.vp_assist: set[int] = set()
+        self.tsc = False
         self.tsc_page = False
 
 
@@ -78,6 +89,16 @@ class Seen:
     max_pfn: int
     vcpu0: bool
     queued_unknown: bool
+    # of a CPU policy that is set on a domain, see `restore.policy_rules.Setting`:
+    rows: int
+    row: tuple[int, ...]
+    wanted: DomainPolicy
+    most: CpuPolicy
+    # of an image that is placed on a host, see `restore.placing.Placed`:
+    saved: Image
+    destination: Host
+    lost: list[str]
+    used: dict[str, str]
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -88,12 +109,19 @@ class Seen:
     def policy(self, since: str) -> CpuPolicy:
         """What a check goes by: the guest's policy since a release (as `Release.since` takes
         it), before that the host's, for which the guest's stands if the machine has none."""
-        if self.release.since(since) or not self.machine.leaves:
-            return self.guest
-        return self.machine
+        return self.guest if self.release.since(since) else self.host
+
+    @property
+    def host(self) -> CpuPolicy:
+        """The host's policy, for which the guest's stands if the machine has none."""
+        return self.machine if self.machine.leaves else self.guest
 
     def altered(self, body: bytes) -> Seen:
         """The same record with another body, of that length: would a rule apply to it?"""
+        raise NotImplementedError
+
+    def after(self, length: int) -> bytes:
+        """What would follow the record if its body had that length."""
         raise NotImplementedError
 
     def head(self, size: int = 64) -> bytes:
@@ -107,6 +135,10 @@ class Seen:
     def body(self) -> bytes:
         """All of the body; nothing if it is longer than any reader accepts."""
         raise NotImplementedError
+
+    def following(self) -> bytes | None:
+        """What follows a wrapper's header, as far as it is known."""
+        return None
 
     def words(self) -> bytes:
         """The page words of a PAGE_DATA record; nothing if it is longer than any reader accepts."""
@@ -187,6 +219,10 @@ class Rule:
     it is not involved. `releases` are those that make the check, `severity` is that of its
     findings.
 
+    A rule about a hazard does not refuse: its `releases` are those that load the record and
+    suffer by it, `harms` says who (LOADING, RUNNING, GUEST; "" of other rules), `commit` is that
+    of xen.git that mended it, "" for none, and `cve` its CVE.
+
     >>> from hvmctx.restore.context_rules import RULES
     >>> rule = next(rule for rule in RULES if rule.id == "cpu-cr0")
     >>> print(rule.record, rule.errno, rule.words, rule.releases, sep="; ")
@@ -194,7 +230,8 @@ class Rule:
     """
 
     __slots__ = (
-        "errno", "id", "layer", "predicate", "record", "releases", "remedy", "severity", "words",
+        "commit", "cve", "errno", "harms", "id", "layer", "predicate", "record", "releases",
+        "remedy", "severity", "words",
     )  # fmt: skip
 
     def __init__(
@@ -209,6 +246,9 @@ class Rule:
         severity: str = ERROR,
         releases: Window | None = None,
         remedy: Remedy | None = None,
+        harms: str = "",
+        commit: str = "",
+        cve: str | None = None,
     ) -> None:
         self.layer = layer
         self.record = record
@@ -219,6 +259,9 @@ class Rule:
         self.severity = severity
         self.releases = releases or Window()
         self.remedy = remedy
+        self.harms = harms
+        self.commit = commit
+        self.cve = cve
 
     def __repr__(self) -> str:
         return f"<rule {self.id}, {self.releases}>"
@@ -241,6 +284,6 @@ class Rule:
 
 
 __all__ = [
-    "ADD", "ANY", "MOST_DETAILS", "REMOVE", "SET", "WHOLE", "Change", "Loaded", "Remedy", "Rule",
-    "Seen",
+    "ADD", "ANY", "GUEST", "LOADING", "MOST_DETAILS", "REMOVE", "RUNNING", "SET", "WHOLE",
+    "Change", "Loaded", "Remedy", "Rule", "Seen",
 ]  # fmt: skip

@@ -1,9 +1,11 @@
-"""What libxc's restore and libxl's reader do with the streams of an image: `judge`.
+"""What libxc's restore and libxl's reader do with the streams of an image, and xenopsd's and
+libvirt's readers with what is around them: `judge`.
 
 Rules are rows in the order of the readers; the first that fires ends the restore. What the
 hypervisor does with the HVM context is in `restore.context`. Source: tools/libs/guest
 (xg_sr_restore*.c), tools/libs/light (libxl_stream_read.c), 4.6 to c447b730, and Debian's
-Xen 4.17 fed with altered streams.
+Xen 4.17 fed with altered streams; xen-api's ocaml/xenopsd/xc/domain.ml, libvirt's
+src/libxl/libxl_domain.c.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from hvmctx.abi.bodies import vcpu_xsave
 from hvmctx.abi.pv import VCPU_CONTEXTS
 from hvmctx.abi.releases import NEWEST, Release, Window
 from hvmctx.abi.streams import STATIC_DATA_SINCE, STREAM_V2_SINCE
+from hvmctx.errors import FormatError, LimitError, UnsupportedError
 from hvmctx.image.index import LARGEST_KEPT
 from hvmctx.image.indexing import Watcher
-from hvmctx.restore.rules import ANY, WHOLE, Rule, Seen
+from hvmctx.restore.rules import ANY, REMOVE, WHOLE, Change, Remedy, Rule, Seen
 from hvmctx.restore.verdict import REFUSE, Verdict
 from hvmctx.stream.body import Words
 from hvmctx.stream.libxc import (
@@ -32,11 +35,11 @@ from hvmctx.stream.libxc import (
 )
 from hvmctx.stream.libxl import EmulatorContext
 from hvmctx.stream.pages import length_of, pages_start, words_of
-from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header
+from hvmctx.stream.reader import LIBVIRT, LIBXC, LIBXL, XAPI, XL, Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from hvmctx.image.image import Image
@@ -81,11 +84,12 @@ class Passing(Seen):
     """
 
     __slots__ = (
-        "checkpointed", "counts", "expected", "header_fields", "image", "instance", "kind",
-        "layer", "length", "longest", "max_pfn", "name", "pv_width", "queued_unknown", "queueing",
+        "checkpointed", "counts", "expected", "header", "image", "instance", "kind", "layer",
+        "length", "longest", "max_pfn", "name", "pv_width", "queued_unknown", "queueing",
         "record", "release", "static_end", "vcpu0", "version",
     )  # fmt: skip
     image: Index
+    header: Header
 
     def __init__(
         self,
@@ -109,13 +113,12 @@ class Passing(Seen):
         self.vcpu0 = False
         self.queueing = False
         self.queued_unknown = False
-        self.header_fields: dict[str, Any] = {}
         self.counts: dict[tuple[str, int], int] = {}
 
-    def at_header(self, header: Header) -> Passing:
+    def at_header(self, image: Index, header: Header) -> Passing:
         """Go on to a header."""
+        self.image, self.header = image, header
         self.layer, self.name, self.length = header.layer, header.name, header.length
-        self.header_fields = header.fields
         if header.name == "image header":
             self.version = header.fields["version"]
         elif header.name == "domain header":
@@ -131,7 +134,14 @@ class Passing(Seen):
     @property
     def fields(self) -> dict[str, Any]:
         """A header's."""
-        return self.header_fields
+        return self.header.fields
+
+    def following(self) -> bytes | None:
+        """What follows a wrapper's header, if it is all there, and no longer than it may be."""
+        if self.header.length > self.image.limits.config:
+            return None
+        data = bytes(self.image.data_of(self.header, self.name))
+        return data if len(data) == self.header.length else None
 
     def head(self, size: int = 64) -> bytes:
         return bytes(self.image.start_of(self.record, size))
@@ -224,11 +234,21 @@ def _bad_params(seen: Seen) -> Answer:
 
 
 def _bad_index(seen: Seen) -> Answer:
+    return bool(_bad_indices(seen))
+
+
+def _bad_indices(seen: Seen) -> list[int]:
     """The hypervisor refuses indices that it lacks; the readers drop PAE_ENABLED and pass all
     others on."""
     most = next(count for since, count in _PARAMS_SINCE if seen.release.since(since))
     rows = _PARAMS.row.iter_unpack(seen.body()[_PARAMS.head.size :])
-    return any(index >= most for index, _ in rows)
+    return [index for index, _ in rows if index >= most]
+
+
+def _without_params(seen: Seen, rule: Rule) -> list[Change]:
+    return [
+        Change(REMOVE, f"HVM_PARAMS.{index}") for index in dict.fromkeys(_bad_indices(seen))
+    ]  # fmt: skip
 
 
 _PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.7 4.6.3", 37), ("4.6", 36))
@@ -280,6 +300,31 @@ def _bad_xenstore(seen: Seen) -> Answer:
     return len(strings) % 2 != 0 or any(not key or key.startswith(b"/") for key in strings[::2])
 
 
+def _bad_xml(seen: Seen) -> Answer:
+    """As libvirt's parser, which is libxml2's; but one that declares entities is not read here."""
+    from hvmctx.stream import libvirt
+
+    data = seen.following()
+    return False if data is None else _said(lambda: libvirt.places(libvirt.text_of(data)))
+
+
+def _bad_xenops(seen: Seen) -> Answer:
+    from hvmctx.stream.xapi import Xenops
+
+    return _said(lambda: Xenops.from_text(seen.body()))
+
+
+def _said(read: Callable[[], object]) -> Answer:
+    """What the reader of a text says against it; nothing of one that goes over a limit."""
+    try:
+        read()
+    except LimitError:
+        return False
+    except FormatError as error:
+        return [error.problem + (f" ({error.found})" if error.found else "")]
+    return False
+
+
 def _always(seen: Seen) -> Answer:
     return True
 
@@ -291,21 +336,26 @@ def _other_kind(seen: Seen) -> Answer:
 
 def _row(
     layer: str, record: str, identifier: str, predicate: Predicate | None, words: str,
-    since: str | None = None, until: str | None = None,
+    since: str | None = None, until: str | None = None, remedy: Remedy | None = None,
 ) -> Rule:  # fmt: skip
     window = Window(since, until, oldest=STREAM_V2_SINCE)
-    return Rule(layer, record, identifier, predicate, words, releases=window)
+    return Rule(layer, record, identifier, predicate, words, releases=window, remedy=remedy)
 
 
 _VCPU_RECORDS = (
     "X86_PV_VCPU_BASIC", "X86_PV_VCPU_EXTENDED", "X86_PV_VCPU_XSAVE", "X86_PV_VCPU_MSRS",
 )  # fmt: skip
 _EMULATOR_RECORDS = ("EMULATOR_XENSTORE_DATA", "EMULATOR_CONTEXT")
+_MOST_OF_QEMU = 1 << 20
+"""The longest device model's file that xenopsd takes, and where lengths are negative numbers."""
+_NEGATIVE = 1 << 63
 _FIRST_HEADERS = ((XL, "header"), (LIBXL, "header"), (LIBXC, "image header"))
 # fmt: off
 HEADER_RULES = (
     *(Rule(layer, header, "stream-v2", _always, "streams of version 2 are read since 4.6", releases=Window(until=_LAST_LEGACY)) for layer, header in _FIRST_HEADERS),
     _row(XL, "header", "xl-byteorder", lambda s: s.fields["byteorder"] != streams.XL_BYTEORDER, "the byte order mark is not that of this machine"),
+    _row(LIBVIRT, "header", "libvirt-no-xml", lambda s: s.length == 0, "there is no XML"),
+    _row(LIBVIRT, "header", "libvirt-xml", _bad_xml, "libvirt cannot read its XML"),
     _row(LIBXC, "image header", "libxc-version", lambda s: s.fields["version"] > 2, "version 3 is read since 4.14", until=_LAST_V2),
     _row(LIBXC, "domain header", "libxc-guest", _other_kind, "the stream is of another kind of guest than the domain to build"),
     _row(LIBXC, "domain header", "libxc-page-shift", lambda s: s.fields["page_shift"] & _SHIFT_MASK != streams.PAGE_SHIFT, "pages are not 4 KiB"),
@@ -331,7 +381,7 @@ RULES = (
     _row(LIBXC, "X86_TSC_INFO", "tsc-length", other_than(TscInfo.TYPE.size), "the length is not 24"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-short", shorter(_PARAMS.size), "too short for its count"),
     _row(LIBXC, "HVM_PARAMS", "hvm-params-count", _bad_params, "the length does not match the count"),
-    _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor lacks"),
+    _row(LIBXC, "HVM_PARAMS", "hvm-params-index", _bad_index, "a parameter that the hypervisor lacks", remedy=Remedy("removes the parameter, which this release does not know: what it says is lost", _without_params)),
     _row(LIBXC, "HVM_CONTEXT", "hvm-context-empty", shorter(1), "empty body"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-twice", lambda s: s.pv_width != 0, "the stream has an earlier one"),
     _row(LIBXC, "X86_PV_INFO", "pv-info-short", shorter(PvInfo.TYPE.size), "shorter than 8 bytes"),
@@ -351,6 +401,11 @@ RULES = (
     *(_row(LIBXL, name, "libxl-emulator-short", shorter(EmulatorContext.TYPE.size), "too short for emulator id and index") for name in _EMULATOR_RECORDS),
     _row(LIBXL, "EMULATOR_XENSTORE_DATA", "libxl-xenstore", _bad_xenstore, "keys or values that are not terminated or not paired, or a key that is empty or absolute"),
     *(_row(LIBXL, name, "libxl-checkpoint", lambda s: not s.checkpointed, "a record of checkpoints, where no checkpointed stream is expected") for name in ("CHECKPOINT_END", "CHECKPOINT_STATE")),
+    _row(XAPI, ANY, "xapi-unknown", lambda s: not s.record.known, "xenopsd does not know this record, and ignores none"),
+    *(_row(XAPI, name, "xapi-refused", _always, "xenopsd has a name for records of this type, and refuses them") for name in ("LIBXL", "QEMU_XEN")),
+    _row(XAPI, "XENOPS", "xapi-xenops", _bad_xenops, "xenopsd cannot read its record"),
+    _row(XAPI, "QEMU_TRAD", "xapi-qemu-length", lambda s: _MOST_OF_QEMU < s.length < _NEGATIVE, "the device model's file is longer than xenopsd takes: 1 MiB"),
+    _row(XAPI, "END_OF_IMAGE", "xapi-no-libxc", lambda s: not s.before(streams.XAPI_LIBXC) and not s.before(streams.XAPI_LIBXC_LEGACY), "the image has no libxc stream, so xenopsd has nothing to restore"),
 )
 """In the order in which the readers check a record."""
 # fmt: on
@@ -388,12 +443,14 @@ class StreamJudge(Watcher):
         self, release: Release, *, kind: int | None = None, checkpointed: bool = False
     ) -> None:
         self.refusal: Verdict | None = None
+        self._rule: Rule | None = None
+        """Which refuses."""
         self._seen = Passing(release, kind=kind or _HVM, expected=kind, checkpointed=checkpointed)
         self._rules: dict[tuple[str, int], list[Rule]] = {}
 
     def header(self, index: Index, header: Header) -> None:
         if self.refusal is None:
-            seen = self._seen.at_header(header)
+            seen = self._seen.at_header(index, header)
             self._judge(self._standing(HEADER_RULES, header), seen, header)
 
     def record(self, index: Index, record: IndexedRecord, whole: bool = True) -> None:
@@ -417,10 +474,12 @@ class StreamJudge(Watcher):
                     REFUSE, rule=rule.id, record=item.name, offset=item.offset, text=rule.words,
                     layer=item.layer,
                 )  # fmt: skip
+                self._rule = rule
                 return
 
     def end(self, image: Image) -> Verdict | None:
-        """The refusal, that of a stream which ends early included; None if there is none.
+        """The refusal, that of a stream which ends early included; None if there is none. Raises
+        UnsupportedError where nobody but xenopsd can read on.
         A checkpointed one may end anywhere after its first checkpoint: the guest goes on
         from the last one, and what came since has only been queued."""
         last = image.last_checkpoint(LIBXC) if self._seen.checkpointed else None
@@ -434,11 +493,21 @@ class StreamJudge(Watcher):
         if self.refusal is None and not image.complete:
             error = image.stopped
             assert error is not None
+            if error.layer == XAPI and isinstance(error, UnsupportedError):
+                raise error  # xenopsd goes on where nobody else can
             self.refusal = Verdict(
                 REFUSE, rule="stream-damaged", record=error.record, offset=error.offset,
                 text=error.problem, layer=error.layer,
             )  # fmt: skip
         return self.refusal
+
+    def remedy(self) -> tuple[Rule, list[Change]] | None:
+        """What mends the refusal, once there is one: its rule, and the steps."""
+        rule = self._rule
+        if rule is None or rule.remedy is None or self.refusal is None:
+            return None
+        changes = rule.remedy.changes(self._seen, rule)
+        return (rule, changes) if changes else None
 
     def _rules_of(self, record: IndexedRecord) -> list[Rule]:
         key = record.layer, record.type
@@ -485,6 +554,8 @@ def replay(image: Image, watcher: Watcher) -> None:
 
 def _note(seen: Passing, record: IndexedRecord) -> None:
     """Note what an accepted record changes."""
+    if record.layer == XAPI:
+        seen.counts[XAPI, record.type] = 1
     if record.layer != LIBXC:
         return
     number = record.type

@@ -3,8 +3,55 @@
 from __future__ import annotations
 
 from hvmctx.errors import RestoreRefused
+from hvmctx.findings import WARNING, Finding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hvmctx.abi.releases import Release
+    from hvmctx.restore.rules import Rule, Seen
+
+    Plain = dict[str, str | int | list[str] | list[dict[str, str | int | None]] | None]
 
 ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
+
+
+class Hazard(Finding):
+    """A record that a release loads and then suffers by. `harms` says who and when, `commit` is
+    that of xen.git that mended it, "" for none, `cve` its CVE or None, and `safe` the first
+    release from that on which it does no harm, None if there is none.
+    """
+
+    __slots__ = ("commit", "cve", "harms", "safe")
+
+    def __init__(self, rule: Rule, text: str, seen: Seen, release: Release, offset: int) -> None:
+        where = f"{seen.name}/{seen.instance}"
+        super().__init__(WARNING, rule.id, text, layer=seen.layer, offset=offset, record=where)
+        self.harms = rule.harms
+        self.commit = rule.commit
+        self.cve = rule.cve
+        self.safe = rule.releases.after(release)
+
+    @property
+    def mended(self) -> str:
+        """`safe since 4.19 (69c89dd787)`, `safe in no release`."""
+        if self.safe is None:
+            return "safe in no release"
+        return f"safe since {self.safe} ({', '.join(filter(None, (self.commit, self.cve)))})"
+
+    @property
+    def why(self) -> str:
+        """All about it in one line."""
+        place = f"{self.layer}: offset {self.offset:#x}: {self.record}"
+        return f"{place}: {self.text}; {self.mended} [{self.rule}]"
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        return {
+            **super().as_dict(),
+            "harms": self.harms,
+            "commit": self.commit,
+            "cve": self.cve,
+            "safe": self.safe,
+        }
 
 
 class Verdict:
@@ -15,7 +62,8 @@ class Verdict:
     the name of the hypervisor's answer; `layer`, `record` (name), `instance` and `offset` (of
     the record's descriptor, in bytes from the start of what was judged) say where. Refusals
     of the toolstack have no errno and no instance. `applied` lists in words what an accepted
-    load changes.
+    load changes, and `hazards` the records that were loaded, those before a refusal included,
+    and that this release suffers by (`Hazard`).
 
     >>> verdict = Verdict(REFUSE, errno="EINVAL", rule="cpu-cr4", record="CPU", instance=0)
     >>> verdict.accepted, verdict
@@ -26,7 +74,8 @@ class Verdict:
     """
 
     __slots__ = (
-        "applied", "errno", "instance", "layer", "offset", "record", "rule", "text", "verdict",
+        "applied", "errno", "hazards", "instance", "layer", "offset", "record", "rule", "text",
+        "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +89,7 @@ class Verdict:
         offset: int = 0,
         text: str = "",
         applied: list[str] | None = None,
+        hazards: list[Hazard] | None = None,
         layer: str = "context",
     ) -> None:
         self.verdict = verdict
@@ -50,10 +100,11 @@ class Verdict:
         self.offset = offset
         self.text = text
         self.applied = applied or []
+        self.hazards = hazards or []
         self.layer = layer
 
     def __str__(self) -> str:
-        return self.verdict if self.accepted else f"{self.verdict}: {self.why}"
+        return self.headline if self.accepted else f"{self.verdict}: {self.why}"
 
     def __repr__(self) -> str:
         errno = f", {self.errno}" if self.errno else ""
@@ -62,6 +113,14 @@ class Verdict:
     @property
     def accepted(self) -> bool:
         return self.verdict == ACCEPT
+
+    @property
+    def headline(self) -> str:
+        """`accept`, `accept, with 2 hazards`, `refuse`."""
+        number = len(self.hazards)
+        if not number:
+            return self.verdict
+        return f"{self.verdict}, with {number} hazard{'s' if number > 1 else ''}"
 
     @property
     def where(self) -> str:
@@ -86,6 +145,8 @@ class Verdict:
     def moved(self, delta: int) -> Verdict:
         """The same verdict as an outer layer sees it: `delta` bytes further in."""
         self.offset += delta
+        for hazard in self.hazards:
+            hazard.offset += delta
         return self
 
     def raise_for_refusal(self) -> None:
@@ -93,11 +154,13 @@ class Verdict:
         if not self.accepted:
             raise RestoreRefused(str(self), errno=self.errno, rule=self.rule)
 
-    def as_dict(self) -> dict[str, str | int | list[str] | None]:
+    def as_dict(self) -> Plain:
         """For JSON."""
-        return {name: getattr(self, name) for name in (
+        plain: Plain = {name: getattr(self, name) for name in (
             "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
         )}  # fmt: skip
+        plain["hazards"] = [hazard.as_dict() for hazard in self.hazards]
+        return plain
 
 
-__all__ = ["ACCEPT", "REFUSE", "VIOLATION", "Verdict"]
+__all__ = ["ACCEPT", "REFUSE", "VIOLATION", "Hazard", "Verdict"]

@@ -68,11 +68,15 @@ class WithBlankPages(StillGuest):
 
     def all_pages(self) -> Iterable[tuple[int, int]]:
         """The guest's, and those needed that it does not mention."""
-        found = list(self._guest.all_pages())
-        for pfn in self._needed:
-            if not any(start <= pfn < end for start, end in found):
-                found.append((pfn, pfn + 1))
-        return sorted(found)
+        needed = sorted(self._needed)
+        for start, end in self._guest.all_pages():
+            while needed and needed[0] < end:
+                pfn = needed.pop(0)
+                if pfn < start:
+                    yield pfn, pfn + 1
+            yield start, end
+        for pfn in needed:
+            yield pfn, pfn + 1
 
     def pages(self, pfns: memoryview, types: bytes) -> Iterable[Buffer]:
         """The guest's."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
-from bisect import bisect_right
 
 from hvmctx.abi import streams
 from hvmctx.errors import InputError
-from hvmctx.files.access import Access
 from hvmctx.files.opening import without_waiting
+from hvmctx.files.source import FileSource, Source
+from hvmctx.image.memory_map import MemoryMap
+from hvmctx.image.runs import Run
 from hvmctx.save.source import DEFERRED
 from hvmctx.stream.libxc import TscInfo
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from hvmctx.image.image import Image
 
 __all__ = [
-    "ImageSource", "MemoryFileSource", "Runs", "StillGuest", "data_stretches", "image_state",
-    "stretches",
+    "ImageSource", "MemoryFileSource", "StillGuest", "data_stretches", "image_state",
+    "read_whole_part", "stretches", "types_of",
 ]  # fmt: skip
 
 _PAGE = streams.PAGE_SIZE
@@ -33,43 +33,32 @@ _DATA = bytes(sorted(streams.PAGE_TYPES_WITH_DATA))
 assert DEFERRED not in _DATA
 
 
-class Runs:
-    """Which pfns there are, as disjoint runs (first, one after the last, type) by ascending
-    pfn; all others are absent. Types and pages of a batch come of its runs, not of its
-    pages one by one."""
-
-    def __init__(self, runs: Iterable[tuple[int, int, int]]) -> None:
-        self.runs = list(runs)
-        self._starts = [run[0] for run in self.runs]
-
-    @property
-    def end(self) -> int:
-        """The highest pfn that there is, plus one."""
-        return self.runs[-1][1] if self.runs else 0
-
-    def types(self, pfns: memoryview) -> bytes:
-        """A type for each pfn."""
-        pieces = []
-        for first, end in stretches(pfns):
-            at = first
-            place = max(0, bisect_right(self._starts, first) - 1)
-            while at < end and place < len(self.runs):
-                start, stop, kind = self.runs[place]
-                place += 1
-                if stop <= at:
-                    continue
-                if start >= end:
-                    break
-                if start > at:
-                    pieces.append(_ABSENT * (start - at))
-                    at = start
-                pieces.append(bytes((kind,)) * (min(stop, end) - at))
-                at = min(stop, end)
-            pieces.append(_ABSENT * (end - at))
-        return b"".join(pieces)
-
-
 _ABSENT = bytes((streams.PAGE_XTAB,))
+
+
+def types_of(there: MemoryMap, pfns: memoryview) -> bytes:
+    """A type for each of these pfns, out of the runs of a map; what it does not mention is
+    absent."""
+    pieces = []
+    for first, end in stretches(pfns):
+        at = first
+        for run in there.between(first, end):
+            pieces.append(_ABSENT * (run.pfn - at))
+            pieces.append(bytes((run.type,)) * run.count)
+            at = run.end
+        pieces.append(_ABSENT * (end - at))
+    return b"".join(pieces)
+
+
+def read_whole_part(source: Source, offset: int, size: int) -> bytes | memoryview:
+    """Bytes that were there when the source was opened. Raises InputError if they have been cut
+    off since."""
+    data = source.read_at(offset, size)
+    if len(data) < size:
+        raise InputError(
+            f"{source.name}: ends at {offset + len(data):#x}: it has been cut while it was read"
+        )
+    return data
 
 
 def stretches(pfns: memoryview) -> Iterator[tuple[int, int]]:
@@ -175,53 +164,42 @@ class StillGuest:
 class MemoryFileSource(StillGuest):
     """Memory that lies in a file, pfn after pfn from 0 on; a last part of a page counts as
     a page, filled with zeroes. Holes of the file are absent pages; with `holes_absent=False`
-    they are blank ones. The file is mapped, not read: as pages are not aligned in a stream, no
-    block can be shared with it, and `copy_file_range` and `sendfile` take longer than this."""
+    they are blank ones. The file is read, not mapped: who cuts a file that is mapped ends the
+    process. As pages are not aligned in a stream, no block can be shared with it."""
 
     def __init__(self, path: str, *, holes_absent: bool = True, **state: Any) -> None:
-        """Raises InputError, also for what cannot be mapped: all but regular files and
-        block devices."""
+        """Raises InputError, also for all but regular files and block devices."""
         super().__init__(**state)
         try:
             with open(path, "rb", opener=without_waiting) as file:
-                size = _size_of(file.fileno(), path)
-                self.access = Access.of(file.fileno())
-                runs = list(_data_runs(file.fileno(), size)) if holes_absent else [(0, size)]
-                self._map: Any = (
-                    mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
-                )
+                mode = os.fstat(file.fileno()).st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+                    raise InputError(f"{path} is not a regular file or a block device")
+                self._source = FileSource(os.dup(file.fileno()), path)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path}: {reason}") from error
-        self._view = memoryview(self._map)
+        self.access = self._source.access
+        self._size = size = self._source.whole_size()
+        runs = _data_runs(self._source.fileno(), size) if holes_absent else [(0, size)]
+        self._there = MemoryMap(
+            Run(start // _PAGE, -(-(end - start) // _PAGE), 0, None) for start, end in runs
+        )
         self.p2m_size = -(-size // _PAGE)
-        self._runs = Runs((start // _PAGE, -(-end // _PAGE), 0) for start, end in runs)
 
     def close(self) -> None:
-        """Unmap the file."""
-        self._view.release()
-        if self._map:
-            self._map.close()
+        """Close the file."""
+        self._source.close()
 
     def page_types(self, pfns: memoryview) -> bytes:
-        return self._runs.types(pfns)
+        return types_of(self._there, pfns)
 
     def pages(self, pfns: memoryview, types: bytes) -> Iterable[Buffer]:
-        for start, end in data_stretches(pfns, types):
-            part = self._view[start * _PAGE : end * _PAGE]
-            yield part
-            missing = (end - start) * _PAGE - len(part)
-            if missing:
-                yield bytes(missing)
-
-
-def _size_of(fd: int, path: str) -> int:
-    status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode):
-        return status.st_size
-    if stat.S_ISBLK(status.st_mode):
-        return os.lseek(fd, 0, os.SEEK_END)
-    raise InputError(f"{path} is not a regular file or a block device")
+        for first, last in data_stretches(pfns, types):
+            start, end = first * _PAGE, last * _PAGE
+            yield read_whole_part(self._source, start, min(end, self._size) - start)
+            if end > self._size:
+                yield bytes(end - self._size)
 
 
 def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:
@@ -274,28 +252,28 @@ class ImageSource(StillGuest):
         super().__init__(**{**own, **state})
         self._image = image
         self._map = image.memory
-        runs = self._map.runs
-        self._runs = Runs((run.pfn, run.end, run.type) for run in runs)
-        self.p2m_size = self._runs.end
+        self.p2m_size = self._map.end
 
     def page_types(self, pfns: memoryview) -> bytes:
-        return self._runs.types(pfns)
+        return types_of(self._map, pfns)
 
     def pages(self, pfns: memoryview, types: bytes) -> Iterable[Buffer]:
         for start, end in data_stretches(pfns, types):
             for run in self._map.between(start, end):
                 if run.offset is not None:
-                    yield self._image.source.read_at(run.offset, run.count * _PAGE)
+                    yield read_whole_part(self._image.source, run.offset, run.count * _PAGE)
 
     def all_pages(self) -> Iterable[tuple[int, int]]:
         """What the image mentions: a hostile pfn far away costs nothing."""
-        found: list[tuple[int, int]] = []
+        start = end = 0
         for run in self._map.runs:
-            if found and found[-1][1] == run.pfn:
-                found[-1] = found[-1][0], run.end
-            else:
-                found.append((run.pfn, run.end))
-        return found
+            if run.pfn != end:
+                if start < end:
+                    yield start, end
+                start = run.pfn
+            end = run.end
+        if start < end:
+            yield start, end
 
     def recorded(self) -> Iterator[tuple[bytes, list[Buffer]] | None]:
         """The batches as they were sent, for `save(recorded=)`; None stands for VERIFY."""

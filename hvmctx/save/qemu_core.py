@@ -7,7 +7,6 @@ FPU as not initialised, STAR, LSTAR, CSTAR and the sysenter MSRs zero (`MISSING`
 
 from __future__ import annotations
 
-import mmap
 from bisect import bisect_left, bisect_right
 from ctypes import sizeof
 from itertools import pairwise
@@ -19,7 +18,9 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FormatError, InputError, LengthError, MissingRecordError, UnsupportedError
 from hvmctx.files.opening import open_source
-from hvmctx.save.guests import Runs, StillGuest, data_stretches
+from hvmctx.image.memory_map import MemoryMap
+from hvmctx.image.runs import Run
+from hvmctx.save.guests import StillGuest, data_stretches, read_whole_part, types_of
 from hvmctx.stream.elf import LAYER, Core, Segment
 
 TYPE_CHECKING = False
@@ -112,11 +113,12 @@ class CoreSource(StillGuest):
     def __init__(self, path: str, **state: Any) -> None:
         """Raises InputError, FormatError."""
         super().__init__(**state)
-        with open_source(path) as source:
-            if not source.seekable:
-                raise InputError(f"{path}: a core must be a regular file")
-            self.core = Core.read(source)
-            self.access = source.access
+        self._source = source = open_source(path)
+        if not source.seekable:
+            source.close()
+            raise InputError(f"{path}: a core must be a regular file")
+        self.core = Core.read(source)
+        self.access = source.access
         segments = sorted(self.core.segments, key=lambda segment: segment.address)
         for segment in segments:
             if segment.address % _PAGE or segment.size % _PAGE:
@@ -134,15 +136,17 @@ class CoreSource(StillGuest):
                 )  # fmt: skip
         self._segments = [segment for segment in segments if segment.size]
         self._starts = [segment.address for segment in self._segments]
-        with open(path, "rb") as file:
-            self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        self._runs = Runs(
-            (s.address // _PAGE, (s.address + s.size) // _PAGE, 0) for s in self._segments
+        self._there = MemoryMap(
+            Run(s.address // _PAGE, s.size // _PAGE, 0, None) for s in self._segments
         )
-        self.p2m_size = self._runs.end
+        self.p2m_size = self._there.end
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
 
     def page_types(self, pfns: memoryview) -> bytes:
-        return self._runs.types(pfns)
+        return types_of(self._there, pfns)
 
     def pages(self, pfns: memoryview, types: bytes) -> Iterable[Buffer]:
         for start, end in data_stretches(pfns, types):
@@ -158,7 +162,7 @@ class CoreSource(StillGuest):
     def _part(self, segment: Segment, first: int, last: int) -> Iterable[Buffer]:
         held = min(last, segment.in_file)
         if first < held:
-            yield self._view[segment.offset + first : segment.offset + held]
+            yield read_whole_part(self._source, segment.offset + first, held - first)
         if last > max(held, first):
             yield bytes(last - max(held, first))
 

@@ -43,7 +43,12 @@ def reset_context(vcpus: int, release: Release | None = None) -> HvmContext:
                 **{f"redirtbl[{pin}].bits": _MASKED for pin in range(x86.VIOAPIC_NUM_PINS)})
     )  # fmt: skip
     entries += [
-        _record("LAPIC", vcpu, apic_base_msr=_APIC_BASE if vcpu else _APIC_BASE | ApicBase.BSP)
+        _record(
+            "LAPIC",
+            vcpu,
+            timer_divisor=2,  # Xen divides by it
+            apic_base_msr=_APIC_BASE if vcpu else _APIC_BASE | ApicBase.BSP,
+        )
         for vcpu in range(vcpus)
     ]
     entries += [_lapic_regs(vcpu) for vcpu in range(vcpus)]

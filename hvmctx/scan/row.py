@@ -28,6 +28,7 @@ from hvmctx.limits import DEFAULT, Limits
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.host import Host
 from hvmctx.restore.image import would_restore
+from hvmctx.restore.placing import place
 from hvmctx.restore.verdict import VIOLATION, Verdict
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, Header
 from hvmctx.verify.restoring import Restoring
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from hvmctx.context.record import Record
     from hvmctx.image.index import Index, IndexedRecord
-    from hvmctx.restore.machine import Machine
 
     Row = dict[str, Any]
 
@@ -49,10 +49,10 @@ UNREADABLE = "unreadable"
 """In place of a verdict, where the image is too damaged for one."""
 VERDICT = {
     "release": str, "host": str, "verdict": str, "errno": str, "rule": str, "layer": str,
-    "record": str, "offset": int, "text": str,
+    "record": str, "offset": int, "text": str, "lacks": str,
 }  # fmt: skip
-"""The members of a verdict. `host` is null where nothing is assumed of the machine; of an accept
-all after `verdict` are."""
+"""The members of a verdict. `host` and `lacks` are null where nothing is assumed of the machine; of
+an accept, what says why not is."""
 WORST = {
     "severity": str, "rule": str, "layer": str, "record": str, "offset": int, "text": str,
 }  # fmt: skip
@@ -290,21 +290,24 @@ def _verdicts(row: Row, image: Image, judges: Restoring, asked: Asked) -> None:
     """Of each release, then of each host with the release that runs there."""
     guest_of = cache(Guest.of_image)
     releases = asked.releases or image.release.and_newer()
-    wanted: list[tuple[Release, str | None, Machine | None]] = [
+    wanted: list[tuple[Release, str | None, Host | None]] = [
         *((release, None, None) for release in releases),
-        *((_release_of(host), name, host.machine()) for name, host in asked.hosts.items()),
+        *((host.release or Release(NEWEST), name, host) for name, host in asked.hosts.items()),
     ]
-    for release, name, machine in wanted:
+    for release, name, host in wanted:
+        reader, lacks = judges.reader(release), None
         try:
-            verdict = would_restore(
-                image, release, machine, guest_of=guest_of, reader=judges.reader(release)
-            )
+            if host is None:
+                verdict = would_restore(image, release, guest_of=guest_of, reader=reader)
+            else:
+                there = place(image, host, release, guest_of=guest_of, reader=reader)
+                verdict, lacks = there.verdict, there.in_short or None
         except HvmctxError as error:
             verdict = Verdict(UNREADABLE, text=str(error), layer="")
         said: dict[str, object] = {"verdict": verdict.verdict}
         if not verdict.accepted:
             said = {**verdict.as_dict(), "record": verdict.where}
-        said.update(release=str(release), host=name)
+        said.update(release=str(release), host=name, lacks=lacks)
         row["verdicts"].append({member: said.get(member) for member in VERDICT})
         if not verdict.accepted and (row["worst"] is None or verdict.verdict == VIOLATION):
             row["worst"] = _refusal(
@@ -325,15 +328,7 @@ def _strictly(row: Row, image: Image) -> None:
             row["worst"] = worst.as_dict()
 
 
-def _release_of(host: Host) -> Release:
-    """What runs there; the newest where that is not known."""
-    try:
-        return Release(".".join(host.xen["version"].split(".")[:2]))
-    except UsageError:
-        return Release(NEWEST)
-
-
-def _refusal(verdict: Verdict, who: str) -> dict[str, str | int]:
+def _refusal(verdict: Verdict, who: str) -> dict[str, str | int | None]:
     verb = "accesses memory that it must not" if verdict.verdict == VIOLATION else "refuses it"
     return Finding(
         ERROR, verdict.rule, f"{verdict.reason}; {who} {verb}", layer=verdict.layer,
@@ -341,7 +336,7 @@ def _refusal(verdict: Verdict, who: str) -> dict[str, str | int]:
     ).as_dict()  # fmt: skip
 
 
-def _damage(error: FormatError) -> dict[str, str | int]:
+def _damage(error: FormatError) -> dict[str, str | int | None]:
     """The finding of an input that cannot be read on."""
     return Finding(
         ERROR, "stream-damaged", error.problem, layer=error.layer, offset=error.offset,

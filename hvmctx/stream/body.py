@@ -8,7 +8,7 @@ of a class under `Body`:
 
 `u8` to `u64` are numbers of the head, in their order in the record, with no padding between
 them; a head that others need too is declared apart, and given as `head`. `Rows`, `Words`,
-`Bytes` and `Strings` say what follows the head, wherever they stand among the annotations.
+`Bytes`, `Chars` and `Strings` say what follows the head, wherever they stand among the annotations.
 `Body.TYPE` is the whole as data (`BodyType`): the head as a ctypes structure, as the save
 records have it, the kinds of what follows, and sizes. JSON, schema, texts and differences
 take names and sizes from there.
@@ -61,7 +61,7 @@ else:
 
 
 __all__ = [
-    "BODIES", "Body", "BodyType", "Bytes", "Rest", "Rows", "Strings", "WordArray",
+    "BODIES", "Body", "BodyType", "Bytes", "Chars", "Rest", "Rows", "Strings", "WordArray",
     "Words", "is_bytes", "u8", "u16", "u32", "u64",
 ]  # fmt: skip
 
@@ -106,6 +106,10 @@ class Bytes(Rest):
 
     def write(self, body: BodyType, value: Buffer) -> Buffer:
         return value
+
+
+class Chars(Bytes):
+    """The same of a text, of whatever characters."""
 
 
 class Words(Rest):

@@ -6,14 +6,16 @@ import struct
 
 from hvmctx.abi import streams, x86
 from hvmctx.abi.registry import largest_typecode
-from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, LIBXL, XL
+from hvmctx.stream.reader import CONTEXT, LEGACY, LIBVIRT, LIBXC, LIBXL, XAPI, XL
 
-__all__ = ["ENOUGH", "detect", "legacy_width"]
+__all__ = ["ENOUGH", "detect", "legacy_width", "other_format"]
 
 ENOUGH = 64
 """As many bytes as `detect` looks at; fewer where the input is shorter."""
 
-_XL_WORDS = streams.XL_MAGIC[:16]
+_WORDS = {
+    XL: streams.XL_MAGIC[:16], XAPI: streams.XAPI_MAGIC, LIBVIRT: streams.LIBVIRT_MAGIC[:11],
+}  # fmt: skip
 _LIBXC_ID = streams.LIBXC_ID.to_bytes(4, "big")
 _LARGEST_P2M = 1 << 32
 """Pages of 16 TiB. As a descriptor, more has a length."""
@@ -23,13 +25,14 @@ _LEGACY_CHUNKS = frozenset((-1, -2, -3, -4, -7, -8, -9, -10, -11, -14, -15, -16,
 
 
 def detect(head: bytes) -> str | None:
-    """xl, libxl, libxc, legacy or context; None for anything else.
+    """One of `streams.LAYERS`; None for anything else.
 
     A context has no magic of its own when it does not start with a HEADER record, so
     whatever starts like a descriptor is taken for one, an empty input included.
     """
-    if head.startswith(_XL_WORDS):
-        return XL
+    for layer, words in _WORDS.items():
+        if head.startswith(words):
+            return layer
     if head[:8] == streams.LIBXL_IDENT.to_bytes(8, "big"):
         return LIBXL
     if head[:8] == streams.LIBXC_MARKER.to_bytes(8, "big") or head[8:12] == _LIBXC_ID:
@@ -39,6 +42,21 @@ def detect(head: bytes) -> str | None:
     if legacy_width(head):
         return LEGACY
     return CONTEXT if _typecode(head) <= largest_typecode() else None
+
+
+_OTHERS = {
+    b"LibvirtQemudSave": "a save file of QEMU or KVM, by libvirt: there is nothing of Xen's in it",
+    b"LibvirtQemudPart": "a save file of QEMU or KVM, by libvirt, that was never finished",
+    b"conectix": "a VHD disk: the image is within it; make a raw disk of it first",
+    b"vhdxfile": "a VHDX disk: the image is within it; make a raw disk of it first",
+    b"QFI\xfb": "a qcow2 disk: the image is within it; make a raw disk of it first",
+}
+
+
+def other_format(head: bytes) -> str:
+    """What it is in words, of an input that is none of the layers and yet a known one; else
+    nothing."""
+    return next((words for magic, words in _OTHERS.items() if head.startswith(magic)), "")
 
 
 def _typecode(head: bytes) -> int:

@@ -2,39 +2,46 @@
 state follows. `StreamReader` and `StreamWriter` run on it; `docs/formats/streams.md` is
 drawn from it.
 
-An xl file holds a libxl stream, and that a libxc stream; after the libxc END the libxl
-records go on. In a checkpointed libxl stream (Remus, COLO) a libxc CHECKPOINT hands over to
+An xl file and a save file of libvirt hold a libxl stream, and that a libxc stream; after the
+libxc END the libxl records go on. A suspend image of XAPI has records of its own around the
+libxc stream. In a checkpointed libxl stream (Remus, COLO) a libxc CHECKPOINT hands over to
 libxl records, and CHECKPOINT_END hands back. A libxc stream may also stand alone; its
 checkpoints then stay libxc's.
 
 Source: tools/libs/light/libxl_stream_read.c, libxl_stream_write.c, libxl_colo_save.c and
-tools/libs/guest/xg_sr_restore.c, 4.6 to c447b730.
+tools/libs/guest/xg_sr_restore.c, 4.6 to c447b730; xen-api's ocaml/xenopsd/xc/domain.ml.
 """
 
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.abi.streams import LIBXC, LIBXL, XL
+from hvmctx.abi.streams import LIBVIRT, LIBXC, LIBXL, XAPI, XL
 
 __all__ = [
-    "AFTER_LIBXC", "ANY", "END", "FIRST", "LEGACY_HEADER", "LENGTHS", "STATES", "TABLE", "State",
-    "Transition",
+    "AFTER_LIBXC", "ANY", "END", "FIRST", "LEGACY_HEADER", "LEGACY_STREAM", "LENGTHS", "STATES",
+    "TABLE", "UNKNOWN_END", "State", "Transition",
 ]  # fmt: skip
 
 ANY = -1
 """Every record type that has no row of its own in that state."""
 END = "end"
+LEGACY_STREAM = "legacy stream"
+"""The end for this reader: `stream.legacy` reads what follows, which may have a magic of none."""
+UNKNOWN_END = "unknown end"
+"""The same for what has an end that only its own reader knows: the state of a vGPU."""
 
 _CONTEXT, _CHECKPOINT = streams.LIBXL_LIBXC_CONTEXT, streams.LIBXC_CHECKPOINT
 _BACK, _BEGINS = streams.LIBXL_CHECKPOINT_END, streams.LIBXL_CHECKPOINT_STATE
 LEGACY_HEADER = "header of a legacy stream"
-"""The header of an xl file whose flags say that no stream v2 follows."""
+"""The header of an xl file, or of another wrapper, that says that no stream v2 follows."""
 _LEGACY = LEGACY_HEADER
 
 TABLE: tuple[tuple[str, str, str | int, str], ...] = (
     # state             layer  what it accepts    the state that follows
     ("xl header",       XL,    "header",          "libxl header"),
-    ("xl header",       XL,    _LEGACY,           "end"),
+    ("xl header",       XL,    _LEGACY,           LEGACY_STREAM),
+    ("libvirt header",  LIBVIRT, "header",        "libxl header"),
+    ("libvirt header",  LIBVIRT, _LEGACY,         LEGACY_STREAM),
     ("libxl header",    LIBXL, "header",          "libxl records"),
     ("libxl records",   LIBXL, _CONTEXT,          "image header"),
     ("libxl records",   LIBXL, streams.LIBXL_END, "end"),
@@ -52,13 +59,29 @@ TABLE: tuple[tuple[str, str, str | int, str], ...] = (
     ("next checkpoint", LIBXC, streams.LIBXC_END, "libxl records"),
     ("next checkpoint", LIBXC, _CHECKPOINT,       "checkpoint"),
     ("next checkpoint", LIBXC, ANY,               "libxc records"),
+    # a suspend image of XAPI's
+    ("xapi header",     XAPI,  "header",          "xapi records"),
+    ("xapi header",     XAPI,  _LEGACY,           LEGACY_STREAM),
+    ("xapi records",    XAPI,  streams.XAPI_LIBXC, "image in xapi"),
+    ("xapi records",    XAPI,  streams.XAPI_LIBXC_LEGACY, LEGACY_STREAM),
+    ("xapi records",    XAPI,  streams.XAPI_LIBXL, UNKNOWN_END),
+    ("xapi records",    XAPI,  streams.XAPI_DEMU, UNKNOWN_END),
+    ("xapi records",    XAPI,  streams.XAPI_END_OF_IMAGE, "end"),
+    ("xapi records",    XAPI,  ANY,               "xapi records"),
+    ("image in xapi",   LIBXC, "image header",    "domain in xapi"),
+    ("domain in xapi",  LIBXC, "domain header",   "libxc in xapi"),
+    ("libxc in xapi",   LIBXC, streams.LIBXC_END, "xapi records"),
+    ("libxc in xapi",   LIBXC, ANY,               "libxc in xapi"),
     # a libxc stream that stands alone
     ("image alone",     LIBXC, "image header",    "domain alone"),
     ("domain alone",    LIBXC, "domain header",   "libxc alone"),
     ("libxc alone",     LIBXC, streams.LIBXC_END, "end"),
     ("libxc alone",     LIBXC, ANY,               "libxc alone"),
 )  # fmt: skip
-FIRST = {XL: "xl header", LIBXL: "libxl header", LIBXC: "image alone"}
+FIRST = {
+    XL: "xl header", XAPI: "xapi header", LIBVIRT: "libvirt header", LIBXL: "libxl header",
+    LIBXC: "image alone",
+}  # fmt: skip
 """What a stream starts with -> its first state."""
 LENGTHS = {("next checkpoint", LIBXL): 4}
 """(state, layer) whose rows hold for bodies of this length only. Between checkpoints a COLO
@@ -104,10 +127,11 @@ class State:
         self.expecting = END
         self.need = 0
         if self.other is not None:
-            self.expecting, self.need = f"{self.layer} record", streams.RECORD_HEADER.size
+            self.expecting = f"{self.layer} record"
+            self.need = streams.RECORD_HEADERS[self.layer].size
         elif rows:
             header = str(rows[0].item)
-            magic = len(streams.XL_MAGIC) if self.layer == XL else 0
+            magic = len(streams.MAGICS.get(self.layer, b""))
             self.need = magic + streams.HEADERS[self.layer, header].size
             self.expecting = str(rows[0])
 
@@ -123,7 +147,7 @@ class State:
 
 
 def _states() -> dict[str, State]:
-    rows: dict[str, list[Transition]] = {END: []}
+    rows: dict[str, list[Transition]] = {END: [], LEGACY_STREAM: [], UNKNOWN_END: []}
     for state, layer, item, following in TABLE:
         length = LENGTHS.get((state, layer))
         rows.setdefault(state, []).append(Transition(layer, item, following, length))

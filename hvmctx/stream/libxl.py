@@ -18,16 +18,18 @@ if TYPE_CHECKING:
     from hvmctx.limits import Limits
     from hvmctx.stream import qemu
 
-__all__ = ["CheckpointState", "EmulatorContext", "EmulatorXenstoreData"]
+__all__ = ["CheckpointState", "DeviceModelFile", "EmulatorContext", "EmulatorXenstoreData"]
 
 
-class EmulatorContext(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_CONTEXT):
-    """EMULATOR_CONTEXT: which device model, which of its instances (always 0), and the
-    file it saved."""
+class DeviceModelFile:
+    """What the records have in common that hold the file of a device model: libxl's, XAPI's."""
 
-    emulator_id: u32
-    index: u32
-    payload: Annotated[bytes | memoryview, Bytes()]
+    if TYPE_CHECKING:
+
+        @property
+        def emulator_id(self) -> int: ...
+        @property
+        def payload(self) -> bytes | memoryview: ...
 
     @property
     def emulator(self) -> str:
@@ -40,6 +42,15 @@ class EmulatorContext(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_CONTEXT):
         from hvmctx.stream import qemu
 
         return qemu.recognise(self.payload, limits)
+
+
+class EmulatorContext(DeviceModelFile, Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_CONTEXT):
+    """EMULATOR_CONTEXT: which device model, which of its instances (always 0), and the
+    file it saved."""
+
+    emulator_id: u32
+    index: u32
+    payload: Annotated[bytes | memoryview, Bytes()]
 
 
 class EmulatorXenstoreData(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_XENSTORE_DATA):

@@ -9,22 +9,20 @@ serves files by offset, pipes, and buffers. What may follow what is the table of
 from __future__ import annotations
 
 from hvmctx.abi import streams
-from hvmctx.abi.streams import CONTEXT, LEGACY, LIBXC, LIBXL, XL, record_name
+from hvmctx.abi.streams import CONTEXT, LEGACY, LIBVIRT, LIBXC, LIBXL, XAPI, XL, record_name
 from hvmctx.errors import FormatError, UnsupportedError
 from hvmctx.stream.grammar import FIRST, LEGACY_HEADER, STATES, State
 
 __all__ = [
-    "CONTEXT", "LEGACY", "LIBXC", "LIBXL", "XL", "Header", "StreamReader", "StreamRecord",
-    "record_name", "xl_item",
+    "CONTEXT", "LEGACY", "LIBVIRT", "LIBXC", "LIBXL", "XAPI", "XL", "Header", "StreamReader",
+    "StreamRecord", "header_item", "record_name",
 ]  # fmt: skip
-
-_PADDING = streams.RECORD_ALIGN - 1
 
 
 class Header:
     """The header that opens a layer. `raw` are its bytes, `fields` what they say, by the
-    names of `abi.streams`; `length` bytes of data follow it (the xl file's configuration,
-    else none)."""
+    names of `abi.streams`; `length` bytes of data follow it (the xl file's configuration, the
+    XML of libvirt's, else none)."""
 
     __slots__ = ("fields", "layer", "length", "name", "offset", "raw")
 
@@ -34,7 +32,7 @@ class Header:
         self.offset = offset
         self.raw = raw
         self.fields = fields
-        self.length = fields.get("optional_data_len", 0)
+        self.length = fields.get(streams.DATA_LENGTHS.get(layer, ""), 0)
 
     def __repr__(self) -> str:
         return f"<{self.layer} {self.name} at {self.offset:#x}>"
@@ -49,15 +47,19 @@ class Header:
 
 
 class StreamRecord:
-    """One record: its layer, type, length of body, and offset of its header."""
+    """One record: its layer, type, length of body, and offset of its header. `claimed` is the
+    length that its header has, which is not that of a body for some types of XAPI's."""
 
-    __slots__ = ("layer", "length", "offset", "type")
+    __slots__ = ("claimed", "layer", "length", "offset", "type")
 
-    def __init__(self, layer: str, number: int, length: int, offset: int) -> None:
+    def __init__(self, layer: str, number: int, claimed: int, offset: int) -> None:
         self.layer = layer
         self.type = number
-        self.length = length
+        self.claimed = claimed
+        self.length = claimed
         self.offset = offset
+        if not self.has_body:
+            self.length = 0
 
     def __repr__(self) -> str:
         return f"<{self.layer} {self.name} at {self.offset:#x}, {self.length} bytes>"
@@ -72,13 +74,18 @@ class StreamRecord:
         return self.type in streams.RECORDS[self.layer]
 
     @property
+    def has_body(self) -> bool:
+        """Whether its length is that of a body, which it is not for some types of XAPI's."""
+        return self.layer != XAPI or self.type not in streams.XAPI_BODILESS
+
+    @property
     def optional(self) -> bool:
         """Bit 31: a libxc reader that does not know the type ignores the record."""
-        return bool(self.type & streams.RECORD_OPTIONAL)
+        return self.layer != XAPI and bool(self.type & streams.RECORD_OPTIONAL)
 
     @property
     def body_offset(self) -> int:
-        return self.offset + streams.RECORD_HEADER.size
+        return self.offset + streams.RECORD_HEADERS[self.layer].size
 
     @property
     def body_end(self) -> int:
@@ -88,12 +95,12 @@ class StreamRecord:
     @property
     def raw(self) -> bytes:
         """The bytes of its header."""
-        return streams.RECORD_HEADER.pack(self.type, self.length)
+        return streams.RECORD_HEADERS[self.layer].pack(self.type, self.claimed)
 
     @property
     def padding(self) -> int:
         """Bytes between the body and the next record."""
-        return -self.length & _PADDING
+        return -self.length % streams.RECORD_ALIGNS[self.layer]
 
     @property
     def end(self) -> int:
@@ -101,7 +108,7 @@ class StreamRecord:
 
 
 class StreamReader:
-    """The machine. `layer` is where the input starts: xl, libxl or libxc.
+    """The machine. `layer` is where the input starts: one of `grammar.FIRST`.
 
     `need` is 0 once the stream has ended; `offset` is then where the rest of the input
     starts. `expecting` says in words what is needed.
@@ -128,9 +135,9 @@ class StreamReader:
             item = Header(self.layer, self.expecting, self.offset, data, fields)
             following = state.by_item[name].following
         else:
-            number, length = streams.RECORD_HEADER.unpack(data)
-            row = state.record(number, length) or state.other
-            item = StreamRecord(row.layer, number, length, self.offset)
+            number, claimed = streams.RECORD_HEADERS[state.layer].unpack(data)
+            row = state.record(number, claimed) or state.other
+            item = StreamRecord(row.layer, number, claimed, self.offset)
             following = row.following
         if following != state.name:
             self._enter(STATES[following])
@@ -145,12 +152,16 @@ class StreamReader:
             found=found, expected=expected,
         )  # fmt: skip
 
+    def _after_magic(self, data: bytes) -> dict[str, int]:
+        expected = streams.MAGICS[self.layer]
+        magic = bytes(data[: len(expected)])
+        if magic != expected:
+            raise self._wrong("wrong magic", repr(magic), repr(expected))
+        return streams.HEADERS[self.layer, "header"].decode(data[len(expected) :])
+
     def _xl_header(self, data: bytes) -> tuple[str, dict[str, int]]:
         """Which header of the grammar it is, and its fields; so the others."""
-        size = len(streams.XL_MAGIC)
-        magic, fields = bytes(data[:size]), streams.XL_HEADER.decode(data[size:])
-        if magic != streams.XL_MAGIC:
-            raise self._wrong("wrong magic", repr(magic), repr(streams.XL_MAGIC))
+        fields = self._after_magic(data)
         if fields["byteorder"] == _XL_SWAPPED:
             raise self._wrong(
                 "written in big-endian order", f"{fields['byteorder']:#x}",
@@ -162,7 +173,22 @@ class StreamReader:
                 "unknown mandatory flags", f"{fields['mandatory_flags']:#x}",
                 f"none but {known:#x}", UnsupportedError,
             )  # fmt: skip
-        return xl_item(fields["mandatory_flags"]), fields
+        return header_item(XL, fields), fields
+
+    def _xapi_header(self, data: bytes) -> tuple[str, dict[str, int]]:
+        fields = self._after_magic(data)
+        if fields["kind"] not in (streams.XAPI_STRUCTURED, streams.XAPI_LEGACY):
+            raise self._wrong("unknown signature", repr(bytes(data)), _XAPI_SIGNATURES)
+        return header_item(XAPI, fields), fields
+
+    def _libvirt_header(self, data: bytes) -> tuple[str, dict[str, int]]:
+        fields = self._after_magic(data)
+        if fields["version"] > streams.LIBVIRT_VERSION:
+            raise self._wrong(
+                "written in big-endian order" if _swapped(fields["version"]) else "unknown version",
+                f"{fields['version']:#x}", f"{streams.LIBVIRT_VERSION} at most", UnsupportedError,
+            )  # fmt: skip
+        return header_item(LIBVIRT, fields), fields
 
     def _libxl_header(self, data: bytes) -> tuple[str, dict[str, int]]:
         fields = streams.LIBXL_HEADER.decode(data)
@@ -205,14 +231,29 @@ class StreamReader:
         return "domain header", streams.DOMAIN_HEADER.decode(data)
 
 
-def xl_item(mandatory_flags: int) -> str:
-    """Which of the two xl headers of the grammar one with these flags is."""
-    return "header" if mandatory_flags & streams.XL_FLAG_STREAM_V2 else LEGACY_HEADER
+def header_item(layer: str, fields: dict[str, int]) -> str:
+    """Which of the two headers that a layer has in the grammar one with these fields is."""
+    legacy = {
+        XL: lambda: not fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2,
+        XAPI: lambda: fields["kind"] == streams.XAPI_LEGACY,
+        LIBVIRT: lambda: fields["version"] == streams.LIBVIRT_LEGACY,
+    }
+    return LEGACY_HEADER if legacy[layer]() else "header"
 
 
+def _swapped(version: int) -> bool:
+    return version in (1 << 24, 2 << 24)
+
+
+_XAPI_SIGNATURES = " or ".join(
+    repr(streams.XAPI_MAGIC + kind.to_bytes(4, "little"))
+    for kind in (streams.XAPI_STRUCTURED, streams.XAPI_LEGACY)
+)
 _XL_SWAPPED = int.from_bytes(streams.XL_BYTEORDER.to_bytes(4, "little"), "big")
 _CHECKS = {
     (XL, "header"): "_xl_header",
+    (XAPI, "header"): "_xapi_header",
+    (LIBVIRT, "header"): "_libvirt_header",
     (LIBXL, "header"): "_libxl_header",
     (LIBXC, "image header"): "_image_header",
     (LIBXC, "domain header"): "_domain_header",

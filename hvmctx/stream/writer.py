@@ -10,7 +10,16 @@ from __future__ import annotations
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, UsageError
 from hvmctx.stream.grammar import FIRST, STATES
-from hvmctx.stream.reader import LIBXC, LIBXL, XL, record_name, xl_item
+from hvmctx.stream.reader import (
+    LIBVIRT,
+    LIBXC,
+    LIBXL,
+    XAPI,
+    XL,
+    StreamRecord,
+    header_item,
+    record_name,
+)
 
 __all__ = ["LARGEST_RECORD", "StreamWriter"]
 
@@ -25,7 +34,7 @@ _LARGEST_LENGTH = 0xFFFFFFFF
 
 
 class StreamWriter:
-    """The machine. `layer` is what the output starts with: xl, libxl or libxc.
+    """The machine. `layer` is what the output starts with: one of `grammar.FIRST`.
 
     `expecting` says what may come next, `done` that the stream has ended. Raises UsageError
     for what is out of turn, FieldError for a value that its field cannot hold; nothing has
@@ -55,16 +64,30 @@ class StreamWriter:
             flags = streams.XL_FLAG_STREAM_V2
             if any(optional_data[:4]):
                 flags |= streams.XL_FLAG_JSON_CONFIG
-        head = streams.XL_HEADER.encode(
-            {
-                "byteorder": streams.XL_BYTEORDER,
-                "mandatory_flags": flags,
-                "optional_flags": 0,
-                "optional_data_len": len(optional_data),
-            },
-        )
-        self._advance(xl_item(flags))
-        return streams.XL_MAGIC + head + optional_data
+        fields = {
+            "byteorder": streams.XL_BYTEORDER, "mandatory_flags": flags, "optional_flags": 0,
+            "optional_data_len": len(optional_data),
+        }  # fmt: skip
+        return self._wrapped(fields) + optional_data
+
+    def xapi_header(self) -> bytes:
+        """The signature of an image of records."""
+        self._turn(XAPI, "header")
+        return self._wrapped({"kind": streams.XAPI_STRUCTURED})
+
+    def libvirt_header(self, xml: bytes) -> bytes:
+        """libvirt's header and the domain's XML, of a file with a libxl v2 stream
+        (`stream.libvirt.xml_to_bytes`)."""
+        self._turn(LIBVIRT, "header")
+        fields = dict.fromkeys(streams.LIBVIRT_HEADER.names, 0)
+        fields |= {"version": streams.LIBVIRT_VERSION, "xml_len": len(xml)}
+        return self._wrapped(fields) + xml
+
+    def _wrapped(self, fields: dict[str, int]) -> bytes:
+        layer = self.state.layer
+        head = streams.HEADERS[layer, "header"].encode(fields)
+        self._advance(header_item(layer, fields))
+        return streams.MAGICS[layer] + head
 
     def libxl_header(self, options: int = 0) -> bytes:
         """Version 2, big-endian itself, records little-endian."""
@@ -97,8 +120,8 @@ class StreamWriter:
     def again(self, header: Header) -> bytes:
         """A header that was read, bit for bit; its optional data are the caller's."""
         self._turn(header.layer, header.name)
-        xl = header.layer == XL
-        self._advance(xl_item(header.fields["mandatory_flags"]) if xl else header.name)
+        wrapper = header.layer in streams.MAGICS
+        self._advance(header_item(header.layer, header.fields) if wrapper else header.name)
         return header.raw
 
     def record(self, number: int, body: bytes | memoryview = b"") -> bytes:
@@ -111,17 +134,17 @@ class StreamWriter:
         row = self.state.record(number, length)
         if row is None:
             raise UsageError(f"a record is out of turn: expected the {self.expecting}")
-        padding = -length % streams.RECORD_ALIGN
+        if length and not StreamRecord(row.layer, number, 0, 0).has_body:
+            raise FieldError(f"{record_name(row.layer, number)}: records of this type have no body")
         page_data = row.layer == LIBXC and number == streams.LIBXC_PAGE_DATA
         largest = _LARGEST_LENGTH if page_data or row.layer == LIBXL else LARGEST_RECORD
-        if length + padding > largest:
+        if length + (-length % streams.RECORD_ALIGNS[row.layer]) > largest:
             raise FieldError(
                 f"{record_name(row.layer, number)}: {length} bytes, at most {largest} fit a record"
             )
-        what = f"record type {number!r}: "
-        head = streams.RECORD_HEADER.encode_values((number, length), what)
+        around = streams.record_around(row.layer, number, length)
         self.state = STATES[row.following]
-        return head, bytes(padding)
+        return around
 
     def _turn(self, layer: str, name: str) -> None:
         """Raises UsageError where that header is not next."""

@@ -36,7 +36,7 @@ class CheckTable(Watcher):
         self._of: dict[tuple[str, int], list[Rule]] = {}
 
     def header(self, index: Index, header: Header) -> None:
-        self._seen.at_header(header)
+        self._seen.at_header(index, header)
         self._apply(about(header, self._rules), header)
 
     def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:

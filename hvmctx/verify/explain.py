@@ -39,13 +39,15 @@ def link_of(name: str) -> str:
 
 def _link(table: Table, rule: Rule) -> str:
     """The section that `tools/rules_doc.py` gives the rule."""
-    from hvmctx.verify.registry import VMPORT
+    from hvmctx.verify.registry import HOST, VMPORT
     from hvmctx.verify.views import RESTORE
 
     if table.view == VMPORT:
         section = "vmport"
-    elif table.view != RESTORE:
+    elif table.view not in (RESTORE, HOST):
         section = f"verify---as-{table.view}"
+    elif table.view == HOST:
+        section = "a-host"
     elif table.about == "records of a context":
         section = rule.record.lower()
     else:
@@ -56,6 +58,7 @@ def _link(table: Table, rule: Rule) -> str:
 _SECTIONS = {
     "a context as a whole": "the-walk",
     "what a load does to the hypervisor": "the-hypervisor-dies",
+    "what a release loads and suffers by": "hazards",
 }
 """Of the tables about restores that have one section."""
 
@@ -70,17 +73,20 @@ def _alike(rules: list[Rule]) -> list[list[Rule]]:
 
 def _where(table: Table, rules: list[Rule]) -> str:
     """Whose rule it is, about which records, in which releases, and with what errno."""
-    from hvmctx.verify.registry import VMPORT
+    from hvmctx.verify.registry import HOST, VMPORT
     from hvmctx.verify.views import RESTORE
 
     rule = rules[0]
     if table.view == VMPORT:
         return "VMPORT, the patch's loader"
     about = place(rules)
-    if table.view != RESTORE:
+    if table.view not in (RESTORE, HOST):
         return f"{table.view}: {about}"
     errno = f": {rule.errno}" if rule.errno else ""
-    return f"{table.view}: {about}, {rule.releases}{errno}"
+    harms = f": a hazard to the {rule.harms}" if rule.harms else ""
+    mended = ", ".join(filter(None, (rule.commit, rule.cve)))
+    since = f" ({mended})" if mended else ""
+    return f"{table.view}: {about}, {rule.releases}{errno}{harms}{since}"
 
 
 def place(rules: list[Rule]) -> str:

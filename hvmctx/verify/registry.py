@@ -3,7 +3,7 @@ every rule has a case. To add a rule, add a row to one of these tables."""
 
 from __future__ import annotations
 
-from hvmctx.restore import context_rules, stream, vmport
+from hvmctx.restore import context_rules, hazards, placing, policy_rules, stream, vmport
 from hvmctx.verify import strict_context, strict_stream, verifier
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
 
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 VMPORT = "vmport"
 """The view of the rules about VMPORT records: the patch's loader and strict apply them."""
+HOST = "host"
+"""That of the rules about a host: `policy`, and `verify` and `restore` with --host, apply them."""
 
 
 class Table:
-    """Rules that are applied together: by a `view`, one of `verify.views` or `VMPORT`, and
+    """Rules that are applied together: by a `view`, one of `verify.views`, `HOST` or `VMPORT`, and
     `about` something, in words."""
 
     __slots__ = ("about", "rules", "view")
@@ -36,8 +38,13 @@ TABLES = (
     Table(RESTORE, "a context as a whole", context_rules.WALK),
     Table(RESTORE, "records of a context", context_rules.RULES),
     Table(RESTORE, "what a load does to the hypervisor", context_rules.UNPAUSED),
+    Table(RESTORE, "what a release loads and suffers by", hazards.HAZARDS),
     Table(RESTORE, "headers, and streams as a whole", stream.HEADER_RULES),
     Table(RESTORE, "records of streams", stream.RULES),
+    Table(HOST, "the domain that is made", placing.CREATION),
+    Table(HOST, "rows of a CPU policy", policy_rules.ROWS),
+    Table(HOST, "a CPU policy against the host's", [rule for rule, _ in policy_rules.COMPATIBLE]),
+    Table(HOST, "what becomes of the guest", (*placing.EFFECTS, placing.UNJUDGED)),
     Table(VMPORT, "VMPORT records", vmport.RULES.values()),
     Table(VERIFIER, "headers and records of streams", verifier.RULES),
     Table(STRICT, "headers and records of streams", strict_stream.RULES),
@@ -55,4 +62,4 @@ def rules(view: str | None = None, *layers: str) -> list[Rule]:
     return list(dict.fromkeys(rule for rule in found if not layers or rule.layer in layers))
 
 
-__all__ = ["TABLES", "VMPORT", "Table", "rules"]
+__all__ = ["HOST", "TABLES", "VMPORT", "Table", "rules"]

@@ -11,7 +11,7 @@ from hvmctx.image.indexing import Watcher
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.image import would_restore
 from hvmctx.restore.stream import StreamJudge, reader_kind
-from hvmctx.restore.verdict import VIOLATION, Verdict
+from hvmctx.restore.verdict import VIOLATION, Hazard, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from hvmctx.image.image import Image
     from hvmctx.image.index import Index, IndexedRecord
+    from hvmctx.restore.host import Host
     from hvmctx.restore.machine import Machine
     from hvmctx.stream.reader import Header
 
@@ -64,18 +65,41 @@ class Restoring(Watcher):
         return self._judge_of[str(release)]
 
     def end(
-        self, image: Image, *, vcpus: int | None = None, machine: Machine | None = None
+        self,
+        image: Image,
+        *,
+        vcpus: int | None = None,
+        machine: Machine | None = None,
+        host: Host | None = None,
     ) -> list[Finding]:
-        """The findings, once all of the input has been read. The guest is read from it once."""
+        """The findings, once all of the input has been read: what the releases refuse, and as
+        warnings what they load and suffer by. The guest is read from it once.
+        With a host they are those of a restore there."""
         guest_of = cache(partial(Guest.of_image, vcpus=vcpus))
         reasons: dict[tuple[object, ...], tuple[Verdict, list[Release]]] = {}
+        harms: dict[tuple[object, ...], tuple[Hazard, list[Release]]] = {}
+        there: list[Finding] = []
         for release in self.releases_of(image):
             reader = self._judge_of[str(release)]
-            verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
+            if host is None:
+                verdict = would_restore(image, release, machine, guest_of=guest_of, reader=reader)
+            else:
+                from hvmctx.restore.placing import place
+
+                vmport = machine.vmport if machine else None
+                placement = place(
+                    image, host, release, guest_of=guest_of, reader=reader, vmport=vmport
+                )
+                verdict = placement.verdict
+                there += placement.findings
             if not verdict.accepted:
                 key = verdict.errno, verdict.rule, verdict.offset, verdict.text
                 reasons.setdefault(key, (verdict, []))[1].append(release)
-        return [_finding(verdict, releases) for verdict, releases in reasons.values()]
+            for hazard in verdict.hazards:
+                where = hazard.rule, hazard.offset, hazard.text
+                harms.setdefault(where, (hazard, []))[1].append(release)
+        there += [_finding(verdict, releases) for verdict, releases in reasons.values()]
+        return there + [_warning(hazard, releases) for hazard, releases in harms.values()]
 
 
 def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
@@ -88,6 +112,17 @@ def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
         layer=verdict.layer,
         offset=verdict.offset,
         record=verdict.where,
+    )
+
+
+def _warning(hazard: Hazard, releases: list[Release]) -> Finding:
+    return Finding(
+        hazard.severity,
+        hazard.rule,
+        f"{hazard.text}; Xen {span(releases)} loads it all the same; {hazard.mended}",
+        layer=hazard.layer,
+        offset=hazard.offset,
+        record=hazard.record,
     )
 
 

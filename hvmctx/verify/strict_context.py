@@ -18,7 +18,7 @@ from hvmctx.abi.releases import emission_order
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase
 from hvmctx.findings import ERROR, NOTE, WARNING, Finding
 from hvmctx.limits import DEFAULT
-from hvmctx.restore.context import unfolded
+from hvmctx.restore.effects import unfolded
 from hvmctx.restore.rules import WHOLE, Rule, Seen
 from hvmctx.stream.reader import CONTEXT
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from itertools import islice
 
 from hvmctx.abi import streams
+from hvmctx.abi.fields import is_reserved
 from hvmctx.findings import NOTE, WARNING, Finding
 from hvmctx.image.index import LARGEST_KEPT, Note
 from hvmctx.limits import DEFAULT
 from hvmctx.restore.rules import WHOLE, Rule, Seen
 from hvmctx.stream.libxc import CpuidPolicy, HvmParams, MsrPolicy
 from hvmctx.stream.qemu import MAGIC
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
+from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXC, LIBXL, XAPI, XL
 from hvmctx.verify.checks import CheckTable, field_not_in
 from hvmctx.verify.pages import PassedPages, mismatches
 
@@ -124,6 +125,20 @@ def _emulator_index(seen: Seen) -> bool:
     return seen.length >= 8 and seen.number(4) != 0
 
 
+def _not_terminated(seen: Seen) -> bool:
+    return not (seen.following() or b"\0").endswith(b"\0")
+
+
+def _not_base64(seen: Seen) -> bool:
+    from base64 import b64decode
+
+    try:
+        b64decode(seen.body(), validate=True)
+    except ValueError:
+        return True
+    return False
+
+
 def _body_of_checkpoint(seen: Seen) -> bool:
     return seen.length != 4
 
@@ -136,6 +151,11 @@ def _warning(layer: str, record: str, identifier: str, predicate: Predicate, wor
 RULES = (
     _warning(LIBXL, "header", "libxl-options-high", field_not_in("options", 0xFFFF0000, 0), "reserved options are set"),
     _warning(XL, "header", "xl-optional-flags", field_not_in("optional_flags", 0xFFFFFFFF, 0), "flags that xl never writes"),
+    *(_warning(LIBVIRT, "header", "libvirt-reserved", field_not_in(name, 0xFFFFFFFF, 0), "an unused field is not zero") for name in streams.LIBVIRT_HEADER.names if is_reserved(name)),
+    _warning(LIBVIRT, "header", "libvirt-xml-end", _not_terminated, "the XML does not end with a NUL: libvirt reads on after it"),
+    *(_warning(XAPI, streams.XAPI_RECORDS[number], "xapi-length", lambda s: s.record.claimed != 0, "records of this type are written with a length of 0") for number in sorted(streams.XAPI_BODILESS)),
+    *(_warning(XAPI, name, "duplicate", _again, "the image has an earlier one; a restore takes the last") for name in ("XENOPS", "LIBXC", "QEMU_TRAD", "VARSTORED")),
+    _warning(XAPI, "SWTPM", "xapi-swtpm", _not_base64, "the TPM's state is not Base64"),
     *(_warning(LIBXC, name, "duplicate", _again, "the stream has an earlier one; a restore takes the last") for name in _ONCE),
     _warning(LIBXC, "X86_CPUID_POLICY", "policy-duplicate", _leaves_twice, "listed twice"),
     _warning(LIBXC, "X86_MSR_POLICY", "policy-duplicate", _msrs_twice, "listed twice"),
@@ -145,6 +165,7 @@ RULES = (
     _warning(LIBXC, "HVM_PARAMS", "param-missing", _params_missing, "not set: a toolstack cannot connect to the guest again"),
     _warning(LIBXL, "EMULATOR_CONTEXT", "duplicate", lambda s: s.before(s.record.type) > s.before(streams.LIBXL_CHECKPOINT_END), "the stream has an earlier one; a restore takes the last"),
     _warning(LIBXL, "EMULATOR_CONTEXT", "emulator-magic", _not_qemu, "the device model's file is not QEMU's: it does not start with QEVM"),
+    _warning(XAPI, "QEMU_TRAD", "emulator-magic", lambda s: s.head(4) != MAGIC, "the device model's file is not QEMU's: it does not start with QEVM"),
     *(_warning(LIBXL, name, "emulator-index", _emulator_index, "the index is not 0") for name in ("EMULATOR_CONTEXT", "EMULATOR_XENSTORE_DATA")),
     _warning(LIBXL, "CHECKPOINT_STATE", "checkpoint-state-length", _body_of_checkpoint, "the length is not 4"),
 )
@@ -213,7 +234,7 @@ class StrictStream(CheckTable):
         """The rules about the whole, once all of the input has been read."""
         offset = image.end
         for note in image.notes:
-            if note.kind == Note.TRAILING and note.layer != CONTEXT:
+            if note.kind == Note.TRAILING and note.layer not in (CONTEXT, XAPI):  # a disk is longer
                 self._whole("trailing", note.offset, layer=note.layer)
         if not image.complete or image.format == CONTEXT:  # which has no stream
             return

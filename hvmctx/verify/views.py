@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.files.opening import Target
     from hvmctx.limits import Limits
+    from hvmctx.restore.host import Host
 
 VERIFIER, RESTORE, STRICT = "verifier", "restore", "strict"
 VIEWS = (VERIFIER, RESTORE, STRICT)
@@ -71,6 +72,7 @@ def verify(
     vcpus: int | None = None,
     checkpointed: bool = False,
     vmport: VmportProfile | None = None,
+    host: Host | None = None,
     limits: Limits | None = None,
 ) -> list[Finding]:
     """The findings about an input, in the order of their offsets.
@@ -80,6 +82,8 @@ def verify(
     are to restore it (default: the one that wrote the image, and all newer ones). `vcpus` is
     the number of vcpus to restore into, by default the image's own; `checkpointed` says that a
     checkpointed stream is expected; `vmport` is the profile of a Xen with the VMPORT patch.
+    `host` is where it is to be restored, by default somewhere that has everything; the releases
+    are then by default what runs there.
 
     Raises InputError and FormatError for an input that cannot be opened or that Xen does not
     save, and UsageError for an unknown view or an open image that cannot be read again. What
@@ -91,7 +95,7 @@ def verify(
     """
     return judge(
         target, view, releases=releases, layer=layer, vcpus=vcpus, checkpointed=checkpointed,
-        vmport=vmport, limits=limits,
+        vmport=vmport, host=host, limits=limits,
     ).findings  # fmt: skip
 
 
@@ -104,6 +108,7 @@ def judge(
     vcpus: int | None = None,
     checkpointed: bool = False,
     vmport: VmportProfile | None = None,
+    host: Host | None = None,
     limits: Limits | None = None,
 ) -> Judged:
     """As `verify`, with what was judged, and for which releases."""
@@ -118,6 +123,8 @@ def judge(
     if view != VERIFIER:
         from hvmctx.verify.restoring import Restoring
 
+        if releases is None and host is not None and host.release is not None:
+            releases = [host.release]
         asked = None if releases is None else [Release(release) for release in releases]
         watchers.append(restoring := Restoring(asked, checkpointed=checkpointed))
     if view == STRICT:
@@ -133,7 +140,8 @@ def judge(
             findings += verifier.findings
         if restoring is not None:
             try:
-                findings += restoring.end(image, vcpus=vcpus, machine=Machine(vmport=vmport))
+                machine = Machine(vmport=vmport)
+                findings += restoring.end(image, vcpus=vcpus, machine=machine, host=host)
             except FormatError as error:  # in what a restore depends on but does not read itself
                 findings.append(_of_error(error))
         if strict is not None:

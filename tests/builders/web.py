@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 
 class Served:
     """`url` is of the folder. `bytes` counts bodies; `requests` lists (method, path, range)."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self) -> None:
+        self.url = ""
         self.bytes = 0
         self.requests: list[tuple[str, str, str]] = []
 
@@ -25,10 +26,10 @@ class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def __init__(self, *args: object, served: Served, ranges: bool, folder: str) -> None:
+    def __init__(self, *args: Any, served: Served, ranges: bool, folder: str) -> None:
         self._served = served
         self._ranges = ranges
-        super().__init__(*args, directory=folder)  # type: ignore[arg-type]
+        super().__init__(*args, directory=folder)
 
     def send_response(self, code: int, message: str | None = None) -> None:
         super().send_response(code, message)
@@ -65,11 +66,10 @@ class _Handler(SimpleHTTPRequestHandler):
 @contextmanager
 def serving(folder: Path, *, ranges: bool = True) -> Iterator[Served]:
     """A server of a folder's files, with or without ranges."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        served = Served(f"http://127.0.0.1:{server.server_port}")
-        server.RequestHandlerClass = partial(
-            _Handler, served=served, ranges=ranges, folder=str(folder)
-        )
+    served = Served()
+    handler = partial(_Handler, served=served, ranges=ranges, folder=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        served.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from hvmctx.cli import main
 from hvmctx.image.image import open_image
+from hvmctx.save.guests import MemoryFileSource
 from tests.builders.running import Result, Run
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
 
@@ -153,3 +155,18 @@ def test_a_base_that_is_read_once(build: Run, tmp_path: Path) -> None:
     of_packed = (tmp_path / "out").read_bytes()
     assert build("--base", EXAMPLE).status == 0
     assert (tmp_path / "out").read_bytes() == of_packed
+
+
+def test_memory_that_is_cut_meanwhile(
+    build: Run, memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = MemoryFileSource.pages
+
+    def cut(self: MemoryFileSource, *which: Any) -> Any:
+        os.truncate(memory, 4096)
+        return usual(self, *which)
+
+    monkeypatch.setattr(MemoryFileSource, "pages", cut)
+    status, said = build("--memory", memory, "--vcpus", 1, "--layer", "libxc")
+    assert status == 1 and said.err.endswith("ends at 0x1000: it has been cut while it was read\n")
+    assert len(said.err.splitlines()) == 1 and not (tmp_path / "out").exists()

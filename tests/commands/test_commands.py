@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hvmctx.cli import COMMANDS as ALL
-from hvmctx.cli import EXAMPLES, _command, _Words, main
+from hvmctx.cli import EXAMPLES, _Words, command_of, main
 from hvmctx.image.image import open_image
 from tests.builders import altered
-from tests.builders.documents import shorter
+from tests.builders.documents import make_files, shorter
 from tests.builders.hosts import CPUID, INFO
 from tests.builders.running import TOOL, Run, Said
 from tests.builders.samples import DATA, EXAMPLE
@@ -96,6 +96,8 @@ def test_examples_run(
     would come with it."""
     for file in workshop.glob("*.*"):
         (tmp_path / file.name).symlink_to(file)
+    if name in ("place", "policy", "restore", "verify", "fuzz"):
+        make_files(["host.json", "hosts", "other.save", "other.pol"], tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{workshop / 'bin'}{os.pathsep}{os.environ['PATH']}")
     if name in LIVE:
@@ -134,7 +136,7 @@ def test_words_are_parsed_as_argparse_does(count: int) -> None:
     """A command line without options does without argparse: the same must come out."""
     without = set()
     for name in ALL:
-        command = _command(name)
+        command = command_of(name)
         words = [f"word{number}" for number in range(count)]
         found = _Words().parse(command, list(words))
         if found is not None:

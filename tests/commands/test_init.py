@@ -15,7 +15,10 @@ from hvmctx.commands import (
     host,
     info,
     load,
+    place,
     plan,
+    policy,
+    repair,
     replace,
     restore,
     save,
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
     from hvmctx.commands import Command
 
 MODULES: tuple[Command, ...] = (
-    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, plan, replace,
-    restore, save, scan, set, strip, to_json, verify,
+    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, place, plan,
+    policy, repair, replace, restore, save, scan, set, strip, to_json, verify,
 )  # fmt: skip
 
 

@@ -12,8 +12,10 @@ from unittest.mock import patch
 
 import pytest
 
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.fuzz import MANIFEST
 from hvmctx.restore.guest import Guest
+from tests.builders.contexts import put
 from tests.builders.running import TOOL, Run
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
 from tests.builders.streams import hvm, page_data, word
@@ -25,8 +27,45 @@ def test_accept(run: Run) -> None:
     assert (status, said.out) == (
         0,
         "accept: Xen 4.17 would restore this image\n"
+        "  CPU/0: the guest's TSC goes on from 0xf5a8b9285: the time since the save is not in it\n"
         "judged: the streams of the xl image and its HVM context, as restored by Xen 4.17\n",
     )
+
+
+def test_hazards(run: Run, tmp_path: Path) -> None:
+    """Beside the verdict and its exit status, as text, as JSON, of several inputs; and verify
+    warns, with one line for all releases that suffer alike."""
+    context = HvmContext.from_bytes(context_bytes())
+    put("LAPIC/0.timer_divisor", 0, "PIC/0.is_master", 0)(context)
+    path = tmp_path / "context"
+    path.write_bytes(context.to_bytes())
+    status, said = run("restore", path, "--release", "4.17")
+    lines = said.out.splitlines()
+    assert (status, lines[0]) == (0, "accept, with 2 hazards: Xen 4.17 would load this context")
+    assert [line for line in lines if line.startswith("  hazard: ")] == [
+        "  hazard: context: offset 0x430: PIC/0: the hypervisor takes other memory for the "
+        "domain's and writes there, and can die of it: is_master does not match the instance: "
+        "is_master is 0 in PIC/0; the master is PIC/0; safe since 4.19 (69c89dd787) "
+        "[pic-wrong-master]",
+        "  hazard: context: offset 0x5e8: LAPIC/0: the hypervisor divides by zero when the guest "
+        "reads its timer's count: timer_divisor is 0x0; safe in no release [lapic-divisor]",
+    ]
+    status, said = run("restore", path, path, "--release", "4.17")
+    assert (status, said.out.count(f"{path}: accept, with 2 hazards\n")) == (0, 2)
+    status, said = run("restore", path, "--release", "4.17", "--format", "json")
+    plain = json.loads(said.out)
+    assert plain["verdict"] == "accept"
+    assert [(one["rule"], one["safe"], one["cve"]) for one in plain["hazards"]] == [
+        ("pic-wrong-master", "4.19", None), ("lapic-divisor", None, None),
+    ]  # fmt: skip
+    status, said = run("verify", path, "--release", "4.18")
+    assert status == 0 and "Xen 4.18 loads it all the same; safe since 4.19" in said.out
+    assert run("verify", path, "--release", "4.18", "--fail-on", "warning")[0] == 1
+    put("PIC/0.is_master", 1)(context)
+    path.write_bytes(context.to_bytes())
+    status, said = run("verify", path)
+    assert status == 0 and said.out.count("[lapic-divisor]\n") == 1
+    assert "warning: context: offset 0x5e8: LAPIC/0: " in said.out
 
 
 def test_refuse(run: Run, tmp_path: Path) -> None:
@@ -55,6 +94,7 @@ def test_json(run: Run) -> None:
     plain = json.loads(said.out)
     assert list(plain) == [
         "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
+        "hazards",
     ]  # fmt: skip
     assert status == 0 and plain["verdict"] == "accept" and plain["errno"] is None
     status, said = run(
@@ -101,6 +141,7 @@ def test_the_document_is_current() -> None:
 
 MEMBERS = [
     "input", "verdict", "errno", "rule", "layer", "record", "instance", "offset", "text", "applied",
+    "hazards",
 ]  # fmt: skip
 
 

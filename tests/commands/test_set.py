@@ -10,6 +10,7 @@ import pytest
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import Slots, VmportState, to_record
+from hvmctx.image.image import open_image
 from tests.builders.running import Run
 from tests.builders.samples import EXAMPLE
 from tests.builders.vmport import OTHER
@@ -110,3 +111,17 @@ def test_the_context_is_taken_apart_and_put_together_once(
         done.clear()
         assert run("set", EXAMPLE, *settings, "-o", tmp_path / str(number)).status == 0
         assert done == ["parse", "to_bytes"]
+
+
+def test_adding_and_removing(tmp_path: Path, run: Run) -> None:
+    """What is removed goes first, what is set comes last."""
+    words = ("--add", "CPU_MSR/0=0000000000000000", "--remove", "TSC_ADJUST/0")
+    status, said = run("set", EXAMPLE, "CPU_MSR/0.count=0x1", *words, "-o", tmp_path / "new")
+    assert (status, said.out) == (0, "")
+    with open_image(tmp_path / "new") as image:
+        context = image.context
+        assert ("TSC_ADJUST", 0) not in context
+        assert bytes(context["CPU_MSR", 0].body) == b"\1" + bytes(7)
+    assert run("set", EXAMPLE, "-o", tmp_path / "none").status == 2
+    assert run("set", EXAMPLE, "--remove", "PIC/7", "-o", tmp_path / "none").status != 0
+    assert not (tmp_path / "none").exists()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.edit.splice import splice
+from hvmctx.edit.splice import Spliced, splice
 from hvmctx.errors import InputError
 from hvmctx.files.opening import open_source
 from tests.builders.streams import Pipe
@@ -24,8 +24,15 @@ def test_edits(places: list[int], texts: list[bytes]) -> None:
     out = io.BytesIO()
     splice(open_source(data), out, reversed(edits))
     assert out.getvalue() == expected
+    source = Spliced(open_source(data), edits)
+    assert source.whole_size() == len(expected)
+    for at in range(0, len(expected) + 3, 7):
+        for count in (0, 1, 40, 1000):
+            assert bytes(source.read_at(at, count)) == expected[at : at + count]
 
 
 def test_a_pipe_is_refused() -> None:
     with pytest.raises(InputError, match="cannot be read twice"):
         splice(open_source(Pipe(b"from a pipe")), io.BytesIO(), [])
+    with pytest.raises(InputError, match="cannot be read twice"):
+        Spliced(open_source(Pipe(b"from a pipe")), [])

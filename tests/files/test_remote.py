@@ -134,5 +134,5 @@ def test_a_server_that_lies(answer: bytes | None, monkeypatch: pytest.MonkeyPatc
         return answer * 100
 
     monkeypatch.setattr(MemoryFile, "read", read)
-    with pytest.raises(InputError, match="memory://liar: (gave 2300 bytes|a backend's own error)"):
+    with pytest.raises(InputError, match=r"memory://liar: (gave 2300 bytes|a backend's own error)"):
         open_image("memory://liar")

@@ -17,6 +17,7 @@ from hvmctx.live.libraries import XenError
 from hvmctx.live.loading import Answer
 from hvmctx.live.xen import Xen
 from hvmctx.restore.guest import DEVICES, PVH_DEVICES
+from tests.builders.contexts import Change, put
 from tests.builders.samples import context_bytes
 from tests.builders.standin import HVM, PAGES, PAUSED, StandIn
 
@@ -104,19 +105,27 @@ def test_what_would_kill_it(
     assert comparison.kinds == {("violation [deadly]", "accept"): 1}
 
 
-def test_what_would_spoil_it(hypervisor: Hypervisor, tmp_path: Path) -> None:
-    """Loaded up to 4.18, and then memory is overwritten."""
+@pytest.mark.parametrize(
+    ("release", "change", "passed"),
+    [("4.18", put("PIC/0.is_master", 0), 1), ("4.18", put("PIC/0.elcr", 3), 0),
+     ("4.19", put("PIC/0.is_master", 0), 0), ("4.18", put("PIT/0.channels[0].gate", 0), 0)],
+)  # fmt: skip
+def test_hazards_of_a_load_are_not_tried(
+    hypervisor: Hypervisor, tmp_path: Path, release: str, change: Change, passed: int
+) -> None:
+    """What is loaded up to 4.18 and then writes where it should not; not what harms the guest
+    alone, which never runs, nor what is refused."""
     context = HvmContext.from_bytes(context_bytes())
-    assert not hypervisor.spoils(context.to_bytes())
-    pic = next(record for record in context.entries if record.name == "PIC")
-    pic.instance = 1
-    spoilt = context.to_bytes()
-    assert hypervisor.spoils(spoilt)
-    comparison = Comparison(hypervisor, Journal(str(tmp_path / "journal")), print)
-    comparison.run([(0, spoilt)])
-    assert (comparison.tried, comparison.passed) == (0, 1)
-    hypervisor.release = Release("4.19")  # which refuses it
-    assert not hypervisor.spoils(spoilt)
+    change(context)
+    hypervisor.release = Release(release)
+    comparison = Comparison(hypervisor, Journal(str(tmp_path / "journal")), lambda found: None)
+    comparison.run([(0, context.to_bytes())])
+    assert (comparison.tried, comparison.passed) == (1 - passed, passed)
+    comparison = Comparison(
+        hypervisor, Journal(str(tmp_path / "again")), lambda found: None, dangerous=True
+    )
+    comparison.run([(0, context.to_bytes())])
+    assert (comparison.tried, comparison.passed) == (1, 0)
 
 
 def test_another_record(hypervisor: Hypervisor, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_an_entry_point_of_an_unknown_layer(
 ) -> None:
     announce(FakeEntry("libxd:5", len), FakeEntry("libxc:0x20", len))
     assert handlers.decode(StreamRecord(LIBXC, 0x20, 2, 0), b"ab") == 2
-    assert "unknown layer 'libxd', expected libxc, libxl, context" in capsys.readouterr().err
+    assert "unknown layer 'libxd', expected libxc, libxl, xapi, context" in capsys.readouterr().err
 
 
 def test_out_of_memory_is_no_failure_of_a_handler(empty_registry: None) -> None:

@@ -14,7 +14,7 @@ from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.errors import FieldError
-from hvmctx.json_form.context import context_to_plain, document_of, record_to_plain
+from hvmctx.json_form.context import context_to_plain, record_to_plain
 from hvmctx.json_form.document import Document
 from hvmctx.json_form.models import ContextModel, RecordModel
 from tests.builders.contexts import any_contexts
@@ -35,7 +35,7 @@ def record_from_plain(plain: Any) -> Record:
 
 def there_and_back(data: bytes) -> bytes:
     context = HvmContext.from_bytes(data, damaged=True)
-    document = Document.from_dict(document_of(context))
+    document = Document(context=ContextModel.of(context))
     assert Document.from_text(document.to_text(hex_wide=True)).to_bytes() == data
     return context_from_plain(json.loads(json.dumps(context_to_plain(context)))).to_bytes()
 

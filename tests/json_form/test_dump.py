@@ -69,7 +69,7 @@ def test_ndjson_ends_with_what_is_no_record(
     data: bytes, wanted: Callable[[Record], bool] | None, ending: dict[str, str | None] | None
 ) -> None:
     context = HvmContext.from_bytes(data, damaged=True)
-    lines = [json.loads(line) for line in as_ndjson(context, wanted)]
+    lines = [json.loads(line) for line in "".join(as_ndjson(context, wanted)).splitlines()]
     for line in lines:
         LINE.validate(line)
     last = lines[-1] if lines and "typecode" not in lines[-1] else None

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,23 @@ from hypothesis import strategies as st
 
 from hvmctx.errors import FieldError
 from hvmctx.image.image import Image, open_image
-from hvmctx.json_form.image import ImageModel
-from tests.builders.samples import DATA, EXAMPLE, IMAGES, STREAMS
-from tests.builders.streams import CUTS, SMALL, libxc_stream, page_data, record, word
+from hvmctx.json_form.document import Document, dumps_json, loads_json, parts_of_image
+from hvmctx.json_form.image import ImageModel, StreamRecordModel
+from hvmctx.json_form.models import RecordModel
+from hvmctx.json_form.text import pieces
+from hvmctx.limits import Limits
+from tests.builders.samples import DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
+from tests.builders.streams import (
+    CUTS,
+    SMALL,
+    hvm,
+    libxc_stream,
+    libxl_head,
+    page_data,
+    record,
+    word,
+    xl_head,
+)
 
 HAND_BUILT = sorted((DATA / "streams" / "handbuilt").glob("*.bin"))
 WRAPPED = [DATA / "streams" / "plain.xl", DATA / "streams" / "with-xenstore.libxl"]
@@ -225,3 +241,54 @@ def test_what_is_no_image() -> None:
     for plain in wrong:
         with pytest.raises(FieldError):
             image_from_plain(plain)
+
+
+@pytest.mark.parametrize("model", [StreamRecordModel, RecordModel])
+def test_one_model_at_a_time(
+    model: type[StreamRecordModel | RecordModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image of very many records is written and read with memory for one."""
+    many = record(0x80000020, bytes(300)) * 50
+    text = dumps_json(hvm(many) if model is StreamRecordModel else context_bytes())
+    alive: list[int] = []
+    name = "to_bytes" if model is StreamRecordModel else "to_record"
+    usual = getattr(model, name)
+
+    def counting(self: Any) -> Any:
+        alive.append(sum(isinstance(one, model) for one in gc.get_objects()))
+        return usual(self)
+
+    monkeypatch.setattr(model, name, counting)
+    assert loads_json(text)
+    assert len(alive) > 15 and max(alive) - alive[0] <= 1
+    alive.clear()
+    assert Document.from_text(text).to_bytes() == loads_json(text)
+    assert alive[0] > 15, "those of a Document are all there, to be changed"
+
+
+def test_records_are_made_when_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    usual = StreamRecordModel.of
+
+    def counting(image: Image, item: Any, *rest: Any) -> StreamRecordModel:
+        made.append(item.type)
+        return usual(image, item, *rest)
+
+    monkeypatch.setattr(StreamRecordModel, "of", counting)
+    with open_image(hvm(record(0x80000020, bytes(1 << 18)) * 20)) as image:
+        parts = parts_of_image(image)
+        for number, _ in enumerate(pieces(parts), 1):
+            assert len(made) <= 4 + 3 * number
+    assert len(made) > 20 and number > 8
+
+
+def test_a_long_configuration_is_hex() -> None:
+    """As text it could take four times its bytes."""
+    config = b"name='\xf0\x9f\x98\x80'" + bytes(1)
+    data = xl_head(struct.pack("<I", len(config)) + config) + libxl_head()
+    for most, key in ((1 << 20, "config"), (10, "data")):
+        with open_image(data, limits=Limits(config=most)) as image:
+            text = dumps_json(image)
+        header = json.loads(text)["image"]["items"][0]
+        assert key in header and len({"config", "data"} & header.keys()) == 1
+        assert loads_json(text) == data

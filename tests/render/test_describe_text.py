@@ -70,6 +70,32 @@ def test_example() -> None:
     assert text.replace(str(EXAMPLE), "INPUT") == GOLDEN
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lines_are_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    out = Terminal()
+    with open_image(EXAMPLE) as image:
+        facts = {**describe(image), "input": "INPUT", "problems": ["a problem " * 9]}
+    print_description(facts, out)
+    lines = out.getvalue().splitlines()
+    words, golden = out.getvalue().split(), [*GOLDEN.split(), "problem:", *["a", "problem"] * 9]
+    assert words == golden, "the same text"
+    text = lines[: lines.index("")]
+    assert 55 < max(map(len, text)) <= 60
+    assert "tsc:          mode 0, 2599997 kHz, 25431040530 ns," in lines
+    assert "              incarnation 1" in lines and "         problem a problem" in "\n".join(
+        lines
+    )
+    monkeypatch.setenv("COLUMNS", "20")
+    print_description(facts, narrow := Terminal())
+    assert max(map(len, narrow.getvalue().splitlines())) > 300, "a terminal that wraps better"
+
+
 def text_of(data: bytes | Path | Pipe, **how: Any) -> list[str]:
     with open_image(data) as image:
         return in_words(describe(image, **how)).splitlines()

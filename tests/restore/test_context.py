@@ -19,13 +19,13 @@ from hvmctx.abi.vmport import XEN_4_5_V6
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import Slots, VmportState, to_record
 from hvmctx.image.image import open_image
-from hvmctx.restore.context import LoadedRecord, load, unfolded
+from hvmctx.restore.context import LoadedRecord, load
 from hvmctx.restore.context_rules import RULES, WALK
 from hvmctx.restore.guest import PVH_DEVICES, Guest
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.rules import Loaded, Rule
 from tests.builders.cases import context_rules as cases
-from tests.builders.contexts import length, put
+from tests.builders.contexts import put
 from tests.builders.loads import base, loaded
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
 
@@ -180,13 +180,8 @@ def test_changes_of_an_accepted_load() -> None:
         "PIT/0: channels[2].mode 0xff -> 3",
         "CPU/0: cs_arbytes 0xa09b -> 0xa9b",
         "CPU/0: rflags gets bit 1",
+        "CPU/0: the guest's TSC goes on from 0xfc4a422e3: the time since the save is not in it",
     ]
-    length("CPU/0", -8)(context)
-    length("LAPIC/0", -8)(context)
-    applied = loaded(context, "newest").applied
-    assert "CPU/0: read from 1024 bytes, flags forced to 1" in applied
-    assert "LAPIC/0: 24 bytes, zeros after them" in applied
-    assert unfolded(0xA9B) == 0xA9B
 
 
 def test_vmport_in_a_patched_xen() -> None:

@@ -13,17 +13,21 @@ from hypothesis import strategies as st
 from hvmctx.errors import InputError
 from hvmctx.files.sink import Sink
 from hvmctx.image.image import open_image
+from hvmctx.image.memory_map import MemoryMap
+from hvmctx.image.runs import Run
 from hvmctx.save.engine import save
 from hvmctx.save.guests import (
     ImageSource,
     MemoryFileSource,
-    Runs,
     StillGuest,
     data_stretches,
     stretches,
+    types_of,
 )
+from hvmctx.save.qemu_core import CoreSource
+from tests.builders.cores import core_of
 from tests.builders.samples import context_bytes
-from tests.builders.streams import libxc_head, page_data, record, word
+from tests.builders.streams import CONTEXT, libxc_head, libxc_stream, page_data, record, word
 
 PAGE = 4096
 pfn_lists = st.sets(st.integers(0, 20), max_size=12).map(sorted)
@@ -45,9 +49,9 @@ def test_data_stretches(pfns: list[int], data: st.DataObject) -> None:
 
 
 @given(st.sets(st.integers(0, 20)), pfn_lists)
-def test_runs(there: set[int], pfns: list[int]) -> None:
-    runs = Runs((pfn, pfn + 1, pfn % 3) for pfn in sorted(there))
-    kinds = runs.types(memoryview(array("Q", pfns)))
+def test_types_of(there: set[int], pfns: list[int]) -> None:
+    runs = MemoryMap(Run(pfn, 1, pfn % 3, None) for pfn in sorted(there))
+    kinds = types_of(runs, memoryview(array("Q", pfns)))
     assert list(kinds) == [pfn % 3 if pfn in there else 0xF for pfn in pfns]
     assert runs.end == max(there, default=-1) + 1
 
@@ -123,3 +127,26 @@ def test_a_pfn_far_away_costs_nothing() -> None:
         assert save(source, Sink(out)).passes == [3]
         with open_image(out.getvalue()) as again:
             assert [run.pfn for run in again.memory_map.runs] == [2, 1 << 27]
+
+
+@pytest.mark.parametrize("kind", ["memory", "core", "image"])
+def test_a_file_that_is_cut_while_it_is_read(kind: str, tmp_path: Path) -> None:
+    """A file that is mapped would end the process with SIGBUS."""
+    path = tmp_path / "in"
+    pages = b"".join(bytes((n,)) * PAGE for n in range(1, 9))
+    source: StillGuest
+    if kind == "memory":
+        path.write_bytes(pages)
+        source = MemoryFileSource(str(path))
+    elif kind == "core":
+        path.write_bytes(core_of([(0, len(pages), pages)], []))
+        source = CoreSource(str(path))
+    else:
+        path.write_bytes(libxc_stream(page_data(*(word(n) for n in range(8))), CONTEXT))
+        source = ImageSource(open_image(path))
+    pfns = memoryview(array("Q", range(8)))
+    types = source.page_types(pfns)
+    assert types == bytes(8) and sum(map(len, source.pages(pfns, types))) == 8 * PAGE
+    os.truncate(path, path.stat().st_size - 5 * PAGE)
+    with pytest.raises(InputError, match=f"{path}: ends at 0x.* cut while it was read"):
+        list(source.pages(pfns, types))

@@ -123,7 +123,7 @@ def test_an_unknown_layer(tmp_path: Path, context: Path) -> None:
     place.mkdir()
     command = Installed(place, "libxd:5 = demo_handler:Ticket")
     command("info", context)
-    assert "unknown layer 'libxd', expected libxc, libxl, context, emulator" in command.said
+    assert "unknown layer 'libxd', expected libxc, libxl, xapi, context, emulator" in command.said
 
 
 def test_nothing_is_looked_for_where_all_is_known(command: Installed) -> None:

@@ -33,6 +33,7 @@ from hvmctx import (
     edit,
     loads_json,
     open_image,
+    repair,
     verify,
     would_restore,
 )
@@ -73,6 +74,9 @@ def main(path: str) -> None:
         assert_type(VmportState.from_bytes(b"").to_bytes(), bytes)
         assert_type(verify(image, releases=(Release("4.17"),)), list[Finding])
         assert_type(would_restore(image, Release("4.17"), Machine()), Verdict)
+        mended: Verdict = repair(image, "4.17").verdict
+        steps: list[str] = [str(edit) for edit in repair(image, "4.17")]
+        assert mended.accepted and steps == []
         assert_type(Guest.of_image(image).vcpus, int)
         editor = assert_type(edit(image), Editor)
         editor.set("CPU/0.rax", 0x1234)

@@ -11,8 +11,8 @@ from hvmctx.abi import streams
 from hvmctx.abi.registry import record_types
 from hvmctx.findings import SEVERITIES
 from hvmctx.restore.rules import ANY, WHOLE, Rule
-from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XL
-from hvmctx.verify.registry import TABLES, VMPORT, rules
+from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXC, LIBXL, XAPI, XL
+from hvmctx.verify.registry import HOST, TABLES, VMPORT, rules
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER, VIEWS
 from tests.builders.cases import CASES, TESTED_ALONE
 
@@ -21,6 +21,8 @@ NAMES = {
     LIBXC: {*streams.LIBXC_RECORDS.values(), "image header", "domain header"},
     LIBXL: {*streams.LIBXL_RECORDS.values(), "header"},
     XL: {"header"},
+    XAPI: {*streams.XAPI_RECORDS.values(), "header"},
+    LIBVIRT: {"header"},
 }
 
 
@@ -65,10 +67,10 @@ def test_predicates() -> None:
 
 
 def test_views() -> None:
-    assert {table.view for table in TABLES} == {*VIEWS, VMPORT}
+    assert {table.view for table in TABLES} == {*VIEWS, HOST, VMPORT}
     everything = rules()
     assert len(everything) == len(set(everything)) > 250
-    assert rules(RESTORE, CONTEXT, LIBXC, LIBXL, XL) == rules(RESTORE)
+    assert rules(RESTORE, CONTEXT, LIBXC, LIBXL, XL, XAPI, LIBVIRT) == rules(RESTORE)
     assert {rule.layer for rule in rules(STRICT, CONTEXT)} == {CONTEXT}
     assert repr(TABLES[0]) == "<restore rules about a context as a whole, 6>"
 

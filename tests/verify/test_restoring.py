@@ -103,10 +103,12 @@ def test_what_changed_between_releases() -> None:
     x86.CPU.layout.locate("dr7").put(body, 1 << 32)
     cpu.body = bytes(body)
     data = libxc_head() + record(16) + record(9, context.to_bytes()) + record(0)
-    (finding,) = verify(data)
+    finding, hazard = verify(data)
     assert finding.rule == "cpu-dr" and finding.text.startswith("EINVAL: ")
     assert finding.text.endswith("Xen 4.18 to newest refuses it")
-    assert finding.record == "CPU/0"
+    assert finding.record == hazard.record == "CPU/0"
+    assert (hazard.severity, hazard.rule) == ("warning", "cpu-dr-entry")
+    assert "Xen 4.17 loads it all the same; safe since 4.18 (15987cb03f)" in hazard.text
 
 
 def test_genuine_images_are_taken() -> None:

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from hvmctx.verify.registry import VMPORT
+from hvmctx.verify.registry import HOST, VMPORT
 from hvmctx.verify.views import RESTORE, STRICT, VERIFIER
-from tests.builders.cases import context_rules, strict_context, strict_stream, verifier, vmport
+from tests.builders.cases import (
+    context_rules,
+    hazards,
+    policies,
+    strict_context,
+    strict_stream,
+    verifier,
+    vmport,
+)
 from tests.builders.cases import stream as readers
 
 CASES = {
-    RESTORE: {*context_rules.WALK, *context_rules.CASES, *readers.CASES},
+    RESTORE: {*context_rules.WALK, *context_rules.CASES, *hazards.CASES, *readers.CASES},
     VERIFIER: {*verifier.CASES},
     STRICT: {*strict_stream.CASES, *strict_context.CASES},
+    HOST: {*policies.CASES},
     VMPORT: {*vmport.CASES},
 }
 """View -> ids of rules; `#` and a word after an id tell its cases apart."""
 TESTED_ALONE = {
+    **dict.fromkeys(("host-hvm", "host-hap", "host-nested"), "test_domains_that_are_not_made"),
+    **dict.fromkeys(
+        (
+            "host-feature-used",
+            "host-feature-lost",
+            "host-vendor",
+            "host-address-bits",
+            "host-xstate",
+            "host-tsc",
+            "host-no-policy",
+        ),
+        "test_what_becomes_of_the_guest",
+    ),
+    "host-unjudged": "test_what_is_not_judged",
     "checkpoint-optional": "test_a_checkpointed_stream_may_end_anywhere",
     "cpu-cr3-page": "test_shadowed_page_tables_need_their_page",
     "cpu-xsave-host": "test_host_without_xsave",

@@ -16,12 +16,14 @@ from tests.builders.streams import (
     word,
     xl_head,
 )
+from tests.builders.wrappers import in_xapi, libvirt, xapi, xapi_record
 
 
 def pages(body: bytes) -> bytes:
     return record(1, body)
 
 
+LIBXC = xapi_record(0x00F0)
 EMULATOR = struct.pack("<II", 2, 0)
 PV_PAGE = page_data(word(511))
 # rule -> what fires it, and what just misses it
@@ -87,4 +89,17 @@ CASES: dict[str, tuple[bytes, bytes]] = {
         libxl(record(2, EMULATOR + b"k\0\0")),
     ),
     "libxl-checkpoint": (libxl(record(4)), libxl()),
+    "libvirt-no-xml": (libvirt(libxl(), b""), libvirt(libxl(), b"<domain/>")),
+    "libvirt-xml": (libvirt(libxl(), b"<domain>\0"), libvirt(libxl(), b"<domain></domain>\0")),
+    "xapi-unknown": (in_xapi(hvm(), xapi_record(0x0F14)), in_xapi(hvm(), xapi_record(0x0F13))),
+    "xapi-refused": (in_xapi(hvm(), xapi_record(0x0F01)), in_xapi(hvm(), xapi_record(0x0F00))),
+    "xapi-xenops": (
+        xapi(LIBXC, hvm(), xenops=b"((time x))"),
+        xapi(LIBXC, hvm(), xenops=b"((time x)(word_size 64))"),
+    ),
+    "xapi-qemu-length": (
+        in_xapi(hvm(), xapi_record(0x0F00, bytes((1 << 20) + 1))),
+        in_xapi(hvm(), xapi_record(0x0F00, bytes(1 << 20))),
+    ),
+    "xapi-no-libxc": (xapi(), in_xapi(hvm())),
 }

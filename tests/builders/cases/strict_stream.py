@@ -22,6 +22,7 @@ from tests.builders.streams import (
 )
 from tests.builders.streams import strict_hvm as hvm
 from tests.builders.streams import strict_libxl as libxl
+from tests.builders.wrappers import XML, in_xapi, libvirt, xapi_record
 
 
 def params(*pairs: tuple[int, int]) -> bytes:
@@ -54,6 +55,12 @@ CASES: dict[str, tuple[bytes, bytes]] = {
     "emulator-index": (libxl(record(3, QEMU[:4] + b"\1" + QEMU[5:])), libxl(record(3, QEMU))),
     "emulator-index#xenstore": (libxl(record(2, b"\2\0\0\0\1\0\0\0")), libxl(record(2, b"\2" + bytes(7)))),
     "checkpoint-state-length": (libxl(record(5, bytes(8))), libxl(record(5, bytes(4)))),
+    "emulator-magic#xapi": (in_xapi(GOOD, xapi_record(0x0F00, b"QEVN")), in_xapi(GOOD, xapi_record(0x0F00, b"QEVM"))),
+    "duplicate#xapi": (in_xapi(GOOD, *[xapi_record(0x0F11)] * 2), in_xapi(GOOD, *[xapi_record(0x0F13)] * 2)),
+    "libvirt-reserved": (libvirt(libxl()).replace(bytes(40), b"\1".rjust(40, b"\0"), 1), libvirt(libxl())),
+    "libvirt-xml-end": (libvirt(libxl(), XML), libvirt(libxl(), XML + b"\0")),
+    "xapi-length": (in_xapi(GOOD)[:-8] + b"\1".ljust(8, b"\0"), in_xapi(GOOD)),
+    "xapi-swtpm": (in_xapi(GOOD, xapi_record(0x0F13, b"===")), in_xapi(GOOD, xapi_record(0x0F13, b"YQ=="))),
     "order": (hvm(TSC, MEMORY, state=(CONTEXT, record(10, PARAMS))), hvm(MEMORY, TSC, state=(CONTEXT, record(10, PARAMS)))),
     "order#static": (hvm(MEMORY, STATIC[0], static=STATIC[1:]), GOOD),
     "order#checkpoint": (hvm(MEMORY, TSC, MEMORY), hvm(MEMORY, TSC, CHECKPOINT, MEMORY)),
@@ -67,4 +74,5 @@ CASES: dict[str, tuple[bytes, bytes]] = {
     "missing-record#pv": (libxc_head(guest=1) + record(0), GOOD),
     "missing-record#policy": (hvm(static=STATIC[1:]), GOOD),
     "trailing": (hvm(tail=b"x"), GOOD),
+    "trailing#xapi": (libvirt(libxl()) + b"x", in_xapi(GOOD) + b"x"),
 }  # fmt: skip

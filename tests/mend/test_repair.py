@@ -1,0 +1,121 @@
+"""Repairs of whole images: the edits, the verdict on the image with them, and the image written."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+import hvmctx
+from hvmctx.abi import streams
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.edit.editor import edit
+from hvmctx.errors import InputError
+from hvmctx.image.image import Image, open_image
+from hvmctx.mend.repair import as_command, repair
+from hvmctx.restore.guest import Guest
+from hvmctx.restore.image import would_restore
+from hvmctx.restore.rules import Change
+from tests.builders.samples import EXAMPLE, context_bytes
+
+
+def altered(**values: int | bytes) -> bytes:
+    """The example with other values: path (`__` for the dots) -> value."""
+    out = io.BytesIO()
+    with open_image(EXAMPLE) as image:
+        editor = edit(image)
+        for path, value in values.items():
+            editor.set(path.replace("__", "."), value)
+        editor.write(out)
+    return out.getvalue()
+
+
+def test_edits_of_several_records_of_an_image(tmp_path: Path) -> None:
+    data = altered(PIT__speaker_data_on=2, PCI_LINK__pad0=b"\1\0\0\0", CPU__msr_tsc_aux=1 << 40)
+    with open_image(data) as image:
+        mended = repair(image, "4.20")
+        mended.write(tmp_path / "mended.save")
+        with pytest.raises(InputError):
+            mended.write(tmp_path / "mended.save")
+        mended.write(tmp_path / "mended.save", force=True)
+        assert not would_restore(image, "4.20").accepted  # it stays as it is
+    assert [(edit.rule, str(edit), edit.before) for edit in mended] == [
+        ("pci-link-pad0", "PCI_LINK/0.pad0=00000000", b"\1\0\0\0"),
+        ("pit-range", "PIT/0.speaker_data_on=0x1", 2),
+        ("cpu-tsc-aux", "CPU/0.msr_tsc_aux=0x0", 1 << 40),
+    ]
+    assert mended.verdict.accepted and mended[0].where == "PCI_LINK/0"
+    with open_image(tmp_path / "mended.save") as image, open_image(EXAMPLE) as first:
+        assert would_restore(image, "4.20").accepted
+        assert [str(found) for found in hvmctx.diff(first, image)] == [
+            "PIT/0.speaker_data_on: 0x0 -> 0x1"
+        ]
+
+
+def test_what_cannot_be_repaired() -> None:
+    with open_image(altered(CPU__cr0=0x80000010, PIT__pad0=1)) as image:
+        mended = repair(image, "4.20")
+    assert [str(edit) for edit in mended] == ["PIT/0.pad0=0x0"]
+    assert mended.verdict.rule == "cpu-cr0"
+    with open_image(EXAMPLE.read_bytes()[:-300]) as image:
+        mended = repair(image, "4.20")
+    assert not mended and mended.verdict.rule == "stream-damaged"
+
+
+def test_a_parameter_that_a_release_lacks() -> None:
+    with open_image(EXAMPLE) as image:
+        record = image.last("libxc", streams.LIBXC_HVM_PARAMS)
+        assert record is not None
+        at = record.body_offset + 8
+    data = bytearray(EXAMPLE.read_bytes())
+    data[at : at + 8] = (999).to_bytes(8, "little")
+    with open_image(bytes(data)) as image:
+        mended = repair(image, "4.17")
+    assert [str(edit) for edit in mended] == ["remove HVM_PARAMS.999"]
+    assert mended.verdict.accepted and mended[0].was == ""
+
+
+def test_nothing_to_repair_and_a_bare_context() -> None:
+    with open_image(EXAMPLE) as image:
+        assert repair(image, "4.17") == [] and repair(image, "4.17").verdict.accepted
+    context = HvmContext.from_bytes(context_bytes())
+    context.entries.pop()
+    with open_image(context.to_bytes()) as image:
+        mended = repair(image, "newest", guest_of=lambda _: Guest(vcpus=1))
+        out = io.BytesIO()
+        mended.write(out)
+    assert out.getvalue() == context_bytes()
+
+
+def test_remedies_that_undo_each_other_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hvmctx.mend import repair as room
+    from hvmctx.restore.context_rules import RULES
+
+    rule = next(rule for rule in RULES if rule.id == "cpu-tsc-aux")
+    values = iter(range(1 << 20))
+
+    def turns(image: Image, *how: object, **more: object) -> object:
+        return rule, [Change("set", "CPU/0.msr_tsc_aux", 1 << 40 | next(values) % 2)]
+
+    monkeypatch.setattr(room, "remedy", turns)
+    with open_image(altered(CPU__msr_tsc_aux=1 << 41)) as image:
+        mended = room.repair(image, "4.20")
+    assert len(mended) == 3 and not mended.verdict.accepted
+
+
+@pytest.mark.parametrize(
+    ("change", "command"),
+    [
+        (Change("set", "CPU/0.cr4", 16), "hvmctx set 'a b.save' CPU/0.cr4=0x10 -o OUT"),
+        (Change("add", "END/0", b""), "hvmctx set 'a b.save' --add END/0= -o OUT"),
+        (Change("remove", "PIC/7"), "hvmctx set 'a b.save' --remove PIC/7 -o OUT"),
+        (Change("remove", "CPU/0#1"), "hvmctx set 'a b.save' --remove 'CPU/0#1' -o OUT"),
+    ],
+)
+def test_a_change_as_a_command(change: Change, command: str) -> None:
+    assert as_command(change, "a b.save") == command
+
+
+def test_the_front_page_has_it() -> None:
+    assert hvmctx.repair is repair
