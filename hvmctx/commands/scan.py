@@ -11,6 +11,8 @@ damaged, 2 if one cannot be read at all."""
 
 from __future__ import annotations
 
+import os
+
 from hvmctx import messages
 from hvmctx.abi.releases import SPAN
 from hvmctx.commands import inputs
@@ -117,7 +119,7 @@ def _scan(args: Namespace, asked: Asked, output: Output, summary: Summary) -> No
     from time import monotonic
 
     from hvmctx.render.progress import Progress
-    from hvmctx.scan.output import key_of
+    from hvmctx.scan.row import key_of
     from hvmctx.scan.scanning import default_jobs, scan
 
     seen = set()
@@ -125,7 +127,11 @@ def _scan(args: Namespace, asked: Asked, output: Output, summary: Summary) -> No
         asked.check(row)
         seen.add(key_of(row["input"]))
         summary.add(row)
-    names = [name for name in dict.fromkeys(_names(args)) if key_of(name) not in seen]
+    ours = {os.path.realpath(path) for path in (args.output, output.journal, args.html) if path}
+    names = [
+        name for name in dict.fromkeys(_names(args))
+        if key_of(name) not in seen and os.path.realpath(name) not in ours
+    ]  # fmt: skip
     jobs = args.jobs or default_jobs(len(names))
     try:
         with output.opened() as write, Progress(len(names)) as progress:
@@ -137,15 +143,14 @@ def _scan(args: Namespace, asked: Asked, output: Output, summary: Summary) -> No
                     shown = monotonic()
                     progress.show(done, f"{done} of {len(names)} images")
     except BaseException:
-        if output.journal:
-            messages.say(f"{summary.images} rows are in {output.journal}; --resume goes on")
+        if os.path.exists(output.journal):
+            messages.say(f"the rows that are done are in {output.journal}; --resume goes on")
         raise
 
 
 def _names(args: Namespace) -> Iterator[str]:
     """Every image that the arguments name. Raises InputError, UsageError."""
     from glob import glob
-    from os.path import isfile, lexists
 
     from hvmctx.errors import InputError
     from hvmctx.files.remote import has_wildcards, is_url, listed
@@ -156,12 +161,12 @@ def _names(args: Namespace) -> Iterator[str]:
             raise UsageError("scan: standard input is one image: hvmctx info -")
         if inputs.is_directory(name):
             yield from inputs.files_in(name)
-        elif lexists(name):
+        elif os.path.lexists(name):
             yield name
         elif is_url(name):
             yield from listed(name) if has_wildcards(name) or name.endswith("/") else [name]
         elif has_wildcards(name):
-            found = sorted(path for path in glob(name, recursive=True) if isfile(path))
+            found = sorted(path for path in glob(name, recursive=True) if os.path.isfile(path))
             if not found:
                 raise InputError(f"{name}: matches no file")
             yield from found

@@ -18,8 +18,9 @@ _MOST_ERRORS = 20
 
 def print_summary(summary: dict[str, Any]) -> None:
     """On standard output."""
+    images = summary["images"]
     messages.show(
-        f"{summary['images']} images: {summary['refused']} would not restore everywhere, "
+        f"{images} image{'s' * (images != 1)}: {summary['refused']} would not restore everywhere, "
         f"{summary['damaged']} damaged, {summary['unreadable']} unreadable"
     )
     if summary["places"]:

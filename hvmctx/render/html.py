@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from base64 import b64encode
+from functools import cache
 from pathlib import Path
 
 from hvmctx.errors import UsageError
@@ -27,23 +28,30 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def page(template: str, **values: object) -> str:
     """The page of a template. Raises UsageError if Jinja2 is not installed."""
     try:
-        jinja2 = importlib.import_module("jinja2")
+        importlib.import_module("jinja2")
     except ImportError:
         raise UsageError("HTML needs `pip install hvmctx[report]`") from None
-    environment = jinja2.Environment(
+    style = (_TEMPLATES / "style.css").read_text("utf-8")
+    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    markup = importlib.import_module("markupsafe").Markup
+    text: str = (
+        _environment()
+        .get_template(template)
+        .render(style=markup(style), style_digest=digest, **values)
+    )
+    return text
+
+
+@cache
+def _environment() -> Any:
+    """Templates are compiled once."""
+    jinja2 = importlib.import_module("jinja2")
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_seen,
     )  # fmt: skip
-    environment.filters["number"] = _number
-    style = (_TEMPLATES / "style.css").read_text("utf-8")
-    from hvmctx import __version__
-
-    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    markup = importlib.import_module("markupsafe").Markup
-    text: str = environment.get_template(template).render(
-        style=markup(style), style_digest=digest, version=__version__, **values
-    )
-    return text
+    made.filters["number"] = _number
+    return made
 
 
 def _seen(value: Any) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hvmctx.scan.row import Row
 
-__all__ = ["NDJSON", "PARQUET", "Output", "key_of", "line_of"]
+__all__ = ["NDJSON", "PARQUET", "Output", "line_of"]
 
 NDJSON, PARQUET = "ndjson", "parquet"
 _JOURNAL = ".part"
@@ -29,12 +29,6 @@ _JOURNAL = ".part"
 def line_of(row: Row) -> bytes:
     """A row as JSON, all of it ASCII."""
     return json.dumps(row, separators=(",", ":")).encode() + b"\n"
-
-
-def key_of(name: str) -> str:
-    """What an input is known by: Parquet keeps no halves of surrogate pairs, which file names that
-    are not UTF-8 have."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 class Output:

@@ -7,8 +7,7 @@ import importlib
 from itertools import islice
 
 from hvmctx.errors import InputError, UsageError
-from hvmctx.scan.output import key_of
-from hvmctx.scan.row import COLUMNS
+from hvmctx.scan.row import COLUMNS, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -43,7 +43,17 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-__all__ = ["COLUMNS", "UNREADABLE", "VERDICT", "WORST", "Asked", "rows"]
+__all__ = [
+    "COLUMNS",
+    "UNREADABLE",
+    "VERDICT",
+    "WORST",
+    "Asked",
+    "empty_row",
+    "key_of",
+    "row_of",
+    "rows",
+]
 
 UNREADABLE = "unreadable"
 """In place of a verdict, where the image is too damaged for one."""
@@ -72,6 +82,12 @@ _LONGEST = 200
 """Characters of what an image says of itself."""
 _TYPES = {streams.GUEST_X86_PV: "pv", streams.GUEST_X86_HVM: "hvm"}
 _MOST_DEVICES = 64
+
+
+def key_of(name: str) -> str:
+    """What an input is known by: Parquet keeps no halves of surrogate pairs, which file names that
+    are not UTF-8 have."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 class Asked:
@@ -214,7 +230,8 @@ def _releases(asked: Asked) -> list[Release] | None:
     """Those whose readers are to look at the stream; None for the default of `Restoring`."""
     if not asked.hosts:
         return asked.releases or None
-    return [Release(name) for name in RELEASES]
+    there = [host.release or Release(NEWEST) for host in asked.hosts.values()]
+    return [*(asked.releases or map(Release, RELEASES)), *there]
 
 
 class _Read(Watcher):

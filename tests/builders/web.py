@@ -59,7 +59,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.wfile.write(data)
         self._served.bytes += len(data)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 

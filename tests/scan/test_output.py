@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hvmctx.errors import InputError, UsageError
-from hvmctx.scan.output import NDJSON, Output, key_of, line_of
-from hvmctx.scan.row import empty_row
+from hvmctx.scan.output import NDJSON, Output, line_of
+from hvmctx.scan.row import empty_row, key_of
 
 ROWS = [empty_row(name, "damaged") for name in ("a", "b\udc80\n", "c")]
 

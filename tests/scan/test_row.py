@@ -23,6 +23,7 @@ from hvmctx.stream.xlfile import config_to_bytes
 from tests.builders.hosts import CPUID, INFO
 from tests.builders.samples import DATA, EXAMPLE
 from tests.builders.streams import hvm, libxl, page_data, pv, word, xl_head
+from tools.policies import held
 
 HOST = Host.from_text(CPUID, INFO)
 
@@ -58,7 +59,7 @@ def test_the_example(tmp_path: Path) -> None:
         "device_models": ["qemu-upstream"], "worst": None,
         "verdicts": [
             {"release": "4.17", "host": None, "verdict": "accept", "errno": None, "rule": None,
-             "layer": None, "record": None, "offset": None, "text": None},
+             "layer": None, "record": None, "offset": None, "text": None, "lacks": None},
         ],
     }  # fmt: skip
 
@@ -95,14 +96,16 @@ def test_releases(tmp_path: Path) -> None:
 
 def test_hosts(tmp_path: Path) -> None:
     """Each with the release that runs there, and what its CPU lacks."""
-    intel = (0, 0xFFFFFFFF, 1, 0x756E6547, 0x6C65746E, 0x49656E69)
-    no_xsave = Host(policies={"host": ([intel], [])})
-    found = row(EXAMPLE, tmp_path, hosts={"one": HOST, "two": no_xsave}, releases=["4.17"])
-    places = [(each["release"], each["host"], each["verdict"]) for each in found["verdicts"]]
-    assert places[0] == ("4.17", None, "accept")
-    assert places[1][:2] == ("4.20", "one") and places[2][:2] == ("newest", "two")
-    assert places[2][2] == "refuse"
-    assert "two (Xen newest) refuses it" in found["worst"]["text"]
+    there, here = held()[0].host, Host(policies={})
+    found = row(EXAMPLE, tmp_path, hosts={"one": HOST, "two": there, "three": here})
+    first, one, two, three = found["verdicts"]
+    assert (first["release"], first["host"], first["lacks"]) == ("4.17", None, None)
+    assert (one["release"], one["host"], one["verdict"]) == ("4.20", "one", "refuse")
+    assert (two["release"], two["host"]) == (str(there.release), "two")
+    assert (three["release"], three["verdict"]) == ("newest", "unreadable")
+    assert found["worst"]["text"].endswith("one (Xen 4.20) refuses it")
+    found = row(EXAMPLE, tmp_path, hosts={"two": there}, releases=())
+    assert len(found["verdicts"]) == 8
 
 
 def test_a_violation_is_the_worst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
