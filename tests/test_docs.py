@@ -26,6 +26,7 @@ from tests.builders.running import Run
 from tests.builders.samples import EXAMPLE, ROOT, context_bytes
 
 STATUS: dict[str, int] = {
+    "hvmctx diagnose restore.log": 1,  # a restore was refused
     "hvmctx fuzz diff --kind context": 1,  # loaders that check too little
 }
 """Of the lines that do not exit with 0."""

@@ -17,6 +17,7 @@ HELP = "describe an image: layers, guest, memory, records, device model"
 EXAMPLES = (
     "hvmctx info guest.save",
     "hvmctx info guest.save --records",
+    "hvmctx info guest.save --policy",
     "hvmctx info - --format json < guest.save",
 )
 
@@ -25,6 +26,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     parser.add_argument(
         "--records", action="store_true", help="list every header and record, with its offset"
+    )
+    parser.add_argument(
+        "--policy", action="store_true", help="decode the guest's CPU policy: features by name"
     )
     parser.add_argument(
         "--format", choices=("text", "json"), default="text",
@@ -36,7 +40,7 @@ def run(args: Namespace) -> int:
     from hvmctx.render.describe import describe
 
     with inputs.open_input(args) as image:
-        description = describe(image, index=args.records)
+        description = describe(image, index=args.records, policy=args.policy)
         if args.format == "json":
             messages.show_json(description)
         else:

@@ -54,10 +54,15 @@ def add_input(parser: ArgumentParser, name: str = "input") -> None:
     parser.add_argument(
         name, metavar="INPUT", help="a path, - for standard input, or a running domain's DOMID"
     )
-    parser.add_argument(
-        "--layer", choices=LAYERS, help="what the input starts with (default: detected)"
-    )
+    _add_layer(parser)
     add_limits(parser)
+
+
+def _add_layer(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--layer", choices=LAYERS, metavar="LAYER",
+        help=f"what the input starts with: {', '.join(LAYERS)} (default: detected)",
+    )  # fmt: skip
 
 
 def add_limits(parser: ArgumentParser) -> None:
@@ -140,7 +145,7 @@ def _read_all(path: str, file: BinaryIO, like: list[Access | None] | None, limit
 def add_judged(parser: ArgumentParser) -> None:
     """The arguments that restore and verify have in common, but for INPUT: only --explain
     does without one. They are about the guest to restore into."""
-    parser.add_argument("--layer", choices=LAYERS, help="what the input starts with")
+    _add_layer(parser)
     parser.add_argument("--vcpus", type=int, metavar="N", help="how many vcpus the guest has")
     add_vmport_profile(parser, "assume a Xen with the VMPORT patch, which no release has")
     parser.add_argument(

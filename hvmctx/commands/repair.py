@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hvmctx.mend.repair import Repair
     from hvmctx.restore.guest import Guest
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run", "shown"]
 
 HELP = "find the edits with which Xen takes it"
 EXAMPLES = (
@@ -88,6 +88,13 @@ def _guest_of(args: Namespace, image: Image, like: list[Access | None]) -> Guest
 
 
 def _lines(args: Namespace, mended: Repair, release: Release) -> Iterator[str]:
+    yield from shown(mended, args.input, release)
+    if args.output is not None and mended and mended.verdict.accepted:
+        yield f"written to {args.output}"
+
+
+def shown(mended: Repair, image: str, release: Release) -> Iterator[str]:
+    """The edits as commands, each with the reason, and whether the release takes the image then."""
     from hvmctx.mend.repair import as_command
 
     told = ""
@@ -95,15 +102,13 @@ def _lines(args: Namespace, mended: Repair, release: Release) -> Iterator[str]:
         if edit.reason != told:
             told = edit.reason
             yield f"{edit.where} [{edit.rule}]: {edit.reason}"
-        yield f"  {as_command(edit.change, args.input)}{edit.was}"
+        yield f"  {as_command(edit.change, image)}{edit.was}"
     verdict = mended.verdict
     number = f"{len(mended)} edit{'' if len(mended) == 1 else 's'}"
     if not verdict.accepted:
-        after = f" even with the {number} above" if mended else ""
-        yield f"cannot be repaired: Xen {release} refuses it{after}: {verdict.why}"
-    elif not mended:
-        yield f"accept: Xen {release} takes it as it is"
-    elif args.output is None:
-        yield f"accept: Xen {release} would take it with {number}; -o FILE writes that"
+        after = f"even with the {number} above Xen {release}" if mended else f"Xen {release}"
+        yield f"cannot be repaired: {after} refuses it: {verdict.why}"
+    elif mended:
+        yield f"accept: Xen {release} takes it with {number} (hvmctx repair -o FILE makes them)"
     else:
-        yield f"accept: Xen {release} takes {args.output}, with {number}"
+        yield f"accept: Xen {release} takes it as it is"

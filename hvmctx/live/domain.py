@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hvmctx.stream.libxc import TscInfo
 
-__all__ = ["ASK", "PAUSE", "DomainSource", "NotSuspended", "undo"]
+__all__ = ["ASK", "PATIENCE", "PAUSE", "DomainSource", "NotSuspended", "undo"]
 
 ASK, PAUSE = "suspend", "pause"
 """How to stop a guest: as xl does, so that its drivers can prepare; or as it stands."""
@@ -36,6 +36,9 @@ DEFERRED = streams.PAGE_DEFERRED
 _WITH_DATA = streams.PAGE_TYPES_WITH_DATA
 _DATA = bytes(sorted(_WITH_DATA))
 _STEP = 0.02
+PATIENCE = 10.0
+"""Seconds that a guest may take from taking notice of the request to having suspended, if a save
+is broken off meanwhile."""
 _REQUEST = b"suspend"
 _LARGEST_CONFIG = 1 << 24
 
@@ -163,7 +166,7 @@ class DomainSource:
     def resume(self) -> None:
         """Let it run again, if it did before."""
         self._stopped = False
-        for step in (DEVICES, SUSPENDING, ASKED, PAUSED):
+        for step in (DEVICES, ASKED, SUSPENDING, PAUSED):
             self._undo(step)
 
     def cleanup(self) -> None:
@@ -239,12 +242,12 @@ class DomainSource:
                 self._xen.pause(self.domid)  # before it is resumed
             except XenError as error:
                 errors.append(error)
-        for step in (LOGGING, QEMU_LOGGING, DEVICES, SUSPENDING, ASKED, PAUSED):
+        for step in (LOGGING, QEMU_LOGGING, DEVICES, ASKED, SUSPENDING, PAUSED):
             try:
                 if step == PAUSED and leave_paused:
                     self._forget(step)
                 else:
-                    self._undo(step)
+                    self._undo(step, PATIENCE)
             except XenError as error:
                 errors.append(error)
         if self._place is not None:
@@ -263,9 +266,9 @@ class DomainSource:
             self._steps.append(step)
         self._tell(step, True)
 
-    def _undo(self, step: str) -> None:
+    def _undo(self, step: str, patience: float = 0) -> None:
         if step in self._steps:
-            undo(self._xen, self.domid, step)
+            undo(self._xen, self.domid, step, patience)
             self._forget(step)
 
     def _forget(self, step: str) -> None:
@@ -304,11 +307,11 @@ class DomainSource:
             self._wait(self._is_suspended, "has not stopped")
             return
         path = _control(self.domid)
+        self._did(SUSPENDING)  # as it may do so at once
         self._did(ASKED)
         self._opened().write(path, _REQUEST)
         try:
             self._wait(lambda: self._opened().read(path) != _REQUEST, "has not taken notice")
-            self._did(SUSPENDING)
             self._wait(self._is_suspended, "has not stopped")
         except NotSuspended:
             self._undo(ASKED)
@@ -352,8 +355,10 @@ def _control(domid: int) -> str:
     return f"/local/domain/{domid}/control/shutdown"
 
 
-def undo(xen: Xen, domid: int, step: str) -> None:
-    """Undo one step. Harmless if it was begun and not done."""
+def undo(xen: Xen, domid: int, step: str, patience: float = 0) -> None:
+    """Undo one step. Harmless if it was begun and not done. A guest that has taken notice of the
+    request to suspend, which can no longer be withdrawn, has so many seconds to do so: who
+    undoes SUSPENDING after ASKED then finds it suspended."""
     if step == LOGGING:
         try:
             xen.log_dirty(domid, False)
@@ -370,7 +375,10 @@ def undo(xen: Xen, domid: int, step: str) -> None:
                     model.log_dirty(False)
     elif step == ASKED:
         with closing(Store(xen.libraries)) as store:
-            store.replace(_control(domid), _REQUEST, b"")
+            withdrawn = store.replace(_control(domid), _REQUEST, b"")
+        end = time.monotonic() + patience
+        while not withdrawn and xen.state(domid).reason is None and time.monotonic() < end:
+            time.sleep(_STEP)
     elif step == SUSPENDING:
         if xen.state(domid).reason == SUSPENDED:
             xen.resume(domid)

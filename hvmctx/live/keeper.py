@@ -69,11 +69,11 @@ def _keep(domid: int, reading: int) -> NoReturn:
 
 
 def _undo(domid: int, steps: list[str]) -> None:
-    from hvmctx.live.domain import undo
+    from hvmctx.live.domain import PATIENCE, undo
     from hvmctx.live.libraries import XenError
     from hvmctx.live.xen import Xen
 
     with Xen() as xen:
         for step in reversed(steps):
             with suppress(XenError):
-                undo(xen, domid, step)
+                undo(xen, domid, step, PATIENCE)

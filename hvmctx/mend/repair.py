@@ -143,9 +143,9 @@ def repair(
             changes, reason = _repeated(now, verdict), _REPEATED
             if not changes:
                 found = remedy(now, release, machine, guest_of=guest_of)
-                if found is None or found[0].remedy is None:
+                if found is None:
                     break
-                changes, reason = found[1], found[0].remedy.words
+                reason, changes = found
             done = [RepairEdit(c, _apply(editor, c), verdict.rule, reason) for c in changes]
             spliced = editor.edits()
             now = open_image(Spliced(image.source, spliced), layer=image.format)

@@ -29,9 +29,10 @@ MOST_DECODED = 100
 _LONGEST = 500
 
 
-def describe(image: Image, *, index: bool = False) -> Plain:
+def describe(image: Image, *, index: bool = False, policy: bool = False) -> Plain:
     """The description that `info --format json` prints. A part that is damaged is None and
-    stands in `problems`. `index` adds every header and record, in file order."""
+    stands in `problems`. `index` adds every header and record, in file order; `policy` the CPU
+    policy, decoded, None of an image without one."""
     problems: list[str] = []
 
     def attempt(part: Callable[[Image], Any]) -> Any:
@@ -63,6 +64,8 @@ def describe(image: Image, *, index: bool = False) -> Plain:
         "records": _records(image),
         "decoded": attempt(_decoded),
     }
+    if policy:
+        plain["policy"] = attempt(_policy)
     if index:
         plain["index"] = [_layer(header) for header in image.headers]
         plain["index"] += [_indexed(record) for record in image.records]
@@ -247,6 +250,15 @@ def _policies(image: Image) -> Plain:
     }
 
 
+def _policy(image: Image) -> Plain | None:
+    from hvmctx.render.policy import describe_policy
+
+    policy = image.policy
+    if policy.cpuid is None and policy.msr is None:
+        return None
+    return describe_policy(policy.leaves, policy.msrs)
+
+
 def _xenstore(image: Image) -> list[list[str]]:
     """Pairs of keys and values for the device models, of all such records."""
     from hvmctx.stream.libxl import EmulatorXenstoreData
@@ -325,9 +337,40 @@ def _context(image: Image) -> Plain | None:
         "vcpus": len({record.instance for record in context.records(x86.CPU)}),
         "vcpu_ids": context.vcpus.ids,
         "header": header[0].fields() if header else None,
+        "registers": _registers(context),
         "records": counts,
         "tail": len(context.tail),
     }
+
+
+_REGISTERS = ("cr0", "cr4", "msr_efer", "rflags")
+
+
+def _registers(context: HvmContext) -> list[Plain]:
+    """Of each vcpu that is online, of the first many: values of the registers that decide on a
+    restore, and its MSRs (index, value)."""
+    from hvmctx.abi import x86
+
+    row = streams.Flat(x86.hvm_one_msr)
+    rows: dict[int, Plain] = {}
+    for record in context.records(x86.CPU):
+        if len(rows) < MOST_DECODED or record.instance in rows:
+            fields: Plain = record.fields()
+            rows[record.instance] = {
+                "vcpu": record.instance,
+                **{name: fields[name] for name in ("rip", *_REGISTERS)},
+                "xcr0": None,
+                "msrs": [],
+            }
+    for record in context.records(x86.CPU_XSAVE):
+        if record.instance in rows:
+            rows[record.instance]["xcr0"] = record.fields()["xcr0"]
+    for record in context.records(x86.CPU_MSR):
+        if record.instance in rows:
+            data = bytes(record.body[x86.CPU_MSR.size :][: MOST_DECODED * row.size])
+            found = row.iter_unpack(data[: len(data) // row.size * row.size])
+            rows[record.instance]["msrs"] = [[index, value] for index, _, value in found]
+    return list(rows.values())
 
 
 def _records(image: Image) -> list[Plain]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from hvmctx.abi import streams
+from hvmctx.abi.msrs import MSR_BITS, MSRS
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, XCR0, short_names
 from hvmctx.messages import colored, columns, printable
 from hvmctx.render.table import Table
 from hvmctx.stream.grammar import LEGACY_HEADER
@@ -66,6 +68,14 @@ def print_description(facts: Facts, file: TextIO) -> None:
     if "index" in facts:
         file.write("\n")
         _index(facts["index"]).print(file)
+    if facts.get("policy"):
+        from hvmctx.render.policy import policy_lines
+
+        file.write("\n")
+        for text in policy_lines(
+            *(map(tuple, facts["policy"][part]) for part in ("cpuid", "msrs"))
+        ):
+            file.write(f"{printable(text)}\n")
     for kind in ("notes", "problems"):
         for text in facts[kind]:
             line = _wrapped(f"{kind[:-1]}: ", printable(text), width)
@@ -131,6 +141,10 @@ def _summary(facts: Facts) -> list[tuple[str, str]]:
         *(("device model", _model_in_words(model)) for model in facts["device_models"] or ()),
         ("xenstore", ", ".join(f"{key}={value}" for key, value in facts["xenstore"] or ())),
         ("HVM context", _context(facts)),
+        *(
+            (f"vcpu {row['vcpu']}", _vcpu(row))
+            for row in (facts["context"] or {}).get("registers", ())
+        ),
         ("checkpoints", str(facts["checkpoints"] or "")),
         ("verify", "pages are sent again, to be compared" if facts["verifies"] else ""),
         *(
@@ -216,6 +230,24 @@ def _context(facts: Facts) -> str:
     tail = f", {context['tail']} bytes after its records" if context["tail"] else ""
     vcpus = f"{context['vcpus']} of {len(context['vcpu_ids'])} vcpus online"
     return f"{context['size']} bytes{tail}, {vcpus}: {records}"
+
+
+_NAMED = (("cr0", CR0), ("cr4", CR4), ("msr_efer", EFER), ("rflags", RFLAGS), ("xcr0", XCR0))
+
+
+def _vcpu(row: Facts) -> str:
+    """Its registers by the names of their bits; those without any are left out."""
+    said = [f"rip {row['rip']:#x}"]
+    for name, register in _NAMED:
+        value = row[name] or 0
+        names = short_names(register, value & ~RFLAGS.ONE if name == "rflags" else value)
+        if names:
+            said.append(f"{name.removeprefix('msr_')} {' '.join(names)}")
+    for index, value in row["msrs"]:
+        name, bits = MSRS.get(index, f"MSR {index:#x}"), MSR_BITS.get(index)
+        what = " ".join(short_names(bits, value)) if bits else f"{value:#x}"
+        said.append(f"{name} {what or '0x0'}")
+    return "; ".join(said)
 
 
 def _model_in_words(model: Facts) -> str:

@@ -15,6 +15,7 @@ from hvmctx.abi.cpuid import (
     REPEATED,
     WORDS,
 )
+from hvmctx.abi.x86_bits import XCR0, short_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def describe_policy(leaves: Rows, msrs: Rows) -> dict[str, Any]:
     policy = _Policy(leaves, msrs)
     vendor = b"".join(policy.register(0, None, at).to_bytes(4, "little") for at in (EBX, EDX, ECX))
     sizes = policy.register(0x80000008, None, EAX)
+    xcr0 = policy.register(0xD, 0, EAX) | policy.register(0xD, 0, EDX) << 32
     return {
         "vendor": vendor.decode("latin-1").rstrip("\0"),
         "max_leaf": policy.register(0, None, EAX),
@@ -63,7 +65,8 @@ def describe_policy(leaves: Rows, msrs: Rows) -> dict[str, Any]:
         "max_extended_leaf": policy.register(0x80000000, None, EAX),
         "physical_address_bits": sizes & 0xFF,
         "linear_address_bits": sizes >> 8 & 0xFF,
-        "xcr0": policy.register(0xD, 0, EAX) | policy.register(0xD, 0, EDX) << 32,
+        "xcr0": xcr0,
+        "xstate": short_names(XCR0, xcr0),
         "xstate_bytes": policy.register(0xD, 0, ECX),
         "cpuid_faulting": bool(policy.msrs.get(PLATFORM_INFO, 0) & _CPUID_FAULTING),
         "features": list(policy.features()),
@@ -83,7 +86,8 @@ def policy_lines(leaves: Rows, msrs: Rows) -> list[str]:
         f"extended up to {facts['max_extended_leaf']:#x}",
         f"address bits: {facts['physical_address_bits']} physical, "
         f"{facts['linear_address_bits']} linear",
-        f"XSTATE: {facts['xcr0']:#x}, {facts['xstate_bytes']} bytes",
+        f"XSTATE: {', '.join(facts['xstate']) or 'none'} ({facts['xcr0']:#x}), "
+        f"{facts['xstate_bytes']} bytes",
         f"CPUID faulting: {'yes' if facts['cpuid_faulting'] else 'no'}",
     ]
     for (leaf, subleaf, register), names in WORDS.items():

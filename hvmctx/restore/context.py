@@ -22,6 +22,7 @@ from hvmctx.restore.effects import changes
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.hazards import HAZARDS, x2apic_ids
 from hvmctx.restore.machine import Machine
+from hvmctx.restore.remedies import MISFRAMED, misframed
 from hvmctx.restore.rules import Loaded, Rule, Seen
 from hvmctx.restore.verdict import ACCEPT, REFUSE, VIOLATION, Hazard, Verdict
 from hvmctx.stream.reader import CONTEXT
@@ -170,16 +171,19 @@ def remedy(
     guest: Guest | None = None,
     machine: Machine | None = None,
     limits: Limits = DEFAULT,
-) -> tuple[Rule, list[Change]] | None:
-    """What mends the refusal, or the violation, that `load` gives for the same arguments: the
-    rule, and the steps of its remedy. None where there is no remedy, or nothing to mend."""
+) -> tuple[str, list[Change]] | None:
+    """What mends the refusal, or the violation, that `load` gives for the same arguments: what is
+    done and what is lost, in words, and the steps. None where there is no remedy, or nothing to
+    mend."""
     view = memoryview(context).cast("B")
     found = _Load(view, release, guest or Guest(), machine or Machine(), limits).fault()
-    if found is None or found[0].remedy is None:
+    if found is None or found.rule is None or found.seen is None:
         return None
-    rule, seen = found
-    changes = found[0].remedy.changes(seen, rule)
-    return (rule, changes) if changes else None
+    rule = found.rule
+    if rule in WALK and (steps := misframed(view, release, found.verdict.offset)):
+        return MISFRAMED, steps
+    steps = rule.remedy.changes(found.seen, rule) if rule.remedy else []
+    return (rule.remedy.words, steps) if rule.remedy and steps else None
 
 
 class _Load:
@@ -201,19 +205,13 @@ class _Load:
         self._domain: tuple[LoadedRecord, int] | None = None
 
     def run(self) -> Verdict:
-        fault = self._run()
+        fault = self.fault()
         verdict = fault.verdict if fault else Verdict(ACCEPT, applied=self._applied)
         verdict.hazards = self._hazards
         return verdict
 
-    def fault(self) -> tuple[Rule, Seen] | None:
-        """The rule that ends the load, and the record that it is about."""
-        fault = self._run()
-        if fault is None or fault.rule is None or fault.seen is None:
-            return None
-        return fault.rule, fault.seen
-
-    def _run(self) -> _Refusal | None:
+    def fault(self) -> _Refusal | None:
+        """What ends the load before it has succeeded."""
         try:
             self._header()
             if self._release.since(TWO_PASSES_SINCE):

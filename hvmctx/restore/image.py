@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hvmctx.buffers import AnyBuffer
-    from hvmctx.restore.rules import Change, Rule
+    from hvmctx.restore.rules import Change
 
 
 def would_restore(
@@ -95,9 +95,9 @@ def remedy(
     machine: Machine | None = None,
     *,
     guest_of: Callable[[Image], Guest] = Guest.of_image,
-) -> tuple[Rule, list[Change]] | None:
-    """What mends the refusal that `would_restore` gives for the same arguments: the rule, and the
-    steps of its remedy; None where there is none."""
+) -> tuple[str, list[Change]] | None:
+    """What mends the refusal that `would_restore` gives for the same arguments: what is done and
+    what is lost, in words, and the steps; None where there is no remedy."""
     if image.format == CONTEXT:
         return mended(image.context_bytes(), release, guest_of(image), machine, image.limits)
     judging = StreamJudge(release)

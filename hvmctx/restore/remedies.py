@@ -12,7 +12,7 @@ import struct
 
 from hvmctx.abi import x86
 from hvmctx.abi.registry import by_name, by_typecode
-from hvmctx.abi.releases import CPU_COMPAT_SIZE, RELEASES
+from hvmctx.abi.releases import CPU_COMPAT_SIZE, RELEASES, VARIABLE
 from hvmctx.abi.streams import Flat
 from hvmctx.abi.x86_bits import CR0, CR4, EFER, XCR0, ApicBase, bits_of, named_bits
 from hvmctx.context.record import Record
@@ -23,9 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hvmctx.abi.releases import Release
     from hvmctx.restore.rules import Rule, Seen
 
-__all__ = ["REMEDIES"]
+__all__ = ["MISFRAMED", "REMEDIES", "misframed"]
 
 _MAGIC = x86.HVM_FILE_MAGIC.to_bytes(4, "little")
 _EVERY_BIT = (1 << 64) - 1
@@ -357,6 +358,27 @@ def _refused_msrs(seen: Seen, rule: Rule) -> list[Change]:
     return _with_rows(seen, rows)
 
 
+MISFRAMED = "says in the descriptor the length that the release has: records go on after that, and not after the other"
+_MOST_TRIED = 8
+
+
+def misframed(context: memoryview, release: Release, end: int) -> list[Change]:
+    """Of the records before that offset the first whose descriptor alone is wrong: what follows
+    looks like records of other types, and is refused in its place."""
+    sizes, at, tried = release.sizes(), x86.DESCRIPTOR.size + x86.HEADER.size, 0
+    while at < end and at + x86.DESCRIPTOR.size <= len(context) and tried < _MOST_TRIED:
+        typecode, instance, length = x86.DESCRIPTOR.unpack_from(context, at)
+        known, body = by_typecode(typecode), at + x86.DESCRIPTOR.size
+        size = None if known is None or known.name in VARIABLE else sizes.get(known.name)
+        if known is not None and size is not None and length != size:
+            tried += 1
+            after, other = (bytes(context[body + n :]) for n in (size, length))
+            if _goes_on(after, typecode) and not _goes_on(other, typecode):
+                return [Change(SET, f"{known.name}/{instance}.descriptor.length", size)]
+        at = body + length
+    return []
+
+
 def _counted(body: bytes) -> int:
     """The length of a CPU_MSR record by its count."""
     return x86.CPU_MSR.size + int.from_bytes(body[:4], "little") * _MSR.size
@@ -427,7 +449,7 @@ REMEDIES = {
     "context-magic": _sets("puts Xen's magic in its place", ("magic", x86.HVM_FILE_MAGIC)),
     "context-version": _sets("puts the only version in its place", ("version", x86.HVM_FILE_VERSION)),
     "context-end": Remedy("puts an END record after the last; what may have been between them is lost", _end),
-    "context-type": _removal("removes the record, which this release cannot load: what it says is lost"),
+    "context-type": _removal("removes the record, which this release cannot load: what it says is lost", lambda seen: _goes_on(seen.after(seen.length), 0)),
     "context-bounds": Remedy(_FIT.words, lambda seen, rule: _BY_RECORD.get(seen.name, _FIT).changes(seen, rule)),
     "cpu-length": _FIT,
     "cpu-pad0": _sets(_ZEROES, ("pad0", 0)),

@@ -501,13 +501,13 @@ class StreamJudge(Watcher):
             )  # fmt: skip
         return self.refusal
 
-    def remedy(self) -> tuple[Rule, list[Change]] | None:
-        """What mends the refusal, once there is one: its rule, and the steps."""
+    def remedy(self) -> tuple[str, list[Change]] | None:
+        """What mends the refusal, once there is one: in words, and the steps."""
         rule = self._rule
         if rule is None or rule.remedy is None or self.refusal is None:
             return None
         changes = rule.remedy.changes(self._seen, rule)
-        return (rule, changes) if changes else None
+        return (rule.remedy.words, changes) if changes else None
 
     def _rules_of(self, record: IndexedRecord) -> list[Rule]:
         key = record.layer, record.type

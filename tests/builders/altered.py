@@ -20,9 +20,10 @@ from hvmctx.fuzz.streams import mutate_stream
 from hvmctx.fuzz.target_json import JSON
 from hvmctx.fuzz.values import edit_bytes
 from hvmctx.image.image import open_image
-from tests.builders.samples import DATA, EXAMPLE, context_bytes
+from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
 
 _CONTEXT = DATA / "images" / "hvm1.hvmctx.bin"
+_LOG = ROOT / "examples" / "logs" / "4.20-tsc-aux.log"
 _OUT = ("-o", "OUT", "--force")
 COMMANDS = (
     ("dump", "IMAGE"), ("dump", "IMAGE", "--all", "--release", "4.5"),
@@ -37,6 +38,8 @@ COMMANDS = (
     ("diff", "IMAGE", str(EXAMPLE)), ("diff", str(_CONTEXT), "IMAGE", "--memory"),
     ("set", "IMAGE", "CPU.rip=1", "HVM_PARAMS.1=2", *_OUT),
     ("set", "IMAGE", 'VMPORT.guestinfo["k"]="v"', *_OUT),
+    ("repair", "IMAGE", "--release", "4.20", *_OUT), ("repair", str(_CONTEXT), "--policy", "IMAGE"),
+    ("diagnose", "IMAGE"), ("diagnose", str(_LOG), "IMAGE"),
     ("replace", "IMAGE", str(_CONTEXT), *_OUT), ("replace", str(EXAMPLE), "IMAGE", *_OUT),
     ("replace", str(EXAMPLE), "QEMU", "--what", "emulator", *_OUT), ("strip", "IMAGE", *_OUT),
     ("extract", "IMAGE", *_OUT), ("extract", "IMAGE", "--what", "emulator", *_OUT),
@@ -58,7 +61,7 @@ _STREAMS = (
     (DATA / "streams" / "13-one-page.xc", "libxc"),
     (DATA / "streams" / "handbuilt" / "libxc_v3_pv_ok.bin", "libxc"),
 )  # fmt: skip
-_VERDICTS = ("info", "verify", "restore", "diff")
+_VERDICTS = ("info", "verify", "restore", "diff", "repair", "diagnose")
 """What these find wrong with an input, they say on stdout."""
 _NOTICE = re.compile(r"hvmctx: (warning: |error: |note: |\d+ pages)")
 """A line on stderr that is no error of the command: counts, and the findings of set and build."""

@@ -210,6 +210,7 @@ FILES: dict[str, Maker] = {
     "xl-info.txt": _with(INFO),
     "config.json": _with(b'{"c_info": {"name": "guest"}}'),
     "crash-1234": _with(context_bytes()),
+    "restore.log": _of(ROOT / "examples" / "logs" / "4.20-tsc-aux.log"),
     "loader.c": _shown("c", "Another loader"),
     "check.py": _shown("py", "Another loader"),
 }

@@ -12,19 +12,24 @@ import mmap
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
+from shutil import which
 from typing import Any, NamedTuple, NoReturn
+from unittest.mock import patch
 
 from hvmctx.abi import streams
 from hvmctx.cli import main
 from hvmctx.files.output import is_temporary
+from hvmctx.live import domain
 from tests.builders.samples import DATA, EXAMPLE, context_bytes
 from tests.builders.streams import libxc_stream, page_data, record
 
@@ -94,8 +99,10 @@ class _Fault:
         self._at = at
         self._count = 0
         self._steps = steps
+        self._process = 0
 
     def install(self) -> None:
+        self._process = os.getpid()
         for name in _CALLS:
             setattr(os, name, self._watched(name, getattr(os, name)))
         fdopen = os.fdopen
@@ -113,6 +120,9 @@ class _Fault:
         def watched(*arguments: Any, **options: Any) -> Any:
             if name == "open" and not arguments[1] & os.O_CREAT:
                 return call(*arguments, **options)
+            if name == "write" and stat.S_ISFIFO(os.fstat(arguments[0]).st_mode):
+                self.step(False)  # of its own length, or not at all; and no disk
+                return call(*arguments)
             if name in ("write", "pwrite"):
                 return self.write(
                     lambda part: call(arguments[0], part, *arguments[2:]), arguments[1]
@@ -128,7 +138,12 @@ class _Fault:
     def write(self, call: Callable[[bytes], int], data: Any) -> int:
         """Half of the data are written when it comes to it."""
         half = bytes(data)[: len(data) // 2]
-        if self._count + 1 == self._at and half and self._fault in (KILL, FULL):
+        if (
+            os.getpid() == self._process
+            and self._count + 1 == self._at
+            and half
+            and self._fault in (KILL, FULL)
+        ):
             done = call(half)
             self.step(False)
             return done
@@ -136,6 +151,8 @@ class _Fault:
         return call(bytes(data))
 
     def step(self, needs_room: bool) -> None:
+        if os.getpid() != self._process:  # what it has forked is not disturbed
+            return
         self._count += 1
         self._steps[:8] = self._count.to_bytes(8, "little")
         if self._fault == FULL and self._count >= self._at and needs_room:
@@ -163,6 +180,37 @@ class Writing(NamedTuple):
 
     arguments: tuple[object, ...]
     is_directory: bool = False
+    guest: RunningGuest | None = None
+
+
+class RunningGuest:
+    """A guest for `save`: the stand-in of tests/live, whose libraries are compiled when it is
+    needed."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def start(self) -> None:
+        """As it was in the beginning."""
+        from tests.builders.standin import StandIn, library
+
+        self._made = made = StandIn(self._place / "guest")
+        made.state.writes = 1
+        os.environ.update(made.environment(library(self._place / "libraries")))
+
+    def check(self, *, there: bool, where: str) -> None:
+        """It runs, and nothing of what it writes is logged. If the file is `there`, which is
+        whole, it may be paused, as after a save. The keeper of a process that was killed has
+        some seconds."""
+        from tests.builders.standin import HAP, HVM, PAUSED
+
+        state = self._made.state
+        ends = {HVM | HAP, HVM | HAP | PAUSED} if there else {HVM | HAP}
+        for _ in range(1000):
+            if state.flags in ends and not state.logging:
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"{where}: flags {state.flags:#x}, logging {state.logging}")
 
 
 def writing_commands(place: Path) -> dict[str, Writing]:
@@ -183,6 +231,7 @@ def writing_commands(place: Path) -> dict[str, Writing]:
         arguments = [what[0], source, *what[1:], "-o", place / name]
         assert main([str(word) for word in arguments]) == 0
     generate = ("fuzz", "generate", "--release", "4.17", "--vcpus", 1, "--count", 3)
+    save = ("save", 7, "--live", "--stream", "libxc")
     return {
         "extract": Writing(("extract", image)),
         "extract emulator": Writing(("extract", image, "--what", "emulator")),
@@ -206,6 +255,7 @@ def writing_commands(place: Path) -> dict[str, Writing]:
         "convert": Writing(("convert", legacy)),
         "convert to libxc": Writing(("convert", legacy, "--format", "libxc")),
         "fuzz generate": Writing((*generate, "--base", image), is_directory=True),
+        **({"save": Writing(save, guest=RunningGuest(place.parent))} if which("gcc") else {}),
     }  # fmt: skip
 
 
@@ -228,15 +278,18 @@ class Torture:
         whole = self._whole(name)
         for at in range(1, _MOST_STEPS):
             old = self._start(replaces)
-            outcome = run_with(self._line(command, replaces), fault, at)
+            outcome = self._run(command, replaces, fault, at)
             where = f"{name}, {fault} at call {at}: {outcome}"
             if outcome.steps < at:
                 assert (outcome.status, dict(_contents(self._out))) == (0, whole), where
                 return at - 1
             self.cases[name, fault] += 1
             self._check(outcome, fault, old, whole, where)
+            if command.guest is not None:
+                there = dict(_contents(self._out)).get("file") == whole["file"]
+                command.guest.check(there=there, where=where)
             if fault == KILL and not command.is_directory:
-                again = run_with(self._line(command, True))
+                again = self._run(command, True)
                 assert (again.status, dict(_contents(self._out))) == (0, whole), (where, again)
             assert dict(_contents(self._inputs)) == self._before, where
         raise AssertionError(f"{name}: more than {_MOST_STEPS} calls")
@@ -247,11 +300,17 @@ class Torture:
         whole = self._whole(name)
         with file_system("tmpfs", self._out, f"size={room}"):
             (self._out / "file").write_bytes(b"old")
-            outcome = run_with(self._line(self.commands[name], True))
+            outcome = self._run(self.commands[name], True)
             self.cases[name, SMALL] += 1
             where = f"{name} in {room} bytes: {outcome}"
             self._check(outcome, FULL, {"file": b"old"}, whole, where)
         return outcome
+
+    def _run(self, command: Writing, replaces: bool, fault: str = "", at: int = 0) -> Outcome:
+        if command.guest is not None:
+            command.guest.start()
+        with patch.object(domain, "PATIENCE", 0.1):  # this guest suspends at once
+            return run_with(self._line(command, replaces), fault, at)
 
     def _line(self, command: Writing, replaces: bool) -> list[object]:
         if command.is_directory:
@@ -271,8 +330,11 @@ class Torture:
         modules that the children need."""
         if name not in self._wholes:
             self._start(False)
+            command = self.commands[name]
+            if command.guest is not None:
+                command.guest.start()
             with redirect_stderr(io.StringIO()):
-                assert main([str(word) for word in self._line(self.commands[name], False)]) == 0
+                assert main([str(word) for word in self._line(command, False)]) == 0
             self._wholes[name] = dict(_contents(self._out))
         return self._wholes[name]
 

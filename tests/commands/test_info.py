@@ -14,6 +14,9 @@ def test_info(run: Run) -> None:
     assert result.status == 0 and "device model: qemu-upstream" in result.out
     plain = json.loads(run("info", EXAMPLE, "--format", "json").out)
     assert plain["memory"]["populated"] == 4092 * 4096
+    assert "CPUID 7:0.ecx: UMIP, PKU, VAES" in run("info", EXAMPLE, "--policy").out
+    plain = json.loads(run("info", EXAMPLE, "--policy", "--format", "json").out)
+    assert "UMIP" in plain["policy"]["features"] and plain["policy"]["xstate"][-1] == "PKRU"
     result = run("info", DATA / "streams" / "handbuilt" / "truncated.bin")
     assert result.status == 1 and "problem: libxc: offset 0x2130" in result.out
 

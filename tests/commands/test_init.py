@@ -6,6 +6,7 @@ from hvmctx.cli import COMMANDS
 from hvmctx.commands import (
     build,
     convert,
+    diagnose,
     diff,
     dump,
     extract,
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from hvmctx.commands import Command
 
 MODULES: tuple[Command, ...] = (
-    build, convert, diff, dump, extract, from_json, fuzz, get, host, info, load, place, plan,
-    policy, repair, replace, restore, save, scan, set, strip, to_json, verify,
+    build, convert, diagnose, diff, dump, extract, from_json, fuzz, get, host, info, load, place,
+    plan, policy, repair, replace, restore, save, scan, set, strip, to_json, verify,
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from hvmctx.stream.elf import Note
 from hvmctx.verify.views import verify
 from tests.builders.cores import core_of
 from tests.builders.running import Result, Run
-from tests.builders.samples import EXAMPLE, context_bytes
+from tests.builders.samples import EXAMPLE, ROOT, context_bytes
 from tests.builders.streams import CONTEXT, libxc_head, libxl_head, record, xl_head
 
 HOSTILE = (
@@ -106,6 +106,7 @@ IMAGES["unknown"] = lambda: xl(
     b"{", record(0x1B5B33, RAW), context=record(0x7FFFFF00, RAW) + CONTEXT
 )
 OUT = ("-o", "OUT", "--force")
+LOG = ROOT / "examples" / "logs" / "4.20-tsc-aux.log"
 LINES = (
     ("dump", "IN"), ("dump", "IN", "--vmport-profile", "PROFILE"), ("dump", "IN", "--all"),
     ("dump", "IN", "--format", "json"),
@@ -127,6 +128,8 @@ LINES = (
     ("build", "--base", "IN", *OUT), ("build", "--base", str(EXAMPLE), "--config", "IN", *OUT),
     ("build", "--base", str(EXAMPLE), "--context", "IN", *OUT), ("build", "--core", "IN", *OUT),
     ("build", "--base", str(EXAMPLE), "--emulator", "IN", "--policy", "IN", *OUT),
+    ("repair", "IN"), ("repair", "IN", "--release", "4.5", "--format", "json", *OUT),
+    ("diagnose", "IN"), ("diagnose", str(LOG), "IN"), ("diagnose", "IN", "--format", "json"),
     ("plan", "IN"), ("fuzz", "run", "context", "IN"), ("fuzz", "run", "stream", "IN"),
     ("fuzz", "generate", "--base", "IN", "--count", "2", "-o", "DIR/new"),
     ("fuzz", "diff", "--kind", "context", "--base", "IN", "--count", "2", "--against",

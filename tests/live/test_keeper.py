@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from hvmctx.live.domain import LOGGING, PAUSED
 from hvmctx.live.keeper import Keeper
 from tests.builders.running import ROOT
-from tests.builders.standin import HAP, HVM, StandIn
+from tests.builders.standin import HAP, HVM, SHUTDOWN, StandIn
 from tests.builders.standin import PAUSED as IS_PAUSED
 
 KILLED = """
@@ -71,3 +73,31 @@ def test_what_is_left_at_the_end(stand_in: StandIn) -> None:
     keeper.tell(PAUSED, True)
     keeper.close()
     assert stand_in.state.flags == HVM | HAP
+
+
+ASKED = """
+import os
+from hvmctx.live import domain
+from hvmctx.live.keeper import Keeper
+from hvmctx.live.xen import Xen
+keeper = Keeper(7)
+class Killed(domain.DomainSource):
+    def _wait(self, *_):
+        os.kill(os.getpid(), 9)
+with Xen() as xen:
+    Killed(xen, 7, done=keeper.tell).pause()
+"""
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_killed_when_the_guest_has_been_asked(stand_in: StandIn, late: bool) -> None:
+    """It suspends although nobody waits for it any more, at once or some moments later."""
+    stand_in.state.answers = 2 if late else 1
+    done = subprocess.run([sys.executable, "-c", ASKED], cwd=ROOT, check=False)
+    assert done.returncode == -9
+    if late:
+        assert stand_in.state.flags == HVM | HAP and stand_in.state.control == b""
+        stand_in.state.reason = 2
+        stand_in.state.flags |= SHUTDOWN
+    wait_until(stand_in, HVM | HAP)
+    assert stand_in.state.resumed == 1

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from hvmctx.abi import pv
+from hvmctx.abi import pv, x86
+from hvmctx.context.hvm_context import HvmContext
+from hvmctx.context.record import Record
 from hvmctx.image.image import open_image
 from hvmctx.render.describe import describe
 from hvmctx.render.describe_text import print_description
-from tests.builders.samples import EXAMPLE, IMAGES
+from tests.builders.contexts import msrs, put, xsave
+from tests.builders.samples import EXAMPLE, IMAGES, context_bytes
 from tests.builders.streams import (
     CONTEXT,
     Pipe,
@@ -42,6 +45,7 @@ device model: qemu-upstream, 6102 bytes, QEVM version 3: timer, cpu_common, cpu,
 ps2mouse, pckbd, port92, 0000:00:01.1/ide, i2c_bus, 0000:00:01.3/piix4_pm, 0000:00:02.0/platform
 HVM context:  4112 bytes, 1 of 1 vcpus online: HEADER, CPU, 2 PIC, IOAPIC, LAPIC, LAPIC_REGS, \
 PCI_IRQ, ISA_IRQ, PCI_LINK, PIT, RTC, HPET, PMTIMER, MTRR, VMCE_VCPU, TSC_ADJUST, END
+vcpu 0:       rip 0xb7b9; cr0 ET; rflags PF ZF IF
 
 layer  type  record            count  bytes  first at
 libxl  0x1   LIBXC_CONTEXT         1      0  0x4b5
@@ -190,3 +194,34 @@ def test_the_index() -> None:
         ["0x28", "libxc", "0x1", "PAGE_DATA", "4112"],
     ]  # fmt: skip
     assert rows[-1][1:] == ["libxc", "0x0", "END", "0"]
+
+
+def test_registers_by_name() -> None:
+    """Of each vcpu its registers, the last value of each; what is not set is left out."""
+    context = HvmContext.from_bytes(context_bytes())
+    put(
+        "CPU/0.cr0", 0x80000011, "CPU/0.cr4", 1 << 40 | 0x820, "CPU/0.msr_efer", 0x500,
+        "CPU/0.rflags", 0x46,
+    )(context)  # fmt: skip
+    rows = [(0x48, 0, 0x401), (0x6E1, 0, 5), (0x99, 0, 0), (0x48, 0, 0)]
+    context.entries[-1:-1] = [
+        Record(x86.CPU_XSAVE, 0, xsave(7)), Record(x86.CPU_MSR, 0, msrs(*rows) + b"cut"),
+        Record(x86.CPU_MSR, 5, msrs((0x48, 0, 1))),
+    ]  # fmt: skip
+    assert line(context.to_bytes(), "vcpu 0").strip() == (
+        "rip 0xb7b9; cr0 PE ET PG; cr4 PAE UMIP bit 40; efer LME LMA; rflags PF ZF; "
+        "xcr0 X87 SSE YMM; SPEC_CTRL IBRS BHI_DIS_S; PKRS 0x5; MSR 0x99 0x0; SPEC_CTRL 0x0"
+    )
+    with open_image(context.to_bytes()) as image:
+        (row,) = describe(image)["context"]["registers"]
+    assert (row["cr4"], row["xcr0"], row["msrs"][0]) == (1 << 40 | 0x820, 7, [0x48, 0x401])
+
+
+def test_the_policy_when_asked_for() -> None:
+    text = text_of(EXAMPLE, policy=True)
+    assert "XSTATE: X87, SSE, YMM, PKRU (0x207), 2696 bytes" in text
+    assert "CPUID 7:0.ecx: UMIP, PKU, VAES" in text
+    assert not any(part.startswith("CPUID") for part in text_of(EXAMPLE))
+    with open_image(context_bytes()) as image:
+        plain = describe(image, policy=True)
+    assert plain["policy"] is None and "XSTATE" not in in_words(plain)

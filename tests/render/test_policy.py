@@ -22,7 +22,7 @@ LINES = [
     "vendor: AuthenticAMD",
     "leaves: up to 0xd, of leaf 7 up to subleaf 0, extended up to 0x80000008",
     "address bits: 40 physical, 48 linear",
-    "XSTATE: 0x7, 832 bytes",
+    "XSTATE: X87, SSE, YMM (0x7), 832 bytes",
     "CPUID faulting: yes",
     "CPUID 1.edx: FPU, TSC",
     "CPUID 1.ecx: bit 16, POPCNT",
@@ -41,7 +41,11 @@ def test_text() -> None:
 def test_json() -> None:
     facts = describe_policy(*POLICY)
     assert facts["features"] == ["FPU", "TSC", "POPCNT", "LM", "LAHF_LM", "EIBRS"]
-    assert facts["xcr0"] == 7 and facts["cpuid"][2] == [2, NO_SUBLEAF, 1, 2, 3, 4]
+    assert (
+        facts["xcr0"] == 7
+        and facts["xstate"] == ["X87", "SSE", "YMM"]
+        and facts["cpuid"][2] == [2, NO_SUBLEAF, 1, 2, 3, 4]
+    )
     assert facts["msrs"] == [[0xCE, 0, 1 << 31], [0x10A, 0, 2]]
 
 

@@ -321,6 +321,24 @@ def test_lengths_that_only_the_descriptor_has(rule: str, said: int) -> None:
     assert steps(found) == f"{record}/0.descriptor.length={Release('4.17').size_of(record):#x}"
 
 
+@pytest.mark.parametrize("release", ["4.17", "4.20"])
+def test_what_follows_a_wrong_length_is_not_taken_for_records(release: str) -> None:
+    """A loader that takes the length, or a first pass that has no check, goes on in the middle of
+    the body: the type that it does not know there is none, and all that follows is kept."""
+    context = base(Release(release))
+    before = context.to_bytes()
+    for name, said in (("RTC", 0), ("HPET", 16), ("PMTIMER", 4)):
+        changed = HvmContext.from_bytes(before)
+        lie(name, 0, said)(changed)
+        found = mended(changed, release)
+        assert written(found) == before and len(found) == 1, (name, found.verdict)
+    changed = HvmContext.from_bytes(before)
+    changed.entries.insert(3, Record(77, 0, b"what"))
+    assert steps(mended(changed, release)) == "remove context:77/0"
+    garbage = before[:-8] + bytes(range(70, 90))
+    assert not mended(garbage, release)
+
+
 @settings(max_examples=40)
 @given(
     st.sampled_from(sorted(CASES)),
