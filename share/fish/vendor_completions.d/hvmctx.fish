@@ -50,8 +50,8 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info get verify restore diagnose place policy diff plan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
-set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --tsc --vcpus --vendor --vmport-profile --what --width -o
+set -g _shtab_hvmctx_commands dump info get verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
 complete -c hvmctx -f
@@ -168,6 +168,23 @@ complete -c hvmctx -n '_shtab_hvmctx_using plan' -l color -xka "auto always neve
 complete -c hvmctx -n '_shtab_hvmctx_using plan' -l bandwidth -x -d 'a second, such as 110MiB (default: 1Gbit)'
 complete -c hvmctx -n '_shtab_hvmctx_using plan' -l hot -x -d 'a hot set and how many times a second the guest writes to it, such as 64MiB@20000; may be repeated'
 complete -c hvmctx -n '_shtab_hvmctx_using plan' -l policy -xka "4.10 2014" -d 'when to stop sending: as Xen 4.10 and later (default), or as 4.6 to 4.9, whose code is of the series that began in 2014'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a scan -d 'Look at many saved guests: what each is, whether Xen would restore it, where, and if not, why. Of an image the headers, the page words and the small records are read, no pages. A row for each image: an object a line (NDJSON), or a Parquet file. Its members are in docs/scan.md. A directory stands for the files in it, a pattern such as '"'"'/var/lib/xen/**/*.save'"'"' for what it matches, URLs may have both. Without --release each image is judged for the release that wrote it and for all newer ones. --summary and --html say what it all comes to. The exit status is 0 if all images restore everywhere that was asked, 1 if one does not or is damaged, 2 if one cannot be read at all.'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l release -xka "4.0 4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.18 4.19 4.20 4.21 4.22 newest newest" -d 'judge for this Xen, 4.0 to 4.22 or newest; may be given several times'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l hosts -xka "(__fish_complete_directories)" -d 'judge for these hosts too: a file for each, as for hvmctx place'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l strict -d 'also look for what is questionable in a context'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l content-hash -d 'hash all bytes of each image (reads them all)'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write the rows there (default: standard output, if neither --summary nor --html is given); .parquet for Parquet'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l format -xka "ndjson parquet" -d 'by default by FILE'"'"'s name'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l force -d 'replace an existing file'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l resume -d 'keep the rows that FILE has, and skip their images'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l summary -d 'print what it all comes to'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write a page about the whole fleet'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l jobs -x -d 'processes (default: processors)'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l dask -x -d 'use the Dask cluster with this scheduler instead'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
+complete -c hvmctx -n '_shtab_hvmctx_using scan' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a set -d 'Write an image or a bare context with some values changed, added or removed, and everything else as it was. Paths are those that `diff` and `get` print. A value is a number (decimal or 0x), hex digits or "text" for bytes, text or JSON in the configuration. Warns when Xen would refuse the changed context but not the original.'
 complete -c hvmctx -n '_shtab_hvmctx_using set' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using set' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -356,5 +373,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get verify restore diagnose place policy diff plan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
