@@ -32,6 +32,7 @@ __all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main"]
 GROUPS = {
     "look": ("dump", "info", "get"),
     "check": ("verify", "restore", "diagnose", "place", "policy", "diff", "plan"),
+    "many": ("scan",),
     "change": ("set", "replace", "strip", "repair"),
     "make": ("extract", "to-json", "from-json", "convert", "build"),
     "live": ("save", "load", "host"),
