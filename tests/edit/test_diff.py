@@ -199,7 +199,7 @@ def test_policies() -> None:
 
     assert images(with_policies(5, 1), with_policies(6, 2)) == [
         "CPUID[1].eax: 0x5 -> 0x6",
-        "MSR[0x48]: 0x1 -> 0x2",
+        "MSR[0x48]: 0x1 -> 0x2 (-IBRS +STIBP)",
     ]
 
 
