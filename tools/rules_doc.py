@@ -103,6 +103,15 @@ a rule without an errno refuses nothing by itself.
 | rule | errno | releases | severity | found when |
 |---|---|---|---|---|
 """
+REMEDIES = """
+## Remedies
+
+What `hvmctx repair` does about a record that one of these rules refuses, if that makes a
+difference; [repairing.md](repairing.md) says more. The others have no remedy.
+
+| rule | what mends it |
+|---|---|
+"""
 LOADER = """
 ## VMPORT
 

@@ -49,6 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
+    inputs.add_host(parser)
     parser.add_argument(
         "--format", choices=("text", "json"), default="text",
         help="text for people (default), or json: every line that matters, for programs",
@@ -64,7 +65,9 @@ def run(args: Namespace) -> int:
     from hvmctx.mend.diagnose import diagnose, lines_of
 
     inputs.check_vcpus(args, "diagnose")
-    if [args.log, args.input, args.policy].count("-") > 1:
+    host = inputs.host_asked(args)
+    release = args.release if host is None or args.release else host.release
+    if [args.log, args.input, args.policy, args.host].count("-") > 1:
         raise UsageError("diagnose: standard input can be read only once")
     limits = inputs.limits_of(args)
     with open_source(inputs.no_domid(args.log, "diagnose"), limits) as source:
@@ -72,7 +75,7 @@ def run(args: Namespace) -> int:
         source.raise_trouble()
     with inputs.open_seekable(args) if args.input else nullcontext() as image:
         found = diagnose(
-            lines_of(data), image, args.release, limits=limits,
+            lines_of(data), image, release, limits=limits, host=host,
             guest_of=lambda now: _guest_of(args, now),
         )  # fmt: skip
         if args.format == "json":

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hvmctx.mend.logs import LogLine
     from hvmctx.mend.repair import Repair
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.host import Host
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.rules import Rule
     from hvmctx.restore.verdict import Verdict
@@ -123,6 +124,7 @@ def diagnose(
     release: Release | str | None = None,
     machine: Machine | None = None,
     *,
+    host: Host | None = None,
     guest_of: Callable[[Image], Guest] | None = None,
     limits: Limits = DEFAULT,
 ) -> Diagnosis:
@@ -131,7 +133,7 @@ def diagnose(
 
     `release` is the Xen of the log, by default what the log says; or else the one that saved the
     image, if it writes such lines, and the newest that does. With an `image` the model is asked
-    about it too, `machine` and `guest_of` as for `would_restore`. At most `limits.findings`
+    about it too, `machine`, `host` and `guest_of` as for `repair`. At most `limits.findings`
     lines are kept, the first ones. Raises UsageError for an unknown release, and what
     `would_restore` does.
 
@@ -148,7 +150,7 @@ def diagnose(
         reader.take(number, text)
     found = reader.end()
     if image is not None:
-        _ask(found, image, machine, guest_of)
+        _ask(found, image, machine, host, guest_of)
     return found
 
 
@@ -374,20 +376,19 @@ def _banner(text: str) -> Release | None:
 
 
 def _ask(
-    found: Diagnosis, image: Image, machine: Machine | None,
+    found: Diagnosis, image: Image, machine: Machine | None, host: Host | None,
     guest_of: Callable[[Image], Guest] | None,
 ) -> None:  # fmt: skip
     """The image: what it has in the fields, what the model says, and what mends it."""
     from hvmctx.edit.editor import edit
     from hvmctx.mend.repair import repair
     from hvmctx.restore.guest import Guest
-    from hvmctx.restore.image import would_restore
 
     guest_of = guest_of or Guest.of_image
     if image.release in found.releases:
         found.release = image.release
-    found.verdict = would_restore(image, found.release, machine, guest_of=guest_of)
-    found.repair = repair(image, found.release, machine, guest_of=guest_of)
+    found.repair = repair(image, found.release, machine, host=host, guest_of=guest_of)
+    found.verdict = found.repair.before
     editor = edit(image)
     for said in found.said:
         said.rules = [r for r in said.rules if r.id == found.verdict.rule] or said.rules
