@@ -181,6 +181,12 @@ def document() -> str:
     for rule in rules_of(HOST, *STREAM_LAYERS):
         errno = rule.errno or "none"
         lines.append(table_row(rule.id, errno, rule.releases, rule.severity, rule.words))
+    lines.append(REMEDIES)
+    mends: dict[str, list[str]] = {}
+    for rule in (rule for part in TABLES for rule in part.rules if rule.remedy):
+        mends.setdefault(rule.remedy.words, []).append(rule.id)
+    for words, ids in mends.items():
+        lines.append(table_row(", ".join(dict.fromkeys(ids)), words))
     lines.append(LOADER)
     lines += [table_row(rule.id, rule.words) for rule in rules_of(VMPORT, CONTEXT)]
     for view, title in ((VERIFIER, VERIFIED), (STRICT, STRICTLY)):

@@ -241,7 +241,7 @@ def _point(said: Said, because: list[Said], releases: list[Release]) -> None:
     if because:
         lines = ", ".join(str(each.number) for each in because[:_MOST_SHOWN])
         said.words = f"the hypervisor refused the HVM context, see line {lines}"
-    elif said.errno in (_UNSAID.errno, _OLDER) and any(r in _UNSAID.releases for r in releases):
+    elif said.errno == _UNSAID.errno and any(r in _UNSAID.releases for r in releases):
         said.rules = [_UNSAID]
         said.words = "so it is if xl dmesg says nothing of a restore; else that has the reason"
 
