@@ -83,6 +83,11 @@ def run(args: Namespace) -> int:
         else:
             for line in _lines(args, found):
                 messages.show(line)
+    if found.full:
+        messages.warn(
+            f"only the first {len(found.said)} lines that matter are told; "
+            "--limits rule_findings=N allows more"
+        )
     accepted = found.repair is None or (not found.repair and found.repair.verdict.accepted)
     return 0 if accepted and not found.refused else 1
 
