@@ -137,8 +137,8 @@ def diagnose(
     `release` is the Xen of the log, by default what the log says; or else the one that saved the
     image, if it writes such lines, and the newest that does. With an `image` the model is asked
     about it too, `machine`, `host` and `guest_of` as for `repair`. At most
-    `limits.rule_findings` lines are kept, the first ones. Raises UsageError for an unknown release, and what
-    `would_restore` does.
+    `limits.rule_findings` lines are kept, the first ones. Raises UsageError for an unknown
+    release, and what `would_restore` does.
 
     >>> log = ["(XEN) HVM2 restore: bad CR0 0x80000010",
     ...        "(XEN) HVM2 restore: failed to load entry 2/0 rc -22"]
