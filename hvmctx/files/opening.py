@@ -1,4 +1,4 @@
-"""From what a caller gives (a path, a buffer, a file object) to a `Source`."""
+"""From what a caller gives (a path, a URL, a buffer, a file object) to a `Source`."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ if TYPE_CHECKING:
     from hvmctx.limits import Limits
 
     Target = str | os.PathLike[str] | AnyBuffer | Readable | Source
-    """What can be opened; an mmap counts as a buffer, from where it stands."""
+    """What can be opened. Text that names no file and looks like a URL is one; an mmap counts as a
+    buffer, from where it stands."""
 
 __all__ = [
     "is_compressed",
     "open_seekable",
     "open_source",
+    "open_stored",
     "open_whole",
     "read_whole",
+    "unpacked",
     "without_waiting",
 ]
 
 
 def open_source(target: Target, limits: Limits | None = None) -> Source:
-    """A source over a path, a buffer, or a binary file object, which is read from where it
+    """A source over a path, a URL, a buffer, or a binary file object, which is read from where it
     stands and not closed; compressed data are decompressed on the way. A source is taken as
     it is. `limits` are for all who read it (default: those of the source, or the defaults).
     Raises InputError."""
@@ -44,7 +47,7 @@ def open_source(target: Target, limits: Limits | None = None) -> Source:
 
 def _opened(target: str | os.PathLike[str] | AnyBuffer | Readable, limits: Limits) -> Source:
     if isinstance(target, (str, os.PathLike)):
-        source = _open_path(os.fspath(target))
+        source = open_stored(os.fspath(target))
     else:
         buffer = _buffer(target)
         if buffer is not None:
@@ -55,6 +58,11 @@ def _opened(target: str | os.PathLike[str] | AnyBuffer | Readable, limits: Limit
             raise InputError(
                 f"cannot read from {type(target).__name__}; expected a path, bytes or a binary file"
             )
+    return unpacked(source, limits)
+
+
+def unpacked(source: Source, limits: Limits) -> Source:
+    """What is in a compressed source; any other as it is. Closes it where that fails."""
     try:
         head = source.peek(8)
         if is_compressed(head):
@@ -143,10 +151,16 @@ def is_compressed(head: Buffer) -> bool:
     return bytes(head[:4]).startswith(_COMPRESSED)
 
 
-def _open_path(path: str) -> Source:
+def open_stored(path: str) -> Source:
+    """A source over the bytes of a file, or at a URL, as they are stored. Raises InputError."""
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and "://" in path:
+            from hvmctx.files.remote import is_url, open_url
+
+            if is_url(path):
+                return open_url(path)
         raise InputError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # a NUL within the path
         raise InputError(f"{path!r}: {error}") from error
