@@ -6,7 +6,7 @@ VENV   ?= .venv
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression]'
+	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression,remote,parquet,dask,report]'
 	touch $@
 
 demo: $(VENV)/.installed

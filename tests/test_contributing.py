@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,11 @@ def _files_of(tree: Path) -> dict[str, bytes]:
     } | {"README.md": (tree / "README.md").read_bytes()}
 
 
+@cache
+def _generated() -> set[str]:
+    return {name for script in MAKING for name in generate.generated(script)}
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the repository, whose samples are links; with what is compiled of its modules,
@@ -131,8 +137,7 @@ def test_recipe(section: str, tree: Path, tmp_path: Path) -> None:
     after = _files_of(tree)
     changed = {name for name in after if after[name] != before.get(name)}
     made = changed - written
-    others = {name for script in MAKING for name in generate.generated(script)}
-    assert all(name in others or PAGE.fullmatch(name) for name in made)
+    assert all(name in _generated() or PAGE.fullmatch(name) for name in made)
     text = (ROOT / "CONTRIBUTING.md").read_text()
     counted = re.search(rf"^## {section}\n\nFiles: (\d+)(, and the generated ones)?\.$", text, re.M)
     assert counted is not None and int(counted[1]) == len(written)

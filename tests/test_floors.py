@@ -15,13 +15,13 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "hvmctx"
 FLOORS = (
     ("errors", "findings", "buffers", "messages", "revision"),
-    ("limits",),
+    ("limits", "workers"),
     ("abi", "files"),
     ("context", "stream"),
     ("image",),
     ("restore", "edit", "save", "render", "json_form", "live"),
     ("verify",),
-    ("fuzz", "mend"),
+    ("fuzz", "mend", "scan"),
     ("__init__", "commands"),
     ("parsers",),
     ("cli",),

@@ -38,7 +38,8 @@ def page(name: str, text: str = "") -> str:
 
 
 def _examples(command: Command) -> str:
-    lines = [x for x in command.EXAMPLES if not x.startswith(tuple(NOT_RUN))]
+    runs = [x for x in command.EXAMPLES if x.startswith(f"{PROGRAM} ")]
+    lines = [x for x in runs if not x.startswith(tuple(NOT_RUN))]
     apart = [x for x in command.EXAMPLES if x not in lines]
     text = "".join(f"$ {line}\n" for line in lines)
     blocks = [f"```console\n{text}```\n"] if lines else []

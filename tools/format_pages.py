@@ -13,7 +13,6 @@ from hvmctx.abi.declare import MARKER, VCPU, VMPORT_TYPECODE, RecordType
 from hvmctx.abi.fields import Field, Layout
 from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import RELEASES
-from hvmctx.abi.streams import XL
 from hvmctx.stream import legacy, libxc, libxl, qemu_devices
 from hvmctx.stream.body import BODIES, BodyType, Rows
 from hvmctx.stream.grammar import FIRST
@@ -52,17 +51,20 @@ def _stream(layer: str) -> Iterator[str]:
     for (of_layer, name), flat in streams.HEADERS.items():
         if of_layer == layer:
             title = "The header" if name == "header" else f"The {name}"
-            order = "Big-endian" if flat.big_endian else "Little-endian"
-            yield f"\n## {title}\n\n{_said(flat.structure)} {order}.\n"
+            said = _said(flat.structure)
+            if "byte order" not in said:
+                said += " Big-endian." if flat.big_endian else " Little-endian."
+            yield f"\n## {title}\n\n{said}\n"
             yield picture(f"abi.streams:{_name_of(streams, flat)}")
-            yield from _fields(flat.structure, 32 if layer == XL else 0)
+            yield from _fields(flat.structure, len(streams.MAGICS.get(layer, b"")))
     yield "\n## What may follow what\n\nThe states of a reader, and the headers and records that "
     yield "lead from one to the next.\n\n"
     yield from (f"{line}\n" for line in formats_doc.order([FIRST[layer]]))
     if layer in streams.RECORDS:
-        yield "\n## Records\n\nEach has a header of 8 bytes, a body, and zeros up to a multiple of "
-        yield "8.\n"
-        yield picture("abi.streams:RECORD_HEADER")
+        header, align = streams.RECORD_HEADERS[layer], streams.RECORD_ALIGNS[layer]
+        padded = f", and zeros up to a multiple of {align}" if align > 1 else ", and no padding"
+        yield f"\n## Records\n\nEach has a header of {header.size} bytes, a body{padded}.\n"
+        yield picture(f"abi.streams:{header.structure.__name__}")
         yield from _records(layer)
 
 
@@ -71,7 +73,9 @@ def _records(layer: str) -> Iterator[str]:
         yield f"\n### {name}\n\nType {number:#x}. "
         body = BODIES.get((layer, number))
         if body is None:
-            what = formats_doc.SPECIAL.get((layer, name), "empty")
+            held = layer == streams.XAPI and number not in streams.XAPI_BODILESS
+            what = "bytes that are not taken apart" if held else "empty"
+            what = formats_doc.SPECIAL.get((layer, name), what)
             yield f"Body: {what}.\n"
             continue
         yield f"{_capital(_said(body.model).partition(': ')[2] or _said(body.model))}\n"
@@ -117,7 +121,7 @@ def _walk(structure: type, base: int, prefix: str) -> Iterator[tuple[int, str, s
         if field.alternate:
             continue
         name, at = prefix + field.name, base + field.offset
-        if field.code:
+        if not hasattr(field.element, "_fields_"):
             yield at, _type(field), name
         elif field.count is None:
             yield from _walk(field.element, at, f"{name}.")
@@ -132,7 +136,7 @@ def _type(field: Field) -> str:
         last = field.shift + field.width - 1
         bits = f"bit {last}" if field.width == 1 else f"bits {field.shift} to {last}"
         return f"{bits} of u{8 * size}"
-    kind = f"{'s' if field.code.islower() and field.code != '' else 'u'}{8 * size}"
+    kind = f"{'s' if field.code.islower() else 'u'}{8 * size}"
     return kind if field.count is None else f"{field.count} of {kind}"
 
 
@@ -246,6 +250,9 @@ def _qemu() -> Iterator[str]:
 
 FORMATS = (
     stream("xl", "xl files", "what `xl save` writes", "stream.xlfile"),
+    stream("xapi", "XAPI's suspend images", "what XenServer and XCP-ng write", "stream.xapi"),
+    stream("libvirt", "libvirt's files", "what `virsh save` writes of a guest of Xen's",
+           "stream.libvirt"),
     stream("libxl", "libxl streams", "device models, and a libxc stream", "stream.libxl"),
     stream("libxc", "libxc streams", "a guest's memory, policies, context, parameters",
            "stream.libxc", "stream.pages"),
@@ -290,13 +297,15 @@ that format.
 ```mermaid
 flowchart TD
     xl["xl file: the configuration, then"] --> libxl["libxl stream: records, and among them"]
+    libvirt["libvirt's file: the domain's XML, then"] --> libxl
+    xapi["XAPI's suspend image: records, and among them"] --> libxc
     libxl --> libxc["libxc stream: memory, policies, and"]
     libxc --> context["HVM context: records of vcpus and devices"]
     libxl --> qemu["the device model's file"]
 ```
 
-Any of the first four may also stand alone. [Streams](streams.md) has all headers, the order and all
-records on one page.
+Each of these is an input of its own, too. [Files around the streams](wrappers.md) says how they are
+told apart; [streams](streams.md) has all headers, the order and all records on one page.
 
 <!-- made by tools/format_pages.py -->
 """

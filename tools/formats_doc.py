@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from hvmctx.abi import streams
 from hvmctx.abi.streams import LIBXC, LIBXL, XL, Flat
 from hvmctx.stream import libxc, libxl
-from hvmctx.stream.body import BODIES, BodyType, Bytes, Rows, Strings, Words
+from hvmctx.stream.body import BODIES, BodyType, Bytes, Chars, Rows, Strings, Words
 from hvmctx.stream.grammar import END, FIRST, STATES
 
 TYPE_CHECKING = False
@@ -50,7 +50,12 @@ multiple of 8. Bit 31 of a type marks an optional record, which a libxc reader t
 know it ignores. A body has the fields of its head, without padding, and what the last column
 says. All numbers are little-endian.
 """
-_WHAT_FOLLOWS = {Bytes: "bytes", Words: "u64s", Strings: "pairs of strings that end in a NUL"}
+_WHAT_FOLLOWS = {
+    Bytes: "bytes",
+    Chars: "text",
+    Words: "u64s",
+    Strings: "pairs of strings that end in a NUL",
+}
 
 
 def order(starts: list[str]) -> Iterator[str]:

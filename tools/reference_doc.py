@@ -11,8 +11,9 @@ import hvmctx
 from tools.markdown import table_row
 
 FRONT = "front-page"
-ROOMS = ("context", "image", "stream", "abi", "restore", "verify", "edit", "save", "render",
-         "json_form", "files", "live", "fuzz")  # fmt: skip
+ROOMS = sorted(
+    each.name for each in iter_modules(hvmctx.__path__) if each.ispkg and each.name != "commands"
+)
 ALONE = ("errors", "findings", "limits", "messages")
 PAGES = {FRONT: "from hvmctx import ...", **{room: f"hvmctx.{room}" for room in ROOMS},
          "others": "errors, findings, limits"}  # fmt: skip

@@ -22,7 +22,8 @@ from hvmctx.abi.x86_bits import (
     Pm1,
     StimerConfig,
     bits_of,
-    short_names,
+    named,
+    named_bits,
 )
 
 __all__ = [
@@ -78,16 +79,50 @@ def names_of(path: str) -> dict[int, str]:
     return NAMES.get(_bare(path), {})
 
 
+_ROW = re.compile(r"CPUID\[(\w+)(?:,(\w+))?\]\.(e[abcd]x)|MSR\[(\w+)\]")
+
+
+def bits_of_field(path: str) -> dict[int, str]:
+    """The names of the bits of a field, mask -> name: of a register (`CPU/0.cr4`), of a register
+    of the CPU policy (`CPUID[7,0].ecx`), of an MSR of it (`MSR[0xce]`); empty for most fields."""
+    row = _ROW.fullmatch(path)
+    if row is not None:
+        return _bits_of_policy(*row.groups())
+    register = BITS.get(_bare(path))
+    return {} if register is None else named_bits(register)
+
+
+def _bits_of_policy(
+    leaf: str | None, subleaf: str | None, register: str, msr: str | None
+) -> dict[int, str]:
+    from hvmctx.abi.cpuid import MSR_FEATURES, WORDS
+    from hvmctx.abi.msrs import MSR_BITS
+
+    try:
+        numbers = [None if part is None else int(part, 0) for part in (leaf, subleaf, msr)]
+    except ValueError:
+        return {}
+    if numbers[2] is not None:
+        features = {
+            1 << bit: name for name, (index, bit) in MSR_FEATURES.items() if index == numbers[2]
+        }
+        return features or named_bits(MSR_BITS.get(numbers[2], object))
+    at = ("eax", "ebx", "ecx", "edx").index(register)
+    if numbers[:2] == [0xD, 0] and at in (0, 3):
+        return {mask >> 32 * (at == 3): name for mask, name in named_bits(XCR0).items()}
+    names = WORDS.get((numbers[0] or 0, numbers[1], 2 + at), {})
+    return {1 << bit: name for bit, name in names.items()}
+
+
 def bits_between(path: str, before: int, after: int) -> str:
     """The bits in which two values of a field differ, by name: `+UMIP -PGE`; "" of a field
     whose bits have no names.
 
-    >>> bits_between("CPU/0.cr4", 0xA0, 0x820)
-    '-PGE +UMIP'
+    >>> bits_between("CPU/0.cr4", 0xA0, 0x820), bits_between("CPUID[7,0].ecx", 0, 4)
+    ('-PGE +UMIP', '+UMIP')
     """
-    register = BITS.get(_bare(path))
-    if register is None:
+    names, changed = bits_of_field(path), before ^ after
+    if not names:
         return ""
-    changed = before ^ after
     signs = ("+" if after & bit else "-" for bit in bits_of(changed))
-    return " ".join(sign + name for sign, name in zip(signs, short_names(register, changed)))
+    return " ".join(sign + name for sign, name in zip(signs, named(names, changed)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CR0", "CR4", "DR6", "DR7", "EFER", "RFLAGS", "XCR0", "ApicBase", "McgCap",
     "MiscFeatures", "PlatformInfo", "Pm1", "SpecCtrl", "StimerConfig", "bit_names", "bits_of",
-    "named_bits", "short_names",
+    "named", "named_bits", "short_names",
 ]  # fmt: skip
 
 
@@ -149,10 +149,15 @@ def named_bits(register: type) -> dict[int, str]:
     }
 
 
-def short_names(register: type, value: int) -> list[str]:
-    """The bits that are set in a value, from the lowest, by name, or `bit 40`."""
-    names = named_bits(register)
+def named(names: dict[int, str], value: int) -> list[str]:
+    """The bits that are set in a value, from the lowest, by names such as `named_bits` gives, or
+    `bit 40`."""
     return [names.get(bit) or f"bit {bit.bit_length() - 1}" for bit in bits_of(value)]
+
+
+def short_names(register: type, value: int) -> list[str]:
+    """The same of one of these classes."""
+    return named(named_bits(register), value)
 
 
 def bit_names(register: type, value: int) -> list[str]:

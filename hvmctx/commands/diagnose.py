@@ -43,7 +43,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--layer", choices=inputs.LAYERS, help="what IMAGE starts with")
     parser.add_argument(
-        "--release", help=f"the Xen that refused, {SPAN} or newest (default: what the log says)"
+        "--release",
+        metavar="RELEASE",
+        help=f"the Xen that refused, {SPAN} or newest (default: what the log says)",
     )
     parser.add_argument("--vcpus", type=int, metavar="N", help="how many vcpus the guest has")
     parser.add_argument(

@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 __all__ = [
     "LAYERS", "MOST_INSTANCES", "add_host", "add_input", "add_judged", "add_limits", "add_output",
     "add_vmport_profile", "add_what", "check_judged", "check_vcpus", "domid_of", "file_of",
-    "files_in", "guest_of_policy", "host_asked", "host_of", "is_directory", "is_domid", "limits_of",
-    "no_domid", "open_file", "open_input", "open_named", "open_seekable", "patched_xen",
-    "policy_of", "profile_of", "read_file", "report", "target_of", "warn", "whole_file",
+    "files_in", "guest_of_policy", "host_asked", "host_of", "hosts_of", "is_directory", "is_domid",
+    "limits_of", "no_domid", "open_file", "open_input", "open_named", "open_seekable",
+    "patched_xen", "policy_of", "profile_of", "read_file", "report", "target_of", "warn",
+    "whole_file",
 ]  # fmt: skip
 
 MOST_INSTANCES = 0x10000
@@ -53,10 +54,15 @@ def add_input(parser: ArgumentParser, name: str = "input") -> None:
     parser.add_argument(
         name, metavar="INPUT", help="a path, - for standard input, or a running domain's DOMID"
     )
-    parser.add_argument(
-        "--layer", choices=LAYERS, help="what the input starts with (default: detected)"
-    )
+    _add_layer(parser)
     add_limits(parser)
+
+
+def _add_layer(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--layer", choices=LAYERS, metavar="LAYER",
+        help=f"what the input starts with: {', '.join(LAYERS)} (default: detected)",
+    )  # fmt: skip
 
 
 def add_limits(parser: ArgumentParser) -> None:
@@ -139,7 +145,7 @@ def _read_all(path: str, file: BinaryIO, like: list[Access | None] | None, limit
 def add_judged(parser: ArgumentParser) -> None:
     """The arguments that restore and verify have in common, but for INPUT: only --explain
     does without one. They are about the guest to restore into."""
-    parser.add_argument("--layer", choices=LAYERS, help="what the input starts with")
+    _add_layer(parser)
     parser.add_argument("--vcpus", type=int, metavar="N", help="how many vcpus the guest has")
     add_vmport_profile(parser, "assume a Xen with the VMPORT patch, which no release has")
     parser.add_argument(
@@ -328,15 +334,16 @@ def open_seekable(args: Namespace) -> Image:
     return open_image(target, layer=layer, limits=limits_of(args), seekable=True)
 
 
-def add_what(parser: ArgumentParser) -> None:
+def add_what(parser: ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--what",
         default="hvm-context",
         metavar="WHAT",
-        help="hvm-context (default), emulator, xml (of libvirt's), xenops, varstored, swtpm (of "
-        "XAPI's), or record:TYPE[/INSTANCE]: record:CPU/0 is the body of that record of the "
-        "context, record:X86_TSC_INFO of that record of the stream, record:PAGE_DATA/3 of its "
-        "fourth, record:libxc:0x20 of one that has no name",
+        help="hvm-context (default), emulator, config (of xl's), xml (of libvirt's), xenops, "
+        "varstored, swtpm (of XAPI's), or record:TYPE[/INSTANCE]: record:CPU/0 is the body of that "
+        "record of the context, record:X86_TSC_INFO of that record of the stream, "
+        "record:PAGE_DATA/3 of its fourth, record:libxc:0x20 of one that has no name. Or a path, "
+        f"as get takes it: CPU/0.fpu_regs{more}",
     )
 
 
@@ -406,6 +413,17 @@ def host_of(args: Namespace, name: str) -> Host:
         return Host.read(read_file(name, limits=limits_of(args)))
     with open_image(no_domid(name, "--host"), limits=limits_of(args)) as image:
         return Host.of_image(image)
+
+
+def hosts_of(args: Namespace, command: str) -> dict[str, Host]:
+    """The hosts of --hosts, a directory with a file for each, by the names of the files without
+    .json. Raises UsageError where it is none, and as `host_of`."""
+    if not is_directory(args.hosts):
+        raise UsageError(f"{command}: {args.hosts}: expected a directory with a file for each host")
+    return {
+        os.path.basename(path).removesuffix(".json") or os.path.basename(path): host_of(args, path)
+        for path in files_in(args.hosts)
+    }
 
 
 def _is_stream(head: bytes) -> bool:

@@ -8,13 +8,12 @@ for every image, 1 if not, 2 if an image or a host cannot be read."""
 
 from __future__ import annotations
 
-import os
 import sys
 
 from hvmctx import messages
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
-from hvmctx.errors import HvmctxError, UsageError
+from hvmctx.errors import HvmctxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,10 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     asked = Release(args.release) if args.release else None
-    if not inputs.is_directory(args.hosts):
-        raise UsageError(f"place: {args.hosts}: expected a directory with a file for each host")
-    paths = {_name_of(path): path for path in inputs.files_in(args.hosts)}
-    hosts = {name: inputs.host_of(args, path) for name, path in paths.items()}
+    hosts = inputs.hosts_of(args, "place")
     releases = {name: asked or host.release or Release(NEWEST) for name, host in hosts.items()}
     matrix: dict[str, dict[str, Cell]] = {}
     for image in args.image:
@@ -71,11 +67,6 @@ def run(args: Namespace) -> int:
     else:
         _show_text(matrix, list(hosts))
     return max(_status(cells) for cells in matrix.values())
-
-
-def _name_of(path: str) -> str:
-    name = os.path.basename(path)
-    return name.removesuffix(".json") or name
 
 
 def _cell(args: Namespace, image: str, host: Host, release: Release) -> Cell:

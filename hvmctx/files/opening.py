@@ -1,4 +1,4 @@
-"""From what a caller gives (a path, a buffer, a file object) to a `Source`."""
+"""From what a caller gives (a path, a URL, a buffer, a file object) to a `Source`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ if TYPE_CHECKING:
     from hvmctx.limits import Limits
 
     Target = str | os.PathLike[str] | AnyBuffer | Readable | Source
-    """What can be opened; an mmap counts as a buffer, from where it stands."""
+    """What can be opened. Text that names no file and looks like a URL is one; an mmap counts as a
+    buffer, from where it stands."""
 
 __all__ = [
     "is_compressed",
     "open_seekable",
     "open_source",
+    "open_stored",
     "open_whole",
     "read_whole",
+    "unpacked",
     "without_waiting",
 ]
 
 
 def open_source(target: Target, limits: Limits | None = None) -> Source:
-    """A source over a path, a buffer, or a binary file object, which is read from where it
-    stands and not closed; compressed data are decompressed on the way. A source is taken as
-    it is. `limits` are for all who read it (default: those of the source, or the defaults).
-    Raises InputError."""
+    """A source over a path, a URL, a buffer, or a binary file object, which is read from where it
+    stands and not closed; compressed data are decompressed on the way, and an XVA is read as the
+    disk of the suspended guest in it. A source is taken as it is. `limits` are for all who read
+    it (default: those of the source, or the defaults). Raises InputError, and FormatError for an
+    XVA without such a disk."""
     source = target if isinstance(target, Source) else _opened(target, limits or DEFAULT)
     if limits is not None:
         source.limits = limits
@@ -44,7 +48,7 @@ def open_source(target: Target, limits: Limits | None = None) -> Source:
 
 def _opened(target: str | os.PathLike[str] | AnyBuffer | Readable, limits: Limits) -> Source:
     if isinstance(target, (str, os.PathLike)):
-        source = _open_path(os.fspath(target))
+        source = open_stored(os.fspath(target))
     else:
         buffer = _buffer(target)
         if buffer is not None:
@@ -55,12 +59,23 @@ def _opened(target: str | os.PathLike[str] | AnyBuffer | Readable, limits: Limit
             raise InputError(
                 f"cannot read from {type(target).__name__}; expected a path, bytes or a binary file"
             )
+    return unpacked(source, limits)
+
+
+def unpacked(source: Source, limits: Limits) -> Source:
+    """What is in a compressed source; any other as it is. Closes it where that fails."""
     try:
         head = source.peek(8)
         if is_compressed(head):
             from hvmctx.files.compression import decompressed
 
-            return decompressed(source, head, limits)
+            source = decompressed(source, head, limits)
+            head = source.peek(8)
+        if head.startswith(_XVA):
+            from hvmctx.files.xva import suspended_disk
+
+            source.limits = limits
+            return suspended_disk(source)
     except BaseException:
         source.close()
         raise
@@ -138,15 +153,25 @@ _COMPRESSED = (b"\x1f\x8b", b"\xfd7zX", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 """What gzip, xz, zstd and lz4 files start with; no Xen format starts so."""
 
 
+_XVA = (b"ova.xml\0", b"Ref:")
+"""What XAPI's archives start with: a tar, of a description or of a disk."""
+
+
 def is_compressed(head: Buffer) -> bool:
     """Whether `open_source` would decompress an input that starts with these bytes."""
     return bytes(head[:4]).startswith(_COMPRESSED)
 
 
-def _open_path(path: str) -> Source:
+def open_stored(path: str) -> Source:
+    """A source over the bytes of a file, or at a URL, as they are stored. Raises InputError."""
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and "://" in path:
+            from hvmctx.files.remote import is_url, open_url
+
+            if is_url(path):
+                return open_url(path)
         raise InputError(f"{path}: {error.strerror}") from error
     except ValueError as error:  # a NUL within the path
         raise InputError(f"{path!r}: {error}") from error

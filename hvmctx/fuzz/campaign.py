@@ -21,8 +21,8 @@ from hvmctx.fuzz.corpus import Corpus
 from hvmctx.fuzz.minimise import minimise
 from hvmctx.fuzz.target import Target
 from hvmctx.fuzz.targets import TARGETS
-from hvmctx.fuzz.workers import Workers
 from hvmctx.messages import printable
+from hvmctx.workers import Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

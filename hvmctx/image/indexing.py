@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from hvmctx.stream.pages import WordCounts
 
-__all__ = ["WRAPPERS", "Indexer", "Watcher", "legacy_problem", "not_read", "walk"]
+__all__ = ["WRAPPERS", "Indexer", "Watcher", "Watchers", "legacy_problem", "not_read", "walk"]
 
 
 def walk(source: Source, reader: StreamReader) -> Iterator[Header | StreamRecord]:
@@ -76,6 +76,21 @@ class Watcher:
 
     def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
         """A record has been read, or skipped."""
+
+
+class Watchers(Watcher):
+    """Several watchers as one."""
+
+    def __init__(self, watchers: list[Watcher]) -> None:
+        self._watchers = watchers
+
+    def header(self, index: Index, header: Header) -> None:
+        for watcher in self._watchers:
+            watcher.header(index, header)
+
+    def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
+        for watcher in self._watchers:
+            watcher.record(index, record, whole)
 
 
 class Indexer:

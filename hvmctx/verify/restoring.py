@@ -60,6 +60,10 @@ class Restoring(Watcher):
         """Those that were asked about, or the one that wrote the image and all newer ones."""
         return self._releases or image.release.and_newer()
 
+    def reader(self, release: Release) -> StreamJudge:
+        """That of one of the releases."""
+        return self._judge_of[str(release)]
+
     def end(
         self,
         image: Image,

@@ -15,7 +15,7 @@ from hvmctx.abi.declare import DOMAIN
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import emission_order
-from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase, bit_names
 from hvmctx.findings import ERROR, NOTE, WARNING, Finding
 from hvmctx.limits import DEFAULT
 from hvmctx.restore.effects import unfolded
@@ -126,8 +126,9 @@ def _long_mode(seen: Seen) -> Iterator[str]:
 
 def _rflags(seen: Seen) -> Iterator[str]:
     fields = seen.fields
-    if fields["rflags"] & ~RFLAGS.KNOWN:
-        yield f"{fields['rflags']:#x}"
+    reserved = fields["rflags"] & ~RFLAGS.KNOWN
+    if reserved:
+        yield ", ".join(bit_names(RFLAGS, reserved))
 
 
 def _mxcsr(seen: Seen) -> Iterator[str]:

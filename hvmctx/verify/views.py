@@ -12,7 +12,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, HvmctxError, LimitError, UsageError
 from hvmctx.findings import ERROR, SEVERITIES, Finding
 from hvmctx.image.image import Image, open_image
-from hvmctx.image.indexing import Watcher
+from hvmctx.image.indexing import Watcher, Watchers
 from hvmctx.restore.image import what_is_judged
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.stream import replay
@@ -24,28 +24,11 @@ if TYPE_CHECKING:
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.files.opening import Target
-    from hvmctx.image.index import Index, IndexedRecord
     from hvmctx.limits import Limits
     from hvmctx.restore.host import Host
-    from hvmctx.stream.reader import Header
 
 VERIFIER, RESTORE, STRICT = "verifier", "restore", "strict"
 VIEWS = (VERIFIER, RESTORE, STRICT)
-
-
-class _All(Watcher):
-    """Several watchers as one."""
-
-    def __init__(self, watchers: list[Watcher]) -> None:
-        self._watchers = watchers
-
-    def header(self, index: Index, header: Header) -> None:
-        for watcher in self._watchers:
-            watcher.header(index, header)
-
-    def record(self, index: Index, record: IndexedRecord, whole: bool) -> None:
-        for watcher in self._watchers:
-            watcher.record(index, record, whole)
 
 
 class Judged:
@@ -148,7 +131,7 @@ def judge(
         from hvmctx.verify.strict_stream import StrictStream
 
         watchers.append(strict := StrictStream())
-    watcher = watchers[0] if len(watchers) == 1 else _All(watchers)
+    watcher = watchers[0] if len(watchers) == 1 else Watchers(watchers)
     with _watched(target, layer, watcher, limits) as image:
         if image.format == LEGACY:
             image.raise_stopped()

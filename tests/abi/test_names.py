@@ -40,6 +40,23 @@ def test_changed_bits() -> None:
     assert bits_between("CPU/0.rip", 0, 1) == ""
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("CPUID[7,0].ecx", 0xC, "+UMIP +PKU"), ("CPUID[0x7,0x0].ecx", 4, "+UMIP"),
+        ("CPUID[1].edx", 1 << 13 | 1 << 20, "+PGE +bit 20"), ("CPUID[1].ecx", 1 << 5, "+VMX"),
+        ("CPUID[0x80000001].edx", 1 << 29, "+LM"),
+        ("CPUID[0xd,0].eax", 0x207, "+X87 +SSE +YMM +PKRU"),
+        ("CPUID[0xd,0].edx", 1 << 30, "+LWP"), ("CPUID[0xd,1].eax", 8, "+XSAVES"),
+        ("CPUID[2].eax", 1, ""), ("CPUID[7].ecx", 4, ""), ("CPUID[x,0].ecx", 4, ""),
+        ("MSR[0xce]", 1 << 31, "+CPUID_FAULTING"), ("MSR[0x10a]", 2, "+EIBRS"),
+        ("MSR[0x10]", 1, ""), ("MSR[0xce].flags", 1, ""),
+    ],
+)  # fmt: skip
+def test_bits_of_a_policy(path: str, value: int, text: str) -> None:
+    assert bits_between(path, 0, value) == text
+
+
 def test_names_as_values() -> None:
     assert value_of("sw_exception", "CPU/0.pending_type") == 6
     assert value_of("NMI", "IOAPIC.redirtbl[3].fields.delivery_mode") == 4

@@ -145,6 +145,10 @@ NOT_RUN = {
     "hvmctx host": "needs a running Xen, or what its tools have printed",
     "hvmctx fuzz diff --kind image": "needs the genuine restore, over a fake hypervisor",
     "hvmctx fuzz campaign": "takes the minutes that it is given",
+    "hvmctx scan /var/lib/xen/save": "needs such a directory",
+    "hvmctx scan '/srv": "needs pyarrow, which is an extra",
+    "hvmctx scan https://": "needs a server",
+    "hvmctx scan '/nfs": "needs a Dask cluster",
     "pip install": "needs a network",
     "python fuzz/fuzz_target.py": "needs atheris, which has no package for every Python",
 }

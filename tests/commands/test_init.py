@@ -23,6 +23,7 @@ from hvmctx.commands import (
     replace,
     restore,
     save,
+    scan,
     set,
     strip,
     to_json,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 MODULES: tuple[Command, ...] = (
     build, convert, diagnose, diff, dump, extract, from_json, fuzz, get, host, info, load, place,
-    plan, policy, repair, replace, restore, save, set, strip, to_json, verify,
+    plan, policy, repair, replace, restore, save, scan, set, strip, to_json, verify,
 )  # fmt: skip
 
 

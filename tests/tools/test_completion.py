@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hvmctx.cli import COMMANDS
+from hvmctx.verify.registry import rules
 from tests.builders.running import ROOT, TOOL
 
 SHARE = ROOT / "share"
@@ -25,7 +26,9 @@ ASKED = {
     "hvmctx info --format j": {"json"},
     "hvmctx dump guest.save --record CPU_": {"CPU_XSAVE", "CPU_MSR"},
     "hvmctx restore --release 4.20": {"4.20"},
-    "hvmctx restore guest.save --explain cpu-cr3": {"cpu-cr3", "cpu-cr3-page"},
+    "hvmctx restore guest.save --explain cpu-cr": {
+        rule.id for rule in rules() if rule.id.startswith("cpu-cr")
+    },
     "hvmctx fuzz ge": {"generate"},
     "hvmctx fuzz run vm": {"vmport"},
     "hvmctx fuzz run vmport gue": {"guest.save"},

@@ -53,7 +53,7 @@ def test_offsets_are_the_inputs() -> None:
     (finding,) = findings_of(HvmContext.from_bytes(context.to_bytes()), 1000)
     assert (finding.offset, finding.record) == (1032, "CPU/0")
     assert str(finding) == (
-        "error: context: offset 0x408: CPU/0: reserved bits of rflags are set: 0x8 [cpu-rflags]"
+        "error: context: offset 0x408: CPU/0: reserved bits of rflags are set: bit 3 [cpu-rflags]"
     )
 
 

@@ -99,7 +99,7 @@ def _drawn(path: str) -> str:
 
 
 def _figure(svg: str) -> str:
-    return f'<figure class="picture">{svg}</figure>\n'
+    return f'<figure class="picture" data-search-exclude>{svg}</figure>\n'
 
 
 def _link(source: str, target: str, anchor: str) -> str:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from hvmctx.abi.fields import Field, Layout
-from hvmctx.abi.streams import XL_HEADER, XL_MAGIC, Flat
+from hvmctx.abi.streams import HEADERS, MAGICS, Flat
 from hvmctx.stream.body import Body, BodyType
 
 TYPE_CHECKING = False
@@ -37,8 +37,9 @@ def cells_of(declared: object) -> list[Cell]:
         rest = [Cell(_counted(each.name, each.count), None) for each in declared.rest]
         return [*cells_of(declared.head), *rest]
     if isinstance(declared, Flat):
-        magic = [Cell("magic", len(XL_MAGIC))] if declared is XL_HEADER else []
-        return [*magic, *cells_of(declared.structure)]
+        layers = [layer for (layer, _), flat in HEADERS.items() if flat is declared]
+        magics = [Cell("magic", len(MAGICS[layer])) for layer in layers if layer in MAGICS]
+        return [*magics, *cells_of(declared.structure)]
     return list(_merged(Layout.of(declared).fields))
 
 

@@ -1,9 +1,11 @@
-"""Workers import nothing of the working directory, and one that dies ends all."""
+"""Workers import nothing of the working directory, and one that dies ends all; in a pool it is
+replaced."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hvmctx.errors import HvmctxError, InputError
-from hvmctx.fuzz.workers import Workers, import_path
+from hvmctx.workers import Pool, Workers, answered, import_path
 from tests.builders.running import ROOT
 
 PATIENCE = 60
@@ -138,7 +140,7 @@ def test_an_import_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hvmctx.fuzz.workers._PATIENCE", 0.2)
+    monkeypatch.setattr("hvmctx.workers._PATIENCE", 0.2)
     with Workers(never_ends, [(str(tmp_path), 0)]) as workers:
         wait_for(tmp_path / "0")
     assert not is_running(workers.pids[0])
@@ -158,3 +160,77 @@ def test_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(InputError, match="cannot start another process: No such file"):
         Workers(refuse, [("",)])
+
+
+def shout(setting: str, words: list[str]) -> list[str]:
+    print("this is no answer")
+    return [word.upper() + setting for word in words]
+
+
+def dies_of(setting: str, words: list[str]) -> list[str]:
+    """Some words kill; some only the first worker that is asked."""
+    for word in words:
+        if word == "kills" or (word == "kills once" and not os.path.exists(setting)):
+            Path(setting).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "breaks":
+            raise ValueError("one line")
+    return [word.upper() for word in words]
+
+
+def test_a_pool_answers() -> None:
+    words = [f"\udc80{number}" for number in range(50)]
+    questions = [words[at : at + 4] for at in range(0, 50, 4)]
+    with Pool(shout, "!\n", 2) as pool:
+        found = list(answered(pool, iter(questions)))
+    assert sorted(found) == sorted((word, word.upper() + "!\n", "") for word in words)
+    assert not any(map(is_running, pool.pids))
+
+
+def test_what_a_dead_worker_had_is_asked_again(tmp_path: Path) -> None:
+    words = ["a", "kills", "b", "kills once", "breaks", "c"]
+    with Pool(dies_of, str(tmp_path / "x"), 2) as pool:
+        found = {word: (said, how) for word, said, how in answered(pool, [words, ["d"]])}
+    assert found == {
+        "kills": (None, "was killed by signal 9"), "breaks": (None, "failed: ValueError: one line"),
+        "kills once": ("KILLS ONCE", ""),
+        "a": ("A", ""), "b": ("B", ""), "c": ("C", ""), "d": ("D", ""),
+    }  # fmt: skip
+
+
+def test_one_that_is_killed_while_it_waits() -> None:
+    with Pool(shout, "", 1) as pool:
+        for _ in range(2):
+            (pid,) = pool.pids
+            os.kill(pid, signal.SIGKILL)
+            assert list(answered(pool, [["a", "b"]])) == [("a", "A", ""), ("b", "B", "")]
+            assert pool.pids != [pid]
+
+
+def test_one_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shout, "__module__", "there_is_no_such_module")
+    with (
+        pytest.raises(InputError, match="a worker failed: ModuleNotFoundError: No module named"),
+        Pool(shout, "", 2) as pool,
+    ):
+        list(answered(pool, [["a"]]))
+
+
+def test_a_pool_ends_with_the_process(tmp_path: Path) -> None:
+    """However that ends: its workers read to the end of their input."""
+    code = (
+        "import os, signal; from hvmctx.workers import Pool; from tests import test_workers as t; "
+        f"p = Pool(t.write_pid, {str(tmp_path / 'pid')!r}, 1); p.ask(['a']); p.next(); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    pid = int((tmp_path / "pid").read_text())
+    end = time.monotonic() + PATIENCE
+    while is_running(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not is_running(pid)
+
+
+def write_pid(place: str, words: list[str]) -> list[str]:
+    Path(place).write_text(str(os.getpid()))
+    return words
