@@ -97,8 +97,8 @@ class Said:
 
 class Diagnosis:
     """What a log says: the lines that matter (`said`), and the `releases` that it may be of. With
-    an image also the `verdict` of `release`, one of them, and the `repair`. It is `full` if there may
-    be more lines that matter."""
+    an image also the `verdict` of `release`, one of them, and the `repair`. It is `full` if there
+    may be more lines that matter."""
 
     __slots__ = ("full", "release", "releases", "repair", "said", "verdict")
 
