@@ -51,7 +51,7 @@ function _shtab_hvmctx_using
 end
 
 set -g _shtab_hvmctx_commands dump info get locate verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
-set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --tsc --vcpus --vendor --vmport-profile --what --width -o
+set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
 complete -c hvmctx -f
@@ -271,14 +271,16 @@ complete -c hvmctx -n '_shtab_hvmctx_using from-json' -l vmport-profile -xka "(_
 complete -c hvmctx -n '_shtab_hvmctx_using from-json' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using from-json' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using from-json; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'JSON of to-json; - is standard input'
-complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a convert -d 'Convert a stream of Xen 4.5 or older, bare or in an xl file, to one of Xen 4.6 and newer, as convert-legacy-stream does. The sender'"'"'s word size and the kind of guest are detected unless given.'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a convert -d 'Put an image into another wrapper (--to): xl'"'"'s, XAPI'"'"'s, libvirt'"'"'s, or none. A stream of Xen 4.5 or older becomes one of Xen 4.6 and newer, as convert-legacy-stream does; without --to only such a stream is converted, and its wrapper stays. The sender'"'"'s word size and the kind of guest are detected unless given.'
 complete -c hvmctx -n '_shtab_hvmctx_using convert' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using convert' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
 complete -c hvmctx -n '_shtab_hvmctx_using convert' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'what to write; - is standard output'
 complete -c hvmctx -n '_shtab_hvmctx_using convert' -l force -d 'replace an existing FILE'
 complete -c hvmctx -n '_shtab_hvmctx_using convert' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using convert' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
-complete -c hvmctx -n '_shtab_hvmctx_using convert' -l format -xka "libxl libxc" -d 'what to write (default: libxl; an xl file stays one)'
+complete -c hvmctx -n '_shtab_hvmctx_using convert' -l to -xka "xl xapi libvirt libxl libxc" -d 'what to write, of any image (default: a legacy stream'"'"'s --format)'
+complete -c hvmctx -n '_shtab_hvmctx_using convert' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'what describes the guest there: JSON for xl, a domain'"'"'s XML for libvirt, the S-expression of a VM for XAPI (default: the image'"'"'s own, as far as there is one)'
+complete -c hvmctx -n '_shtab_hvmctx_using convert' -l format -xka "libxl libxc" -d 'what a legacy stream becomes (default: libxl; an xl file stays one)'
 complete -c hvmctx -n '_shtab_hvmctx_using convert' -l width -xka "32 64" -d 'word size, in bits, of the toolstack that sent it'
 complete -c hvmctx -n '_shtab_hvmctx_using convert' -l skip-qemu -d 'leave the device model'"'"'s record out'
 complete -c hvmctx -n '_shtab_hvmctx_using convert' -l guest -xka "hvm pv" -d 'the kind of guest'
@@ -295,8 +297,8 @@ complete -c hvmctx -n '_shtab_hvmctx_using build' -l param -x -d 'an HVM paramet
 complete -c hvmctx -n '_shtab_hvmctx_using build' -l tsc -x -d 'such as 0,2600000'
 complete -c hvmctx -n '_shtab_hvmctx_using build' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'CPU policies from this image'
 complete -c hvmctx -n '_shtab_hvmctx_using build' -l emulator -xka "(__fish_complete_path (commandline -ct))" -d 'the device model'"'"'s file'
-complete -c hvmctx -n '_shtab_hvmctx_using build' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'xl'"'"'s configuration, as JSON'
-complete -c hvmctx -n '_shtab_hvmctx_using build' -l layer -xka "xl libxl libxc" -d 'what to write: what xl restore takes (default), or the stream in it alone'
+complete -c hvmctx -n '_shtab_hvmctx_using build' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'what describes the guest: xl'"'"'s configuration as JSON, libvirt'"'"'s XML, or the S-expression of a VM of XAPI'"'"'s'
+complete -c hvmctx -n '_shtab_hvmctx_using build' -l layer -xka "xl xapi libvirt libxl libxc" -d 'what to write: what xl restore takes (default), XAPI, or virsh restore; or the stream in it alone'
 complete -c hvmctx -n '_shtab_hvmctx_using build' -l release -xka "4.0 4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.18 4.19 4.20 4.21 4.22 newest newest" -d 'the Xen release that wrote it and is to restore it (default: 4.17)'
 complete -c hvmctx -n '_shtab_hvmctx_using build' -l force-inconsistent -d 'only warn of parts that do not match; leave out a missing device model'
 complete -c hvmctx -n '_shtab_hvmctx_using build' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'what to write; - is standard output'
