@@ -183,8 +183,9 @@ def document() -> str:
         lines.append(table_row(rule.id, errno, rule.releases, rule.severity, rule.words))
     lines.append(REMEDIES)
     mends: dict[str, list[str]] = {}
-    for rule in (rule for part in TABLES for rule in part.rules if rule.remedy):
-        mends.setdefault(rule.remedy.words, []).append(rule.id)
+    for rule in (rule for part in TABLES for rule in part.rules):
+        if rule.remedy is not None:
+            mends.setdefault(rule.remedy.words, []).append(rule.id)
     for words, ids in mends.items():
         lines.append(table_row(", ".join(dict.fromkeys(ids)), words))
     lines.append(LOADER)
