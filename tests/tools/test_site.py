@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from ctypes import sizeof
 from itertools import pairwise
@@ -119,6 +120,18 @@ def test_a_link_to_what_is_not_on_the_site() -> None:
     assert hooks.on_page_markdown("[it](https://xenproject.org)", page=page) == (
         "[it](https://xenproject.org)"
     )
+
+
+def test_every_link_is_on_the_site() -> None:
+    pages = {
+        path.relative_to(ROOT / "docs").as_posix(): path for path in (ROOT / "docs").rglob("*.md")
+    }
+    others = {name: ROOT / name for name in hooks.ELSEWHERE if name.endswith(".md")}
+    there = {*pages, *hooks.ELSEWHERE}
+    for source, path in {**pages, **others}.items():
+        for target in hooks._LINK.finditer(hooks.linked(source, path.read_text())):
+            found = posixpath.normpath(posixpath.join(posixpath.dirname(source), target[1]))
+            assert found in there, f"{source}: {found}"
 
 
 def test_nothing_comes_from_elsewhere() -> None:

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(sys.path[0])
-ELSEWHERE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md",
-             "fuzz/README.md", "hvmctx/data/hvmctx.schema.json")  # fmt: skip
+ELSEWHERE = (
+    "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md",
+    "examples/logs/README.md", "fuzz/README.md", "hvmctx/data/hvmctx.schema.json",
+)  # fmt: skip
 """Files of the repository that are on the site, under the same path."""
 HOME = {"README.md": "index.md"}
 """Files that something else on the site stands for."""
@@ -76,7 +78,7 @@ _PICTURE = re.compile(r"^<!-- picture: (\S+) -->$", re.MULTILINE)
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """With pictures, and links as they are on the site."""
     source = page.file.src_uri
-    markdown = _LINK.sub(lambda link: _link(source, link[1], link[2] or ""), markdown)
+    markdown = linked(source, markdown)
     markdown = _DIAGRAM.sub(
         lambda text: _figure(pictures.of_diagram(text[1], str(page.title or ""))), markdown
     )
@@ -100,6 +102,11 @@ def _drawn(path: str) -> str:
 
 def _figure(svg: str) -> str:
     return f'<figure class="picture" data-search-exclude>{svg}</figure>\n'
+
+
+def linked(source: str, markdown: str) -> str:
+    """A page with links as they are on the site."""
+    return _LINK.sub(lambda link: _link(source, link[1], link[2] or ""), markdown)
 
 
 def _link(source: str, target: str, anchor: str) -> str:
