@@ -84,7 +84,8 @@ OVER = {
     "checkpoints": "stream_records", "batches-short": "stream_records", "batches": "batches",
     "stream-optional": "findings", "stream-mandatory": "findings", "stream-padding": "findings",
     "params": "rows", "policies": "rows", "xenstore": "rows", "sections": "sections",
-    "config": "config", "runs-again": "runs",
+    "config": "config", "runs-again": "runs", "xapi-records": "stream_records",
+    "xml-elements": "rows",
 }  # fmt: skip
 """What each goes over."""
 
