@@ -70,7 +70,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
 
 
-_LINK = re.compile(r"\]\(((?:\.\./)*[\w./-]+)(#[\w-]+)?\)")
+_LINK = re.compile(r"\[([^\[\]]*)\]\(((?:\.\./)*[\w./-]+)(#[\w-]+)?\)")
 _DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PICTURE = re.compile(r"^<!-- picture: (\S+) -->$", re.MULTILINE)
 
@@ -106,15 +106,18 @@ def _figure(svg: str) -> str:
 
 def linked(source: str, markdown: str) -> str:
     """A page with links as they are on the site."""
-    return _LINK.sub(lambda link: _link(source, link[1], link[2] or ""), markdown)
+    return _LINK.sub(lambda link: _link(source, *link.groups("")), markdown)
 
 
-def _link(source: str, target: str, anchor: str) -> str:
+def _link(source: str, text: str, target: str, anchor: str) -> str:
     """A link from one page to another, from where both are in the repository to where they are on
-    the site."""
+    the site; what leads to code is only its text there."""
     lies = "" if source in ELSEWHERE else "docs"
     path = posixpath.normpath(posixpath.join(lies, posixpath.dirname(source), target))
     on_site = HOME.get(path, path.removeprefix("docs/"))
     if path in ELSEWHERE or path in HOME or path.startswith("docs/"):
-        return f"]({posixpath.relpath(on_site, posixpath.dirname(source) or '.')}{anchor})"
-    raise SystemExit(f"{source}: {path} is not on the site")
+        where = posixpath.relpath(on_site, posixpath.dirname(source) or ".")
+        return f"[{text}]({where}{anchor})"
+    if not (ROOT / path).exists():
+        raise SystemExit(f"{source}: there is no {path}")
+    return text
