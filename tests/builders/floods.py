@@ -68,6 +68,7 @@ FLOODS: dict[str, Flood] = {
     "context-records": lambda n: _context(descriptors(19, n, bytes(8))),
     "context-unknown": lambda n: _context(descriptors(99, n)),
     "context-empty": lambda n: _context(descriptors(2, n)),
+    "context-cpus": lambda n: _context(descriptors(2, n, bytes(x86.CPU.size))),
     "vcpus": lambda n: _context(_vcpus(n)),
     "vmport-records": lambda n: _context(descriptors(21, n)),
     # of a wrapper
