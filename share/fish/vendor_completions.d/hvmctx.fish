@@ -50,7 +50,7 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info get verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_commands dump info get locate verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
 set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
@@ -92,6 +92,15 @@ complete -c hvmctx -n '_shtab_hvmctx_using get' -l vmport-profile -xka "(__fish_
 complete -c hvmctx -n '_shtab_hvmctx_using get' -l list -d 'print the paths of the values, not the values'
 complete -c hvmctx -n '_shtab_hvmctx_using get' -l format -xka "text json" -d 'text, a line for each value (default), or json, one object'
 complete -c hvmctx -n '_shtab_hvmctx_using get; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a locate -d 'Say where a value of an image lies, or what lies at an offset. A PATH is one that `get` takes, and gives the offset and how many bytes; an OFFSET (decimal or 0x) gives layer, record, field and which of its bytes. Offsets are those of the input, of a compressed one those of what is in it.'
+complete -c hvmctx -n '_shtab_hvmctx_using locate' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using locate' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using locate' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with: xl, xapi, libvirt, libxl, libxc, context, legacy (default: detected)'
+complete -c hvmctx -n '_shtab_hvmctx_using locate' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
+complete -c hvmctx -n '_shtab_hvmctx_using locate' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
+complete -c hvmctx -n '_shtab_hvmctx_using locate' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
+complete -c hvmctx -n '_shtab_hvmctx_using locate' -l format -xka "text json" -d 'text, a line for each (default), or json, a list of objects'
+complete -c hvmctx -n '_shtab_hvmctx_using locate; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a verify -d 'Check an image, a stream or a bare context, and print what is wrong with it, one finding a line. As verifier: what Xen'"'"'s verify-stream-v2 checks. As restore: what the restore of the releases would refuse, by default of the one that wrote the image and of all newer ones. As strict: those, and everything questionable. The last line says what was judged. Exits with 1 if there are errors, with 2 if the input cannot be read.'
 complete -c hvmctx -n '_shtab_hvmctx_using verify' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using verify' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -376,5 +385,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get locate verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
