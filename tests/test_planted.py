@@ -20,7 +20,7 @@ from tests.builders.samples import DATA, EXAMPLE
 
 CONTEXT = DATA / "images" / "hvm1.hvmctx.bin"
 OTHERS = {
-    "dataclasses_json", "hvmctx", "hypothesis", "lz4", "marshmallow", "planted", "rich",
+    "dataclasses_json", "fsspec", "jinja2", "markupsafe", "hvmctx", "hypothesis", "lz4", "marshmallow", "planted", "rich",
     "typing_extensions", "zstandard",
 }  # fmt: skip
 MODULE = (
@@ -39,6 +39,7 @@ COMMANDS = (
     ("extract", "xz", "--what", "memory", "--format", "elf", "-o", "core"),
     ("to-json", "EXAMPLE", "-o", "json"), ("from-json", "json", "-o", "again"),
     ("convert", "legacy", "-o", "converted"), ("build", "--base", "EXAMPLE", "-o", "built"),
+    ("scan", "EXAMPLE", "gz", "--jobs", "2", "--summary", "--html", "fleet"),
     ("fuzz", "run", "stream", "EXAMPLE"), ("fuzz", "generate", "--count", "2", "-o", "made"),
     ("fuzz", "campaign", "--target", "json", "--corpus", "c", "--executions", "2", "--jobs", "2",
      "--html", "page", "--json", "summary"),
