@@ -149,10 +149,8 @@ def _refuse_misspelt(word: str) -> None:
     name of a command."""
     if word.startswith("-") or "." in word or os.path.lexists(word):
         return
-    from difflib import get_close_matches
-
-    for command in get_close_matches(word, COMMANDS, 1):
-        raise UsageError(f"no command or file is called {word}; did you mean {command}?")
+    if guess := messages.did_you_mean(word, COMMANDS):
+        raise UsageError(f"no command or file is called {word}{guess}")
 
 
 def _asked_help(words: list[str]) -> list[str]:
@@ -209,7 +207,10 @@ def _parse(command: Command, name: str, arguments: list[str]) -> Namespace:
             return Namespace(**values)
     from hvmctx.parsers import parser_of
 
-    return parser_of(command, name).parse_args(arguments)
+    parser = parser_of(command, name)
+    if any(action.nargs == "A..." for action in parser._actions):  # it has actions of its own
+        return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options may stand between the words
 
 
 class _Words:

@@ -56,11 +56,11 @@ class FieldError(HvmctxError, ValueError):
 class FormatError(HvmctxError):
     """Bytes that do not follow their format.
 
-    Attributes: `problem` (the message without the place), `layer` (xl, libxl, libxc, context,
-    legacy or elf; gzip, xz, zstd or lz4 of a compressed input; input if no format is
-    recognised), `offset` (in bytes from the start of the input, or of the buffer that was
-    parsed), `record` (type and instance in words, empty outside a record), `found` and
-    `expected` (in words).
+    Attributes: `problem` (the message without the place), `layer` (xl, xapi, libvirt, libxl,
+    libxc, context, legacy or elf; gzip, xz, zstd or lz4 of a compressed input, xva of an archive
+    of XAPI's; input if no format is recognised), `offset` (in bytes from the start of the input,
+    or of the buffer that was parsed), `record` (type and instance in words, empty outside a
+    record), `found` and `expected` (in words).
     """
 
     def __init__(

@@ -10,11 +10,12 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TextIO
 
 __all__ = [
-    "colored", "columns", "end_progress", "forget", "has_color", "make_ready", "printable",
-    "progress", "say", "show", "show_json", "warn", "watched",
+    "colored", "columns", "did_you_mean", "end_progress", "forget", "has_color", "make_ready",
+    "printable", "progress", "say", "show", "show_json", "warn", "watched",
 ]  # fmt: skip
 
 _UNSEEN = (
@@ -93,6 +94,26 @@ def make_ready() -> None:
     """Messages go nowhere where standard error is closed; other packages write to it too."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word that is unknown: the known one that it resembles, in any
+    case, if there is one.
+
+    >>> did_you_mean("ripp", ["rax", "rip"]), did_you_mean("x", ["rax"])
+    ('; did you mean rip?', '')
+    """
+    from difflib import get_close_matches
+    from itertools import islice
+
+    short = islice((name for name in known if len(name) <= _LONGEST_GUESS), _MOST_GUESSES)
+    names = {name.lower(): name for name in short}
+    close = get_close_matches(word[:_LONGEST_GUESS].lower(), names, 1)
+    return f"; did you mean {names[close[0]]}?" if close else ""
+
+
+_LONGEST_GUESS, _MOST_GUESSES = 60, 1000
+"""As comparing takes time, and an image may hold any number of names of any length."""
 
 
 def say(text: str) -> None:

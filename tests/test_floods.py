@@ -4,8 +4,11 @@ no faster, and beyond a limit there is a line. Steps are counted, no time is mea
 from __future__ import annotations
 
 import io
+import random
+import struct
 import subprocess
 import sys
+from array import array
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
@@ -30,7 +33,7 @@ from hvmctx.restore.image import would_restore
 from hvmctx.verify.views import VIEWS, verify
 from tests.builders.floods import FLOODS
 from tests.builders.running import TOOL
-from tests.builders.samples import context_bytes
+from tests.builders.samples import EXAMPLE, context_bytes
 from tests.builders.streams import Pipe, hvm, libxc_stream, record
 
 JSON = [name for name in FLOODS if name.startswith("json")]
@@ -84,7 +87,8 @@ OVER = {
     "checkpoints": "stream_records", "batches-short": "stream_records", "batches": "batches",
     "stream-optional": "findings", "stream-mandatory": "findings", "stream-padding": "findings",
     "params": "rows", "policies": "rows", "xenstore": "rows", "sections": "sections",
-    "config": "config", "runs-again": "runs",
+    "config": "config", "runs-again": "runs", "xapi-records": "stream_records",
+    "xml-elements": "rows",
 }  # fmt: skip
 """What each goes over."""
 
@@ -352,5 +356,56 @@ def test_the_worst_of_each_fits_into_memory(name: str, tmp_path: Path) -> None:
     path.write_bytes(FLOODS[name](WORST[name]))
     arguments = ("from-json", str(path), "-o", "-") if name in JSON else ("info", str(path))
     done = within(360, *arguments)
+    assert done.returncode in (0, 1) and b"Traceback" not in done.stderr
+    assert b"out of memory" not in done.stderr
+
+
+WORST_OF_JSON = {
+    "to-json": {
+        "context-cpus": 60_000, "stream-records": 1 << 18, "params-records": 1 << 18,
+        "batches-short": 1 << 17, "findings": 1 << 18, "stream-padding": 100_000,
+    },
+    "dump --format json": {"context-cpus": 60_000},
+}  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("line", "name"), [(line, name) for line, names in WORST_OF_JSON.items() for name in names]
+)
+def test_the_worst_of_each_in_json(line: str, name: str, tmp_path: Path) -> None:
+    """Records are written one by one, however many numbers they have."""
+    path = tmp_path / "in"
+    path.write_bytes(packed("gzip", FLOODS[name](WORST_OF_JSON[line][name])))
+    command, *options = line.split()
+    more = ["-o", "/dev/null"] if command == "to-json" else options
+    done = within(360, command, str(path), *more)
+    assert done.returncode in (0, 1) and b"Traceback" not in done.stderr
+    assert b"out of memory" not in done.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("order", ["as they lie", "anyhow"])
+@pytest.mark.parametrize("line", ["info", "diff", "extract", "build"])
+def test_a_map_of_scattered_pages(line: str, order: str, tmp_path: Path) -> None:
+    """As many runs as `Limits.runs` takes."""
+    pfns = array("Q", range(0, 2 * DEFAULT.runs, 2))
+    if order == "anyhow":
+        shuffled = list(pfns)
+        random.Random(1).shuffle(shuffled)
+        pfns = array("Q", shuffled)
+    words = array("Q", (streams.PAGE_XALLOC << 60 | pfn for pfn in pfns)).tobytes()
+    batches = (words[at : at + (1 << 22)] for at in range(0, len(words), 1 << 22))
+    data = hvm(b"".join(
+        record(streams.LIBXC_PAGE_DATA, struct.pack("<II", len(b) // 8, 0) + b) for b in batches
+    ))  # fmt: skip
+    path, out = tmp_path / "in", str(tmp_path / "out")
+    path.write_bytes(data)
+    words_of = {
+        "info": [str(path)], "diff": [str(path), str(EXAMPLE)],
+        "extract": [str(path), "--what", "memory", "-o", out],
+        "build": ["--base", str(path), "-o", out, "--layer", "libxc"],
+    }  # fmt: skip
+    done = within(400, line, *words_of[line])
     assert done.returncode in (0, 1) and b"Traceback" not in done.stderr
     assert b"out of memory" not in done.stderr

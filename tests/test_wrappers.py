@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
 import sys
 from collections.abc import Callable
@@ -11,9 +12,26 @@ from pathlib import Path
 
 import pytest
 
+from hvmctx.abi import streams
 from hvmctx.cli import main
+from hvmctx.errors import LimitError, MissingRecordError
 from hvmctx.image.image import open_image
-from tests.builders.wrappers import WRAPPED, libxc_of
+from hvmctx.json_form.document import loads_json
+from hvmctx.limits import Limits
+from tests.builders.altered import attack
+from tests.builders.examples import one_in
+from tests.builders.streams import hvm
+from tests.builders.wrappers import (
+    WRAPPED,
+    XENOPS,
+    XML,
+    among_records,
+    in_xapi,
+    libvirt,
+    libxc_of,
+    xapi,
+    xapi_record,
+)
 
 Run = Callable[[str, str], tuple[int, str, bytes]]
 """Of a wrapper and a command line: exit status, what it printed, what it wrote."""
@@ -117,11 +135,14 @@ def test_json_both_ways(run: Run) -> None:
 
 
 def test_that_the_tables_have_every_command() -> None:
-    """But those that take no image, or write one kind of file only."""
+    """But those that take no image, or many, or have tests of their own."""
     from hvmctx.cli import COMMANDS
 
     tried = {line.split()[0] for line in (*SAID, *WRITTEN)} | {"info", "to-json"}
-    assert set(COMMANDS) - tried <= {"convert", "save", "load", "host", "fuzz", "plan", "place"}
+    assert set(COMMANDS) - tried <= set(OTHERS.split())
+
+
+OTHERS = "convert save load host fuzz plan place diagnose scan"
 
 
 def test_bytes_after_the_footer() -> None:
@@ -149,3 +170,122 @@ def test_from_a_pipe() -> None:
             assert [r.name for r in piped.records] == [r.name for r in image.records]
             assert piped.config == image.config and piped.emulators == image.emulators
             assert piped.complete and not piped.problems
+
+
+MUTATED = (
+    "dump {}", "info {} --records", "get {} CPU.rip XENOPS.vm.name", "get {} XML.name",
+    "verify {} --as strict", "restore {}", "to-json {} -o OUT --force", "strip {} -o OUT --force",
+    "set {} XENOPS.vm.name=a -o OUT --force", "set {} XML.name=a -o OUT --force",
+    "convert {} --to libvirt -o OUT --force", "convert {} --to xapi -o OUT --force",
+    "extract {} --what xenops -o OUT --force", "extract {} --what xml -o OUT --force",
+    "convert {} --to libxl -o OUT --force", "build --base {} --layer xapi -o OUT --force",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("part", one_in(10, range(10)))
+@pytest.mark.parametrize("kind", ["XAPI", "LIBVIRT"])
+def test_mutations_end_in_a_result_or_one_line(kind: str, part: int, tmp_path: Path) -> None:
+    """100 of each wrapper, `make long` 1,000."""
+    rng = random.Random(f"{kind}{part}")
+    for number in range(100):
+        command = tuple(MUTATED[(number + part) % len(MUTATED)].format(kind).split())
+        assert not attack(command, rng, tmp_path), (command, number)
+
+
+HUGE = xapi_record(streams.XAPI_VARSTORED, length=(1 << 64) - 1)
+DEMU = xapi_record(streams.XAPI_DEMU) + b"state of a vGPU"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"LibvirtQemudSave" + bytes(80), "a save file of QEMU or KVM, by libvirt"),
+        (b"conectix" + bytes(80), "a VHD disk"),
+        (b"XenSavedDomv3-\n" + bytes(80), "unknown signature: found b'XenSavedDomv3-\\\\n'"),
+        (b"libvirt-xml\n\0\0\0\0\0" + bytes(80), "wrong magic"),
+        (streams.LIBVIRT_MAGIC + b"\3" + bytes(80), "unknown version: found 0x3, expected 2"),
+        (streams.LIBVIRT_MAGIC + b"\0\0\0\2" + bytes(80), "written in big-endian order"),
+        (streams.LIBVIRT_MAGIC + b"\2", "the input ends: found 17 bytes, expected 64"),
+        (libvirt(b"", b"<domain/>")[:-1], "the input ends"),
+        (WRAPPED["xapi"][:-3], "the input ends: found 13 bytes, expected 16"),
+        (xapi(HUGE), "the input ends within the body: found 16 bytes, expected 1844674407"),
+        (in_xapi(hvm(), DEMU), "only its own reader can tell where this ends"),
+        (xapi(xapi_record(streams.XAPI_LIBXL)), "only its own reader can tell"),
+        (b"XenSavedDomain\n" + bytes(90), "the XAPI suspend image holds a legacy stream"),
+        (among_records(bytes(90)), "the XAPI suspend image holds a legacy stream"),
+        (libvirt(bytes(90), version=1), "the libvirt file holds a legacy stream"),
+        (in_xapi(hvm(), xapi_record(0x123456789)), "unknown mandatory record"),
+        (xapi(xapi_record(streams.XAPI_LIBXC), hvm(), xenops=b"((time a)"), "a list is not closed"),
+        (libvirt(WRAPPED["libvirt"][470:], b"<domain>"), "the domain's XML: not well-formed"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_one_line(data: bytes, message: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "xl").write_bytes(data)
+    status, said, _ = run("xl", "info IN")
+    assert status == 1
+    lines = [line for line in said.splitlines() if message.replace("\\\\", "\\") in line]
+    assert len(lines) == 1 and "Traceback" not in said, said
+
+
+def test_what_comes_before_a_vgpu_is_there(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "xl").write_bytes(in_xapi(hvm(), DEMU))
+    for line in ("dump IN", "get IN CPU/0.rip", "to-json IN -o OUT"):
+        status, _, made = run("xl", line)
+        assert status == (0 if made else 1)
+    assert loads_json(made) == in_xapi(hvm(), DEMU)
+    assert "only its own reader" in run("xl", "restore IN")[1]
+    assert "only its own reader" in run("xl", "verify IN")[1]
+
+
+@pytest.mark.parametrize("layer", ["xapi", "libvirt"])
+def test_a_layer_that_is_given(layer: str) -> None:
+    with open_image(WRAPPED[layer], layer=layer) as image:
+        assert image.complete and repr(image).startswith(f"<Image 'buffer': {layer}, ")
+    with open_image(WRAPPED["xl"], layer=layer) as image:
+        assert "wrong magic" in str(image.problems[0])
+
+
+def test_a_described_guest() -> None:
+    for layer, name in (("xapi", "name"), ("libvirt", "name")):
+        with open_image(WRAPPED[layer]) as image:
+            assert image.described is not None
+            assert name in [place.path for place in image.described]
+    with open_image(WRAPPED["libvirt"]) as image:
+        assert image.xml == XML
+    with open_image(WRAPPED["xl"]) as image:
+        assert image.described is None
+        with pytest.raises(MissingRecordError, match="not a libvirt file"):
+            image.xml  # noqa: B018
+    with open_image(
+        xapi(xapi_record(streams.XAPI_LIBXC), hvm(), xenops=b"((time a)(word_size 1))")
+    ) as bare:
+        assert bare.described is None and bare.config is None
+    with (
+        open_image(WRAPPED["libvirt"], limits=Limits(config=5)) as image,
+        pytest.raises(LimitError),
+    ):
+        image.config  # noqa: B018
+
+
+def test_diff_of_descriptions(run: Run, tmp_path: Path) -> None:
+    """With the paths that set takes; what no value shows byte by byte."""
+    for name, path in (("xapi", "XENOPS.vm.name"), ("libvirt", "XML.name")):
+        status, said, _ = run(name, "diff IN OTHER")
+        assert status == 1 and said == "CPU/0.rip: 0xb7b9 -> 0x1234\n"
+        main(
+            [
+                "set",
+                str(tmp_path / name),
+                f"{path}=b",
+                "-o",
+                str(tmp_path / f"{name}.other"),
+                "--force",
+            ]
+        )
+        assert run(name, "diff IN OTHER") == (1, f"{path}: web one -> b\n", b"")
+    spaced = xapi(WRAPPED["xapi"][390:], xenops=XENOPS + b" ", end=b"")
+    (tmp_path / "xapi.other").write_bytes(spaced)
+    assert run("xapi", "diff IN OTHER")[1] == "XENOPS: 359 bytes -> 360 bytes\n"
+    (tmp_path / "xapi.other").write_bytes(WRAPPED["libvirt"])
+    said = run("xapi", "diff IN OTHER")[1]
+    assert "format: xapi -> libvirt" in said and "config" not in said

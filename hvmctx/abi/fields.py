@@ -19,6 +19,7 @@ import ctypes
 import struct
 
 from hvmctx.errors import FieldError, UsageError
+from hvmctx.messages import did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -368,7 +369,8 @@ class Layout:
             name, index = _name_and_index(step, path)
             field = layout._by_name.get(name)
             if field is None:
-                raise UsageError(f"{path}: no field {name!r} in {layout.ctype.__name__}")
+                guess = did_you_mean(name, layout._by_name)
+                raise UsageError(f"{path}: no field {name!r} in {layout.ctype.__name__}{guess}")
             if last and field.is_bytes and not index:
                 return Slot(path, base + field.offset, field.size, "s")
             if last and field.count is not None and ":+" in index:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hvmctx.abi import x86  # noqa: F401 - declares Xen's own
 from hvmctx.abi.declare import DOMAIN, RESERVED_TYPECODES, VMPORT_TYPECODE, RecordType, declared
 from hvmctx.errors import UsageError
+from hvmctx.messages import did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def by_name(name: str) -> RecordType:
     for known in types:
         if known.name == wanted:
             return known
-    raise UsageError(
-        f"unknown record type {name!r}; expected {', '.join(known.name for known in types)}"
-    )
+    names = [known.name for known in types]
+    guess = did_you_mean(name, names) or f"; expected {', '.join(names)}"
+    raise UsageError(f"unknown record type {name!r}{guess}")
 
 
 def typecode_of(what: object) -> int:

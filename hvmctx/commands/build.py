@@ -52,10 +52,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--tsc", metavar="MODE,KHZ[,NSEC[,INCARNATION]]", help="such as 0,2600000")
     parser.add_argument("--policy", metavar="IMAGE", help="CPU policies from this image")
     parser.add_argument("--emulator", metavar="FILE", help="the device model's file")
-    parser.add_argument("--config", metavar="FILE", help="xl's configuration, as JSON")
     parser.add_argument(
-        "--layer", choices=("xl", "libxl", "libxc"), default="xl",
-        help="what to write: what xl restore takes (default), or the stream in it alone",
+        "--config", metavar="FILE",
+        help="what describes the guest: xl's configuration as JSON, libvirt's XML, or the "
+        "S-expression of a VM of XAPI's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layer", choices=("xl", "xapi", "libvirt", "libxl", "libxc"), default="xl",
+        help="what to write: what xl restore takes (default), XAPI, or virsh restore; or the "
+        "stream in it alone",
     )  # fmt: skip
     parser.add_argument(
         "--release",
@@ -247,9 +252,11 @@ def _tsc(text: str) -> TscInfo:
 
 
 def _config_of(base: Image | None, layer: str) -> bytes:
-    if base is None or layer != "xl":
+    if base is None or layer in ("libxl", "libxc"):
         return b""
-    return base.config_text
+    from hvmctx.save.rewrap import text_of
+
+    return text_of(base, layer)
 
 
 def _emulator(args: Namespace, base: Image | None) -> DeviceModelFile | DeviceModelData | None:

@@ -1,5 +1,5 @@
-"""Extract a payload from an image: the HVM context, the device model's file, one record of
-either the context or the streams, or (--what memory) the guest's memory."""
+"""Extract a payload from an image: the HVM context, the device model's file, the configuration,
+one record of either the context or the streams, a value, or (--what memory) the guest's memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "extract the HVM context, the device model's file, a record, or the memory"
+HELP = "extract the HVM context, the device model's file, the configuration, memory ..."
 EXAMPLES = (
     "hvmctx extract guest.save -o context  # the HVM context",
-    "hvmctx extract guest.save --what record:CPU/0 -o cpu",
+    "hvmctx extract guest.save --what config -o guest.json",
     "hvmctx extract guest.save --what memory --format elf -o core",
 )
 
@@ -23,7 +23,7 @@ EXAMPLES = (
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
     inputs.add_output(parser)
-    inputs.add_what(parser)
+    inputs.add_what(parser, ". Or memory: the guest's")
     parser.add_argument(
         "--format", choices=("raw", "elf"), default="raw",
         help="for --what memory: raw, a sparse file (default), or an ELF core for gdb",
@@ -31,10 +31,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    if args.what == "memory":
+    from hvmctx.edit.payloads import MEMORY, is_not_kept
+
+    if args.what == MEMORY:
         return _memory(args)
     from hvmctx.edit.editor import edit
-    from hvmctx.edit.payloads import is_not_kept
 
     again = is_not_kept(args.what)
     with inputs.open_seekable(args) if again else inputs.open_input(args) as image:

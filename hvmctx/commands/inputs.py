@@ -334,15 +334,16 @@ def open_seekable(args: Namespace) -> Image:
     return open_image(target, layer=layer, limits=limits_of(args), seekable=True)
 
 
-def add_what(parser: ArgumentParser) -> None:
+def add_what(parser: ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--what",
         default="hvm-context",
         metavar="WHAT",
-        help="hvm-context (default), emulator, xml (of libvirt's), xenops, varstored, swtpm (of "
-        "XAPI's), or record:TYPE[/INSTANCE]: record:CPU/0 is the body of that record of the "
-        "context, record:X86_TSC_INFO of that record of the stream, record:PAGE_DATA/3 of its "
-        "fourth, record:libxc:0x20 of one that has no name",
+        help="hvm-context (default), emulator, config (of xl's), xml (of libvirt's), xenops, "
+        "varstored, swtpm (of XAPI's), or record:TYPE[/INSTANCE]: record:CPU/0 is the body of that "
+        "record of the context, record:X86_TSC_INFO of that record of the stream, "
+        "record:PAGE_DATA/3 of its fourth, record:libxc:0x20 of one that has no name. Or a path, "
+        f"as get takes it: CPU/0.fpu_regs{more}",
     )
 
 

@@ -1,5 +1,6 @@
 """Write an image with one payload replaced and everything else as it was: the HVM context,
-the device model's file, or the body of one record."""
+the device model's file, the configuration, the body of one record, or a value: what `extract`
+with the same --what has written."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "replace the HVM context, the device model's file, or a record"
+HELP = "replace the HVM context, the device model's file, the configuration, a record ..."
 EXAMPLES = (
     "hvmctx replace guest.save guest.hvm -o changed.save  # the HVM context",
-    "hvmctx extract guest.hvm --what record:CPU/0 -o cpu",
-    "hvmctx replace guest.save cpu --what record:CPU/0 -o other.save",
+    "hvmctx extract guest.save --what config -o guest.json  # to be edited",
+    "hvmctx replace guest.save guest.json --what config -o other.save",
 )
 
 

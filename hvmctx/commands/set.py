@@ -1,6 +1,7 @@
-"""Write an image or a bare context with some values changed and everything else as it was. A
-value is a number (decimal or 0x), or hex digits or "text" for bytes. Warns when Xen would
-refuse the changed context but not the original."""
+"""Write an image or a bare context with some values changed, added or removed, and everything
+else as it was. Paths are those that `diff` and `get` print. A value is a number (decimal or 0x),
+hex digits or "text" for bytes, text or JSON in the configuration. Warns when Xen would refuse
+the changed context but not the original."""
 
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "write the image with other values: CPU/0.rip=0x1000 ..."
+HELP = "write the image with other values: CPU/0.rip=0x1000, --remove CPU/1 ..."
 EXAMPLES = (
     "hvmctx set guest.save CPU/0.rip=0x1000 -o changed.save",
     "hvmctx set guest.save HVM_PARAMS.STORE_PFN=0xfeffc -o - | hvmctx info -",
-    "hvmctx set guest.hvm CPU/0.rip=0 CPU/0.rsp=0 -o changed.hvm",
+    "hvmctx set guest.save --add HVM_PARAMS.VIRIDIAN=1 --remove TSC_ADJUST/0 -o other.save",
 )
 
 
@@ -32,11 +33,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("settings", metavar="PATH=VALUE", nargs="*", help="what to set")
     parser.add_argument(
         "--add", metavar="PATH=VALUE", action="append", default=[],
-        help="put in a record that is not there (CPU_MSR/1=HEX) or a parameter",
+        help="set what may not be there: a record (CPU_MSR/1=HEX), a field or a guestinfo key of "
+        "one, a parameter, a leaf, an MSR, a value of the configuration; may be repeated",
     )  # fmt: skip
     parser.add_argument(
         "--remove", metavar="PATH", action="append", default=[],
-        help="take out a record (PIC/2), a parameter, or a guestinfo key; before anything is added",
+        help="take out a record (PIC/2), or what else --add puts in; before anything is added",
     )  # fmt: skip
     inputs.add_output(parser)
 
@@ -56,7 +58,7 @@ def run(args: Namespace) -> int:
         for path in args.remove:
             editor.remove(path)
         for path, value in added:
-            editor.add(path, value)
+            editor.set(path, value, add=True)
         for path, value in settings:
             editor.set(path, value)
         if not editor.changes_context:

@@ -13,23 +13,19 @@ value in text is read as JSON where there was a number, and is taken as it is el
 
 from __future__ import annotations
 
-import re
-
-from hvmctx.errors import FieldError, UsageError
+from hvmctx.edit.paths import json_of, steps_of
+from hvmctx.errors import UsageError
 from hvmctx.image import handlers
 from hvmctx.stream.qemu import DeviceModelState, Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     Value = int | bytes | str
     Content = DeviceModelState | handlers.Guarded | None
 
 __all__ = ["get_content", "get_decoded", "set_content", "set_decoded"]
-
-_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
 def get_content(content: Content, payload: bytes, path: str) -> int | bytes | str:
@@ -91,7 +87,7 @@ def _decoded(handler: handlers.Guarded | None, body: bytes, path: str) -> Any:
 
 def _place(plain: Any, path: str, whole: str) -> tuple[Any, Any]:
     """The object or list that holds what a path names, and its key there."""
-    parts = [name or int(index) for name, index in _PART.findall(path)]
+    parts = steps_of(f".{path}" if path else "", whole)
     if not parts:
         raise UsageError(f"{whole}: expected a field")
     try:
@@ -116,22 +112,5 @@ def _put(plain: Any, path: str, value: Any, whole: str) -> None:
     if isinstance(value, bytes):
         value = value.hex()
     elif isinstance(value, str):
-        value = _parsed(value, holder[key], whole)
+        value = json_of(value, holder[key], whole)
     holder[key] = value
-
-
-def _parsed(text: str, before: Any, whole: str) -> Any:
-    """A value in text, as of the kind of the one before."""
-    if not isinstance(before, (bool, int, float)):
-        return text
-    import json
-
-    kinds: list[Callable[[str], Any]] = [json.loads, lambda digits: int(digits, 0)]
-    for kind in kinds:
-        try:
-            value = kind(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, type(before)) or type(before) is float:
-            return value
-    raise FieldError(f"{whole}: {text[:40]!r} is no {type(before).__name__}")

@@ -1,5 +1,5 @@
 """What differs between two contexts, or two images: field by field, and with the meaning of a
-value where it has one. Fields of a context and parameters have the paths that get and set take.
+value where it has one. All have the paths that get, set and replace take (`edit.paths`).
 
 Records are paired by type, instance, and how often that pair came before. Page contents are
 compared when asked for.
@@ -7,12 +7,20 @@ compared when asked for.
 
 from __future__ import annotations
 
+from ctypes import sizeof
+
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
+from hvmctx.abi.fields import Layout
 from hvmctx.abi.names import bits_between, names_of
+from hvmctx.edit.json_text import DEEPEST
+from hvmctx.edit.listing import guestinfo_paths
+from hvmctx.edit.paths import record_path, step_text, stream_path
+from hvmctx.edit.places import row_path
 from hvmctx.errors import FormatError, HvmctxError, LimitError
 from hvmctx.image.image import Image
 from hvmctx.image.memory_map import differing_pages, side_by_side
+from hvmctx.stream.libxc import TscInfo
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBVIRT, LIBXC, XAPI
 
 TYPE_CHECKING = False
@@ -23,8 +31,10 @@ if TYPE_CHECKING:
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
     from hvmctx.context.vmport import Parts
+    from hvmctx.edit.paths import Step
     from hvmctx.image.index import IndexedRecord
     from hvmctx.image.memory_map import Run
+    from hvmctx.stream.xlfile import Json
 
 __all__ = ["Difference", "diff", "diff_contexts", "diff_images"]
 
@@ -41,7 +51,8 @@ _LONGEST = 32
 """Bytes of a difference that are shown."""
 _MOST = 1000
 """Stretches of one body, or one page, that are shown one by one."""
-_DEEPEST = 50
+_LONGEST_TEXT = 200
+"""Letters of a value of the configuration."""
 
 
 class Difference:
@@ -105,15 +116,18 @@ def diff_contexts(one: HvmContext, other: HvmContext) -> Iterator[Difference]:
     """Of two contexts, in the order of the first, then what only the second has. Nothing if
     and only if their bytes are the same."""
     left, right = _keyed(one), _keyed(other)
-    for key in dict.fromkeys((*left, *right)):
-        before, after = left.get(key), right.get(key)
-        yield from _records(_name(key, before or right[key]), before, after)
+    keys = list(dict.fromkeys((*left, *right)))
+    names = _names(keys, {**right, **left})
+    for key in _last_first(keys, right):
+        yield from _records(names[key], left.get(key), right.get(key))
     common = left.keys() & right.keys()
-    orders = ([_name(key, side[key]) for key in side if key in common] for side in (left, right))
+    orders = ([names[key] for key in side if key in common] for side in (left, right))
     for before, after in zip(*orders):
         if before != after:  # from the first on
-            yield Difference("order of records", before, after)
+            yield Difference("HVM_CONTEXT", f"{before} next", f"{after} next")
             break
+    if len(one.tail) != len(other.tail):
+        yield Difference("tail", f"{len(one.tail)} bytes", f"{len(other.tail)} bytes")
     yield from _bytes("tail", bytes(one.tail), bytes(other.tail))
 
 
@@ -128,26 +142,48 @@ def _keyed(context: HvmContext) -> dict[tuple[int, int, int], Record]:
     return found
 
 
-def _name(key: tuple[int, int, int], record: Record) -> str:
-    again = f" (number {key[2]} of its kind)" if key[2] > 1 else ""
-    return f"{record.name}/{record.instance}{again}"
+def _last_first(
+    keys: list[tuple[int, int, int]], right: dict[tuple[int, int, int], Record]
+) -> list[tuple[int, int, int]]:
+    """The same, but of those of one path that only the first has the last first: so they can be
+    removed one after the other, by their numbers."""
+    gone = [at for at, key in enumerate(keys) if key not in right]
+    ordered = keys[:]
+    for pair in {keys[at][:2] for at in gone}:
+        places = [at for at in gone if keys[at][:2] == pair]
+        for at, key in zip(places, [keys[at] for at in reversed(places)]):
+            ordered[at] = key
+    return ordered
+
+
+def _names(
+    keys: list[tuple[int, int, int]], records: dict[tuple[int, int, int], Record]
+) -> dict[tuple[int, int, int], str]:
+    """The path of each record; those that are there again have their number after it."""
+    again = {key[:2] for key in keys if key[2] > 1}
+    return {
+        key: f"{record_path(records[key])}{f'#{key[2]}' if key[:2] in again else ''}"
+        for key in keys
+    }
 
 
 def _records(name: str, one: Record | None, other: Record | None) -> Iterator[Difference]:
     if one is None or other is None:
-        there = one or other
-        size = f"{len(there.body)} bytes" if there else ""
-        yield Difference(name, size if one else None, size if other else None)
+        yield Difference(name, _size(one), _size(other))
         return
     left, right = bytes(one.body), bytes(other.body)
-    if one.length != other.length:
-        yield Difference(f"{name} length", str(one.length), str(other.length))
+    if one.length != other.length or len(left) != len(right):
+        yield Difference(name, _size(one), _size(other))
     if left == right:
         return
     found = list(_bodies(name, one, other))
     yield from found
     if not found and one.length == other.length:  # in what no field shows
         yield from _bytes(name, left, right)
+
+
+def _size(record: Record | None) -> str | None:
+    return None if record is None else f"{record.length} bytes"
 
 
 def _bodies(name: str, one: Record, other: Record) -> Iterator[Difference]:
@@ -157,22 +193,38 @@ def _bodies(name: str, one: Record, other: Record) -> Iterator[Difference]:
     if known is None or not known.size:
         yield from _bytes(name, left, right)
         return
-    short, long = one.as_read(known.size), other.as_read(known.size)
-    for path in known.layout.paths():
-        slot = known.layout.locate(path)
-        before, after = slot.get(short), slot.get(long)
-        if before == after:
-            continue
-        full = f"{name}.{path}"
-        if isinstance(before, bytes) and isinstance(after, bytes):
-            yield from _bytes(full, before, after)
-        elif isinstance(before, int) and isinstance(after, int):
-            bits = bits_between(full, before, after)
-            yield Difference(full, _value(full, before), _value(full, after), bits=bits)
     if known.typecode == VMPORT_TYPECODE:
-        yield from _guestinfo(name, left, right)
-    else:
-        yield from _bytes(f"{name} rest", left[known.size :], right[known.size :])
+        yield from _vmport(name, left, right)
+        return
+    short, long = one.as_read(known.size), other.as_read(known.size)
+    yield from _fields(name, known.layout, short, long)
+    start = known.size
+    if known.rest is not None and sizeof(known.rest[1]) > 1:
+        rest, element = known.rest
+        layout = Layout.of(element)
+        for number in range((min(len(left), len(right)) - start) // layout.size):
+            parts = (body[start : start + layout.size] for body in (left, right))
+            yield from _fields(f"{name}.{rest}[{number}]", layout, *parts)
+            start += layout.size
+    yield from _bytes(name, left[start:], right[start:], start)
+
+
+def _fields(name: str, layout: Layout, one: bytes, other: bytes) -> Iterator[Difference]:
+    """Of two structures."""
+    for path in layout.paths():
+        slot = layout.locate(path)
+        before, after = slot.get(one), slot.get(other)
+        full = f"{name}.{path}"
+        if isinstance(before, bytes):
+            yield from _bytes(full, before, after)
+        else:
+            yield from _numbers(full, before, after)
+
+
+def _numbers(path: str, before: int, after: int) -> Iterator[Difference]:
+    if before != after:
+        bits = bits_between(path, before, after)
+        yield Difference(path, _value(path, before), _value(path, after), bits=bits)
 
 
 def _value(path: str, value: int) -> str:
@@ -180,8 +232,9 @@ def _value(path: str, value: int) -> str:
     return f"{value:#x}{f' ({meaning})' if meaning else ''}"
 
 
-def _bytes(path: str, one: bytes, other: bytes) -> Iterator[Difference]:
-    """Every stretch of bytes that differ; what only one has, as a whole."""
+def _bytes(path: str, one: bytes, other: bytes, start: int = 0) -> Iterator[Difference]:
+    """Every stretch of bytes that differ, of what both have; `start` is where they are in
+    what the path names. That one has more is said by whoever knows what of."""
     common = min(len(one), len(other))
     at = shown = 0
     while at < common:
@@ -189,56 +242,58 @@ def _bytes(path: str, one: bytes, other: bytes) -> Iterator[Difference]:
             at += 1
             continue
         shown += 1
-        if shown > _MOST:
-            where = f"{path}[{at:#x}:+{common - at}]"
-            yield Difference(where, _shown(one[at:common]), _shown(other[at:common]))
-            break
         end = at + 1
-        while end < common and one[end] != other[end]:
+        while end < common and (one[end] != other[end] or shown > _MOST):
             end += 1
-        where = f"{path}[{at:#x}:+{end - at}]"
+        where = f"{path}[{start + at:#x}:+{end - at}]"
         yield Difference(where, _shown(one[at:end]), _shown(other[at:end]))
         at = end
-    if len(one) != len(other):
-        rest = one[common:], other[common:]
-        where = f"{path}[{common:#x}:+{len(rest[0]) or len(rest[1])}]"
-        yield Difference(where, *(_shown(part) if part else None for part in rest))
 
 
 def _shown(data: bytes) -> str:
+    """As the value of a window: a number of 1, 2, 4 or 8 bytes, or hex digits."""
+    if len(data) in (1, 2, 4, 8):
+        return f"{int.from_bytes(data, 'little'):#x}"
     more = f"... ({len(data)} bytes)" if len(data) > _LONGEST else ""
     return f"{data[:_LONGEST].hex()}{more}"
 
 
-def _guestinfo(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
+def _vmport(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
+    """The fixed part, buffers, guestinfo, and what follows. If they are packed otherwise, the
+    record as a whole comes first: a length in the fixed part alone would move all the rest."""
     from hvmctx.abi.vmport import used
     from hvmctx.context.vmport import Parts
+    from hvmctx.context.vmport_slots import as_text
 
     profile = used()
     if min(len(one), len(other)) < profile.read_size:
         yield from _bytes(name, one, other)
         return
-    both = Parts(one, profile), Parts(other, profile)
-    yield from _pairs(name, *map(_entries, both))
-    buffers = ([parts.body[at : at + there] for at, there in parts.buffers] for parts in both)
-    for number, (before, after) in enumerate(zip(*buffers)):
-        place = profile.buffers[number]
-        yield from _bytes(f"{name} chans[{place.channel}].{place.name}", before, after)
-    tails = (parts.body[parts.end :] for parts in both)
-    yield from _bytes(f"{name} rest", *tails)
+    left, right = Parts(one, profile), Parts(other, profile)
+    if len(one) == len(other) and _packing(left) != _packing(right):
+        yield Difference(name, f"{len(one)} bytes", f"{len(other)} bytes, packed otherwise")
+    size = min(profile.fixed_size, len(one), len(other))
+    bodies = [body[:size].ljust(profile.fixed_size, b"\0") for body in (one, other)]
+    yield from _fields(name, Layout.of(profile.packed), *bodies)
+    for number, place in enumerate(profile.buffers):
+        places = (parts.buffers[number] for parts in (left, right))
+        before, after = (body[at : at + size] for body, (at, size) in zip((one, other), places))
+        path = f"{name}.chans[{place.channel}].{place.name}"
+        if len(before) != len(after):
+            yield Difference(path, _shown(before), _shown(after))
+        else:
+            yield from _bytes(path, before, after)
+    texts = (
+        {path: as_text(value) for path, value in guestinfo_paths(parts).items()}
+        for parts in (left, right)
+    )
+    yield from _pairs(f"{name}.", *texts)
+    if left.end == right.end:
+        yield from _bytes(name, left.body[left.end :], right.body[right.end :], left.end)
 
 
-def _entries(parts: Parts) -> dict[str, str]:
-    """By their path; a key that is there again has its number after it."""
-    from hvmctx.context.vmport_slots import as_text
-
-    found: dict[str, str] = {}
-    times: dict[str, int] = {}
-    for entry in parts.entries:
-        path = f".guestinfo{'_jumbo' if entry.jumbo else ''}[{as_text(entry.key)}]"
-        times[path] = number = times.get(path, 0) + 1
-        found[path if number == 1 else f"{path} ({number})"] = as_text(entry.value)
-    return found
+def _packing(parts: Parts) -> tuple[object, ...]:
+    return parts.buffers, [(e.start, e.end, e.key, e.jumbo) for e in parts.entries], parts.end
 
 
 def _pairs(name: str, one: dict[str, str], other: dict[str, str]) -> Iterator[Difference]:
@@ -256,8 +311,9 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
         yield Difference("format", one.format, other.format)
     yield from _pairs("", _headers(one), _headers(other))
     yield from _descriptions(one, other)
-    for image_part in (_params, _tsc, _cpuid, _msrs):
-        yield from _pairs("", image_part(one), image_part(other))
+    yield from _pairs("", _params(one), _params(other))
+    yield from _tsc(one, other)
+    yield from _policies(one, other)
     yield from _other_records(one, other)
     yield from _memory(one, other, contents=memory)
     contexts = [_context(image) for image in (one, other)]
@@ -267,45 +323,6 @@ def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[D
         yield Difference(
             "HVM_CONTEXT", *(None if context is None else "present" for context in contexts)
         )
-
-
-def _descriptions(one: Image, other: Image) -> Iterator[Difference]:
-    """Of the guest: xl's configuration, or the text that another wrapper has. Of two kinds of
-    wrapper, what both say, in xl's words."""
-    if one.format == other.format and one.format in (LIBVIRT, XAPI):
-        yield from _texts(one, other)
-        return
-    left, right = _flat(one.config), _flat(other.config)
-    if one.format != other.format:
-        both = left.keys() & right.keys()
-        left = {path: value for path, value in left.items() if path in both}
-        right = {path: value for path, value in right.items() if path in both}
-    yield from _pairs("config", left, right)
-
-
-def _texts(one: Image, other: Image) -> Iterator[Difference]:
-    """Value by value; where no value shows it, byte by byte."""
-    from hvmctx.edit.described import values_of
-
-    name = "XML" if one.format == LIBVIRT else "XENOPS"
-    texts = [_text(image) for image in (one, other)]
-    if texts[0] == texts[1]:
-        return
-    try:
-        found = list(_pairs("", *(values_of(name, text, one.limits) for text in texts)))
-    except LimitError:
-        raise
-    except FormatError:
-        found = []
-    yield from found or _bytes(name, *texts)
-
-
-def _text(image: Image) -> bytes:
-    """All bytes of it, those that libvirt does not read too."""
-    if image.format == LIBVIRT:
-        return bytes(image.xml_data())
-    record = image.last(XAPI, streams.XAPI_XENOPS)
-    return b"" if record is None or record.end > image.end else bytes(image.body(record))
 
 
 def _context(image: Image) -> HvmContext | None:
@@ -319,27 +336,93 @@ def _context(image: Image) -> HvmContext | None:
 
 def _headers(image: Image) -> dict[str, str]:
     return {
-        f"{header.layer} {header.name}.{name}": f"{value:#x}"
+        f"{header.layer}.{header.name.replace(' ', '_')}.{name}": f"{value:#x}"
         for header in image.headers
         for name, value in header.fields.items()
         if name not in _DATA_LENGTHS
     }
 
 
-def _flat(value: Any, path: str = "", depth: int = 0) -> dict[str, str]:
-    """JSON as paths and values; what is nested deeper than any configuration, as a whole."""
-    if depth > _DEEPEST:
-        return {path: "..."}
-    if isinstance(value, dict):
-        items: Iterable[tuple[str, Any]] = ((f".{key}", part) for key, part in value.items())
-    elif isinstance(value, list):
-        items = ((f"[{number}]", part) for number, part in enumerate(value))
-    else:
-        return {} if value is None else {path: repr(value)}
-    found: dict[str, str] = {}
-    for key, part in items:
-        found.update(_flat(part, f"{path}{key}", depth + 1))
-    return found
+def _descriptions(one: Image, other: Image) -> Iterator[Difference]:
+    """Of the guest: xl's configuration, or the text that another wrapper has. Of two kinds of
+    wrapper, what both say, in xl's words."""
+    if one.format == other.format and one.format in (LIBVIRT, XAPI):
+        yield from _texts(one, other)
+    elif one.format != other.format:
+        yield from _json("config", one.config, other.config, common=True)
+    elif one.config_text != other.config_text:
+        yield from _json("config", one.config, other.config)
+
+
+def _texts(one: Image, other: Image) -> Iterator[Difference]:
+    """Value by value; where no value shows it, byte by byte."""
+    from hvmctx.edit.described import values_of
+
+    name = "XML" if one.format == LIBVIRT else "XENOPS"
+    texts = _text(one), _text(other)
+    if texts[0] == texts[1]:
+        return
+    try:
+        found = list(_pairs("", *(values_of(name, text, one.limits) for text in texts)))
+    except LimitError:
+        raise
+    except FormatError:
+        found = []
+    if not found and len(texts[0]) != len(texts[1]):
+        yield Difference(name, *(f"{len(text)} bytes" for text in texts))
+    yield from found or _bytes(name, *texts)
+
+
+def _text(image: Image) -> bytes:
+    """All bytes of it, those that libvirt does not read too."""
+    if image.format == LIBVIRT:
+        return bytes(image.xml_data())
+    record = image.last(XAPI, streams.XAPI_XENOPS)
+    return b"" if record is None or record.end > image.end else bytes(image.body(record))
+
+
+def _json(
+    path: str, one: Json, other: Json, depth: int = 0, *, common: bool = False
+) -> Iterator[Difference]:
+    """Of two values of a configuration; of what only one has the whole, or if only what they have
+    in `common` counts, nothing. Additions come in order, and removals from a list from its end,
+    so that each can be done after the other."""
+    steps: Iterable[Step] = ()
+    if depth < DEEPEST and isinstance(one, dict) and isinstance(other, dict):
+        steps = dict.fromkeys((*one, *other))
+    elif depth < DEEPEST and isinstance(one, list) and isinstance(other, list):
+        both, most = min(len(one), len(other)), max(len(one), len(other))
+        beyond = range(both, most)
+        steps = (*range(both), *(beyond if len(other) > both else reversed(beyond)))
+    elif (type(one) is not type(other) or one != other) and not (common and None in (one, other)):
+        yield Difference(path, _json_text(one), _json_text(other))
+    for step in steps:
+        inner = f"{path}{step_text(step)}"
+        sides = _part(one, step), _part(other, step)
+        if _ABSENT not in sides:
+            yield from _json(inner, *sides, depth + 1, common=common)
+        elif not common:
+            yield Difference(inner, *(None if x is _ABSENT else _json_text(x) for x in sides))
+
+
+_ABSENT: Any = object()
+
+
+def _part(plain: Any, step: Step) -> Any:
+    if isinstance(plain, dict):
+        return plain.get(step, _ABSENT)
+    return plain[step] if isinstance(step, int) and step < len(plain) else _ABSENT
+
+
+def _json_text(value: Json) -> str:
+    """As `set` takes it, but for one that is long."""
+    import json
+
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return "..."
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 
 def _params(image: Image) -> dict[str, str]:
@@ -347,26 +430,42 @@ def _params(image: Image) -> dict[str, str]:
     return {f"HVM_PARAMS.{name(index)}": f"{value:#x}" for index, value in image.params.items()}
 
 
-def _tsc(image: Image) -> dict[str, str]:
-    info = image.tsc_info
-    fields = {} if info is None else info.for_people()
-    return {f"X86_TSC_INFO.{name}": str(value) for name, value in fields.items()}
+def _tsc(one: Image, other: Image) -> Iterator[Difference]:
+    infos = [image.tsc_info for image in (one, other)]
+    if None in infos:
+        if infos[0] is not infos[1]:
+            yield Difference("X86_TSC_INFO", *("24 bytes" if info else None for info in infos))
+        return
+    for name in TscInfo.TYPE.fields:
+        before, after = (getattr(info, name) for info in infos)
+        if before != after:
+            yield Difference(f"X86_TSC_INFO.{name}", str(before), str(after))
 
 
-def _cpuid(image: Image) -> dict[str, str]:
-    leaves = image.policy.leaves
-    return {
-        f"X86_CPUID_POLICY[{leaf:#x}/{subleaf:#x}]": " ".join(f"{value:08x}" for value in registers)
-        for leaf, subleaf, *registers in leaves
-    }
-
-
-def _msrs(image: Image) -> dict[str, str]:
-    msrs = image.policy.msrs
-    return {
-        f"X86_MSR_POLICY[{index:#x}]": f"{value:#x}, flags {flags:#x}"
-        for index, flags, value in msrs
-    }
+def _policies(one: Image, other: Image) -> Iterator[Difference]:
+    """Register by register, and rows that only one has as a whole."""
+    leaves = [{row[:2]: row[2:] for row in image.policy.leaves} for image in (one, other)]
+    for key in dict.fromkeys((*leaves[0], *leaves[1])):
+        path = row_path("CPUID", key)
+        before, after = (side.get(key) for side in leaves)
+        if before is None or after is None:
+            words = (row and " ".join(f"{value:08x}" for value in row) for row in (before, after))
+            yield Difference(path, *words)
+            continue
+        for name, *values in zip(("eax", "ebx", "ecx", "edx"), before, after):
+            yield from _numbers(f"{path}.{name}", *values)
+    msrs = [{row[0]: row[1:] for row in image.policy.msrs} for image in (one, other)]
+    for index in dict.fromkeys((*msrs[0], *msrs[1])):
+        path = row_path("MSR", (index,))
+        one_row, other_row = (side.get(index) for side in msrs)
+        if one_row is None or other_row is None:
+            words = (None if row is None else f"{row[1]:#x}" for row in (one_row, other_row))
+            yield Difference(path, *words)
+            if other_row is not None and other_row[0]:
+                yield Difference(f"{path}.flags", None, f"{other_row[0]:#x}")
+            continue
+        for name, at in (("", 1), (".flags", 0)):
+            yield from _numbers(f"{path}{name}", one_row[at], other_row[at])
 
 
 def _other_records(one: Image, other: Image) -> Iterator[Difference]:
@@ -374,12 +473,12 @@ def _other_records(one: Image, other: Image) -> Iterator[Difference]:
     left, right = _numbered(one), _numbered(other)
     for key in dict.fromkeys((*left, *right)):
         record, its = left.get(key), right.get(key)
-        name = f"{(record or right[key]).name}/{key[2]}"
+        name = stream_path(record or right[key], key[2])
+        sizes = [None if there is None else f"{there.length} bytes" for there in (record, its)]
+        if sizes[0] != sizes[1]:
+            yield Difference(name, *sizes)
         if record is not None and its is not None:
             yield from _bytes(name, bytes(one.body(record)), bytes(other.body(its)))
-        else:
-            sizes = (None if there is None else f"{there.length} bytes" for there in (record, its))
-            yield Difference(name, *sizes)
 
 
 def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:
@@ -398,13 +497,12 @@ def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]
     """Stretches of pfns whose types differ, and, where asked for, pages."""
     for start, end, mine, its in side_by_side(one.memory, other.memory):
         kinds = [_kind(mine), _kind(its)]
-        where = f"pfn {start:#x}" if end - start == 1 else f"pfns {start:#x} to {end - 1:#x}"
         if kinds[0] != kinds[1]:
-            yield Difference(where, *kinds)
+            many = f":+{end - start:#x}" if end - start > 1 else ""
+            yield Difference(f"pfn[{start:#x}{many}].type", *kinds)
         elif contents and mine is not None and its is not None:
-            pages = differing_pages(one.source, mine, other.source, its)
-            for pfn, before, after in pages:
-                yield from _bytes(f"pfn {pfn:#x}", before, after)
+            for pfn, before, after in differing_pages(one.source, mine, other.source, its):
+                yield from _bytes(f"pfn[{pfn:#x}]", before, after)
 
 
 def _kind(run: Run | None) -> str | None:

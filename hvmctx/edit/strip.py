@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from hvmctx.abi import streams
 from hvmctx.context.hvm_context import HvmContext
-from hvmctx.errors import FormatError, LengthError, UnsupportedError, UsageError
+from hvmctx.errors import FormatError, LengthError, UnsupportedError
 from hvmctx.files.copying import copy
 from hvmctx.files.opening import open_source
 from hvmctx.files.source import Source
+from hvmctx.image.image import recognise
 from hvmctx.image.index import LARGEST_KEPT, cut_off
 from hvmctx.image.indexing import not_read, walk
-from hvmctx.stream.detect import ENOUGH, detect
-from hvmctx.stream.grammar import END, FIRST, LEGACY_STREAM
+from hvmctx.stream.grammar import END, LEGACY_STREAM
 from hvmctx.stream.libxc import PageData
 from hvmctx.stream.pages import data_pages, length_of
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC, StreamReader, StreamRecord
@@ -65,22 +65,19 @@ def strip(
 
     `keep_holes` keeps the records that hold only absent pages. Compressed input is not
     compressed again. `limits` are as for `open_image`. Raises FormatError for a damaged or
-    legacy image; what has been written is then of no use.
+    legacy image, UsageError for an unknown layer; what has been written is then of no use.
     """
     done = Stripped()
     with open_source(target, limits) as source:
-        layer = layer or detect(source.peek(ENOUGH))
-        if layer is None or layer == LEGACY:
+        layer = recognise(source, layer)
+        if layer == LEGACY:
             raise UnsupportedError(
-                "only images of Xen 4.6 and newer can be stripped", layer=layer or "input",
-                offset=0, expected="an xl, libxl or libxc stream; convert a legacy one first",
+                "only images of Xen 4.6 and newer can be stripped", layer=layer, offset=0,
+                expected="an xl, libxl or libxc stream; convert a legacy one first",
             )  # fmt: skip
         if layer == CONTEXT:  # which has no pages to begin with
             _copy_context(source, out, done)
             return done
-        if layer not in FIRST:
-            known = ", ".join((*FIRST, CONTEXT))
-            raise UsageError(f"unknown layer {layer!r}; expected {known}")
         reader = StreamReader(layer)
         for item in walk(source, reader):
             if isinstance(item, StreamRecord) and _is_page_data(item):

@@ -36,9 +36,10 @@ __all__ = [
 
 def open_source(target: Target, limits: Limits | None = None) -> Source:
     """A source over a path, a URL, a buffer, or a binary file object, which is read from where it
-    stands and not closed; compressed data are decompressed on the way. A source is taken as
-    it is. `limits` are for all who read it (default: those of the source, or the defaults).
-    Raises InputError."""
+    stands and not closed; compressed data are decompressed on the way, and an XVA is read as the
+    disk of the suspended guest in it. A source is taken as it is. `limits` are for all who read
+    it (default: those of the source, or the defaults). Raises InputError, and FormatError for an
+    XVA without such a disk."""
     source = target if isinstance(target, Source) else _opened(target, limits or DEFAULT)
     if limits is not None:
         source.limits = limits
@@ -68,7 +69,13 @@ def unpacked(source: Source, limits: Limits) -> Source:
         if is_compressed(head):
             from hvmctx.files.compression import decompressed
 
-            return decompressed(source, head, limits)
+            source = decompressed(source, head, limits)
+            head = source.peek(8)
+        if head.startswith(_XVA):
+            from hvmctx.files.xva import suspended_disk
+
+            source.limits = limits
+            return suspended_disk(source)
     except BaseException:
         source.close()
         raise
@@ -144,6 +151,10 @@ def _buffer(target: AnyBuffer | Readable) -> memoryview | None:
 
 _COMPRESSED = (b"\x1f\x8b", b"\xfd7zX", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 """What gzip, xz, zstd and lz4 files start with; no Xen format starts so."""
+
+
+_XVA = (b"ova.xml\0", b"Ref:")
+"""What XAPI's archives start with: a tar, of a description or of a disk."""
 
 
 def is_compressed(head: Buffer) -> bool:

@@ -349,7 +349,7 @@ def documents(draw: st.DrawFn, kind: str = "context", *, valid: bool = True) -> 
 @st.composite
 def mutations(draw: st.DrawFn, of: bytes, kind: str = "context") -> bytes:
     """These bytes with an edit or two in terms of their format: `context`, `vmport` (a
-    record), or a layer of a stream, `libxc`, `libxl` or `xl`."""
+    record), or a layer of a stream, `libxc`, `libxl`, `xl`, `xapi` or `libvirt`."""
     rng = draw(_choices)
     if kind == "context":
         return mutate_context(of, rng)[0]

@@ -13,13 +13,13 @@ from hvmctx.fuzz.values import LENGTHS, around
 from hvmctx.image.image import Image, open_image
 from hvmctx.image.index import IndexedRecord
 from hvmctx.stream.libxc import CpuidPolicy, HvmParams, MsrPolicy, PageData, TscInfo
-from hvmctx.stream.reader import LIBXC, Header
+from hvmctx.stream.reader import LIBXC, XAPI, Header
 from hvmctx.stream.writer import StreamWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["KINDS", "PARAMS", "make_stream", "mutate_stream", "valid_stream"]
 
@@ -178,9 +178,14 @@ def _swap(rng: random.Random, pieces: _Pieces) -> str:
 def _retype(rng: random.Random, pieces: _Pieces) -> str:
     at = _place(rng, pieces)
     layer, _, body = pieces.records[at]
-    number = rng.choice((*range(0x14), 0x80000000, 0x80000013, 0xFFFFFFFF))
+    number = rng.choice((*_types(layer), 0x80000000, 0x80000013, 0xFFFFFFFF))
     pieces.records[at] = layer, number, body
     return f"type {number:#x}"
+
+
+def _types(layer: str) -> Iterable[int]:
+    """Those of a layer, and some that it does not have."""
+    return streams.XAPI_RECORDS if layer == XAPI else range(0x14)
 
 
 def _resize(rng: random.Random, pieces: _Pieces) -> str:
@@ -254,7 +259,7 @@ def _padding(rng: random.Random, pieces: _Pieces) -> str:
     size = len(body) + 7 & ~7
     if size == len(body):
         size, body = size + 8, body + b"\1"
-    head = streams.RECORD_HEADER.pack(number, len(body))
+    head = streams.RECORD_HEADERS[layer].pack(number, len(body))
     pieces.records[at] = layer, -1, head + body.ljust(size, b"\1")
     return f"record {number:#x} with odd padding"
 
@@ -285,9 +290,9 @@ def _verify(rng: random.Random, pieces: _Pieces) -> str:
 
 
 def _insert(rng: random.Random, pieces: _Pieces) -> str:
-    number = rng.choice((*range(0x13), 0x80000055))
     at = _place(rng, pieces)
     layer = pieces.records[at][0]
+    number = rng.choice((*_types(layer), 0x80000055))
     body = rng.choice((b"", bytes(8), bytes(24), rng.randbytes(16)))
     pieces.records.insert(at, (layer, number, body))
     return f"record {number:#x} inserted"

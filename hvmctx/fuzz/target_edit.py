@@ -45,7 +45,7 @@ def _run(data: bytes) -> set[str]:
         assert isinstance(after, bytes) or after == int(value, 0)
     changed = HvmContext.from_bytes(made, damaged=True)
     assert changed.to_bytes() == made
-    if not path.upper().startswith("VMPORT"):
+    if "." in path and not path.upper().startswith("VMPORT"):  # else it may be any length
         assert len(made) == len(context)
         changes = [at for at, (one, other) in enumerate(zip(made, context)) if one != other]
         assert not changes or changes[-1] - changes[0] < _slot_size(path)

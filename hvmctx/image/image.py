@@ -292,7 +292,7 @@ class Image(Index):
         from hvmctx.stream import sexp, xapi
 
         try:
-            vm = xapi.Xenops.from_text(self.body(record), self.limits).vm
+            vm = xapi.Xenops.from_text(self.body(record), self.limits).vm(self.limits)
         except FormatError as error:
             raise error.moved(record.body_offset) from None
         return None if vm is None else sexp.places(vm)

@@ -118,6 +118,7 @@ class Records:
         if count < 0 or record.kept is not None or record.odd_padding:
             self._others[self._rows] = record
             self._last = -1, 0, 0
+            length = 0  # that of a record of XAPI's has 64 bits
         else:
             last, self._last = self._last, (record.end, length, count)
             if last == (offset, length, count):

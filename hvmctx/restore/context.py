@@ -247,10 +247,11 @@ class _Load:
     def _take(self, hazards: tuple[Rule, ...], seen: LoadedRecord, offset: int) -> None:
         """Note what an accepted record changes, what it does harm to, and what of it later
         checks ask for."""
-        self._applied += changes(seen)
-        for rule in hazards if len(self._hazards) < self._limits.findings else ():
+        self._change(seen)
+        for rule in hazards:
             for text in rule.texts(seen):
-                self._hazards.append(Hazard(rule, text, seen, self._release, offset))
+                if len(self._hazards) < self._limits.findings:
+                    self._hazards.append(Hazard(rule, text, seen, self._release, offset))
         loaded, vcpu = self._loaded, seen.instance
         if seen.name == "CPU":
             loaded.tsc = True
@@ -268,6 +269,13 @@ class _Load:
             pfn, has_page = tsc_page_of(seen), self._guest.has_page
             if pfn is not None and has_page is not None and has_page(pfn):
                 loaded.tsc_page = True
+
+    def _change(self, seen: LoadedRecord) -> None:
+        room = self._limits.findings - len(self._applied)
+        found = changes(seen) if room > 0 else []
+        self._applied += found[:room]
+        if len(found) >= room > 0:
+            self._applied[-1] = "further changes suppressed"
 
     def _refuse(
         self,
@@ -303,7 +311,7 @@ class _Load:
         length = length if typecode == x86.HEADER.typecode else 0
         seen = self._seen(x86.HEADER, x86.HEADER.size, 0, length, 0)
         self._judge(_HEADER_RULES, seen, 0)
-        self._applied += changes(seen)
+        self._change(seen)
 
     def _seen(
         self, known: RecordType, size: int, instance: int, length: int, offset: int

@@ -6,6 +6,8 @@ says since when: 90309854fd (LDR from the id of an x2APIC), ff7d9aa77e (timers w
 
 from __future__ import annotations
 
+from ctypes import sizeof
+
 from hvmctx.abi import x86
 from hvmctx.abi.x86_bits import DR6, DR7, RFLAGS, StimerConfig
 from hvmctx.restore.context_rules import xsave_size
@@ -25,7 +27,7 @@ _STIMERS_CHECKED = "4.22 4.21.2 4.20.4 4.19.6 4.18.6 4.17.7"
 _ROUTES_CHECKED = "4.12"
 _DR_ADJUSTED = "4.18"
 _RANGES_COUNTED = "4.12"
-_MEMORY_TYPES, _PAT_TYPES = (0, 1, 4, 5, 6), (0, 1, 4, 5, 6, 7)
+_MEMORY_TYPES, _PAT_TYPES = b"\0\1\4\5\6", b"\0\1\4\5\6\7"
 _ROUTES_OF_LEGACY = "4.22 4.21.1 4.20.3 4.19.4"
 _HPET_LEGACY = 2
 _DR6_ONES, _DR6_ZEROS, _DR7_ONES, _DR7_ZEROS = 0xFFFF0FF0, 1 << 12, 1 << 10, 0xD000
@@ -42,6 +44,8 @@ def unfolded(arbytes: int) -> int:
 def changes(seen: Seen) -> list[str]:
     """In which ways an accepted load does not take over what the record says."""
     of_record = _CHANGES.get(seen.name)
+    if of_record is None and seen.length >= seen.size:
+        return []
     found = [] if of_record is None else list(of_record(seen))
     if seen.length < seen.size and seen.name not in ("CPU", "CPU_XSAVE"):
         found.append(f"{seen.length} bytes, zeros after them")
@@ -124,14 +128,15 @@ def _lapic(seen: Seen) -> Iterator[str]:
 def _hpet(seen: Seen) -> Iterator[str]:
     """Routes that a timer's own register does not offer. In legacy mode timers 0 and 1 have
     others, and all the same were treated alike at first."""
-    fields, release = seen.fields, seen.release
+    release, of = seen.release, x86.hvm_hw_hpet
     if not release.since(_ROUTES_CHECKED):
         return
-    legacy = 2 if fields["config"] & _HPET_LEGACY and release.since(_ROUTES_OF_LEGACY) else 0
-    for number, timer in enumerate(fields["timers"]):
-        config = timer["config"]
+    legacy = seen.number(of.config.offset) & _HPET_LEGACY and release.since(_ROUTES_OF_LEGACY)
+    for number in range(2 if legacy else 0, x86.HPET_TIMER_NUM):
+        at = of.timers.offset + number * sizeof(x86.hvm_hw_hpet_timer)
+        config = seen.number(at) | seen.number(at + 4) << 32
         route, offered = config >> 9 & 31, config >> 32
-        if number < legacy or offered >> route & 1:
+        if offered >> route & 1:
             continue
         first = (offered & -offered).bit_length() - 1 if config & 4 and offered else 0
         if first != route:
@@ -139,31 +144,39 @@ def _hpet(seen: Seen) -> Iterator[str]:
 
 
 def _mtrr(seen: Seen) -> Iterator[str]:
+    body, of, size = seen.head(x86.MTRR.size), x86.hvm_hw_mtrr, x86.MTRR_VCNT * 16
+    fixed = body[of.msr_mtrr_fixed.offset :][: x86.NUM_FIXED_MSR * 8]
+    ranges = body[of.msr_mtrr_var.offset :][:size]
+    low = ranges[::8] + body[of.msr_mtrr_def_type.offset :][:1]
+    wrong = (fixed + low).translate(None, _MEMORY_TYPES) or body[:8].translate(None, _PAT_TYPES)
+    full = body[of.msr_mtrr_cap.offset :][:1] == bytes([x86.MTRR_VCNT])
+    if wrong or not full:  # which is rare: to decode all of them takes a tenth of a load
+        yield from _mtrr_values(seen)
+
+
+def _mtrr_values(seen: Seen) -> Iterator[str]:
     fields = seen.fields
-    ranges = 2 * min(fields["msr_mtrr_cap"] & 0xFF, x86.MTRR_VCNT)
-    if not seen.release.since(_RANGES_COUNTED):
-        ranges = 2 * x86.MTRR_VCNT
-    ignored: list[tuple[str, bytes, tuple[int, ...]]] = [
-        ("msr_pat_cr", _bytes(fields["msr_pat_cr"]), _PAT_TYPES)
-    ]
+    ranges = x86.MTRR_VCNT
+    if seen.release.since(_RANGES_COUNTED):
+        ranges = min(fields["msr_mtrr_cap"] & 0xFF, ranges)
+    yield from _unknown("msr_pat_cr", fields["msr_pat_cr"], _PAT_TYPES)
     for number, value in enumerate(fields["msr_mtrr_fixed"]):
-        ignored.append((f"msr_mtrr_fixed[{number}]", _bytes(value), _MEMORY_TYPES))
+        yield from _unknown(f"msr_mtrr_fixed[{number}]", value, _MEMORY_TYPES)
     for number, value in enumerate(fields["msr_mtrr_var"]):
-        if number < ranges:
-            ignored.append((f"msr_mtrr_var[{number}]", _bytes(value)[:1], _MEMORY_TYPES))
+        if number < 2 * ranges:
+            yield from _unknown(f"msr_mtrr_var[{number}]", value & 0xFF, _MEMORY_TYPES)
         elif value:
             yield f"msr_mtrr_var[{number}] is not taken: beyond the ranges of msr_mtrr_cap"
-    default = fields["msr_mtrr_def_type"]
-    ignored.append(("msr_mtrr_def_type", _bytes(default)[:1], _MEMORY_TYPES))
-    for name, types, allowed in ignored:
-        unknown = sorted(set(types) - set(allowed))
-        if unknown:
-            kinds = ", ".join(map(str, unknown))
-            yield f"{name} is not taken: unknown memory type {kinds}"
+    yield from _unknown("msr_mtrr_def_type", fields["msr_mtrr_def_type"] & 0xFF, _MEMORY_TYPES)
 
 
-def _bytes(value: int) -> bytes:
-    return value.to_bytes(8, "little")
+def _unknown(name: str, value: int, allowed: bytes) -> list[str]:
+    """That a setter refuses a byte of the value, and keeps what it had."""
+    unknown = value.to_bytes(8, "little").translate(None, allowed)
+    if not unknown:
+        return []
+    kinds = ", ".join(map(str, sorted(set(unknown))))
+    return [f"{name} is not taken: unknown memory type {kinds}"]
 
 
 def _xsave(seen: Seen) -> Iterator[str]:

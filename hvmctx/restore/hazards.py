@@ -183,13 +183,8 @@ def _no_divisor(seen: Seen) -> Answer:
     return not divisor * _APIC_BUS_NS & 0xFFFFFFFF and [f"timer_divisor is {divisor:#x}"]
 
 
-def _register(seen: Seen, at: int) -> int:
-    """A register of a LAPIC_REGS record."""
-    return int.from_bytes(seen.fields["data"][at : at + 4], "little")
-
-
 def _error_vector(seen: Seen) -> Answer:
-    entry = _register(seen, _LVTERR)
+    entry = seen.number(_LVTERR)
     wrong = not entry & _MASKED and entry & _VECTOR < 16
     return wrong and [f"LVTERR is {entry:#x}"]
 
@@ -201,7 +196,7 @@ def good_ldr(number: int) -> int:
 
 def x2apic_ids(seen: Seen) -> tuple[int, int]:
     """Id and logical destination in a LAPIC_REGS record, as an x2APIC has them."""
-    return _register(seen, _ID), _register(seen, _LDR)
+    return seen.number(_ID), seen.number(_LDR)
 
 
 def x2apic_of(seen: Seen) -> tuple[int, int] | None:

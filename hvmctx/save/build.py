@@ -12,6 +12,7 @@ import json
 from hvmctx.abi import streams
 from hvmctx.errors import FieldError, UsageError
 from hvmctx.files.sink import Sink
+from hvmctx.save import rewrap
 from hvmctx.save.engine import Saved, SaveError, save
 from hvmctx.save.guests import StillGuest
 from hvmctx.save.libxl import DeviceModelData, DeviceModelFile, LibxlSave, write
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_PARAMS", "LAYERS", "WithBlankPages", "build", "special_pages"]
 
-LAYERS = ("xl", "libxl", "libxc")
+LAYERS = ("xl", "xapi", "libvirt", "libxl", "libxc")
 DEFAULT_PARAMS = {
     streams.HVM_PARAM_STORE_PFN: 0xFEFFC,
     streams.HVM_PARAM_IOREQ_PFN: 0xFEFFD,
@@ -112,11 +113,13 @@ def build(
     blank_specials: bool = True,
 ) -> Saved:
     """Write an image of a guest. `layer` is what it starts with; `config` the JSON of an xl
-    file, which for an HVM guest needs `emulator`, or `without_emulator`; `blank_specials` adds
-    the pages that parameters name and memory lacks.
+    file, which for an HVM guest needs `emulator`, or `without_emulator`; or libvirt's XML, or the
+    S-expression of a VM of XAPI's, both by default the least that there may be; `blank_specials`
+    adds the pages that parameters name and memory lacks.
 
     Raises UsageError for parts that have no place in that layer, FieldError for special
-    pages that no guest has, SaveError, and what the output raises.
+    pages that no guest has, FormatError for a description that cannot be read, SaveError, and
+    what the output raises.
     """
     if layer not in LAYERS:
         raise UsageError(f"unknown layer {layer!r}; expected {', '.join(LAYERS)}")
@@ -136,6 +139,11 @@ def build(
     sink = Sink(out)
     if layer == "libxc":
         return save(source, sink, version=version)
+    if layer == "xapi":
+        return _suspend_image(source, sink, version, config, emulator)
+    if layer == "libvirt":
+        sink.write(_head(layer, config))
+        layer = "libxl"
     saved: list[Saved] = []
 
     def helper(sink: Sink, writer: StreamWriter) -> None:
@@ -148,3 +156,25 @@ def build(
     )  # fmt: skip
     write(libxl, sink, helper)
     return saved[0]
+
+
+def _suspend_image(
+    source: StillGuest,
+    sink: Sink,
+    version: int,
+    vm: bytes,
+    emulator: DeviceModelFile | DeviceModelData | None,
+) -> Saved:
+    """One of XAPI's."""
+    sink.write(_head("xapi", vm))
+    saved = save(source, sink, version=version)
+    if emulator is not None:
+        sink.write(rewrap.device_model("xapi", emulator.read()))
+    sink.write(rewrap.end("xapi"))
+    return saved
+
+
+def _head(layer: str, given: bytes) -> bytes:
+    """What a wrapper starts with."""
+    data, _ = rewrap.Description.none().written(layer, given or None)
+    return rewrap.begin(layer, data)[1]

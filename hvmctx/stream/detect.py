@@ -20,8 +20,14 @@ _LIBXC_ID = streams.LIBXC_ID.to_bytes(4, "big")
 _LARGEST_P2M = 1 << 32
 """Pages of 16 TiB. As a descriptor, more has a length."""
 _ABSENT = 0xF0000000
-_LEGACY_CHUNKS = frozenset((-1, -2, -3, -4, -7, -8, -9, -10, -11, -14, -15, -16, -17, -18, -19,
-                            -20, -21))  # fmt: skip
+_CHUNK_SIZES = {
+    **dict.fromkeys((-3, -4, -8, -10, -11, -14, -15, -16, -17, -19, -20, -21), (12, 0, 0)),
+    -1: (0, 0, 0), -9: (0, 0, 0), -7: (20, 0, 0), -2: (12, 64, 8), -18: (4, 1, 1),
+}  # fmt: skip
+"""Chunk of a legacy stream -> its bytes after the id; and of how many things that its first number
+counts it has how many bytes more (`stream.legacy` reads them)."""
+_PV_BLOCKS = (b"vcpu", b"extv", b"xcnt")
+"""What the extended information of a PV guest starts with."""
 
 
 def detect(head: bytes) -> str | None:
@@ -71,28 +77,61 @@ def _starts_with_header(head: bytes) -> bool:
 def legacy_width(head: bytes) -> int:
     """Bytes of a long in a legacy stream (Xen 4.5 and older) that starts like this; 0 for
     what cannot be one. It has no magic: a p2m size, then the mark of a PV guest's extended
-    information, or the first chunk."""
+    information, or the first chunk. Where the p2m size could be a record's typecode, all that is
+    there must be such a stream."""
     for width in (8, 4):
         if len(head) < width + 8:
             continue
         p2m_size = int.from_bytes(head[:width], "little")
-        if not largest_typecode() < p2m_size < _LARGEST_P2M:
-            continue
-        if head[width : 2 * width] == b"\xff" * width:
-            (total,) = (
-                struct.unpack_from("<I", head, 2 * width) if len(head) >= 2 * width + 4 else (0,)
-            )
-            if 0 < total < 1 << 20:
+        if largest_typecode() < p2m_size < _LARGEST_P2M:
+            if _starts_a_stream(head, width, p2m_size):
                 return width
-        (chunk,) = struct.unpack_from("<i", head, width)
-        if chunk in _LEGACY_CHUNKS:
-            return width
-        if 0 < chunk <= 1024 and _plausible_batch(head[width + 4 :], chunk, width, p2m_size):
+        elif 0 < p2m_size < _LARGEST_P2M and _is_tiny_stream(head, width, p2m_size):
             return width
     return 0
 
 
-def _plausible_batch(words: bytes, count: int, width: int, p2m_size: int) -> bool:
+def _starts_a_stream(head: bytes, width: int, p2m_size: int) -> bool:
+    if head[width : 2 * width] == b"\xff" * width:
+        total = int.from_bytes(head[2 * width : 2 * width + 4], "little")
+        if 0 < total < 1 << 20:
+            return True
+    (chunk,) = struct.unpack_from("<i", head, width)
+    if chunk in _CHUNK_SIZES:
+        return True
+    return 0 < chunk <= 1024 and _plausible_batch(head[width + 4 :], chunk, width, p2m_size)
+
+
+def _is_tiny_stream(head: bytes, width: int, p2m_size: int) -> bool:
+    """Of a guest of so few pages that their number is a typecode too."""
+    if len(head) < ENOUGH:
+        return False  # there is more of any stream
+    if head[width : 2 * width] == b"\xff" * width:
+        return head[2 * width + 4 : 2 * width + 8] in _PV_BLOCKS
+    at = width
+    while at + 4 <= len(head):
+        (chunk,) = struct.unpack_from("<i", head, at)
+        at += 4
+        if chunk > 0:
+            first = at == width + 4
+            least = 2 if first else 1  # a body of one byte may look like a page
+            return least <= chunk <= (p2m_size if first else 1024) and _plausible_batch(
+                head[at:], chunk, width, p2m_size, ascending=first
+            )
+        if chunk == 0:  # the tail: three pfns, and the length of the context
+            return at > width + 4 and head[at + 24 : at + 28] != bytes(4)
+        if chunk not in _CHUNK_SIZES:
+            return False
+        size, each, more = _CHUNK_SIZES[chunk]
+        if each:
+            size += int.from_bytes(head[at : at + 4], "little") // each * more
+        at += size
+    return True
+
+
+def _plausible_batch(
+    words: bytes, count: int, width: int, p2m_size: int, *, ascending: bool = True
+) -> bool:
     """Whether a page batch starts with pfns that the guest has, each after the last. (The
     zeros of a record's body do not.)"""
     last = -1
@@ -103,5 +142,5 @@ def _plausible_batch(words: bytes, count: int, width: int, p2m_size: int) -> boo
         pfn = word & 0x0FFFFFFF
         if word >> 32 or not last < pfn < p2m_size:
             return False
-        last = pfn
-    return len(words) >= width
+        last = pfn if ascending else last
+    return len(words) >= width or not ascending

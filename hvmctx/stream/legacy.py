@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from hvmctx.files.source import Source
 
 __all__ = [
-    "CHUNKS", "MAX_BATCH", "MAX_VCPU_ID", "PARAM_CHUNKS", "SIGNATURES", "Batch", "DeviceModel",
-    "ExtendedInfo", "Frames", "HvmTail", "Item", "LegacyReader", "Param", "SharedPage",
-    "Toolstack", "VcpuState",
+    "CHUNKS", "FILE_TAIL", "MAX_BATCH", "MAX_VCPU_ID", "PARAM_CHUNKS", "RECORD_TAIL",
+    "SIGNATURES", "XAPI_TAIL", "Batch", "DeviceModel", "ExtendedInfo", "Frames", "HvmTail",
+    "Item", "LegacyReader", "Param", "SharedPage", "Toolstack", "VcpuState",
 ]  # fmt: skip
 
 MAX_BATCH = 1024
@@ -63,6 +63,10 @@ SIGNATURES = (b"DeviceModelRecord0002", b"RemusDeviceModelState", b"QemuDeviceMo
 """What stands before the device model's state. After the first two a length, after the
 third everything up to the end of the file."""
 _SIGNATURE_SIZE = 21
+FILE_TAIL, XAPI_TAIL, RECORD_TAIL = range(3)
+"""What follows an HVM guest's context: the device model's record up to the end of the file; the
+one of XAPI's legacy images, with a length; one of those with a length, or none, and then records
+of XAPI's."""
 
 
 @dataclass
@@ -154,13 +158,14 @@ Item = (
 
 
 class LegacyReader:
-    """Reads a source forwards. `width` is 8 or 4, `pv` the kind of guest.
+    """Reads a source forwards. `width` is 8 or 4, `pv` the kind of guest, `tail` what follows.
 
     `items` are, in the stream's order: PV: ExtendedInfo, Frames; then what the chunks hold;
     then PV: VcpuState ..., SharedPage; HVM: HvmTail, DeviceModel (if there is one).
     """
 
-    def __init__(self, source: Source, width: int, pv: bool) -> None:
+    def __init__(self, source: Source, width: int, pv: bool, tail: int = FILE_TAIL) -> None:
+        self._tail = tail
         self._source = source
         self._width = width
         self._pv = pv
@@ -332,7 +337,11 @@ class LegacyReader:
         self._what = "HVM context"
         yield HvmTail(ioreq, bufioreq, store, self._blob(size))
         self._what = "device model"
-        if not self._source.peek(1):
+        head = self._source.peek(_SIGNATURE_SIZE)
+        if not head or (self._tail == RECORD_TAIL and head not in SIGNATURES[:2]):
+            return
+        if self._tail == XAPI_TAIL:
+            yield self._xapi_model()
             return
         signature = bytes(self._bytes(_SIGNATURE_SIZE))
         if signature not in SIGNATURES:
@@ -348,6 +357,14 @@ class LegacyReader:
             return
         (size,) = self._unpack("<I")
         yield DeviceModel(signature, self._blob(size))
+
+    def _xapi_model(self) -> DeviceModel:
+        expected = streams.XAPI_QEMU_SIGNATURE
+        signature = bytes(self._bytes(len(expected)))
+        if signature != expected:
+            raise self._wrong("unknown signature", repr(signature), repr(expected))
+        (size,) = self._unpack(">I")
+        return DeviceModel(SIGNATURES[2], self._blob(size))
 
     def _pv_tail(self) -> Iterator[Item]:
         self._what = "unmapped pfns"

@@ -114,9 +114,10 @@ class StreamReader:
     starts. `expecting` says in words what is needed.
     """
 
-    def __init__(self, layer: str, offset: int = 0) -> None:
+    def __init__(self, layer: str, offset: int = 0, state: str = "") -> None:
+        """`state` is one of the grammar's, of a stream that is read from its middle on."""
         self.offset = offset
-        self._enter(STATES[FIRST[layer]])
+        self._enter(STATES[state or FIRST[layer]])
 
     def _enter(self, state: State) -> None:
         self.state = state

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hvmctx.stream.sexp import Tree
     from hvmctx.stream.xlfile import Json
 
-__all__ = ["QemuRecord", "Xenops", "XenopsRecord", "config_of", "emulator_of"]
+__all__ = ["QemuRecord", "Xenops", "XenopsRecord", "config_of", "emulator_of", "vm_of"]
 
 
 class XenopsRecord(Body, layer=XAPI, number=streams.XAPI_XENOPS):
@@ -68,7 +68,7 @@ class Xenops:
     >>> record = Xenops("20261129T00:00:00Z", vm_str=b"((name web)(vcpus 2))")
     >>> record.to_text()
     b'((time 20261129T00:00:00Z)(word_size 64)(vm_str "((name web)(vcpus 2))")(xs_subtree()))'
-    >>> Xenops.from_text(record.to_text()).vm
+    >>> Xenops.from_text(record.to_text()).vm()
     [[b'name', b'web'], [b'vcpus', b'2']]
     """
 
@@ -133,10 +133,9 @@ class Xenops:
             fields.append([b"vm_str", self.vm_str])
         return sexp.to_bytes([*fields, [b"xs_subtree", self.xs_subtree]])
 
-    @property
-    def vm(self) -> Tree | None:
-        """The guest's description, taken apart. Raises FormatError."""
-        return None if self.vm_str is None else sexp.parse(self.vm_str, record="vm_str")
+    def vm(self, limits: Limits = DEFAULT) -> Tree | None:
+        """The guest's description, taken apart. Raises FormatError and LimitError."""
+        return None if self.vm_str is None else sexp.parse(self.vm_str, limits, "vm_str")
 
 
 def _fits(text: bytes | memoryview, limits: Limits) -> None:
@@ -187,6 +186,37 @@ def config_of(places: list[Place]) -> dict[str, Json]:
     if said.get("platformdata.nested-virt") == "true":
         built["nested_hvm"] = True
     return {"c_info": created, "b_info": built}
+
+
+def vm_of(config: Json) -> sexp.Sexp:
+    """The guest's description out of what a configuration in xl's words says: the inverse of
+    `config_of`. xenopsd does not read it in an image, people do."""
+    both = [
+        part if isinstance(config, dict) and isinstance(part := config.get(name), dict) else {}
+        for name in ("c_info", "b_info")
+    ]
+    said = {key: value for part in both for key, value in part.items()}
+    kinds = {kind: name for name, kind in reversed(_TYPES.items())}
+    online = said.get("avail_vcpus")
+    values = {
+        "id": said.get("uuid"), "name": said.get("name"),
+        "memory_static_max": _bytes(said.get("max_memkb")),
+        "memory_dynamic_max": _bytes(said.get("target_memkb")),
+        "vcpu_max": said.get("max_vcpus"),
+        "vcpus": len(online) if isinstance(online, list) else None,
+    }  # fmt: skip
+    kind = kinds.get(str(said.get("type")))
+    fields: list[sexp.Sexp] = [[b"ty", [kind.encode(), []]]] if kind else []
+    fields += [
+        [key.encode(), str(value).encode("utf-8", "surrogateescape")]
+        for key, value in values.items()
+        if isinstance(value, (int, str))
+    ]
+    return fields
+
+
+def _bytes(kib: Json) -> int | None:
+    return kib << 10 if isinstance(kib, int) and 0 <= kib < 1 << 53 else None
 
 
 _MOST_VCPUS = 4096

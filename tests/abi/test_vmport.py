@@ -192,12 +192,15 @@ def test_the_descendant_in_qemu() -> None:
     profile = profile_of("QEMU_VMPORT_RPC")
     assert (profile.MAX_CHANS, profile.MAX_BKTS, profile.MAX_NUM_KEY) == (8, 4, 256)
     assert (profile.MAX_SEND_BUF, profile.MAX_RECV_BUF) == (2086, 2049)
+    assert (profile.MAX_KEY_LEN, profile.MAX_VAL_LEN) == (128, 8192)
 
 
-def test_largest_profile() -> None:
+def test_largest_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     assert VmportProfile(MAX_CHANS=3000).max_size < 1 << 24
     with pytest.raises(UsageError, match="would be longer than 16777216"):
         VmportProfile(MAX_CHANS=3100)
+    monkeypatch.setattr(vmport, "_BODY_LIMIT", XEN_4_5_V6.max_size)
+    assert VmportProfile().max_size == XEN_4_5_V6.max_size
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=str)

@@ -21,6 +21,8 @@ from hvmctx.fuzz.target_json import JSON
 from hvmctx.fuzz.values import edit_bytes
 from hvmctx.image.image import open_image
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
+from tests.builders.streams import libxc_head
+from tests.builders.wrappers import WRAPPED
 
 _CONTEXT = DATA / "images" / "hvm1.hvmctx.bin"
 _LOG = ROOT / "examples" / "logs" / "4.20-tsc-aux.log"
@@ -94,10 +96,25 @@ def _edited(*files: Path) -> Callable[[random.Random], bytes]:
     return lambda rng: edit_bytes(rng.choice(files).read_bytes(), rng)
 
 
+def _wrapped(layer: str) -> Callable[[random.Random], bytes]:
+    """A wrapper with an edit in terms of its format, or of the bytes before its stream."""
+
+    def made(rng: random.Random) -> bytes:
+        data = WRAPPED[layer]
+        if rng.random() < 0.5:
+            return mutate_stream(data, rng, layer)[0]
+        start = data.index(libxc_head()) if rng.random() < 0.8 else len(data)
+        return edit_bytes(data[:start], rng) + data[start:]
+
+    return made
+
+
 _KINDS: dict[str, Callable[[random.Random], bytes]] = {
     "IMAGE": _image,
     "JSON": _json,
     "PROFILE": lambda rng: edit_bytes(PROFILES["XEN_4_5_V6"].to_json().encode(), rng),
+    "XAPI": _wrapped("xapi"),
+    "LIBVIRT": _wrapped("libvirt"),
     "LEGACY": _edited(*sorted((DATA / "streams").glob("legacy*.in.bin"))),
     "QEMU": _edited(*sorted((DATA / "qemu").glob("*.xendev"))),
     "CORE": _edited(*sorted((DATA / "qemu").glob("core-*"))),

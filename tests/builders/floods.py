@@ -20,6 +20,7 @@ from tests.builders.streams import (
     record,
     xl_head,
 )
+from tests.builders.wrappers import in_xapi, libvirt, xapi_record
 
 Flood = Callable[[int], bytes]
 
@@ -67,8 +68,14 @@ FLOODS: dict[str, Flood] = {
     "context-records": lambda n: _context(descriptors(19, n, bytes(8))),
     "context-unknown": lambda n: _context(descriptors(99, n)),
     "context-empty": lambda n: _context(descriptors(2, n)),
+    "context-cpus": lambda n: _context(descriptors(2, n, bytes(x86.CPU.size))),
     "vcpus": lambda n: _context(_vcpus(n)),
     "vmport-records": lambda n: _context(descriptors(21, n)),
+    # of a wrapper
+    "xapi-records": lambda n: in_xapi(hvm(), xapi_record(streams.XAPI_SWTPM0) * n),
+    "xml-elements": lambda n: libvirt(
+        libxl_head() + record(1) + hvm() + record(0), b"<domain>" + b"<a b=''/>" * n + b"</domain>"
+    ),
     # of a stream
     "stream-context": lambda n: _stream_with(_context(descriptors(19, n, bytes(8)))),
     "stream-records": lambda n: hvm(record(streams.LIBXC_VERIFY) * n),

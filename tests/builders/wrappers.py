@@ -137,3 +137,17 @@ def _member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
+
+
+def in_legacy_xapi(stream: bytes) -> bytes:
+    """A legacy image around a stream of `builders.legacy` that ends with QEMU's signature and its
+    file, or in nothing."""
+    head, signature, model = stream.partition(streams.XAPI_QEMU_SIGNATURE[:-1])
+    if signature:
+        signature += b"\n" + struct.pack(">I", len(model))
+    return LEGACY_SIGNATURE + head + signature + model
+
+
+def among_records(stream: bytes, *parts: bytes) -> bytes:
+    """A legacy stream in an image of records."""
+    return xapi(xapi_record(streams.XAPI_LIBXC_LEGACY), stream, *parts)

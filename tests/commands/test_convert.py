@@ -11,6 +11,7 @@ from hvmctx.cli import main
 from hvmctx.image.image import open_image
 from tests.builders.running import Run, bare
 from tests.builders.samples import DATA, EXAMPLE
+from tests.builders.wrappers import WRAPPED, XML
 
 PLACE = DATA / "streams"
 
@@ -86,3 +87,34 @@ def test_what_is_no_legacy_stream(run: Run, tmp_path: Path) -> None:
     result = run("convert", EXAMPLE, "-o", tmp_path / "out")
     assert result.status == 1 and "not a legacy stream" in result.err
     assert not list(tmp_path.iterdir())
+
+
+def test_to_another_wrapper(run: Run, tmp_path: Path) -> None:
+    for name, data in WRAPPED.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "xml").write_bytes(XML)
+    out = tmp_path / "out"
+    lost = "hvmctx: warning: left out: UEFI variables (VARSTORED, 64 bytes)\n"
+    tpm = "hvmctx: warning: left out: TPM state (SWTPM, 16 bytes)\n"
+    how = ("--to", "libvirt", "--config", tmp_path / "xml")
+    assert run("convert", tmp_path / "xapi", "-o", out, *how) == (0, ("", lost + tpm))
+    assert out.read_bytes() == WRAPPED["libvirt"]
+    quiet = run("convert", tmp_path / "xl", "-o", out, "--to", "libxl", "--force")
+    assert quiet == (0, ("", ""))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--to", "xl", "--format", "libxl"), "--to and --format cannot be combined"),
+        (("--config", "x"), "--config goes with --to"),
+        (("--to", "libxc", "--config", "/dev/null"), "a libxc stream has no description"),
+        (("--to", "vhd"), "invalid choice"),
+    ],
+)
+def test_what_does_not_go_together(
+    arguments: tuple[str, ...], message: str, run: Run, tmp_path: Path
+) -> None:
+    result = run("convert", EXAMPLE, "-o", tmp_path / "out", *arguments)
+    assert result.status == 2 and message in result.err
+    assert not (tmp_path / "out").exists()

@@ -36,7 +36,7 @@ def test_memory_is_compared_on_demand(run: Run, tmp_path: Path) -> None:
         path.write_bytes(libxc_stream(page_data(word(7), fill=fill), CONTEXT))
     assert run("diff", one, other) == (0, ("", ""))
     result = run("diff", one, other, "--memory")
-    assert result.status == 1 and result.out.startswith("pfn 0x7[0x0:+4096]: 0101")
+    assert result.status == 1 and result.out.startswith("pfn[0x7][0x0:+4096]: 0101")
 
 
 def test_nothing_differs_in_json(run: Run) -> None:

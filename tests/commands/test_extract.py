@@ -35,7 +35,11 @@ def test_extract(what: str, run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "status", "reason"),
     [
-        ("bogus", 2, "or record:TYPE/INSTANCE"),
+        (
+            "bogus",
+            2,
+            "memory, a path, or record:TYPE/INSTANCE",
+        ),
         ("record:", 2, "expected hvm-context"),
         ("record:NOPE", 2, "unknown record type"),
         ("record:CPU/x", 2, "is not an instance"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import pytest
 
 from tests.builders.running import Run
 from tests.builders.samples import DATA, EXAMPLE
@@ -38,3 +41,47 @@ def test_a_bare_context_has_no_parameters(run: Run) -> None:
     assert run("get", context, "CPU/0.rip").out == "0xb7b9\n"
     result = run("get", context, "HVM_PARAMS.17")
     assert result.status == 1 and result.err.count("\n") == 1 and not result.out
+
+
+def test_several_values_are_printed_as_set_takes_them(run: Run, tmp_path: Path) -> None:
+    result = run("get", EXAMPLE, "cpu.cr*", "PIT.channels[1].mode", "config.c_info")
+    lines = result.out.splitlines()
+    assert result.status == 0 and lines[:2] == ["CPU/0.cr0=0x10", "CPU/0.cr2=0x0"]
+    assert lines[4] == "0xff" and "config.c_info.name=hvm1" in lines
+    settings = [line for line in lines if "=" in line]
+    assert run("set", EXAMPLE, *settings, "-o", tmp_path / "same").status == 0
+    assert (tmp_path / "same").read_bytes() == EXAMPLE.read_bytes()
+
+
+def test_lists_and_json(run: Run) -> None:
+    result = run("get", EXAMPLE, "--list", "CPUID[7,*]", "CPU/0.rip")
+    assert result.out == "".join(f"CPUID[7,0].e{n}x\n" for n in "abcd") + "CPU/0.rip\n"
+    result = run("get", EXAMPLE, "CPU/0.rip", "CPUID[7,0]", "config.c_info.name", "MSR[0xce]",
+                 "PCI_LINK.route", "--format", "json")  # fmt: skip
+    assert json.loads(result.out) == {
+        "CPU/0.rip": 0xB7B9, "CPUID[7,0]": "00000000 018803a9 0000020c 00000000",
+        "config.c_info.name": "hvm1", "MSR[0xce]": 0x80000000, "PCI_LINK.route": "050a0b05",
+    }  # fmt: skip
+    assert json.loads(run("get", EXAMPLE, "X86_TSC_INFO", "--list", "--format", "json").out) == [
+        f"X86_TSC_INFO/0.{name}" for name in ("mode", "khz", "nsec", "incarnation")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "guess"),
+    [
+        ("CPU.ripp", "did you mean rip?"), ("CPUU.rip", "did you mean CPU?"),
+        ("HVM_PARAMS.STORE_PN", "did you mean STORE_PFN?"),
+        ("X86_TSC_INFO.kzh", "did you mean khz?"),
+        ("config.c_inf.name", "did you mean c_info?"), ("CPUID[7].ebx", "it has CPUID[7,0]"),
+        ("libxc.domain_header.xen_mnor", "did you mean libxc.domain_header.xen_minor?"),
+    ],
+)  # fmt: skip
+def test_suggestions(path: str, guess: str, run: Run) -> None:
+    result = run("get", EXAMPLE, path)
+    assert result.status and guess in result.err and result.err.count("\n") == 1
+
+
+def test_wildcards_of_nothing(run: Run) -> None:
+    result = run("get", EXAMPLE, "CPU/7.*")
+    assert result == (1, ("", "hvmctx: CPU/7.*: the image has no such values\n"))

@@ -67,7 +67,11 @@ def test_one_record_of_several(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "status", "reason"),
     [
-        ("bogus", 2, "or record:TYPE/INSTANCE"),
+        (
+            "bogus",
+            2,
+            "memory, a path, or record:TYPE/INSTANCE",
+        ),
         ("record:CPU/7", 1, "no CPU/7 record"),
         ("record:HVM_PARAMS/1", 1, "no HVM_PARAMS/1 record; it has 1"),
     ],
@@ -87,3 +91,24 @@ def test_a_payload_from_standard_input(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert HvmContext.from_bytes(done.stdout).vcpus[0].tsc_adjust.tsc_adjust == 7
+
+
+def test_the_configuration_and_values_by_their_paths(run: Run, tmp_path: Path) -> None:
+    """extract gives what replace takes."""
+    part, out = tmp_path / "part", tmp_path / "out"
+    for what in (
+        "config", "config.c_info.name", "CPU/0", "CPU/0.fpu_regs[0:+24]", "CPU/0.rip",
+        "CPUID[7,0]", "HVM_PARAMS.STORE_PFN", "X86_TSC_INFO/0", "HVM_CONTEXT",
+    ):  # fmt: skip
+        result = run("extract", EXAMPLE, "--what", what, "-o", part, "--force")
+        assert result == (0, ("", "")), what
+        result = run("replace", EXAMPLE, part, "--what", what, "-o", out, "--force")
+        assert result == (0, ("", "")) and out.read_bytes() == EXAMPLE.read_bytes(), what
+    part.write_bytes(b'{"c_info": {"name": "other"}}')
+    run("replace", EXAMPLE, part, "--what", "config", "-o", out, "--force")
+    assert run("get", out, "config.c_info.name").out == "other\n"
+    part.write_text("renamed\n")
+    run("replace", EXAMPLE, part, "--what", "config.c_info.name", "-o", out, "--force")
+    assert run("diff", EXAMPLE, out).out == 'config.c_info.name: "hvm1" -> "renamed"\n'
+    result = run("replace", EXAMPLE, part, "--what", "memory", "-o", out, "--force")
+    assert result == (2, ("", "hvmctx: memory: it is extracted, and never replaced\n"))

@@ -125,3 +125,48 @@ def test_adding_and_removing(tmp_path: Path, run: Run) -> None:
     assert run("set", EXAMPLE, "-o", tmp_path / "none").status == 2
     assert run("set", EXAMPLE, "--remove", "PIC/7", "-o", tmp_path / "none").status != 0
     assert not (tmp_path / "none").exists()
+
+
+def test_what_is_not_there_is_put_in_if_asked_for(run: Run, tmp_path: Path) -> None:
+    """The first line of README about VMPORT, for an image without such a record."""
+    out, path = tmp_path / "out", 'VMPORT.guestinfo["guestinfo.ip"]'
+    result = run("set", EXAMPLE, f'{path}="10.0.0.1"', "-o", out)
+    assert result == (1, ("", "hvmctx: the context has no VMPORT/0 record\n"))
+    result = run("set", EXAMPLE, "--add", f'{path}="10.0.0.1"', "-o", out, "CPU/0.rax=5")
+    assert result.status == 0 and "[context-type]" in result.err
+    assert run("get", out, path, "CPU/0.rax").out == b"10.0.0.1".hex() + "\n0x5\n"
+    with open_image(out) as image:
+        (record,) = image.context.records("VMPORT")
+        state = VmportState.from_bytes(record.body)
+        assert state.guestinfo.pairs == [(b"guestinfo.ip", b"10.0.0.1")]
+        assert len(state.channels) == 6 and image.context.entries.index(record) == 17
+
+
+def test_whatever_may_be_added_or_deleted(run: Run, tmp_path: Path) -> None:
+    more, less = tmp_path / "more", tmp_path / "less"
+    settings = (
+        "TSC_ADJUST/1.tsc_adjust=7", "HVM_PARAMS.VIRIDIAN=1", "CPUID[7,1].eax=0x10",
+        "MSR[0x10b]=4", "config.b_info.new=[1]",
+    )  # fmt: skip
+    options = [word for setting in settings for word in ("--add", setting)]
+    result = run("set", EXAMPLE, "-o", more, *options)
+    assert result.status == 0
+    assert run("diff", EXAMPLE, more).out == (
+        "config.b_info.new: only in the second: [1]\n"
+        "HVM_PARAMS.VIRIDIAN: only in the second: 0x1\n"
+        "CPUID[7,1]: only in the second: 00000010 00000000 00000000 00000000\n"
+        "MSR[0x10b]: only in the second: 0x4\n"
+        "TSC_ADJUST/1: only in the second: 8 bytes\n"
+    )
+    gone = ("config.b_info.new", "HVM_PARAMS.VIRIDIAN", "CPUID[7,1]", "MSR[0x10b]", "TSC_ADJUST/1")
+    options = [word for path in gone for word in ("--remove", path)]
+    assert run("set", more, *options, "-o", less) == (0, ("", ""))
+    assert less.read_bytes() == EXAMPLE.read_bytes()
+    for path, status in (("CPU/9", 1), ("CPU/0.rip", 2), ("HVM_PARAMS.VIRIDIAN", 1)):
+        result = run("set", EXAMPLE, "--remove", path, "-o", less, "--force")
+        assert result.status == status and result.err.count("\n") == 1
+
+
+def test_nothing_to_do(run: Run, tmp_path: Path) -> None:
+    result = run("set", EXAMPLE, "-o", tmp_path / "out")
+    assert result == (2, ("", "hvmctx: set: expected PATH=VALUE, --add or --remove\n"))

@@ -91,7 +91,7 @@ def test_removing_one_of_several() -> None:
     editor.remove("PMTIMER/0#2")
     assert [bytes(r.body)[:5] for r in editor.context.records("PMTIMER", 0)][1:] == [b"third"]
     for place in ("0", "3", "x", "-1"):
-        with pytest.raises(UsageError, match="counted from 1"):
+        with pytest.raises(HvmctxError, match="counted from 1"):
             editor.remove(f"PMTIMER/0#{place}")
 
 

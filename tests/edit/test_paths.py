@@ -1,30 +1,91 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hvmctx.abi import x86
-from hvmctx.edit.paths import bytes_of, field_of, locate, record_of, split_setting, value_of
+from hvmctx.edit.paths import (
+    Path,
+    bytes_of,
+    is_pattern,
+    json_of,
+    locate,
+    matcher,
+    split_setting,
+    step_text,
+    steps_of,
+    value_of,
+    window_of,
+    without_window,
+)
 from hvmctx.errors import FieldError, UsageError
 
 
 def test_what_a_path_consists_of() -> None:
-    assert field_of("cpu/1.fpu_regs[0:+4]") == ("CPU/1", "fpu_regs[0:+4]")
-    assert field_of('vmport.guestinfo["a.b"]') == ("VMPORT", 'guestinfo["a.b"]')
-    assert record_of("CPU/1") == (x86.CPU, 1) and record_of("pit") == (x86.PIT, 0)
-    for path in ("CPU", "CPU.", "", "CPU/0"):
-        with pytest.raises(UsageError, match="expected RECORD"):
-            field_of(path)
-    with pytest.raises(UsageError, match="'X' is not an instance"):
-        record_of("CPU/X")
+    for text, parts in (
+        ("cpu/1.fpu_regs[0:+4]", ("CPU", 1, None, ".fpu_regs[0:+4]")),
+        ('vmport.guestinfo["a/b#c.d"]', ("VMPORT", None, None, '.guestinfo["a/b#c.d"]')),
+        ("CPU", ("CPU", None, None, "")),
+        ("TSC_ADJUST/0#2", ("TSC_ADJUST", 0, 2, "")),
+        ("libxc:0x20/1[0:+4]", ("LIBXC:0X20", 1, None, "[0:+4]")),
+        ("CPUID[7,0].ebx", ("CPUID", None, None, "[7,0].ebx")),
+    ):
+        path = Path(text)
+        assert (path.name, path.instance, path.number, path.rest) == parts
+        assert path.head + path.rest == text
+    for text, reason in (
+        ("", "expected RECORD.FIELD"), (".rip", "expected RECORD.FIELD"),
+        ("CPU/x", "'x' is not an instance"), ("CPU#", "'' is not a number"),
+        ("CPU/0#0", "'0' is not a number"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=reason):
+            Path(text)
 
 
 def test_where_a_field_lies() -> None:
-    slot, base = locate(x86.CPU, "rip")
+    slot, base = locate(x86.CPU, "rip", 1032)
     assert (slot.offset, slot.size, base) == (x86.hvm_hw_cpu.rip.offset, 8, 0)
-    slot, base = locate(x86.CPU_MSR, "msr[2].val")
+    slot, base = locate(x86.CPU_MSR, "msr[2].val", 100)
     assert (base + slot.offset, slot.size) == (8 + 2 * 16 + 8, 8)
-    slot, base = locate(x86.CPU_XSAVE, "extended[5]")
+    slot, base = locate(x86.CPU_XSAVE, "extended[5]", 700)
     assert (base + slot.offset, slot.size) == (x86.CPU_XSAVE.size + 5, 1)
+    slot, base = locate(x86.CPU_XSAVE, "extended[5:+40]", 700)
+    assert (base + slot.offset, slot.size, slot.is_bytes) == (x86.CPU_XSAVE.size + 5, 40, True)
+    slot, base = locate(x86.CPU, "fpu_regs[0x20:+16]", 1032)
+    assert (base + slot.offset, slot.size, slot.is_bytes) == (0x20, 16, True)
+    with pytest.raises(UsageError, match="beyond the 512 bytes"):
+        locate(x86.CPU, "fpu_regs[0x1ff:+3]", 1032)
+
+
+@given(st.lists(st.text(max_size=8) | st.integers(0, 10**9 - 1), max_size=5))
+def test_steps_are_read_as_they_are_written(steps: list[str | int]) -> None:
+    text = "".join(map(step_text, steps))
+    assert steps_of(text, "config") == steps
+
+
+@pytest.mark.parametrize("rest", ["c_info", ".a..b", "[x]", '["a]', ".", "[-1]", '["\\x"]'])
+def test_no_steps(rest: str) -> None:
+    with pytest.raises(UsageError):
+        steps_of(rest, f"config{rest}")
+
+
+def test_windows() -> None:
+    slot = window_of("CPU/0[0x10:+4]", 100)
+    assert slot is not None and (slot.offset, slot.size, slot.is_bytes) == (16, 4, False)
+    assert window_of("CPU/0.rip", 8) is None and without_window("A.b[1][0x2:+3]") == "A.b[1]"
+    for path in ("x[0:+0]", "x[0:+101]", "x[100:+1]", "x[z:+1]"):
+        with pytest.raises(UsageError):
+            window_of(path, 100)
+
+
+def test_patterns() -> None:
+    assert is_pattern("CPU/*.rip") and is_pattern("CPU/0.r?p")
+    assert not is_pattern('VMPORT.guestinfo["a*?"]') and not is_pattern("CPU/0.fpu_regs[0:+4]")
+    fits = matcher("cpu.cr*")
+    assert fits("CPU/0.cr0") and not fits("CPU/1.cr0") and not fits("CPU/0.rip")
+    assert matcher("CPUID[7,*]")("CPUID[7,0].eax") and matcher("CPU/*")("CPU/1.cr0")
+    assert matcher("CPU/?.cr0")("CPU/1.cr0") and matcher("CPUID[*].eax")("CPUID[0x7,0x0].eax")
 
 
 def test_values_in_text() -> None:
@@ -35,6 +96,18 @@ def test_values_in_text() -> None:
         value_of("x", "CPU/0.rip")
     with pytest.raises(FieldError, match="neither hex digits nor text"):
         bytes_of("x", "CPU/0.fpu_regs")
+
+
+def test_values_as_json() -> None:
+    """Of the kind of what was there."""
+    for text, before, value in (
+        ("5", 1, 5), ("0x10", 1, 16), ("true", False, True), ("1.5", 0.5, 1.5), ("5", "a", "5"),
+        ('"5"', "a", "5"), ("{}", None, {}), ("[1]", [], [1]),
+    ):  # fmt: skip
+        assert json_of(text, before, "config.x") == value
+    for text, before in (("x", 1), ("0y", True), ("x", None), ('"', "a")):
+        with pytest.raises(FieldError):
+            json_of(text, before, "config.x")
 
 
 @pytest.mark.parametrize(

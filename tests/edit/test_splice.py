@@ -36,3 +36,9 @@ def test_a_pipe_is_refused() -> None:
         splice(open_source(Pipe(b"from a pipe")), io.BytesIO(), [])
     with pytest.raises(InputError, match="cannot be read twice"):
         Spliced(open_source(Pipe(b"from a pipe")), [])
+
+
+def test_what_lies_in_one_part_is_not_copied() -> None:
+    source = Spliced(open_source(b"0123456789"), [(2, 4, b"abc")])
+    assert isinstance(source.read_at(5, 3), memoryview) and source.read_at(5, 3) == b"456"
+    assert source.read_at(2, 3) == b"abc" and source.read_at(1, 5) == b"1abc4"

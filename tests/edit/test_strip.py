@@ -168,3 +168,14 @@ def test_what_cannot_be_stripped() -> None:
         stripped(b"#!/bin/sh\n")
     with pytest.raises(UsageError):
         strip(b"", io.BytesIO(), layer="bogus")
+
+
+@pytest.mark.parametrize("data", [b"nothing of Xen's", b"BZh9" + bytes(100)])
+def test_what_it_is_is_recognised_as_everywhere(data: bytes) -> None:
+    with pytest.raises(HvmctxError) as everywhere:
+        open_image(data)
+    with pytest.raises(HvmctxError) as here:
+        strip(data, io.BytesIO())
+    assert str(here.value) == str(everywhere.value)
+    with pytest.raises(UsageError, match="unknown layer 'tape'"):
+        strip(EXAMPLE, io.BytesIO(), layer="tape")

@@ -114,9 +114,17 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         path.unlink()
 
 
-@pytest.mark.parametrize("path", ["/no/such/place/out", "/", "a\0b", "", ".", "\ud800"])
-def test_what_cannot_be_written(path: str) -> None:
-    with pytest.raises(InputError), replacing(path, force=True):
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/no/such/place/out", "/no/such/place: No such file|No such file or directory"),
+        ("/", "/: is a directory"), ("a\0b", "embedded null byte"),
+        ("", "the name of the output file is empty"), (".", r"\.: is a directory"),
+        ("\ud800", r"ud800.*can't encode"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written(path: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason), replacing(path, force=True):
         raise AssertionError("not reached")
 
 
@@ -468,7 +476,10 @@ def test_what_is_opened_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A FIFO that becomes a link or a file between a look at it and its opening."""
     secret, fifo = tmp_path / "secret", tmp_path / "fifo"
     secret.write_bytes(b"secret")
-    for swap in (lambda: fifo.symlink_to(secret), lambda: os.link(secret, fifo)):
+    for swap, reason in (
+        (lambda: fifo.symlink_to(secret), "fifo: Too many levels of symbolic links"),
+        (lambda: os.link(secret, fifo), "fifo: has become another file"),
+    ):
         os.mkfifo(fifo)
         opened = os.open
 
@@ -481,7 +492,7 @@ def test_what_is_opened_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyP
             return opened(path, *rest, **how)
 
         monkeypatch.setattr(os, "open", swapped)
-        with pytest.raises(InputError), replacing(str(fifo)):
+        with pytest.raises(InputError, match=reason), replacing(str(fifo)):
             raise AssertionError("not reached")
         monkeypatch.undo()
         assert secret.read_bytes() == b"secret"
@@ -652,6 +663,21 @@ def test_dispositions_are_given_back(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), replacing(str(tmp_path / "out")):
         _ = 1 // 0
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_an_interrupt_while_it_gets_its_name_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def interrupted(*names: Any, **how: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        link(*names, **how)
+
+    monkeypatch.setattr(os, "link", interrupted)
+    with pytest.raises(KeyboardInterrupt), replacing(str(tmp_path / "out")) as out:
+        out.write(b"x")
+    assert (tmp_path / "out").read_bytes() == b"x" and os.listdir(tmp_path) == ["out"]
 
 
 def test_an_interrupt_at_every_step(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.builders.examples import few
 from tests.builders.samples import STREAMS, context_bytes
 from tests.builders.streams import SMALL
 from tests.builders.vmport import OTHER, busy_state
+from tests.builders.wrappers import WRAPPED
 
 T = TypeVar("T")
 
@@ -112,7 +113,7 @@ def test_streams_that_are_not_valid(version: int) -> None:
     assert len(rules) > 3, "several rules, aimed at"
 
 
-@pytest.mark.parametrize("layer", ["xl", "libxl", "libxc"])
+@pytest.mark.parametrize("layer", ["xl", "xapi", "libvirt", "libxl", "libxc"])
 @few
 @given(st.data())
 def test_images(layer: str, data: st.DataObject) -> None:
@@ -133,6 +134,8 @@ MUTATED = {
     "libxc": STREAMS[0].read_bytes(),
     "xl": SMALL,
     "vmport": to_record(busy_state()).to_bytes(),
+    "xapi": WRAPPED["xapi"],
+    "libvirt": WRAPPED["libvirt"],
 }
 
 

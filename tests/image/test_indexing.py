@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hvmctx.errors import LimitError, TruncatedError
 from hvmctx.files.opening import open_source
 from hvmctx.image.image import open_image
-from hvmctx.image.index import Index, IndexedRecord, Note
-from hvmctx.image.indexing import Watcher, walk
+from hvmctx.image.index import LARGEST_HEAD, Index, IndexedRecord, Note
+from hvmctx.image.indexing import Watcher, not_read, walk
 from hvmctx.limits import Limits
-from hvmctx.stream.reader import LIBXC, XL, Header, StreamReader
+from hvmctx.stream.reader import LIBXC, XL, Header, StreamReader, StreamRecord
 from tests.builders.samples import context_bytes
 from tests.builders.streams import (
     SMALL,
@@ -220,7 +220,7 @@ def test_limits_of_what_is_indexed(limit: str, data: bytes) -> None:
     """Three of each are in the data."""
     with open_image(data, limits=Limits(**{limit: 3})) as image:
         assert image.complete
-    with pytest.raises(LimitError, match=limit):
+    with pytest.raises(LimitError, match=f"more than 2 [a-z ]+: --limits {limit}=N"):
         open_image(data, limits=Limits(**{limit: 2})).raise_stopped()
 
 
@@ -230,6 +230,21 @@ def test_the_room_for_what_a_pipe_had() -> None:
         assert [len(one.kept or b"") for one in image.records] == [5000, 24, 0]
     with open_image(Pipe(data), limits=Limits(kept=5023)) as image:
         assert not image.complete and "kept" in str(image.problems[-1])
+    with open_image(Pipe(libxc_head() + record(9, bytes(5000))), limits=Limits(kept=5000)) as image:
+        assert [len(one.kept or b"") for one in image.records] == [5000]
+    unknown = libxc_head() + record(0x80000055, bytes(5000)) + record(0)
+    with open_image(Pipe(unknown)) as image:
+        assert [len(one.kept or b"") for one in image.records] == [LARGEST_HEAD, 0]
+
+
+def test_what_only_its_own_reader_can_read() -> None:
+    item = StreamRecord(LIBXC, 1, 8, 0x100)
+    error = not_read(XL, item, legacy=False)
+    assert str(error) == (
+        "xl: offset 0x110: PAGE_DATA: only its own reader can tell where this ends: found a record "
+        "without a length, expected one with a length"
+    )
+    assert (error.layer, error.offset, error.record) == (XL, 0x110, "PAGE_DATA")
 
 
 @pytest.mark.parametrize("piped", [False, True])

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from hvmctx.abi.releases import RELEASES, Release
+from hvmctx.limits import Limits
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.hazards import HAZARDS, good_ldr
@@ -144,6 +145,18 @@ def test_genuine_images_have_none() -> None:
         for name in (*list(RELEASES)[-8:], "4.17.0", "4.20.0"):
             verdict = load(path.read_bytes(), Release(name), Guest(), Machine(vendor=AMD))
             assert not verdict.hazards, (path, name)
+
+
+def test_there_is_an_end_to_what_is_told() -> None:
+    """Of changes, too."""
+    context = base(Release("4.18"))
+    put("PIC/0.is_master", 0, "MTRR/0.msr_pat_cr", 2)(context)
+    again = [e for e in context.entries if e.name in ("PIC", "MTRR")] * 4
+    context.entries[-1:-1] = again
+    limits = Limits(findings=3)
+    verdict = load(context.to_bytes(), Release("4.18"), Guest(vcpus=1), Machine(), limits)
+    assert verdict.accepted and len(verdict.hazards) == 3
+    assert len(verdict.applied) == 3 and verdict.applied[-1] == "further changes suppressed"
 
 
 def test_ldr() -> None:

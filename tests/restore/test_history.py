@@ -12,6 +12,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.restore.context import load
 from hvmctx.restore.guest import Guest
+from hvmctx.restore.hazards import HAZARDS
 from hvmctx.restore.machine import AMD, INTEL, Machine
 from tests.builders.contexts import Change, body_of, cpu, msrs, put, xsave
 from tests.builders.loads import base
@@ -137,3 +138,23 @@ def test_known_answers(
     assert answers == {
         release: answer(record, change, release, vendor, guest) for release in answers
     }
+
+
+MENDED = {rule.commit for rule in HAZARDS if rule.commit}
+
+
+HARMED = [row for row in HISTORY if row[0][:10] in MENDED and row[3].get("newest") != LOADED]
+
+
+@pytest.mark.parametrize(("what", "record", "change", "answers", "vendor", "guest"), HARMED,
+                         ids=[row[0] for row in HARMED])  # fmt: skip
+def test_what_was_loaded_before_the_fix_is_a_hazard(
+    what: str, record: str, change: Change, answers: dict[str, str], vendor: str, guest: Guest
+) -> None:
+    for release, said in answers.items():
+        context = base(Release(release))
+        change(context)
+        context.entries = [e for e in context.entries if e.name in ("HEADER", record, "END")]
+        verdict = load(context.to_bytes(), Release(release), guest, Machine(vendor=vendor))
+        told = {hazard.commit for hazard in verdict.hazards}
+        assert (what[:10] in told) == (said == LOADED), release

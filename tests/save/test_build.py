@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hvmctx.abi.releases import Release
-from hvmctx.errors import FieldError, UsageError
+from hvmctx.errors import FieldError, FormatError, UsageError
 from hvmctx.image.image import open_image
 from hvmctx.save.build import DEFAULT_PARAMS, WithBlankPages, build, special_pages
 from hvmctx.save.engine import SaveError
@@ -17,6 +17,7 @@ from hvmctx.save.libxl import DeviceModelData, DeviceModelFile
 from hvmctx.save.reset import reset_context
 from hvmctx.verify.built import contradictions
 from tests.builders.samples import EXAMPLE, context_bytes
+from tests.builders.wrappers import VM, XML
 
 
 def still(**state: Any) -> StillGuest:
@@ -105,3 +106,21 @@ def test_an_hvm_guest_needs_its_device_model(config: bytes, needed: bool) -> Non
             built(guest, config=config)
     built(guest, config=config, without_emulator=True)
     built(guest, config=config, emulator=DeviceModelData(b"QEVM") if needed else None)
+
+
+@pytest.mark.parametrize("layer", ["xapi", "libvirt"])
+def test_in_the_wrapper_of_another_toolstack(layer: str) -> None:
+    """With the least that describes a guest, or what is given."""
+    for config in (b"", {"xapi": VM, "libvirt": XML}[layer]):
+        out = io.BytesIO()
+        guest = StillGuest(context=context_bytes(), params=[(1, 5)])
+        build(guest, out, layer=layer, config=config, emulator=DeviceModelData(b"QEVM\0\0\0\3"))
+        with open_image(out.getvalue()) as image:
+            assert image.format == layer and image.complete and not image.problems
+            assert image.context.to_bytes() == context_bytes()
+            assert [bytes(each.payload) for each in image.emulators] == [b"QEVM\0\0\0\3"]
+            assert isinstance(image.config, dict) and isinstance(image.config["c_info"], dict)
+            name = image.config["c_info"]["name"]
+            assert name == ("web one" if config else {"xapi": None, "libvirt": "restored"}[layer])
+    with pytest.raises(FormatError):
+        build(guest, io.BytesIO(), layer=layer, config=b"((")

@@ -7,14 +7,32 @@ from typing import Any, get_args
 
 import pytest
 
-from hvmctx.errors import FormatError, TruncatedError, UnsupportedError, UsageError
+from hvmctx.abi import streams
+from hvmctx.errors import (
+    FormatError,
+    LimitError,
+    TruncatedError,
+    UnsupportedError,
+    UsageError,
+)
 from hvmctx.image.image import open_image
+from hvmctx.limits import Limits
 from hvmctx.save.convert import _WRITERS, convert
+from hvmctx.save.rewrap import FORMATS
 from hvmctx.stream.legacy import Item
 from hvmctx.verify.views import verify
 from tests.builders.legacy import legacy_hvm, legacy_pv, longs
 from tests.builders.samples import DATA, EXAMPLE
-from tests.builders.streams import Pipe
+from tests.builders.streams import Pipe, xl_head
+from tests.builders.wrappers import (
+    CONFIG,
+    WRAPPED,
+    among_records,
+    in_legacy_xapi,
+    libvirt,
+    libxc_of,
+    xapi_record,
+)
 
 PLACE = DATA / "streams"
 
@@ -93,12 +111,15 @@ def test_width_and_guest_as_given() -> None:
 def test_a_given_width_goes_before_what_it_looks_like(width: int, paravirtual: bool) -> None:
     """A guest of few pages starts like a descriptor of a context."""
     small = (legacy_pv if paravirtual else legacy_hvm)(random.Random(3), width, p2m=16)
-    with pytest.raises(UnsupportedError, match="not a legacy stream"):
-        converted(small)
-    with pytest.raises(UnsupportedError, match="not a legacy stream"):
-        converted(small, pv=paravirtual)
     made = converted(small, width=width)
-    assert made == converted(small, width=width, pv=paravirtual)
+    assert made == converted(small, width=width, pv=paravirtual) == converted(small)
+    blank = small[:width] + struct.pack("<i", 0) + small[width:]  # as if it ended at once
+    with pytest.raises(UnsupportedError, match="not a legacy stream"):
+        converted(blank)
+    with pytest.raises(UnsupportedError, match="not a legacy stream"):
+        converted(blank, pv=paravirtual)
+    with pytest.raises(FormatError):
+        converted(blank, width=width)
     with open_image(made) as image:
         assert image.complete and image.guest_type == (1 if paravirtual else 2)
 
@@ -133,6 +154,89 @@ def test_what_is_no_legacy_stream() -> None:
         converted(wrapped[:50])
     with pytest.raises(TruncatedError, match="the stream ends"):
         converted(wrapped[:-3])
+
+
+SIGNED = b"QemuDeviceModelRecord"
+LEGACY = {
+    "bare": lambda stream: stream,
+    "xl": lambda stream: xl_head(struct.pack("<I", len(CONFIG)) + CONFIG, flags=1) + stream,
+    "libvirt": lambda stream: libvirt(stream, version=1),
+    "xapi": in_legacy_xapi,
+}
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("wrapper", LEGACY)
+@pytest.mark.parametrize("paravirtual", [False, True])
+def test_legacy_streams_between_all_wrappers(wrapper: str, to: str, paravirtual: bool) -> None:
+    """What is made holds the libxc stream that a bare one becomes, and the device model's file."""
+    for seed, width in ((1, 4), (2, 8)):
+        rng = random.Random(seed)
+        stream = legacy_pv(rng, width) if paravirtual else legacy_hvm(rng, width, SIGNED)
+        data = LEGACY[wrapper](stream)
+        expected = converted(stream, format="libxc", device_model=False)
+        for target in (data, Pipe(data)):
+            made = converted(target, to=to)
+            with open_image(made) as image:
+                assert (image.format, image.complete) == (to, True)
+                assert not image.problems
+                models = [bytes(each.payload) for each in image.emulators]
+                if wrapper in ("xl", "libvirt") and to in ("xl", "libvirt", "xapi"):
+                    same = wrapper == to or to != "xl"
+                    assert bool(image.config) == same
+            assert libxc_of(made) == expected
+            there = to != "libxc" and not paravirtual
+            assert models == ([stream.partition(SIGNED)[2]] if there else [])
+
+
+def test_a_wrapper_stays_without_a_format() -> None:
+    stream = legacy_hvm(random.Random(5), 8, SIGNED)
+    for wrapper in ("xl", "libvirt", "xapi"):
+        data = LEGACY[wrapper](stream)
+        made = converted(data)
+        with open_image(made) as image:
+            assert image.format == wrapper and image.complete
+        if wrapper != "xapi":  # which has a time in it
+            assert made == converted(data, to=wrapper)
+        out = io.BytesIO()
+        assert convert(data, out).notes == []
+
+
+def test_a_disk_around_a_legacy_image() -> None:
+    stream = legacy_hvm(random.Random(6), 4, SIGNED)
+    disk = in_legacy_xapi(stream) + bytes(1 << 16)
+    assert converted(disk, to="libxl") == converted(in_legacy_xapi(stream), to="libxl")
+    head = stream.partition(SIGNED)[0]
+    with pytest.raises(FormatError, match="unknown signature"):
+        converted(b"XenSavedDomain\n" + head + bytes(100), to="libxl")
+    with pytest.raises(TruncatedError):
+        converted(in_legacy_xapi(stream)[:-1], to="libxl")
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_legacy_stream_among_records(to: str) -> None:
+    stream = legacy_hvm(random.Random(7), 8, b"DeviceModelRecord0002")
+    for inner in (stream, stream[: stream.rindex(b"DeviceModelRecord0002")]):
+        data = among_records(inner, xapi_record(0x0F11, b"VARS"))
+        out = io.BytesIO()
+        done = convert(data, out, to=to)
+        assert libxc_of(out.getvalue()) == converted(inner, format="libxc", device_model=False)
+        with open_image(out.getvalue()) as image:
+            assert image.complete and not image.problems
+            kept = [image.body(r) for r in image.records_of("xapi", streams.XAPI_VARSTORED)]
+            assert kept == ([b"VARS"] if to == "xapi" else [])
+            if to != "libxc":
+                assert len(image.emulators) == (inner is stream)
+        assert any("UEFI variables" in note for note in done.notes) == (to != "xapi")
+    with pytest.raises(LimitError, match="kept=N"):
+        converted(among_records(stream, xapi_record(0x0F11, bytes(99))), limits=Limits(kept=50))
+
+
+def test_what_has_records_already() -> None:
+    with pytest.raises(UnsupportedError, match="not a legacy stream"):
+        converted(WRAPPED["xapi"])
+    with pytest.raises(UsageError, match="unknown format"):
+        converted(WRAPPED["xapi"], to="vhd")
 
 
 def test_every_item_has_its_way() -> None:

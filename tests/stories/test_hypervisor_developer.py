@@ -35,7 +35,7 @@ def test_what_two_hosts_save(contexts: None, hvmctx: Shell) -> None:
     assert seen.status == 1
     lines = seen.out.splitlines()
     assert "CPU/0.rip: 0xb7b9 -> 0xb7c2" in lines
-    assert "LAPIC/0 length: 24 -> 32" in lines
+    assert "LAPIC/0: 24 bytes -> 32 bytes" in lines
     assert "LAPIC/1: only in the second: 32 bytes" in lines
 
     # The context of the new host, on the old one: what a migration back would meet.

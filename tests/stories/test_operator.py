@@ -31,7 +31,9 @@ def test_a_guest_that_the_new_host_refuses(stuck: None, hvmctx: Shell, folder: P
     assert "PIT/0" in seen.out and "Xen 4.19 to newest refuses it [pit-range]" in seen.out
 
     # So it is the new host, not the image: the old one would have taken it.
-    assert hvmctx("restore stuck.save --release 4.17").out.startswith("accept: Xen 4.17")
+    assert hvmctx("restore stuck.save --release 4.17").out.startswith(
+        "accept, with 1 hazard: Xen 4.17"
+    )
     seen = hvmctx("restore stuck.save --release 4.20")
     assert seen.status == 1 and seen.out.startswith("refuse: Xen 4.20: EDOM: ")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -9,6 +10,7 @@ from hvmctx.abi.registry import record_types
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.stream.detect import ENOUGH, detect, legacy_width
+from tests.builders.legacy import legacy_hvm, legacy_pv
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS, context_bytes
 from tests.builders.streams import libxl_head
 
@@ -70,6 +72,43 @@ def test_a_context_need_not_start_with_its_header(known: RecordType, instance: i
     for size in {known.size, max(8, known.size - 8)}:
         context = HvmContext([Record(known, instance, bytes(size)), Record(0, 0)])
         assert detect(context.to_bytes()[:ENOUGH]) == "context"
+
+
+@pytest.mark.parametrize("p2m", [6, 7, 16, 20, 21, 31, 34])
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("paravirtual", [False, True])
+def test_tiny_guests(p2m: int, width: int, paravirtual: bool) -> None:
+    """Whose number of pages is a typecode, too."""
+    for seed in range(6):
+        rng = random.Random(seed)
+        small = (legacy_pv if paravirtual else legacy_hvm)(rng, width, p2m=p2m)
+        assert legacy_width(small[:ENOUGH]) == width and detect(small[:ENOUGH]) == "legacy"
+
+
+@pytest.mark.parametrize("width", [4, 8])
+def test_the_first_chunk_of_a_tiny_guest(width: int) -> None:
+    start = (20).to_bytes(width, "little")
+    words = b"".join((n).to_bytes(width, "little") for n in range(20))
+    batch = struct.pack("<i", 20) + words
+    param, tsc = struct.pack("<iIQ", -4, 0, 7), struct.pack("<iIQII", -7, 1, 2, 3, 4)
+    vcpus, toolstack = struct.pack("<iiQ", -2, 1, 3), struct.pack("<iI", -18, 2) + b"ab"
+    end = struct.pack("<iQQQI", 0, 1, 2, 3, 4112)
+    nonsense = struct.pack("<i", -99)
+    chunks_of = (batch, param + batch, tsc + batch, vcpus + batch, toolstack + batch,
+                 struct.pack("<i", -9) + batch, param + end, vcpus + nonsense)  # fmt: skip
+    for chunks in chunks_of:
+        there = chunks[-4:] != nonsense
+        head = (start + chunks).ljust(ENOUGH, b"\1")[:ENOUGH]
+        assert (legacy_width(head) == width) == there, chunks
+        assert legacy_width(head[:-1]) == 0
+
+
+def test_what_is_no_tiny_guest() -> None:
+    """Empty records of a context, and more pages than the guest has."""
+    empty = b"".join(struct.pack("<HHI", code, 0, 0) for code in (19, 2, 2, 2, 3, 3, 3, 0))
+    assert detect(empty) == "context"
+    assert detect(struct.pack("<Qi6Q", 5, 6, 0, 1, 2, 3, 4, 5) + bytes(4)) == "context"
+    assert detect(struct.pack("<QiIQi", 5, -3, 0, 7, 0).ljust(64, b"\0")) == "context"
 
 
 def test_a_vmport_record_with_any_length() -> None:

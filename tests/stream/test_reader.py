@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.abi import streams
+from hvmctx.abi.streams import LIBVIRT, XAPI
 from hvmctx.errors import FormatError, UnsupportedError
 from hvmctx.stream.reader import LIBXC, LIBXL, XL, Header, StreamReader, StreamRecord, record_name
+from tests.builders import wrappers
 from tests.builders.streams import libxc_head, libxl_head, record, xl_head
 
 
@@ -94,6 +96,10 @@ REFUSED = {
     "xl magic": (XL, b"Y" + xl_head()[1:], "header: wrong magic: found b'Yen saved domain, xl format\\n \\x00 \\r', expected b'Xen saved domain, xl format\\n \\x00 \\r'"),
     "xl big-endian": (XL, xl_head(byteorder=0x04030201), "header: written in big-endian order: found 0x4030201, expected 0x1020304"),
     "xl flags": (XL, xl_head(flags=7), "header: unknown mandatory flags: found 0x7, expected none but 0x3"),
+    "xapi signature": (XAPI, wrappers.xapi().replace(b"Domv2-", b"Domv3-"), r"header: unknown signature: found b'XenSavedDomv3-\n', expected b'XenSavedDomv2-\n' or b'XenSavedDomain\n'"),
+    "libvirt version": (LIBVIRT, wrappers.libvirt(b"", version=3), "header: unknown version: found 0x3, expected 2 at most"),
+    "libvirt big-endian 1": (LIBVIRT, wrappers.libvirt(b"", version=1 << 24), "header: written in big-endian order: found 0x1000000, expected 2 at most"),
+    "libvirt big-endian 2": (LIBVIRT, wrappers.libvirt(b"", version=2 << 24), "header: written in big-endian order: found 0x2000000, expected 2 at most"),
     "libxl ident": (LIBXL, libxl_head(ident=5), "header: wrong ident: found 0x0000000000000005, expected 0x4c6962786c466d74"),
     "libxl version": (LIBXL, libxl_head(version=3), "header: unknown version: found 3, expected 2"),
     "libxl big-endian": (LIBXL, libxl_head(options=1), f"header: {LITTLE}"),

@@ -36,7 +36,7 @@ def test_what_xenopsd_writes() -> None:
 
 
 def test_in_the_words_of_xl() -> None:
-    vm = Xenops.from_text(XENOPS).vm
+    vm = Xenops.from_text(XENOPS).vm()
     assert vm is not None
     assert config_of(sexp.places(vm)) == {
         "c_info": {
@@ -53,7 +53,7 @@ def test_in_the_words_of_xl() -> None:
         "max_vcpus": None, "avail_vcpus": None, "max_memkb": None, "target_memkb": None,
         "nested_hvm": True,
     }  # fmt: skip
-    assert Xenops("now").vm is None
+    assert Xenops("now").vm() is None
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,8 @@ def test_limits() -> None:
         Xenops.from_text(XENOPS, Limits(config=10))
     with pytest.raises(LimitError, match="rows=N"):
         Xenops.from_text(XENOPS, Limits(rows=3))
+    with pytest.raises(LimitError, match=r"vm_str.*rows=N"):
+        Xenops.from_text(XENOPS).vm(Limits(rows=10))
 
 
 def test_whose_file_it_is() -> None:

@@ -55,8 +55,8 @@ def test_a_page_without_a_session_stays() -> None:
 def test_a_new_command_gets_a_page_of_its_examples() -> None:
     made = commands_doc.page("get")
     assert made.count(commands_doc.START) == made.count(commands_doc.END) == 2
-    assert "$ hvmctx get guest.save HVM_PARAMS.STORE_PFN\n" in made
-    assert "\n$ hvmctx get guest.save HVM_PARAMS.STORE_PFN\n0xfeffc\n" in console.refreshed(made)
+    assert "$ hvmctx get guest.save CPU/0.rip CPU/0.cr4\n" in made
+    assert "\n$ hvmctx get guest.save CPU/0.rip CPU/0.cr4\n0xb7b9\n" in console.refreshed(made)
     assert "| `--vmport-profile NAME\\|FILE` | the constants of VMPORT" in made
 
 
