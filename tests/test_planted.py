@@ -20,8 +20,8 @@ from tests.builders.samples import DATA, EXAMPLE
 
 CONTEXT = DATA / "images" / "hvm1.hvmctx.bin"
 OTHERS = {
-    "dataclasses_json", "fsspec", "jinja2", "markupsafe", "hvmctx", "hypothesis", "lz4", "marshmallow", "planted", "rich",
-    "typing_extensions", "zstandard",
+    "dataclasses_json", "fsspec", "hvmctx", "hypothesis", "jinja2", "lz4", "markupsafe",
+    "marshmallow", "planted", "rich", "typing_extensions", "zstandard",
 }  # fmt: skip
 MODULE = (
     "import os\nopen(os.environ['PLANTED'], 'a').write(f'{__name__}\\n')\nraise SystemExit(99)\n"
