@@ -9,11 +9,18 @@ from contextlib import suppress
 from hvmctx.abi import streams, x86
 from hvmctx.abi.cpuid import NO_SUBLEAF
 from hvmctx.abi.declare import VMPORT_TYPECODE
-from hvmctx.abi.fields import misfit
+from hvmctx.abi.fields import Layout, misfit
 from hvmctx.abi.registry import by_typecode, record_types
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.context.record import DESCRIPTOR_SIZE, Record
-from hvmctx.edit.framing import LENGTH, get_framing, is_framing, set_descriptor, set_length
+from hvmctx.edit.framing import (
+    DESCRIPTOR,
+    LENGTH,
+    get_framing,
+    is_framing,
+    set_descriptor,
+    set_length,
+)
 from hvmctx.edit.paths import (
     Path,
     bytes_of,
@@ -43,7 +50,7 @@ if TYPE_CHECKING:
     Value = int | bytes | str
     Content = Any
 
-__all__ = ["CONFIG", "EMULATOR", "Place", "place_of", "row_path"]
+__all__ = ["CONFIG", "EMULATOR", "GONE_IN_COMPAT", "Place", "place_of", "row_path"]
 
 EMULATOR, CONFIG = "EMULATOR_CONTEXT", "CONFIG"
 _PARAMS, _CPUID, _MSR, _WHOLE, _TAIL = "HVM_PARAMS", "CPUID", "MSR", "HVM_CONTEXT", "TAIL"
@@ -280,10 +287,14 @@ class _OfContext(Place):
         store = self.store
         outer = store.context_record()
         base = 0 if outer is None else outer.body_offset
-        if self.framing:
-            return super().span()
         record = self.record()
         assert record.offset is not None  # as it is the input's own
+        if self.framing:
+            if self.field == LENGTH:
+                return super().span()
+            name = self.field.removeprefix(DESCRIPTOR)
+            field = Layout.of(x86.hvm_save_descriptor).locate(name)
+            return base + record.offset + field.offset, field.size
         start = base + record.offset + DESCRIPTOR_SIZE
         if not self.field:
             return self.span_in(start, len(record.body))
@@ -295,13 +306,15 @@ class _OfContext(Place):
         slot, at, _ = self._slot(record)
         at += slot.offset
         if len(record.body) == CPU_COMPAT_SIZE and record.typecode == x86.CPU.typecode:
-            at -= _GONE_IN_COMPAT if at >= x86.hvm_hw_cpu.tsc.offset else 0
+            if at == x86.hvm_hw_cpu.msr_tsc_aux.offset:
+                raise MissingRecordError(f"{self} is not in a record of before Xen 3.4")
+            at -= GONE_IN_COMPAT if at >= x86.hvm_hw_cpu.tsc.offset else 0
         if at + slot.size > len(record.body):
             raise MissingRecordError(f"{self} is beyond the record's {len(record.body)} bytes")
         return start + at, slot.size
 
 
-_GONE_IN_COMPAT = x86.hvm_hw_cpu.msr_tsc_aux.size
+GONE_IN_COMPAT = x86.hvm_hw_cpu.msr_tsc_aux.size
 """Bytes before `tsc` that the CPU record of before Xen 3.4 does not have."""
 
 
@@ -835,7 +848,13 @@ class _Format(Place):
 
 class _InEmulator(_OfStream):
     """What is inside of a device model's file: of an HVM context by the paths of this module, else
-    by those of `edit.contents`."""
+    by those of `edit.contents`; or a number before it."""
+
+    def _is_head(self) -> bool:
+        """Not where another package's handler gives names to what is inside."""
+        kind = handlers.body_type(self.layer, self.type)
+        known = kind is not None and self.field in kind.head.names
+        return not self.field or (known and not isinstance(self._content()[0], handlers.Guarded))
 
     def _content(self) -> tuple[Content, bytes, IndexedRecord]:
         record, limits = self.record(), self.store.image.limits
@@ -862,7 +881,7 @@ class _InEmulator(_OfStream):
         self.store.put_body(record, emulator.to_bytes())
 
     def get(self) -> Value:
-        if not self.field:
+        if self._is_head():
             return super().get()
         from hvmctx.edit.contents import get_content
 
@@ -872,7 +891,7 @@ class _InEmulator(_OfStream):
         return get_content(content, payload, self.field)
 
     def put(self, value: Value) -> None:
-        if not self.field:
+        if self._is_head():
             super().put(value)
             return
         from hvmctx.edit.contents import set_content
@@ -886,13 +905,13 @@ class _InEmulator(_OfStream):
             self._keep(record, set_content(content, payload, self.field, value))
 
     def add(self, value: Value) -> None:
-        if not self.field:
+        if self._is_head():
             super().add(value)
             return
         self._change("added to", lambda inside: inside.add(value))
 
     def remove(self) -> None:
-        if not self.field:
+        if self._is_head():
             super().remove()
             return
         self._change("removed from", lambda inside: inside.remove())
@@ -906,7 +925,7 @@ class _InEmulator(_OfStream):
         self._keep(record, inside.store.whole_context())
 
     def span(self) -> tuple[int, int]:
-        if not self.field:
+        if self._is_head():
             return super().span()
         content, payload, record = self._content()
         if not self._is_context(content):

@@ -112,7 +112,9 @@ LINES = (
     ("dump", "IN", "--format", "json"),
     ("dump", "IN", "--format", "ndjson"), ("dump", "IN", "--format", "table"),
     ("info", "IN"), ("info", "IN", "--records"), ("info", "IN", "--records", "--format", "json"),
-    ("get", "IN", "CPU/0.rip"), ("get", "IN", "VMPORT", "--vmport-profile", "PROFILE"),
+    ("get", "IN", "CPU/0.rip"), ("get", "IN", "*"), ("get", "IN", "--list", "*"),
+    ("get", "IN", "*", "--format", "json"), ("locate", "IN", "CPU/0.rip", "100", "20000"),
+    ("get", "IN", "VMPORT", "--vmport-profile", "PROFILE"),
     ("verify", "IN"), ("verify", "IN", "--as", "strict"),
     ("verify", "IN", "--as", "verifier"), ("verify", "IN", "--format", "json"),
     ("restore", "IN"), ("restore", "IN", "IN"), ("restore", "DIR"),
@@ -231,8 +233,8 @@ def parsers(name: str) -> Iterator[tuple[list[str], ArgumentParser]]:
 
 
 SENSIBLE = {
-    "paths": "CPU/0.rip", "settings": "CPU/0.rip=1", "memory": "4GiB", "target": "context",
-    "against": "command:true", "count": "1", "executions": "1",
+    "paths": "CPU/0.rip", "places": "CPU/0.rip", "settings": "CPU/0.rip=1", "memory": "4GiB",
+    "target": "context", "against": "command:true", "count": "1", "executions": "1",
 }  # fmt: skip
 """What an argument takes, if not the name of a file."""
 BOUNDS = ("count", "executions")
@@ -269,7 +271,10 @@ TRICKS = {
     "what": (f"record:{HOSTILE}", f"record:CPU/{HOSTILE}", f"record:{HOSTILE}:0x20"),
     "record": (f"CPU/{HOSTILE}", f"{HOSTILE}/0"),
     "paths": (f"CPU/0.{HOSTILE}", f"CPU/{HOSTILE}.rip", f"HVM_PARAMS.{HOSTILE}",
-              f'VMPORT.guestinfo["{HOSTILE}"]', f"CPU_MSR/0.msr[{HOSTILE}]"),
+              f'VMPORT.guestinfo["{HOSTILE}"]', f"CPU_MSR/0.msr[{HOSTILE}]",
+              f"config.{HOSTILE}", f"MSR[{HOSTILE}]", f"{HOSTILE}*",
+              f"CPU/0#{HOSTILE}", f"pfn[{HOSTILE}]", f"xl.{HOSTILE}"),
+    "places": (f"config.{HOSTILE}", f'config["{HOSTILE}"]', f"CPUID[{HOSTILE}]", f"*{HOSTILE}"),
     "settings": (f"CPU/0.rip={HOSTILE}", f"CPU/0.{HOSTILE}=1", f"{HOSTILE}=1",
                  f'VMPORT.guestinfo["{HOSTILE}"]="a"', f'VMPORT.guestinfo["a"]="{HOSTILE}"'),
     "param": (f"{HOSTILE}=1", f"STORE_PFN={HOSTILE}"),
