@@ -103,6 +103,15 @@ a rule without an errno refuses nothing by itself.
 | rule | errno | releases | severity | found when |
 |---|---|---|---|---|
 """
+REMEDIES = """
+## Remedies
+
+What `hvmctx repair` does about a record that one of these rules refuses, if that makes a
+difference; [repairing.md](repairing.md) says more. The others have no remedy.
+
+| rule | what mends it |
+|---|---|
+"""
 LOADER = """
 ## VMPORT
 
@@ -172,6 +181,13 @@ def document() -> str:
     for rule in rules_of(HOST, *STREAM_LAYERS):
         errno = rule.errno or "none"
         lines.append(table_row(rule.id, errno, rule.releases, rule.severity, rule.words))
+    lines.append(REMEDIES)
+    mends: dict[str, list[str]] = {}
+    for rule in (rule for part in TABLES for rule in part.rules):
+        if rule.remedy is not None:
+            mends.setdefault(rule.remedy.words, []).append(rule.id)
+    for words, ids in mends.items():
+        lines.append(table_row(", ".join(dict.fromkeys(ids)), words))
     lines.append(LOADER)
     lines += [table_row(rule.id, rule.words) for rule in rules_of(VMPORT, CONTEXT)]
     for view, title in ((VERIFIER, VERIFIED), (STRICT, STRICTLY)):
