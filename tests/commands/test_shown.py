@@ -133,6 +133,8 @@ LINES = (
     ("build", "--base", str(EXAMPLE), "--emulator", "IN", "--policy", "IN", *OUT),
     ("repair", "IN"), ("repair", "IN", "--release", "4.5", "--format", "json", *OUT),
     ("diagnose", "IN"), ("diagnose", str(LOG), "IN"), ("diagnose", "IN", "--format", "json"),
+    ("scan", "IN", "DIR"),
+    ("scan", "DIR", "--summary", "--strict", "--html", "DIR/page", "--force"),
     ("plan", "IN"), ("fuzz", "run", "context", "IN"), ("fuzz", "run", "stream", "IN"),
     ("fuzz", "generate", "--base", "IN", "--count", "2", "-o", "DIR/new"),
     ("fuzz", "diff", "--kind", "context", "--base", "IN", "--count", "2", "--against",
