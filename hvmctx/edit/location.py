@@ -124,6 +124,7 @@ class Stretch:
                 size = max(1, (self.body_end if offset < self.body_end else self.end) - offset)
                 name, _, first = part.paths[0].rpartition("[")
                 part.paths = [f"{name}[{first.rstrip(']').partition(':')[0]}:+{size}]"]
+            size = min(size, self.end - offset)  # a field of a record that is cut short
             part.offset, part.length, part.byte = offset, size, None
             yield part
             offset += size
