@@ -68,7 +68,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using dump' -l release -xka "4.0 4.1 4.2 4.
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l domid -x -d 'the domain id in the first line, 0 to 32767 (default: 0, or the DOMID)'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l record -xka "END HEADER CPU PIC IOAPIC LAPIC LAPIC_REGS PCI_IRQ ISA_IRQ PCI_LINK PIT RTC HPET PMTIMER MTRR VIRIDIAN_DOMAIN CPU_XSAVE VIRIDIAN_VCPU VMCE_VCPU TSC_ADJUST CPU_MSR VMPORT" -d 'only these records, such as CPU/0; may be repeated'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l all -d 'also print the records and fields that the tool omits'
-complete -c hvmctx -n '_shtab_hvmctx_using dump' -l decode -d 'say what each field means: segments, registers'"'"' bits, interrupts, times, memory types; as text, or in JSON'"'"'s members `decoded` (the CPU policy: info --policy)'
+complete -c hvmctx -n '_shtab_hvmctx_using dump' -l decode -d 'say what each field means: segments, registers'"'"' bits, interrupts, times, memory types; as text, a table for each record, or members `decoded` of JSON (the CPU policy: info --policy)'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l format -xka "text json ndjson table" -d 'text: xen-hvmctx'"'"'s own (default); json: what from-json takes; ndjson: a record a line; table: where each record is. --release, --domid and --all need text'
 complete -c hvmctx -n '_shtab_hvmctx_using dump; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
