@@ -77,8 +77,8 @@ def main() -> int:
         for part in args.part:
             figures, more = PARTS[part](pool, args)
             measured[part] = {"date": str(datetime.date.today()), **figures}
+            MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
             wrong += more
-    MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
     print(*wrong, f"{len(wrong)} went wrong", sep="\n")
     return int(bool(wrong))
 
