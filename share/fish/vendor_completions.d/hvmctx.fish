@@ -51,7 +51,7 @@ function _shtab_hvmctx_using
 end
 
 set -g _shtab_hvmctx_commands dump info get locate hexdump verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
-set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
+set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --ignore --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
 complete -c hvmctx -f
@@ -171,14 +171,16 @@ complete -c hvmctx -n '_shtab_hvmctx_using policy' -l format -xka "text json ndj
 complete -c hvmctx -n '_shtab_hvmctx_using policy' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using policy' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using policy; and test $_shtab_hvmctx_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'see above; - is standard input'
-complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a diff -d 'Show what differs between two images or contexts, field by field. Images with different layers around them are compared by what is inside. Exits with 0 if nothing differs, 1 if something does, 2 if an input cannot be read to its end (what is there is compared).'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a diff -d 'Show what differs between two images or contexts, field by field. Images with different layers around them are compared by what is inside. A line PATH: BEFORE -> AFTER for each difference, by record, and the number of them before those of a record that has several: first the vcpus and platform, last the device model and memory. Exits with 0 if nothing differs (but for what is ignored), 1 if something does, 2 if an input cannot be read to its end (what is there is compared).'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l memory -d 'compare page contents too'
+complete -c hvmctx -n '_shtab_hvmctx_using diff' -l ignore -x -d 'leave out fields or records of these names (tsc,TMR_VAL), or paths as get takes them ('"'"'CPU/*.tsc'"'"'); can be repeated'
+complete -c hvmctx -n '_shtab_hvmctx_using diff' -l stat -d 'only the number of differences in each record'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
-complete -c hvmctx -n '_shtab_hvmctx_using diff' -l format -xka "text json" -d 'text for people (default), or json: an object for each difference'
+complete -c hvmctx -n '_shtab_hvmctx_using diff' -l format -xka "text json" -d 'text for people (default), or json: an object for each difference; with --stat a number for each record'
 complete -c hvmctx -n '_shtab_hvmctx_using diff; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'an image or a context; - is standard input'
 complete -c hvmctx -n '_shtab_hvmctx_using diff; and test $_shtab_hvmctx_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the other one'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a plan -d 'Plan a live migration: how many passes it takes, how many pages are sent more than once, and how long the guest is paused. The guest writes to hot sets of pages, each at a rate.'
