@@ -38,9 +38,10 @@ $(VENV)/.docs: $(VENV)/.installed
 	touch $@
 
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
-# The documentation site, into build/site. A warning is an error; nothing is fetched.
+# The documentation site, into build/site. A warning is an error (none with --quiet, which hides them
+# from --strict too); nothing is fetched.
 docs: $(VENV)/.docs
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 
 docs-serve: $(VENV)/.docs
 	$(MKDOCS) serve

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Fields: TypeAlias = dict[str, Any]
     Rows: TypeAlias = Iterator["Row"]
 
-__all__ = ["Row", "decoded"]
+__all__ = ["Row", "decoded", "decoded_lines"]
 
 _MOST_SHOWN = 32
 _SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss", "tr", "ldtr")
@@ -99,6 +99,20 @@ def decoded(record: Record) -> list[Row]:
         elif not _is_told(slot.path, record.name):
             rows.append(_row(record.name, slot.path, slot.get(body)))
     return rows + list(made.values())
+
+
+def decoded_lines(record: Record) -> Iterator[str]:
+    """A head, and a line for each row, in columns."""
+    where = "" if record.offset is None else f" at {record.offset:#x}"
+    yield f"{record.name}/{record.instance}: {record.length} bytes{where}\n"
+    rows = decoded(record)
+    widths = [max((len(getattr(row, name)) for row in rows), default=0) for name in _COLUMNS]
+    for row in rows:
+        cells = (getattr(row, name).ljust(width) for name, width in zip(_COLUMNS, widths))
+        yield f"    {'  '.join((*cells, row.words)).rstrip()}\n"
+
+
+_COLUMNS = ("path", "shown")
 
 
 def _row(record: str, path: str, value: int | bytes) -> Row:

@@ -118,3 +118,26 @@ def test_an_odd_length_stays() -> None:
     assert changed(data, ("XENOPS.time", "x")) == odd(
         changed(WRAPPED["xapi"], ("XENOPS.time", "x"))
     )
+
+
+def test_patterns() -> None:
+    for wrapper, pattern, found in (
+        ("libvirt", "XML.devices.disk[1].*", ["target@dev", "target@bus"]),
+        ("libvirt", "xml.vcpu*", ["XML.vcpu@placement", "XML.vcpu@current", "XML.vcpu"]),
+        ("xapi", "XENOPS.*", ["XENOPS.time", "XENOPS.word_size", "XENOPS.vm.id"]),
+        ("xapi", "XENOPS.vm.platformdata", ["featureset", "viridian"]),
+    ):
+        with open_image(WRAPPED[wrapper]) as image:
+            paths = list(edit(image).paths(pattern))
+            assert all(path.endswith(end) for path, end in zip(paths, found)), paths
+            assert len(paths) >= len(found) and all(
+                isinstance(edit(image).get(each), str) for each in paths
+            )
+
+
+@pytest.mark.parametrize(("wrapper", "hint"), [("libvirt", "XML.name"), ("xapi", "XENOPS.vm.name")])
+def test_what_there_is_in_place_of_a_configuration(wrapper: str, hint: str) -> None:
+    with open_image(WRAPPED[wrapper]) as image:
+        assert edit(image).get("config.c_info.name") == "web one"
+        with pytest.raises(MissingRecordError, match=f"only an xl file has one.*{hint}"):
+            edit(image).set("config.c_info.name", "b")

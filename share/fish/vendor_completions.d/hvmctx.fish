@@ -50,8 +50,8 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info get locate verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
-set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
+set -g _shtab_hvmctx_commands dump info get locate hexdump verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
 complete -c hvmctx -f
@@ -68,6 +68,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using dump' -l release -xka "4.0 4.1 4.2 4.
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l domid -x -d 'the domain id in the first line, 0 to 32767 (default: 0, or the DOMID)'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l record -xka "END HEADER CPU PIC IOAPIC LAPIC LAPIC_REGS PCI_IRQ ISA_IRQ PCI_LINK PIT RTC HPET PMTIMER MTRR VIRIDIAN_DOMAIN CPU_XSAVE VIRIDIAN_VCPU VMCE_VCPU TSC_ADJUST CPU_MSR VMPORT" -d 'only these records, such as CPU/0; may be repeated'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l all -d 'also print the records and fields that the tool omits'
+complete -c hvmctx -n '_shtab_hvmctx_using dump' -l decode -d 'say what each field means: segments, registers'"'"' bits, interrupts, times, memory types; as text, a table for each record, or members `decoded` of JSON (the CPU policy: info --policy)'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l format -xka "text json ndjson table" -d 'text: xen-hvmctx'"'"'s own (default); json: what from-json takes; ndjson: a record a line; table: where each record is. --release, --domid and --all need text'
 complete -c hvmctx -n '_shtab_hvmctx_using dump; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
@@ -100,6 +101,14 @@ complete -c hvmctx -n '_shtab_hvmctx_using locate' -l max-size -x -d 'the larges
 complete -c hvmctx -n '_shtab_hvmctx_using locate' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
 complete -c hvmctx -n '_shtab_hvmctx_using locate' -l format -xka "text json" -d 'text, a line for each (default), or json, a list of objects'
 complete -c hvmctx -n '_shtab_hvmctx_using locate; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a hexdump -d 'Print bytes in hex, each line with the field that they belong to: offset in the input, offset in the record, up to 16 bytes, and the path that `get` and `set` take. Without RECORD all headers and records come, but no pages, and of long values the start.'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with: xl, xapi, libvirt, libxl, libxc, context, legacy (default: detected)'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l diff -x -d 'only the lines in which another image differs'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a verify -d 'Check an image, a stream or a bare context, and print what is wrong with it, one finding a line. As verifier: what Xen'"'"'s verify-stream-v2 checks. As restore: what the restore of the releases would refuse, by default of the one that wrote the image and of all newer ones. As strict: those, and everything questionable. The last line says what was judged. Exits with 1 if there are errors, with 2 if the input cannot be read.'
 complete -c hvmctx -n '_shtab_hvmctx_using verify' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using verify' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -138,6 +147,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l layer -xka "xl xapi libv
 complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l release -xka "4.0 4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.18 4.19 4.20 4.21 4.22 newest newest" -d 'the Xen that refused, 4.0 to 4.22 or newest (default: what the log says)'
 complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l vcpus -x -d 'how many vcpus the guest has'
 complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'take the guest'"'"'s CPU policy and devices from this image'
+complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l host -x -d 'where it is to be restored: what hvmctx host wrote, or an image saved there; --release is by default what runs there'
 complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l format -xka "text json" -d 'text for people (default), or json: every line that matters, for programs'
 complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using diagnose' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
@@ -238,6 +248,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using repair' -l max-size -x -d 'the larges
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l release -xka "4.0 4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.18 4.19 4.20 4.21 4.22 newest newest" -d 'for which Xen, 4.0 to 4.22 or newest'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l vcpus -x -d 'how many vcpus the guest has'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'take the guest'"'"'s CPU policy and devices from this image'
+complete -c hvmctx -n '_shtab_hvmctx_using repair' -l host -x -d 'where it is to be restored: what hvmctx host wrote, or an image saved there; --release is by default what runs there'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l format -xka "text json" -d 'text for people (default), or json: the edits and the verdict, for programs'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write the repaired image; without, only show'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l force -d 'replace an existing FILE'
@@ -386,5 +397,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get locate verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get locate hexdump verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
