@@ -731,6 +731,17 @@ class _Described(Place):
         else:
             self.store.put_body(self._record(), text)
 
+    def span(self) -> tuple[int, int]:
+        from hvmctx.edit.described import span_of
+
+        is_xml = self.path.name == _XML
+        base = self.store.image.headers[0].body_offset if is_xml else self._record().body_offset
+        text = self._text()
+        if not self.field:
+            return base, len(text)
+        start, end = span_of(self.path.name, text, self.field, self.store.image.limits)
+        return base + start, end - start
+
 
 class _OfHeader(Place):
     """A field of a header: `libxc.domain_header.xen_minor`."""

@@ -48,6 +48,7 @@ COMMANDS = (
     ("diagnose", "IMAGE"), ("diagnose", str(_LOG), "IMAGE"),
     ("replace", "IMAGE", str(_CONTEXT), *_OUT), ("replace", str(EXAMPLE), "IMAGE", *_OUT),
     ("replace", str(EXAMPLE), "QEMU", "--what", "emulator", *_OUT), ("strip", "IMAGE", *_OUT),
+    ("strip", "IMAGE", "--redact", "--redact-registers", *_OUT),
     ("extract", "IMAGE", *_OUT), ("extract", "IMAGE", "--what", "emulator", *_OUT),
     ("extract", "IMAGE", "--what", "memory", *_OUT),
     ("extract", "IMAGE", "--what", "memory", "--format", "elf", *_OUT),

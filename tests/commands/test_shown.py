@@ -123,6 +123,7 @@ LINES = (
     ("restore", "IN", "--policy", "IN"), ("restore", "IN", "--vmport-profile", "PROFILE"),
     ("diff", "IN", str(EXAMPLE)), ("diff", str(EXAMPLE), "IN"),
     ("diff", "IN", str(EXAMPLE), "--format", "json"), ("strip", "IN", *OUT),
+    ("strip", "IN", "--redact", *OUT),
     ("set", "IN", "CPU/0.cr0=0", *OUT), ("set", "IN", 'VMPORT.guestinfo["a"]="b"', *OUT),
     ("set", "IN", 'VMPORT.guestinfo["a"]="b"', "--vmport-profile", "PROFILE", *OUT),
     ("replace", "IN", str(EXAMPLE), "--what", "emulator", *OUT), ("extract", "IN", *OUT),
