@@ -142,7 +142,7 @@ def test_that_the_tables_have_every_command() -> None:
     assert set(COMMANDS) - tried <= set(OTHERS.split())
 
 
-OTHERS = "convert save load host fuzz plan place diagnose scan"
+OTHERS = "convert save load host fuzz plan place diagnose scan report"
 
 
 def test_bytes_after_the_footer() -> None:

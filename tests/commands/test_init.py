@@ -22,6 +22,7 @@ from hvmctx.commands import (
     policy,
     repair,
     replace,
+    report,
     restore,
     save,
     scan,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 MODULES: tuple[Command, ...] = (
     build, convert, diagnose, diff, dump, extract, from_json, fuzz, get, host, info, load, locate,
-    place, plan, policy, repair, replace, restore, save, scan, set, strip, to_json, verify,
+    place, plan, policy, repair, replace, report, restore, save, scan, set, strip, to_json, verify,
 )  # fmt: skip
 
 
