@@ -36,8 +36,8 @@ REFUSE: dict[str, Any] = ACCEPT | {
     "edits": [{"rule": "cpu-cr4", "where": "CPU/0", "text": "bit 31", "reason": "clears bits",
                "command": "hvmctx set x CPU/0.cr4=0x0 -o OUT"}],
 }  # fmt: skip
-HAZARD: dict[str, Any] = {"rule": "pic-wrong", "record": "PIC/0", "text": "odd", "harms": "the guest",
-          "safe": "4.19",
+HAZARD: dict[str, Any] = {
+    "rule": "pic-wrong", "record": "PIC/0", "text": "odd", "harms": "the guest", "safe": "4.19",
     "commit": "69c8", "cve": None,
 }  # fmt: skip
 
