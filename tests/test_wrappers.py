@@ -134,17 +134,6 @@ def test_json_both_ways(run: Run) -> None:
         assert run(name, "from-json JSON -o OUT") == (0, "", data)
 
 
-def test_that_the_tables_have_every_command() -> None:
-    """But those that take no image, or many, or have tests of their own."""
-    from hvmctx.cli import COMMANDS
-
-    tried = {line.split()[0] for line in (*SAID, *WRITTEN)} | {"info", "to-json"}
-    assert set(COMMANDS) - tried <= set(OTHERS.split())
-
-
-OTHERS = "convert save load host fuzz plan place diagnose scan report"
-
-
 def test_bytes_after_the_footer() -> None:
     """A suspend VDI is longer than its image."""
     for rest in (b"\0", bytes(4096), WRAPPED["xapi"], b"\xff" * 100):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator
 
-    from hvmctx.edit.diff import Difference
+    from hvmctx.edit.difference import Difference
     from hvmctx.image.image import Image
     from hvmctx.restore.host import Host
 
@@ -100,8 +100,10 @@ def _page(
     )
 
 
-def _differences(image: Image, other: Image) -> Iterator[Difference]:
-    """Errors come when they are asked for."""
+def _differences(image: Image, other: Image) -> Iterator[tuple[str, Difference]]:
+    """With the record that each is in. Errors come when they are asked for."""
     from hvmctx.edit.diff import diff
+    from hvmctx.edit.paths import Path
 
-    yield from diff(image, other)
+    for difference in diff(image, other):
+        yield Path(difference.path).head, difference

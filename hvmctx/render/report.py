@@ -49,11 +49,11 @@ def report_page(
     *,
     judged: str = "",
     other: str = "",
-    differences: Iterable[Any] | None = None,
+    differences: Iterable[tuple[str, Any]] | None = None,
 ) -> str:
     """In HTML. `outlooks` are those of `mend.outlook`, `findings` those of `verify`, which
     `judged` sums up in words; `differences` are those of `edit.diff` from the image called
-    `other`. The image must be seekable. Raises UsageError if Jinja2 is not installed."""
+    `other`, each after the name of its record. The image must be seekable. Raises UsageError if Jinja2 is not installed."""
     from hvmctx.render.html import page
 
     paper = Paper()
@@ -448,21 +448,21 @@ def _vmport(context: HvmContext | None, paper: Paper) -> list[Plain]:
     return found
 
 
-def _groups(differences: Iterable[Any], paper: Paper) -> Plain:
+def _groups(differences: Iterable[tuple[str, Any]], paper: Paper) -> Plain:
     """The differences by the record that they are in, the counts first; or the error after which
     nothing could be compared."""
     groups: dict[str, list[Cells]] = {}
     counts: dict[str, int] = {}
     error = ""
     try:
-        for one in differences:
-            name = one.path.partition(".")[0].partition("[")[0]
-            if name not in counts and len(counts) >= MOST_ROWS:
-                name = "others"
-            counts[name] = counts.get(name, 0) + 1
+        for record, one in differences:
+            known = record in counts or len(counts) < MOST_ROWS
+            name = record if known else "others"
+            counts[name] = counts.get(name, 0) + one.count
             rows = groups.setdefault(name, [])
             if len(rows) < MOST_ROWS:
-                rows.append((cut(one.path), _side(one.before), _side(one.after), one.bits))
+                changed = f"{one.changed} bytes differ" if one.changed else one.bits
+                rows.append((cut(one.path), _side(one.before), _side(one.after), changed))
     except HvmctxError as problem:
         error = str(problem)
     shown = []

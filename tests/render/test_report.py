@@ -15,7 +15,7 @@ from hvmctx.abi import streams
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import VmportState, to_record
-from hvmctx.edit.diff import Difference
+from hvmctx.edit.difference import Difference
 from hvmctx.edit.editor import edit
 from hvmctx.findings import ERROR, NOTE, Finding
 from hvmctx.image.image import open_image
@@ -58,8 +58,8 @@ def text() -> str:
     with open_image(EXAMPLE) as image:
         return report_page(
             image, outlooks, findings, judged="1 error", other="b.save",
-            differences=[Difference("CPU/0.cr4", "0x1", "0x2", bits="+PAE"),
-                         Difference("CPU/0.rip", "0x1", None), Difference("config.x", None, "1")],
+            differences=[("CPU/0", Difference("CPU/0.cr4", "0x1", "0x2", bits="+PAE")),
+                         ("CPU/0", Difference("CPU/0.rip", "0x1", None)), ("config", Difference("config.x", None, "1"))],
         )  # fmt: skip
 
 
@@ -121,8 +121,8 @@ def test_differences_by_record(text: str) -> None:
 
 
 def test_differences_that_cannot_be_had() -> None:
-    def fail() -> Iterator[Difference]:
-        yield Difference("a", "1", "2")
+    def fail() -> Iterator[tuple[str, Difference]]:
+        yield "a", Difference("a", "1", "2")
         open_image(b"nothing at all")
 
     said = Page(page_of(EXAMPLE, differences=fail(), other="x")).text
@@ -165,7 +165,7 @@ def test_nothing_of_an_image_is_markup(tmp_path: Path) -> None:
         with open_image(path) as image:
             page = report_page(
                 image, outlooks, [finding], judged=text, other=text,
-                differences=[Difference(f"a.{text}", text, text, bits=text)],
+                differences=[(text, Difference(f"a.{text}", text, text, bits=text))],
             )  # fmt: skip
         check_closed(page)
         check_links(page)
@@ -208,7 +208,7 @@ def test_a_flood_of_records() -> None:
 def test_a_flood_of_everything_else() -> None:
     many = [REFUSE | {"where": f"h{n}", "rule": f"r{n}", "text": HOSTILE * 100} for n in range(200)]
     findings = [Finding(ERROR, f"r{n}", HOSTILE * 9, layer="xl", offset=n) for n in range(20_000)]
-    differences = (Difference(f"R{n}/0.x", "1" * 4000, "2") for n in range(20_000))
+    differences = ((f"R{n}/0", Difference(f"R{n}/0.x", "1" * 4000, "2")) for n in range(20_000))
     with open_image(EXAMPLE) as image:
         text = report_page(image, many, findings, other="x", differences=differences)
     assert len(text) < 20_000_000
