@@ -53,7 +53,8 @@ def report_page(
 ) -> str:
     """In HTML. `outlooks` are those of `mend.outlook`, `findings` those of `verify`, which
     `judged` sums up in words; `differences` are those of `edit.diff` from the image called
-    `other`, each after the name of its record. The image must be seekable. Raises UsageError if Jinja2 is not installed."""
+    `other`, each after the name of its record.
+    The image must be seekable. Raises UsageError if Jinja2 is not installed."""
     from hvmctx.render.html import page
 
     paper = Paper()
@@ -453,6 +454,7 @@ def _groups(differences: Iterable[tuple[str, Any]], paper: Paper) -> Plain:
     nothing could be compared."""
     groups: dict[str, list[Cells]] = {}
     counts: dict[str, int] = {}
+    over: dict[str, int] = {}
     error = ""
     try:
         for record, one in differences:
@@ -463,12 +465,14 @@ def _groups(differences: Iterable[tuple[str, Any]], paper: Paper) -> Plain:
             if len(rows) < MOST_ROWS:
                 changed = f"{one.changed} bytes differ" if one.changed else one.bits
                 rows.append((cut(one.path), _side(one.before), _side(one.after), changed))
+            else:
+                over[name] = over.get(name, 0) + 1
     except HvmctxError as problem:
         error = str(problem)
     shown = []
     for name, rows in groups.items():
         kept = paper.rows(rows)
-        kept.left += counts[name] - len(rows)
+        kept.left += over.get(name, 0)
         shown.append({"name": cut(name), "count": counts[name], "rows": kept})
     return {"shown": shown, "total": sum(counts.values()), "error": error}
 

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 MODULES: tuple[Command, ...] = (
     build, convert, diagnose, diff, dump, extract, from_json, fuzz, get, hexdump, host, info, load,
-    locate, place, plan, policy, repair, replace, report, restore, save, scan, set, strip, to_json, verify,
+    locate, place, plan, policy, repair, replace, report, restore, save, scan, set, strip, to_json,
+    verify,
 )  # fmt: skip
 
 

@@ -59,7 +59,8 @@ def text() -> str:
         return report_page(
             image, outlooks, findings, judged="1 error", other="b.save",
             differences=[("CPU/0", Difference("CPU/0.cr4", "0x1", "0x2", bits="+PAE")),
-                         ("CPU/0", Difference("CPU/0.rip", "0x1", None)), ("config", Difference("config.x", None, "1"))],
+                         ("CPU/0", Difference("CPU/0.rip", "0x1", None)),
+                         ("config", Difference("config.x", None, "1"))],
         )  # fmt: skip
 
 
