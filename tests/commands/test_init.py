@@ -24,6 +24,7 @@ from hvmctx.commands import (
     policy,
     repair,
     replace,
+    report,
     restore,
     save,
     scan,
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
 MODULES: tuple[Command, ...] = (
     build, compat, convert, diagnose, diff, dump, extract, from_json, fuzz, get, hexdump, host,
-    info, load, locate, place, plan, policy, repair, replace, restore, save, scan, set, strip,
-    to_json, verify,
+    info, load, locate, place, plan, policy, repair, replace, report, restore, save, scan, set,
+    strip, to_json, verify,
 )  # fmt: skip
 
 
