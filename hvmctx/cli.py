@@ -30,7 +30,7 @@ else:
 __all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main"]
 
 GROUPS = {
-    "look": ("dump", "info", "get", "locate"),
+    "look": ("dump", "info", "get", "locate", "hexdump"),
     "check": ("verify", "restore", "diagnose", "place", "policy", "diff", "plan"),
     "many": ("scan",),
     "change": ("set", "replace", "strip", "repair"),

@@ -11,6 +11,7 @@ one had.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -262,6 +263,7 @@ def answer(module: str, name: str, _: tuple[Argument, ...]) -> None:
     """What a worker of a pool runs: one line for each that it reads; to the first, the setting, an
     empty one. It ends with its standard input: when nobody is left to ask."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.set_threshold(50_000)  # as `cli` does
     function = _function(module, name)
     # what other packages print is no answer
     out = os.fdopen(os.dup(1), "wb")

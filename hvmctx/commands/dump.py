@@ -65,7 +65,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--decode", action="store_true",
         help="say what each field means: segments, registers' bits, interrupts, times, memory "
-        "types; as text, or in JSON's members `decoded` (the CPU policy: info --policy)",
+        "types; as text, a table for each record, or members `decoded` of JSON (the CPU policy: "
+        "info --policy)",
     )  # fmt: skip
     inputs.add_vmport_profile(parser)
     parser.add_argument(
@@ -102,6 +103,8 @@ def run(args: Namespace) -> int:
             sys.stdout.writelines(dialect.dump(context, domid=_domid(args), wanted=wanted))
             if wanted is None and _is_free(args) and image.records:
                 sys.stdout.writelines(_emulators(image, dialect))
+        elif args.format == "table" and args.decode:
+            _tables(context, wanted)
         elif args.format == "table":
             from hvmctx.render.record_table import as_table
 
@@ -131,8 +134,8 @@ def _check(args: Namespace) -> None:
     ]
     if args.format != "text" and idle:
         raise UsageError(f"dump: {', '.join(idle)}: no effect with --format {args.format}")
-    if args.decode and (idle or args.format == "table"):
-        raise UsageError(f"dump: --decode: not with {idle[0] if idle else '--format table'}")
+    if args.decode and idle:
+        raise UsageError(f"dump: --decode: not with {idle[0]}")
 
 
 def _in_words(
@@ -154,6 +157,20 @@ def _in_words(
             yield from decoded_lines(record)
         else:
             yield dialect.entry(number, record)
+
+
+def _tables(context: HvmContext, wanted: Wanted | None) -> None:
+    """A table for each record that has fields."""
+    from hvmctx.render.decode import decoded
+    from hvmctx.render.table import Table
+
+    for record in context.entries:
+        if (wanted is None or wanted(record)) and (rows := decoded(record)):
+            messages.show(f"{record.name}/{record.instance}")
+            table = Table("field", "value", "meaning")
+            for row in rows:
+                table.add(row.path, row.shown, row.words)
+            table.print()
 
 
 def _decoder() -> Callable[[Record], list[dict[str, int | str]]]:

@@ -6,6 +6,8 @@ value of any path, such as padding or a magic number, are named in words.
 
 from __future__ import annotations
 
+from heapq import merge
+
 from hvmctx.abi import streams, x86
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout
@@ -19,22 +21,21 @@ from hvmctx.edit.store import Store
 from hvmctx.errors import HvmctxError, UsageError
 from hvmctx.image import handlers
 from hvmctx.stream.pages import pages_start, words_of
-from hvmctx.stream.reader import CONTEXT, LIBXC, XL
+from hvmctx.stream.reader import CONTEXT, LIBXC, XL, Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
     from hvmctx.image.image import Image
     from hvmctx.image.index import IndexedRecord
-    from hvmctx.stream.reader import Header
 
     Part = tuple[int, int, list[str], str]
     """Start and size of what lies at an offset, its paths, and what it is in words."""
 
-__all__ = ["Location", "of_offset", "of_path"]
+__all__ = ["Location", "Stretch", "of_offset", "of_path", "stretches"]
 
 
 class Location:
@@ -90,6 +91,101 @@ class Location:
         return {name: getattr(self, name) for name in (
             "offset", "length", "byte", "paths", "what", "layer", "record", "record_offset",
         )}  # fmt: skip
+
+
+class Stretch:
+    """The bytes from `start` to before `end` that are a header, a record of a stream, or a save
+    record: `name` and `layer`. `body_end` is where padding begins."""
+
+    __slots__ = ("_at", "body_end", "end", "layer", "name", "start")
+
+    def __init__(
+        self, name: str, layer: str, start: int, end: int, body_end: int,
+        at: Callable[[int], Location],
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.layer = layer
+        self.start = start
+        self.end = end
+        self.body_end = body_end
+        self._at = at
+
+    def __repr__(self) -> str:
+        return f"<{self.layer}: {self.name or 'rest'}, {self.start:#x} to {self.end:#x}>"
+
+    def parts(self) -> Iterator[Location]:
+        """What its bytes are, one part after the other; bytes that have no names but their
+        numbers are one."""
+        offset = self.start
+        while offset < self.end:
+            part = self._at(offset)
+            size = part.offset + part.length - offset
+            if size == 1 and part.paths and part.paths[0].endswith("]"):
+                size = max(1, (self.body_end if offset < self.body_end else self.end) - offset)
+                name, _, first = part.paths[0].rpartition("[")
+                part.paths = [f"{name}[{first.rstrip(']').partition(':')[0]}:+{size}]"]
+            size = min(size, self.end - offset)  # a field of a record that is cut short
+            part.offset, part.length, part.byte = offset, size, None
+            yield part
+            offset += size
+
+
+def stretches(image: Image) -> Iterator[Stretch]:
+    """All of an image but its pages, in the order of the input; each record of the context by
+    itself."""
+    if image.format == CONTEXT:
+        yield from _of_context(image.read_context(), 0)
+        return
+    context = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+    headers: Iterable[Header | IndexedRecord] = image.headers
+    pieces = merge(headers, _without_pages(image), key=lambda one: one.offset)
+    for piece in pieces:
+        yield _stretch(image, piece)
+        if context is not None and piece == context:
+            yield from _of_context(image.read_context(), context.body_offset)
+
+
+def _without_pages(image: Image) -> Iterator[Header | IndexedRecord]:
+    for first, many in image.records.rows():
+        size = first.end - first.offset
+        for number in range(many if first.count < 0 else 0):
+            yield _at(first, first.offset + number * size, size)
+
+
+def _stretch(image: Image, piece: Header | IndexedRecord) -> Stretch:
+    start, layer, name = piece.offset, piece.layer, piece.name
+    if isinstance(piece, Header):
+        return Stretch(
+            name, layer, start, piece.end, piece.end,
+            lambda at: _made(at, layer, name, start, _of_header(image, piece, at)),
+        )  # fmt: skip
+    end = piece.end
+    if piece == image.last(LIBXC, streams.LIBXC_HVM_CONTEXT):
+        end = piece.body_offset  # its records are stretches of their own
+    return Stretch(
+        name, layer, start, end, min(piece.body_end, end), lambda at: _in_record(image, piece, at)
+    )
+
+
+def _of_context(context: HvmContext, base: int) -> Iterator[Stretch]:
+    for name, record in record_names(context):
+        start = base + (record.offset or 0)
+        end = start + DESCRIPTOR_SIZE + len(record.body)
+
+        def at(
+            offset: int, name: str = name, record: Record = record, start: int = start
+        ) -> Location:
+            part = _in_save_record(name, record, offset - start)
+            return _made(offset, CONTEXT, name, start, (part[0] + start, *part[1:]))
+
+        yield Stretch(name, CONTEXT, start, end, end, at)
+    size = len(context.tail)
+    if size:
+        start = base + context.size
+        yield Stretch(
+            "", CONTEXT, start, start + size, start + size,
+            lambda at: _in_context(context, at, base),
+        )  # fmt: skip
 
 
 def of_path(image: Image, path: str) -> Location:

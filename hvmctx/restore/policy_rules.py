@@ -130,7 +130,7 @@ def _row(
 
 def _path(leaf: int, subleaf: int | None = None) -> str:
     """As the commands name it."""
-    number = f"{leaf:#x}" if leaf > 0xFF else f"{leaf}"
+    number = f"{leaf:#x}" if leaf > 9 else f"{leaf}"
     return f"CPUID[{number}]" if subleaf in (None, NO_SUBLEAF) else f"CPUID[{number},{subleaf}]"
 
 

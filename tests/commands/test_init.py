@@ -13,6 +13,7 @@ from hvmctx.commands import (
     from_json,
     fuzz,
     get,
+    hexdump,
     host,
     info,
     load,
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from hvmctx.commands import Command
 
 MODULES: tuple[Command, ...] = (
-    build, convert, diagnose, diff, dump, extract, from_json, fuzz, get, host, info, load, locate,
-    place, plan, policy, repair, replace, restore, save, scan, set, strip, to_json, verify,
+    build, convert, diagnose, diff, dump, extract, from_json, fuzz, get, hexdump, host, info, load,
+    locate, place, plan, policy, repair, replace, restore, save, scan, set, strip, to_json, verify,
 )  # fmt: skip
 
 

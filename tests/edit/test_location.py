@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+import random
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from hvmctx.context.record import Record
 from hvmctx.context.vmport import Buffer, VmportState, to_record
 from hvmctx.edit import location
 from hvmctx.edit.editor import edit
-from hvmctx.edit.location import of_offset, of_path
+from hvmctx.edit.location import of_offset, of_path, stretches
 from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 from hvmctx.image.image import open_image
+from tests.builders import altered
 from tests.builders.contexts import msrs, xsave
 from tests.builders.samples import EXAMPLE, IMAGES, context_bytes
 from tests.builders.streams import SMALL, libxc_head, page_data, record, word
@@ -138,3 +140,23 @@ def test_damaged_images() -> None:
 def test_the_example_of_the_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(EXAMPLE.parent.parent)
     assert doctest.testmod(location).failed == 0
+
+
+@given(st.integers(0, 1 << 32))
+def test_stretches_and_their_parts_follow_each_other(seed: int) -> None:
+    """Of altered images too: each byte of a stretch is in one part."""
+    rng = random.Random(seed)
+    data = altered._image(rng) if seed % 4 else EXAMPLE.read_bytes()
+    try:
+        image = open_image(data)
+        found = [(one, list(one.parts())) for one in stretches(image)]
+    except HvmctxError:
+        return
+    last = 0
+    for one, parts in found:
+        assert last <= one.start <= one.end
+        at = last = one.start
+        for part in parts:
+            assert part.offset == at and part.length > 0 and (part.paths or part.what)
+            at += part.length
+        assert at == one.end

@@ -50,8 +50,8 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info get locate verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
-set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
+set -g _shtab_hvmctx_commands dump info get locate hexdump verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --ignore --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
 complete -c hvmctx -f
@@ -68,7 +68,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using dump' -l release -xka "4.0 4.1 4.2 4.
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l domid -x -d 'the domain id in the first line, 0 to 32767 (default: 0, or the DOMID)'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l record -xka "END HEADER CPU PIC IOAPIC LAPIC LAPIC_REGS PCI_IRQ ISA_IRQ PCI_LINK PIT RTC HPET PMTIMER MTRR VIRIDIAN_DOMAIN CPU_XSAVE VIRIDIAN_VCPU VMCE_VCPU TSC_ADJUST CPU_MSR VMPORT" -d 'only these records, such as CPU/0; may be repeated'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l all -d 'also print the records and fields that the tool omits'
-complete -c hvmctx -n '_shtab_hvmctx_using dump' -l decode -d 'say what each field means: segments, registers'"'"' bits, interrupts, times, memory types; as text, or in JSON'"'"'s members `decoded` (the CPU policy: info --policy)'
+complete -c hvmctx -n '_shtab_hvmctx_using dump' -l decode -d 'say what each field means: segments, registers'"'"' bits, interrupts, times, memory types; as text, a table for each record, or members `decoded` of JSON (the CPU policy: info --policy)'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
 complete -c hvmctx -n '_shtab_hvmctx_using dump' -l format -xka "text json ndjson table" -d 'text: xen-hvmctx'"'"'s own (default); json: what from-json takes; ndjson: a record a line; table: where each record is. --release, --domid and --all need text'
 complete -c hvmctx -n '_shtab_hvmctx_using dump; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
@@ -101,6 +101,14 @@ complete -c hvmctx -n '_shtab_hvmctx_using locate' -l max-size -x -d 'the larges
 complete -c hvmctx -n '_shtab_hvmctx_using locate' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
 complete -c hvmctx -n '_shtab_hvmctx_using locate' -l format -xka "text json" -d 'text, a line for each (default), or json, a list of objects'
 complete -c hvmctx -n '_shtab_hvmctx_using locate; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a hexdump -d 'Print bytes in hex, each line with the field that they belong to: offset in the input, offset in the record, up to 16 bytes, and the path that `get` and `set` take. Without RECORD all headers and records come, but no pages, and of long values the start.'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with: xl, xapi, libvirt, libxl, libxc, context, legacy (default: detected)'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l diff -x -d 'only the lines in which another image differs'
+complete -c hvmctx -n '_shtab_hvmctx_using hexdump; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a verify -d 'Check an image, a stream or a bare context, and print what is wrong with it, one finding a line. As verifier: what Xen'"'"'s verify-stream-v2 checks. As restore: what the restore of the releases would refuse, by default of the one that wrote the image and of all newer ones. As strict: those, and everything questionable. The last line says what was judged. Exits with 1 if there are errors, with 2 if the input cannot be read.'
 complete -c hvmctx -n '_shtab_hvmctx_using verify' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using verify' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -163,14 +171,16 @@ complete -c hvmctx -n '_shtab_hvmctx_using policy' -l format -xka "text json ndj
 complete -c hvmctx -n '_shtab_hvmctx_using policy' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using policy' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using policy; and test $_shtab_hvmctx_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'see above; - is standard input'
-complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a diff -d 'Show what differs between two images or contexts, field by field. Images with different layers around them are compared by what is inside. Exits with 0 if nothing differs, 1 if something does, 2 if an input cannot be read to its end (what is there is compared).'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a diff -d 'Show what differs between two images or contexts, field by field. Images with different layers around them are compared by what is inside. A line PATH: BEFORE -> AFTER for each difference, by record, and the number of them before those of a record that has several: first the vcpus and platform, last the device model and memory. Exits with 0 if nothing differs (but for what is ignored), 1 if something does, 2 if an input cannot be read to its end (what is there is compared).'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l memory -d 'compare page contents too'
+complete -c hvmctx -n '_shtab_hvmctx_using diff' -l ignore -x -d 'leave out fields or records of these names (tsc,TMR_VAL), or paths as get takes them ('"'"'CPU/*.tsc'"'"'); can be repeated'
+complete -c hvmctx -n '_shtab_hvmctx_using diff' -l stat -d 'only the number of differences in each record'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
-complete -c hvmctx -n '_shtab_hvmctx_using diff' -l format -xka "text json" -d 'text for people (default), or json: an object for each difference'
+complete -c hvmctx -n '_shtab_hvmctx_using diff' -l format -xka "text json" -d 'text for people (default), or json: an object for each difference; with --stat a number for each record'
 complete -c hvmctx -n '_shtab_hvmctx_using diff; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'an image or a context; - is standard input'
 complete -c hvmctx -n '_shtab_hvmctx_using diff; and test $_shtab_hvmctx_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the other one'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a plan -d 'Plan a live migration: how many passes it takes, how many pages are sent more than once, and how long the guest is paused. The guest writes to hot sets of pages, each at a rate.'
@@ -219,7 +229,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using replace' -l force -d 'replace an exis
 complete -c hvmctx -n '_shtab_hvmctx_using replace' -l what -x -d 'hvm-context (default), emulator, config (of xl'"'"'s), xml (of libvirt'"'"'s), xenops, varstored, swtpm (of XAPI'"'"'s), or record:TYPE[/INSTANCE]: record:CPU/0 is the body of that record of the context, record:X86_TSC_INFO of that record of the stream, record:PAGE_DATA/3 of its fourth, record:libxc:0x20 of one that has no name. Or a path, as get takes it: CPU/0.fpu_regs'
 complete -c hvmctx -n '_shtab_hvmctx_using replace; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using replace; and test $_shtab_hvmctx_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the new payload'
-complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a strip -d 'Write an image without its page contents: small and easy to share. It dumps the same, and restores with blank memory. What follows the end of the image is left out.'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a strip -d 'Write an image without its page contents: small and easy to share. It dumps the same, and restores with blank memory. What follows the end of the image is left out. With --redact names, passwords, paths and addresses of the configuration, strings of xenstore, guestinfo, firmware variables and the like go too, but nothing that a restore decides by.'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with: xl, xapi, libvirt, libxl, libxc, context, legacy (default: detected)'
@@ -228,6 +238,8 @@ complete -c hvmctx -n '_shtab_hvmctx_using strip' -l max-size -x -d 'the largest
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'what to write; - is standard output'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l force -d 'replace an existing FILE'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l keep-holes -d 'keep the records that hold only absent pages'
+complete -c hvmctx -n '_shtab_hvmctx_using strip' -l redact -d 'leave out what tells of the guest and its owner: for a mailing list'
+complete -c hvmctx -n '_shtab_hvmctx_using strip' -l redact-registers -d 'with --redact: general, FPU and vector registers too, and those with addresses'
 complete -c hvmctx -n '_shtab_hvmctx_using strip; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a repair -d 'Find the smallest edits with which Xen takes an image or a bare context that it refuses, and show them as `hvmctx set` commands, each with what it does and what is lost. With -o the image is written with all of them made. The edits are proved by the model of the restore: the last line is its verdict on the image that has them all. What a guest cannot run without is not taken away; what cannot be repaired is said, and the exit status is 1.'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -s h -l help -d 'show this help message and exit'
@@ -387,5 +399,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get locate verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get locate hexdump verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
