@@ -370,17 +370,21 @@ def _unknown(context: HvmContext | None) -> Iterator[Cells]:
 
 
 def _models(facts: Plain) -> Iterator[Cells]:
+    """Each device model, and after one in QEMU's format its sections."""
     for model in facts["device_models"] or ():
         qemu = model["qemu"]
         if qemu is None:
             said = model.get("decoded") or ", ".join(model.get("context", ()))
-            yield model["emulator"], model["size"], "", said or "not in QEMU's format"
+            yield model["emulator"], model["size"], said or "not in QEMU's format"
             continue
         machine = f", machine {qemu['machine']}" if qemu["machine"] else ""
-        version = f"QEVM version {qemu['version']}{machine}"
-        yield model["emulator"], model["size"], version, f"{len(qemu['sections'])} sections"
+        yield (
+            model["emulator"],
+            model["size"],
+            f"QEVM version {qemu['version']}{machine}, {len(qemu['sections'])} sections",
+        )
         for name in qemu["sections"]:
-            yield "", "", name, qemu["devices"].get(name, "")
+            yield f"section {name}", "", qemu["devices"].get(name, "")
 
 
 def _policy(policy: Plain | None, paper: Paper) -> Plain | None:

@@ -3,7 +3,6 @@ that no image makes it big."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,18 +10,15 @@ from typing import Any
 
 import pytest
 
-from hvmctx.abi import streams
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.edit.difference import Difference
-from hvmctx.edit.editor import edit
 from hvmctx.findings import ERROR, NOTE, Finding
 from hvmctx.image.image import open_image
 from hvmctx.render.report import report_page
-from tests.builders.pages import HOSTILE, Page, check_closed, check_links
+from tests.builders.pages import HOSTILE, Page, check_closed, check_links, hostile_image
 from tests.builders.samples import DATA, EXAMPLE, STREAMS
-from tests.builders.streams import hvm, page_data, record, word
+from tests.builders.streams import hvm, page_data, word
 
 pytest.importorskip("jinja2")
 
@@ -128,31 +124,6 @@ def test_differences_that_cannot_be_had() -> None:
 
     said = Page(page_of(EXAMPLE, differences=fail(), other="x")).text
     assert "unknown" in said or "nothing" in said
-
-
-def hostile_image(text: str) -> bytes:
-    """One that says so wherever it can: in its name, configuration, guestinfo, xenstore keys, in
-    QEMU's state and in records that nobody knows."""
-    raw = text.encode()
-    state = VmportState.empty()
-    state.guestinfo[raw[:100]] = raw[:200]
-    out = io.BytesIO()
-    with open_image(EXAMPLE) as image:
-        editor = edit(image)
-        for name in ("config.c_info.name", "config.c_info.uuid", "config.c_info.type"):
-            editor.set(name, text)
-        editor.add("VMPORT/0", bytes(to_record(state).body))
-        editor.write(out)
-    data = out.getvalue()
-    keys = b"".join(part + b"\0" for part in (raw, raw))
-    body = (1).to_bytes(4, "little") + bytes(4) + keys
-    at = data.rindex(streams.RECORD_HEADER.pack(0, 0))
-    return (
-        data[:at]
-        + record(streams.LIBXL_EMULATOR_XENSTORE_DATA, body)
-        + record(0x3FFF | 1 << 31, raw)
-        + data[at:]
-    )
 
 
 def test_nothing_of_an_image_is_markup(tmp_path: Path) -> None:
