@@ -50,8 +50,8 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info report get locate hexdump verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
-set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --ignore --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
+set -g _shtab_hvmctx_commands dump info report get locate hexdump verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --ignore --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --records --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
 complete -c hvmctx -f
@@ -183,6 +183,11 @@ complete -c hvmctx -n '_shtab_hvmctx_using policy' -l format -xka "text json ndj
 complete -c hvmctx -n '_shtab_hvmctx_using policy' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using policy' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using policy; and test $_shtab_hvmctx_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'see above; - is standard input'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a compat -d 'Say what changed between two releases of Xen for saves and loads: lengths of records, what a restore refuses and suffers by, which bits are taken, errnos, what is read of streams, and the text of xen-hvmctx. It needs no image. A release without a point release means the tip of its branch.'
+complete -c hvmctx -n '_shtab_hvmctx_using compat' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using compat' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using compat' -l records -x -d 'only what is about these records, such as CPU,LAPIC'
+complete -c hvmctx -n '_shtab_hvmctx_using compat' -l format -xka "text json markdown" -d 'text, a line for each change (default); json, a list of objects; markdown, tables'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a diff -d 'Show what differs between two images or contexts, field by field. Images with different layers around them are compared by what is inside. A line PATH: BEFORE -> AFTER for each difference, by record, and the number of them before those of a record that has several: first the vcpus and platform, last the device model and memory. Exits with 0 if nothing differs (but for what is ignored), 1 if something does, 2 if an input cannot be read to its end (what is there is compared).'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -411,5 +416,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info report get locate hexdump verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info report get locate hexdump verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
