@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from hvmctx.context.record import Record
     from hvmctx.findings import Finding
     from hvmctx.image.image import Image
-    from hvmctx.image.memory_map import MemoryMap
     from hvmctx.render.paper import Cells
 
     Plain = dict[str, Any]
@@ -291,10 +290,8 @@ def _memory(image: Image) -> tuple[list[Plain], Plain | None]:
     """The pictures; none where the words of the pages cannot be had, or are too many."""
     from hvmctx.render.memory_picture import batches_of, regions_of
 
-    memory: MemoryMap
     try:
-        memory = image.memory_map
-        regions = regions_of(memory)
+        regions = regions_of(image.memory)  # which the description has made
         return regions, batches_of(image, regions)
     except HvmctxError:
         return [], None
