@@ -132,12 +132,11 @@ def _kinds(facts: Plain) -> list[tuple[str, Plain | None, int]]:
     records = facts["records"]
     most = sorted((record["bytes"] for record in records), reverse=True)[:_COLOURS]
     kinds: list[tuple[str, Plain | None, int]] = []
+    used = 0
     for record in records:
-        own = record["bytes"] >= max(1, most[-1])
-        used = len({name for name, _, _ in kinds} - {"rest"})
-        kinds.append(
-            (f"part{used}" if own and used < _COLOURS else "rest", record, record["bytes"])
-        )
+        own = used < _COLOURS and record["bytes"] >= max(1, most[-1])
+        kinds.append((f"part{used}" if own else "rest", record, record["bytes"]))
+        used += own
     if facts["size"] is not None:
         rest = facts["size"] - sum(record["bytes"] for record in records)
         kinds.append(("rest", None, max(0, rest)))

@@ -18,7 +18,7 @@ from hvmctx.image.image import open_image
 from hvmctx.render.report import report_page
 from tests.builders.pages import HOSTILE, Page, check_closed, check_links, hostile_image
 from tests.builders.samples import DATA, EXAMPLE, STREAMS
-from tests.builders.streams import hvm, page_data, word
+from tests.builders.streams import hvm, page_data, record, word
 
 pytest.importorskip("jinja2")
 
@@ -175,6 +175,13 @@ def test_a_flood_of_records() -> None:
         [Record(1, 0, bytes(24)), *(Record(99, n, b"x") for n in range(5000)), Record(0, 0)]
     ).to_bytes()
     assert "4\u202f000 more rows are left out." in page_of(unknown)
+
+
+def test_a_flood_of_kinds() -> None:
+    """Of records that nobody knows: the bar has its few parts all the same."""
+    text = page_of(hvm(*(record(0x80001000 + n, bytes(8 * (n % 7))) for n in range(3000))))
+    bar = text.partition('class="bar"')[2].partition("</svg>")[0]
+    assert bar.count("<rect") <= 15 and "more kinds of record are left out" in text
 
 
 def test_a_flood_of_everything_else() -> None:
