@@ -192,6 +192,7 @@ TO_STDOUT = {
     "commands/inputs.py": "the words of a rule; flushes it",
     "commands/place.py": "CSV, for programs",
     "commands/plan.py": "a table of numbers",
+    "commands/report.py": "flushes it",
     "files/output.py": "the bytes of an output",
     "messages.py": "",
     "render/table.py": "a table, whose cells are escaped",
