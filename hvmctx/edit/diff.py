@@ -15,9 +15,8 @@ from hvmctx.abi.fields import Layout
 from hvmctx.abi.names import bits_between, names_of
 from hvmctx.abi.x86 import CPU_MSR
 from hvmctx.edit.difference import Difference, bytes_shown, changed_bytes, in_bytes
-from hvmctx.edit.json_text import DEEPEST
 from hvmctx.edit.listing import guestinfo_paths
-from hvmctx.edit.paths import record_path, step_text, stream_path
+from hvmctx.edit.paths import DEEPEST, record_path, step_text, stream_path
 from hvmctx.edit.places import row_path
 from hvmctx.errors import FormatError, HvmctxError, LimitError
 from hvmctx.image.image import Image

@@ -67,11 +67,13 @@ if TYPE_CHECKING:
     Step = str | int
 
 __all__ = [
-    "Path", "bytes_of", "is_pattern", "json_of", "locate", "matcher", "naming", "record_path",
-    "split_setting", "step_text", "steps_of", "stream_path", "value_of", "window_of",
-    "without_window",
+    "DEEPEST", "Path", "bytes_of", "is_pattern", "json_of", "locate", "matcher", "naming",
+    "record_path", "split_setting", "step_text", "steps_of", "stream_path", "value_of",
+    "window_of", "without_window",
 ]  # fmt: skip
 
+DEEPEST = 50
+"""Steps into a configuration: none is nested as deep."""
 _START = re.compile(r"([^./#\[]*)(?:/([^.#\[]*))?(?:#([^.\[]*))?(.*)", re.DOTALL)
 _WINDOW = re.compile(r"\[([0-9A-Za-z]+):\+([0-9A-Za-z]+)\]$")
 _STEP = re.compile(r'\.([^.\[\]"]+)|\[([0-9]{1,9})\]|\[("(?:[^"\\]|\\.)*")\]')

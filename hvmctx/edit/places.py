@@ -10,7 +10,7 @@ from hvmctx.abi import streams, x86
 from hvmctx.abi.cpuid import NO_SUBLEAF
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, misfit
-from hvmctx.abi.registry import by_typecode, record_types
+from hvmctx.abi.registry import by_name, by_typecode, record_types
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.context.record import DESCRIPTOR_SIZE, Record
 from hvmctx.edit.framing import (
@@ -1020,9 +1020,9 @@ def _numbers_of(path: Path) -> tuple[str, int]:
         for number, known in names.items():
             if known == path.name and known != "END":
                 return of, number
-    known_types = {known.name: known.typecode for known in record_types()}
-    if path.name in known_types:
-        return CONTEXT, known_types[path.name]
+    with suppress(UsageError):
+        return CONTEXT, by_name(path.name).typecode
+    known_types = [known.name for known in record_types()]
     of_streams = (name for names in streams.RECORDS.values() for name in names.values())
     guess = did_you_mean(path.name, [*known_types, *_KINDS, *of_streams])
     expected = guess or f"; expected a path, such as CPU/0.rip, or {', '.join(known_types)}"
