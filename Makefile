@@ -1,12 +1,15 @@
 # The README's two commands, from a clean machine with Python 3 and its venv module.
 PYTHON ?= python3
 VENV   ?= .venv
+# what drives a browser is fetched only where there is one
+BROWSER = $(if $(shell command -v chromium),$(comma)browser)
+comma   = ,
 
 .PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz mutants torture bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression,remote,parquet,dask,report]'
+	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression,remote,parquet,dask,report$(BROWSER)]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -38,9 +41,10 @@ $(VENV)/.docs: $(VENV)/.installed
 	touch $@
 
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
-# The documentation site, into build/site. A warning is an error; nothing is fetched.
+# The documentation site, into build/site. A warning is an error (none with --quiet, which hides them
+# from --strict too); nothing is fetched.
 docs: $(VENV)/.docs
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 
 docs-serve: $(VENV)/.docs
 	$(MKDOCS) serve

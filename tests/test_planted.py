@@ -20,8 +20,8 @@ from tests.builders.samples import DATA, EXAMPLE
 
 CONTEXT = DATA / "images" / "hvm1.hvmctx.bin"
 OTHERS = {
-    "dataclasses_json", "hvmctx", "hypothesis", "lz4", "marshmallow", "planted", "rich",
-    "typing_extensions", "zstandard",
+    "dataclasses_json", "fsspec", "hvmctx", "hypothesis", "jinja2", "lz4", "markupsafe",
+    "marshmallow", "planted", "rich", "typing_extensions", "zstandard",
 }  # fmt: skip
 MODULE = (
     "import os\nopen(os.environ['PLANTED'], 'a').write(f'{__name__}\\n')\nraise SystemExit(99)\n"
@@ -39,6 +39,7 @@ COMMANDS = (
     ("extract", "xz", "--what", "memory", "--format", "elf", "-o", "core"),
     ("to-json", "EXAMPLE", "-o", "json"), ("from-json", "json", "-o", "again"),
     ("convert", "legacy", "-o", "converted"), ("build", "--base", "EXAMPLE", "-o", "built"),
+    ("scan", "EXAMPLE", "gz", "--jobs", "2", "--summary", "--html", "fleet"),
     ("fuzz", "run", "stream", "EXAMPLE"), ("fuzz", "generate", "--count", "2", "-o", "made"),
     ("fuzz", "campaign", "--target", "json", "--corpus", "c", "--executions", "2", "--jobs", "2",
      "--html", "page", "--json", "summary"),

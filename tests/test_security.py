@@ -115,7 +115,7 @@ def test_commands(cage: Cage, run: Run, arguments: str) -> None:
 def test_a_refusal_is_its_exit_status(cage: Cage) -> None:
     (cage.place / "guest.save").write_bytes(b"no image\n")
     done = cage.run()
-    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("hvmctx: input: ")
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("hvmctx: input: ")
 
 
 def test_an_output(cage: Cage, run: Run) -> None:

@@ -29,6 +29,17 @@ else. Below it each room of the package has a page; [how they work together](../
 """
 
 
+ROOM = """\
+# hvmctx.{room}
+
+::: hvmctx.{room}
+    options:
+        show_root_heading: false
+        show_root_toc_entry: false
+        show_submodules: true
+"""
+
+
 def _line(module: str) -> str:
     """The first sentence of a docstring."""
     text = " ".join((inspect.getdoc(import_module(module)) or "").split())
@@ -46,20 +57,12 @@ def _front() -> str:
     return text
 
 
-def _page(title: str, names: list[str], about: str = "") -> str:
-    lines = "".join(f"\n::: {name}\n" for name in names)
-    return f"# {title}\n{about}{lines}"
-
-
 def files() -> dict[str, str]:
     """What `make generate` writes."""
     pages = {FRONT: _front()}
-    for room in ROOMS:
-        package = import_module(f"hvmctx.{room}")
-        modules = sorted(each.name for each in iter_modules(package.__path__) if not each.ispkg)
-        about = f"\n{inspect.getdoc(package)}\n" if package.__doc__ else ""
-        pages[room] = _page(PAGES[room], [f"hvmctx.{room}.{name}" for name in modules], about)
-    pages["others"] = _page("The ground floor", [f"hvmctx.{name}" for name in ALONE])
+    pages.update((room, ROOM.format(room=room)) for room in ROOMS)
+    alone = "".join(f"\n::: hvmctx.{name}\n" for name in ALONE)
+    pages["others"] = f"# The ground floor\n{alone}"
     rows = "".join(f"| [{title}]({name}.md) | {_about(name)} |\n" for name, title in PAGES.items())
     made = {f"docs/reference/{name}.md": text for name, text in pages.items()}
     return {"docs/reference/index.md": INDEX + rows, **made}

@@ -64,9 +64,11 @@ commits are those of xen.git that mended it; the releases are those that suffer,
 tag. Harm by the load shows when the record is loaded, or another one after it: `hvmctx fuzz
 diff` does not try such contexts on a hypervisor.
 
-Xen 4.17 was seen to die of `pic-wrong-master`, and Xen 4.20 to refuse such a record. Of the
-others it was only asked whether the record is loaded; what comes of it was read in the source. No
-release guards against `lapic-divisor`.
+Seen on running hypervisors: Xen 4.17.7 restores an image with `pic-wrong-master`, and dies of a
+general protection fault as soon as the guest runs; 4.20 refuses it. Xen 4.17.7 and 4.20.4 restore
+an image with `lapic-divisor`, and die of a divide error when the guest reads its timer's count; no
+release guards against it. Of the others it was only asked whether the record is loaded; what comes
+of it was read in the source.
 
 | rule | record | harms | releases | what happens | mended by |
 |---|---|---|---|---|---|
@@ -102,6 +104,15 @@ a rule without an errno refuses nothing by itself.
 
 | rule | errno | releases | severity | found when |
 |---|---|---|---|---|
+"""
+REMEDIES = """
+## Remedies
+
+What `hvmctx repair` does about a record that one of these rules refuses, if that makes a
+difference; [repairing.md](repairing.md) says more. The others have no remedy.
+
+| rule | what mends it |
+|---|---|
 """
 LOADER = """
 ## VMPORT
@@ -172,6 +183,13 @@ def document() -> str:
     for rule in rules_of(HOST, *STREAM_LAYERS):
         errno = rule.errno or "none"
         lines.append(table_row(rule.id, errno, rule.releases, rule.severity, rule.words))
+    lines.append(REMEDIES)
+    mends: dict[str, list[str]] = {}
+    for rule in (rule for part in TABLES for rule in part.rules):
+        if rule.remedy is not None:
+            mends.setdefault(rule.remedy.words, []).append(rule.id)
+    for words, ids in mends.items():
+        lines.append(table_row(", ".join(dict.fromkeys(ids)), words))
     lines.append(LOADER)
     lines += [table_row(rule.id, rule.words) for rule in rules_of(VMPORT, CONTEXT)]
     for view, title in ((VERIFIER, VERIFIED), (STRICT, STRICTLY)):

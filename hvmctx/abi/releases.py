@@ -191,9 +191,9 @@ class Release:
         of older branches that it was put into: `4.16 4.15.1 4.14.3`."""
         age = self._age()
         mainline, *backports = _ages(first)
-        return age >= mainline or any(
-            self.number == branch and age >= (branch, point) for branch, point in backports
-        )
+        if age >= mainline or not backports:
+            return age >= mainline
+        return any(self.number == branch and age >= (branch, point) for branch, point in backports)
 
     @property
     def version(self) -> tuple[int, int]:

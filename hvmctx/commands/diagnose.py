@@ -51,6 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
+    inputs.add_host(parser)
     parser.add_argument(
         "--format", choices=("text", "json"), default="text",
         help="text for people (default), or json: every line that matters, for programs",
@@ -66,7 +67,9 @@ def run(args: Namespace) -> int:
     from hvmctx.mend.diagnose import diagnose, lines_of
 
     inputs.check_vcpus(args, "diagnose")
-    if [args.log, args.input, args.policy].count("-") > 1:
+    host = inputs.host_asked(args)
+    release = args.release if host is None or args.release else host.release
+    if [args.log, args.input, args.policy, args.host].count("-") > 1:
         raise UsageError("diagnose: standard input can be read only once")
     limits = inputs.limits_of(args)
     with open_source(inputs.no_domid(args.log, "diagnose"), limits) as source:
@@ -74,7 +77,7 @@ def run(args: Namespace) -> int:
         source.raise_trouble()
     with inputs.open_seekable(args) if args.input else nullcontext() as image:
         found = diagnose(
-            lines_of(data), image, args.release, limits=limits,
+            lines_of(data), image, release, limits=limits, host=host,
             guest_of=lambda now: _guest_of(args, now),
         )  # fmt: skip
         if args.format == "json":
@@ -82,6 +85,11 @@ def run(args: Namespace) -> int:
         else:
             for line in _lines(args, found):
                 messages.show(line)
+    if found.full:
+        messages.warn(
+            f"only the first {len(found.said)} lines that matter are told; "
+            "--limits rule_findings=N allows more"
+        )
     accepted = found.repair is None or (not found.repair and found.repair.verdict.accepted)
     return 0 if accepted and not found.refused else 1
 

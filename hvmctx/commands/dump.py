@@ -14,7 +14,7 @@ from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
@@ -34,7 +34,7 @@ HELP = "print the HVM context in xen-hvmctx's own text, or as JSON or a table"
 EXAMPLES = (
     "hvmctx dump guest.save  # what xen-hvmctx prints",
     "hvmctx dump guest.save --record CPU/0 --all",
-    "hvmctx dump guest.save --format table",
+    "hvmctx dump guest.save --decode --record CPU",
 )
 
 
@@ -62,6 +62,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="also print the records and fields that the tool omits"
     )
+    parser.add_argument(
+        "--decode", action="store_true",
+        help="say what each field means: segments, registers' bits, interrupts, times, memory "
+        "types; as text, a table for each record, or members `decoded` of JSON (the CPU policy: "
+        "info --policy)",
+    )  # fmt: skip
     inputs.add_vmport_profile(parser)
     parser.add_argument(
         "--format",
@@ -85,7 +91,9 @@ def run(args: Namespace) -> int:
             inputs.report(image)
             messages.say(str(error))
             return 1
-        if args.format == "text":
+        if args.format == "text" and args.decode:
+            sys.stdout.writelines(_in_words(args, image, context, wanted))
+        elif args.format == "text":
             from hvmctx.render.text import TextDialect
 
             dialect = TextDialect(
@@ -95,6 +103,8 @@ def run(args: Namespace) -> int:
             sys.stdout.writelines(dialect.dump(context, domid=_domid(args), wanted=wanted))
             if wanted is None and _is_free(args) and image.records:
                 sys.stdout.writelines(_emulators(image, dialect))
+        elif args.format == "table" and args.decode:
+            _tables(context, wanted)
         elif args.format == "table":
             from hvmctx.render.record_table import as_table
 
@@ -103,7 +113,7 @@ def run(args: Namespace) -> int:
             from hvmctx.json_form.dump import as_json, as_ndjson
 
             as_lines = as_json if args.format == "json" else as_ndjson
-            sys.stdout.writelines(as_lines(context, wanted))
+            sys.stdout.writelines(as_lines(context, wanted, _decoder() if args.decode else None))
         status = inputs.report(image)
         for text in _unmatched(filters, context):
             messages.say(f"the context has no {text} record")
@@ -124,6 +134,50 @@ def _check(args: Namespace) -> None:
     ]
     if args.format != "text" and idle:
         raise UsageError(f"dump: {', '.join(idle)}: no effect with --format {args.format}")
+    if args.decode and idle:
+        raise UsageError(f"dump: --decode: not with {idle[0]}")
+
+
+def _in_words(
+    args: Namespace, image: Image, context: HvmContext, wanted: Wanted | None
+) -> Iterator[str]:
+    """What `--decode` prints. Records without fields of a structure, VMPORT's among them, come as
+    ever."""
+    from hvmctx.render.decode import decoded_lines
+    from hvmctx.render.text import TextDialect
+
+    dialect = TextDialect(
+        _release(args.release, image), show_all=True, vmport=_vmport(args, context),
+        decoded=_decoded(args, context),
+    )  # fmt: skip
+    for number, record in enumerate(context.entries):
+        if wanted is not None and not wanted(record):
+            continue
+        if record.type is not None and record.typecode != VMPORT_TYPECODE:
+            yield from decoded_lines(record)
+        else:
+            yield dialect.entry(number, record)
+
+
+def _tables(context: HvmContext, wanted: Wanted | None) -> None:
+    """A table for each record that has fields."""
+    from hvmctx.render.decode import decoded
+    from hvmctx.render.table import Table
+
+    for record in context.entries:
+        if (wanted is None or wanted(record)) and (rows := decoded(record)):
+            messages.show(f"{record.name}/{record.instance}")
+            table = Table("field", "value", "meaning")
+            for row in rows:
+                table.add(row.path, row.shown, row.words)
+            table.print()
+
+
+def _decoder() -> Callable[[Record], list[dict[str, int | str]]]:
+    """What `--decode` puts into JSON."""
+    from hvmctx.render.decode import decoded
+
+    return lambda record: [row.as_dict() for row in decoded(record)]
 
 
 def _unmatched(filters: dict[str, Wanted], context: HvmContext) -> list[str]:

@@ -35,13 +35,12 @@ EXAMPLES = (
 
 def add_arguments(parser: ArgumentParser) -> None:
     inputs.add_input(parser)
-    parser.add_argument(
-        "--release", metavar="RELEASE", default=NEWEST, help=f"for which Xen, {SPAN} or newest"
-    )
+    parser.add_argument("--release", metavar="RELEASE", help=f"for which Xen, {SPAN} or newest")
     parser.add_argument("--vcpus", type=int, metavar="N", help="how many vcpus the guest has")
     parser.add_argument(
         "--policy", metavar="IMAGE", help="take the guest's CPU policy and devices from this image"
     )
+    inputs.add_host(parser)
     parser.add_argument(
         "--format",
         choices=("text", "json"),
@@ -58,12 +57,13 @@ def run(args: Namespace) -> int:
     from hvmctx.mend.repair import repair
 
     inputs.check_vcpus(args, "repair")
-    release = Release(args.release)
+    host = inputs.host_asked(args)
+    release = Release(args.release or (host and host.release) or NEWEST)
     if args.output == "-":
         raise UsageError("repair: -o takes a file: standard output has what was edited")
     like: list[Access | None] = []
     with inputs.open_seekable(args) as image:
-        mended = repair(image, release, guest_of=lambda now: _guest_of(args, now, like))
+        mended = repair(image, release, host=host, guest_of=lambda now: _guest_of(args, now, like))
         if args.format == "json":
             messages.show_json(
                 {

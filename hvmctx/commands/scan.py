@@ -88,6 +88,8 @@ def run(args: Namespace) -> int:
         raise UsageError("scan: no PATH, GLOB or URL")
     if args.jobs is not None and not 0 < args.jobs <= _MOST_JOBS:
         raise UsageError(f"scan: --jobs {args.jobs}: expected 1 to {_MOST_JOBS}")
+    if args.output == "-" and args.summary:
+        raise UsageError("scan: rows and a summary do not mix: --summary with -o FILE")
     path = args.output or (None if args.summary or args.html else "-")
     form = args.format or (PARQUET if (path or "").endswith(_OF_PARQUET) else NDJSON)
     if form == PARQUET:
@@ -96,6 +98,10 @@ def run(args: Namespace) -> int:
         if path in (None, "-"):
             raise UsageError("scan: Parquet needs -o FILE")
         check()
+    if args.html:
+        from hvmctx.render.html import check as check_html
+
+        check_html()
     hosts = inputs.hosts_of(args, "scan") if args.hosts else {}
     asked = Asked(
         args.release or (), hosts, strict=args.strict, content=args.content_hash,
@@ -104,10 +110,13 @@ def run(args: Namespace) -> int:
     output = Output(path, form, resume=args.resume, force=args.force)
     summary = Summary()
     _scan(args, asked, output, summary)
-    if args.summary:
-        from hvmctx.render.fleet import print_summary
+    if path != "-":
+        from hvmctx.render.fleet import headline, print_summary
 
-        print_summary(summary.as_dict())
+        if args.summary:
+            print_summary(summary.as_dict())
+        else:
+            messages.show(headline(summary.as_dict()))
     if args.html:
         _write_page(args, summary)
     if summary.unreadable:

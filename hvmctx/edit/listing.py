@@ -5,12 +5,11 @@ from __future__ import annotations
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, is_reserved
-from hvmctx.edit.json_text import DEEPEST
-from hvmctx.edit.paths import Path, is_pattern, matcher, record_path, step_text
+from hvmctx.edit.paths import DEEPEST, Path, is_pattern, matcher, record_path, step_text
 from hvmctx.edit.places import CONFIG, place_of, row_path
 from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 from hvmctx.image import handlers
-from hvmctx.stream.reader import CONTEXT, LIBXL
+from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXL, XAPI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,12 +85,32 @@ def _all(store: Store) -> Iterator[str]:
 
 
 def _config(store: Store) -> Iterator[str]:
+    """Of xl's JSON; of another wrapper what describes the guest there, and the same in words of
+    xl's, which can be got only."""
+    yield from _described(store)
     try:
         plain = store.image.config
     except HvmctxError:
         return
     if isinstance(plain, (dict, list)):
         yield from json_paths(plain, "config")
+
+
+def _described(store: Store) -> Iterator[str]:
+    name = _DESCRIBED.get(store.image.format)
+    if name is None:
+        return
+    from hvmctx.edit.described import values_of
+
+    try:
+        record = store.last(XAPI, streams.XAPI_XENOPS)
+        text = store.xml() if name == "XML" else b"" if record is None else store.body(record)
+        yield from values_of(name, bytes(text), store.image.limits)
+    except HvmctxError:
+        return
+
+
+_DESCRIBED = {LIBVIRT: "XML", XAPI: "XENOPS"}
 
 
 def json_paths(plain: Any, path: str, depth: int = 0) -> Iterator[str]:

@@ -9,7 +9,7 @@ from hvmctx.abi import streams
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import MissingRecordError, UsageError
 from hvmctx.image.index import IndexedRecord
-from hvmctx.stream.reader import CONTEXT, LIBXC, XL
+from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXC, XAPI, XL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ class _Added(IndexedRecord):
 
     def __hash__(self) -> int:
         return id(self)
+
+
+_DESCRIBED = {
+    LIBVIRT: "; what describes the guest here is XML, such as XML.name",
+    XAPI: "; what describes the guest here is its Xenops record, such as XENOPS.vm.name",
+}
 
 
 class Store:
@@ -211,7 +217,10 @@ class Store:
         """Raises MissingRecordError."""
         header = self.image.header(XL)
         if header is None:
-            raise MissingRecordError("the image has no configuration: only an xl file has one")
+            instead = _DESCRIBED.get(self.image.format, "")
+            raise MissingRecordError(
+                f"the image has no configuration: only an xl file has one{instead}"
+            )
         return header
 
     def xml(self) -> bytes:
@@ -223,13 +232,12 @@ class Store:
         self.image.xml_data()
         self._xml = bytes(text).rstrip(b"\0")
 
-    def bytes_at(self, offset: int, size: int) -> bytes:
-        """Of a page, with what has been put there."""
-        data = bytearray(self.image.source.read_at(offset, size))
-        for start, put in self._pages.items():
-            if start < offset + size and offset < start + len(put):
-                data[start - offset : start - offset + len(put)] = put
-        return bytes(data)
+    def page_at(self, offset: int) -> bytes:
+        """The page there, or what has been put there."""
+        put = self._pages.get(offset)
+        if put is not None:
+            return put
+        return bytes(self.image.source.read_at(offset, streams.PAGE_SIZE))
 
     def put_page(self, offset: int, page: bytes) -> None:
         """The whole page there."""

@@ -72,10 +72,11 @@ def unpacked(source: Source, limits: Limits) -> Source:
             source = decompressed(source, head, limits)
             head = source.peek(8)
         if head.startswith(_XVA):
-            from hvmctx.files.xva import suspended_disk
+            from hvmctx.files.xva import SECTOR, is_header, suspended_disk
 
-            source.limits = limits
-            return suspended_disk(source)
+            if is_header(source.peek(SECTOR)):
+                source.limits = limits
+                return suspended_disk(source)
     except BaseException:
         source.close()
         raise

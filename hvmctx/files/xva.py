@@ -17,10 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["suspended_disk"]
+__all__ = ["SECTOR", "is_header", "suspended_disk"]
 
 _BLOCK = 1 << 20
-_SECTOR = 512
+SECTOR = 512
 _SIGNATURE = b"XenSavedDom"
 _LAYER = "xva"
 
@@ -41,15 +41,15 @@ def _entries(source: Source) -> Iterator[_Entry]:
     FormatError, TruncatedError."""
     while True:
         offset = source.position
-        header = bytes(source.read(_SECTOR))
+        header = bytes(source.read(SECTOR))
         if not header.strip(b"\0"):
             return  # the end: zeros, or nothing
-        if len(header) < _SECTOR:
+        if len(header) < SECTOR:
             raise _wrong("the archive ends within a header", offset, TruncatedError)
         name = header[:100].partition(b"\0")[0].decode("latin-1")
         entry = _Entry(name, _size_of(header, offset), source.position)
         yield entry
-        end = entry.offset + -(-entry.size // _SECTOR) * _SECTOR
+        end = entry.offset + -(-entry.size // SECTOR) * SECTOR
         missing = end - source.position
         if missing > 0 and source.skip(missing) < missing:
             raise _wrong(f"the archive ends within {name[:60]!a}", offset, TruncatedError)
@@ -65,6 +65,16 @@ def _size_of(header: bytes, offset: int) -> int:
     if sum(sums) != expected or size < 0:
         raise _wrong("the header of a file in the archive is damaged", offset)
     return size
+
+
+def is_header(sector: bytes) -> bool:
+    """Whether these 512 bytes are the header of a file in a tar, by its checksum: a few bytes of a
+    name may stand anywhere."""
+    try:
+        _size_of(sector, 0)
+    except FormatError:
+        return False
+    return len(sector) == SECTOR
 
 
 def _wrong(problem: str, offset: int, kind: type[FormatError] = FormatError) -> FormatError:

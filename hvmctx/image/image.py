@@ -96,7 +96,7 @@ class Image(Index):
     <Image 'examples/hvm1.save': xl, libxl, libxc, 16 records, of Xen 4.17>
     4.17 59 hvm1
     ['END', 'EMULATOR_CONTEXT', 'END']
-    <Memory: 6144 pfns in 12 runs> b'\\x00\\x00\\x00\\x00'
+    <Memory: 6144 pfns in 9 runs> b'\\x00\\x00\\x00\\x00'
     """
 
     def __init__(self, source: Source, layer: str) -> None:

@@ -112,6 +112,7 @@ class Indexer:
         """Index everything, or up to what stops it."""
         index = self._index
         reader = StreamReader(index.format)
+        last: Header | StreamRecord | None = None
         try:
             for item in walk(self._source, reader):
                 self._finish(whole=True)
@@ -120,6 +121,7 @@ class Indexer:
                 else:
                     self._record(item)
                 index.end = item.end
+                last = item
             self._finish(whole=True)
         except FormatError as error:
             cut = self._current is not None and self._current.offset == error.offset
@@ -127,9 +129,9 @@ class Indexer:
             index.stop(error)
             index.end = error.offset  # where the item that is not whole starts
             return
-        if reader.state.name != END:
+        if last is not None and reader.state.name != END:
             legacy = reader.state.name == LEGACY_STREAM
-            index.stop(not_read(index.format, item, legacy=legacy))
+            index.stop(not_read(index.format, last, legacy=legacy))
             return
         index.complete = True
         self._trailing()

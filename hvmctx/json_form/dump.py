@@ -9,10 +9,12 @@ from hvmctx.json_form.text import pieces
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from hvmctx.context.record import Record
 
     Wanted = Callable[[Record], bool] | None
+    Decoder = Callable[[Record], list[dict[str, int | str]]] | None
 
 __all__ = ["as_json", "as_ndjson"]
 
@@ -23,17 +25,28 @@ def _wanted(context: HvmContext, wanted: Wanted) -> HvmContext:
     return HvmContext((r for r in context.entries if wanted(r)), b"", context.damage)
 
 
-def as_json(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:
+def _parts(record: Record, decoder: Decoder) -> dict[str, Any]:
+    """With what the decoder says of a record whose type is known."""
+    parts = record_parts(record)
+    if decoder is not None and record.type is not None:
+        parts["decoded"] = decoder(record)
+    return parts
+
+
+def as_json(context: HvmContext, wanted: Wanted = None, decoder: Decoder = None) -> Iterator[str]:
     """The whole context as one object that from-json takes: see `json_form.context`."""
-    yield from pieces(document_parts(_wanted(context, wanted)))
+    chosen = _wanted(context, wanted)
+    document = document_parts(chosen)
+    document["context"]["records"] = (_parts(record, decoder) for record in chosen.entries)
+    yield from pieces(document)
     yield "\n"
 
 
-def as_ndjson(context: HvmContext, wanted: Wanted = None) -> Iterator[str]:
+def as_ndjson(context: HvmContext, wanted: Wanted = None, decoder: Decoder = None) -> Iterator[str]:
     """A record a line, and last `tail` and `damage`, if there is either."""
     chosen = _wanted(context, wanted)
     for record in chosen.entries:
-        yield from pieces(record_parts(record), indented=False)
+        yield from pieces(_parts(record, decoder), indented=False)
         yield "\n"
     if len(chosen.tail) or chosen.damage is not None:
         yield from pieces(ending_parts(chosen), indented=False)

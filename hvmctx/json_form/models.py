@@ -150,7 +150,8 @@ def modelled(name: str) -> Callable[[type[_M]], type[_M]]:
 class RecordModel(Model):
     """One record of a context: its `fields` and what follows them, `rest`, what another
     package's handler has `decoded`, or its `body`.
-    `name` may stand for `typecode`. `offset` is ignored when read."""
+    `name` may stand for `typecode`. `offset` is ignored when read, and so is what
+    `dump --decode` has `decoded` of a type that hvmctx knows."""
 
     name: str | None = optional(Text())
     typecode: int | None = optional(Count(16))
@@ -170,7 +171,7 @@ class RecordModel(Model):
         """Raises FieldError."""
         typecode = self._typecode()
         known = by_typecode(typecode)
-        if known is None or not known.size or self.body is not None or self.decoded is not None:
+        if known is None or not known.size or self.body is not None:
             return self._of_body(typecode)
         if self.fields is None:
             raise FieldError("found neither fields nor body")
@@ -183,9 +184,9 @@ class RecordModel(Model):
                 if self.body is not None:
                     raise FieldError(f"found both {key} and body, expected one of them")
                 raise FieldError(f"{key} in a record that has none")
-        if self.decoded is not None:
-            if self.body is not None or by_typecode(typecode) is not None:
-                raise FieldError("found decoded in a record that has none, or body besides")
+        if self.decoded is not None and by_typecode(typecode) is None:
+            if self.body is not None:
+                raise FieldError("found both decoded and body, expected one of them")
             return Record(typecode, self.instance, body_of(CONTEXT, typecode, self.decoded))
         end = typecode == x86.END.typecode
         if self.body is None and not end:

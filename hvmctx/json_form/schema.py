@@ -73,7 +73,6 @@ def _record_of(known: RecordType) -> dict[str, Any]:
         "description": " ".join((known.struct.__doc__ or known.name).split()),
         "properties": {"name": {"type": ["string", "null"], "pattern": pattern}},
     }
-    found["properties"]["decoded"] = _NULL
     if not known.size:
         return {**found, "allOf": [_lacks("fields", "rest")]}
     fields = {"allOf": [_has("fields"), _lacks("body")]}

@@ -15,9 +15,10 @@ from hvmctx.abi.registry import by_typecode
 from hvmctx.abi.releases import NEWEST, RELEASES, Release
 from hvmctx.errors import HvmctxError
 from hvmctx.limits import DEFAULT
-from hvmctx.mend.logs import CONSEQUENCE, HYPERVISOR, LIBXC, LINES, LONGEST, NOTE, REASON, find
+from hvmctx.mend.logs import CONSEQUENCE, HYPERVISOR, LIBXC, LINES, LONGEST, NOTE, REASON, find_all
 from hvmctx.restore.context import ERRNO_SINCE
 from hvmctx.restore.rules import ANY, WHOLE
+from hvmctx.stream.reader import CONTEXT
 from hvmctx.verify.registry import HOST, rules
 
 TYPE_CHECKING = False
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from hvmctx.mend.logs import LogLine
     from hvmctx.mend.repair import Repair
     from hvmctx.restore.guest import Guest
+    from hvmctx.restore.host import Host
     from hvmctx.restore.machine import Machine
     from hvmctx.restore.rules import Rule
     from hvmctx.restore.verdict import Verdict
@@ -95,12 +97,14 @@ class Said:
 
 class Diagnosis:
     """What a log says: the lines that matter (`said`), and the `releases` that it may be of. With
-    an image also the `verdict` of `release`, one of them, and the `repair`."""
+    an image also the `verdict` of `release`, one of them, and the `repair`. It is `full` if there
+    may be more lines that matter."""
 
-    __slots__ = ("release", "releases", "repair", "said", "verdict")
+    __slots__ = ("full", "release", "releases", "repair", "said", "verdict")
 
     def __init__(self, said: list[Said], releases: list[Release]) -> None:
         self.said = said
+        self.full = False
         self.releases = releases
         self.release = releases[-1]
         self.verdict: Verdict | None = None
@@ -123,6 +127,7 @@ def diagnose(
     release: Release | str | None = None,
     machine: Machine | None = None,
     *,
+    host: Host | None = None,
     guest_of: Callable[[Image], Guest] | None = None,
     limits: Limits = DEFAULT,
 ) -> Diagnosis:
@@ -131,9 +136,9 @@ def diagnose(
 
     `release` is the Xen of the log, by default what the log says; or else the one that saved the
     image, if it writes such lines, and the newest that does. With an `image` the model is asked
-    about it too, `machine` and `guest_of` as for `would_restore`. At most `limits.findings`
-    lines are kept, the first ones. Raises UsageError for an unknown release, and what
-    `would_restore` does.
+    about it too, `machine`, `host` and `guest_of` as for `repair`. At most
+    `limits.rule_findings` lines are kept, the first ones. Raises UsageError for an unknown
+    release, and what `would_restore` does.
 
     >>> log = ["(XEN) HVM2 restore: bad CR0 0x80000010",
     ...        "(XEN) HVM2 restore: failed to load entry 2/0 rc -22"]
@@ -144,11 +149,15 @@ def diagnose(
     ('CPU/0.cr0', 'EINVAL', Release('4.18'))
     """
     reader = _Reader(None if release is None else Release(release), limits)
-    for number, text in enumerate(lines, 1):
-        reader.take(number, text)
+    full = False
+    for number, text, line, values in find_all(lines):
+        full = not reader.take(number, text, line, values)
+        if full:
+            break
     found = reader.end()
+    found.full = full
     if image is not None:
-        _ask(found, image, machine, guest_of)
+        _ask(found, image, machine, host, guest_of)
     return found
 
 
@@ -168,28 +177,28 @@ class _Reader:
         self._said: list[Said] = []
         self._lines: dict[Said, tuple[LogLine, dict[str, str]]] = {}
         self._waiting: list[Said] = []
-        self._spoken: list[LogLine] = []
+        self._spoken: dict[LogLine, None] = {}
         self._banner: Release | None = None
 
-    def take(self, number: int, text: str) -> None:
-        found = find(text)
-        if found is None:
-            self._banner = self._banner or _banner(text)
-            return
-        line, values = found
-        if len(self._said) >= self._limits.findings or _repeats(self._said, text):
-            return
+    def take(self, number: int, text: str, line: LogLine, values: dict[str, str]) -> bool:
+        """Whether another line would be kept."""
+        if "version" in values:
+            self._banner = self._banner or _release(values["version"])
+            return True
+        if _repeats(self._said, text):
+            return True
         said = Said(number, text, line)
         said.errno = _errno(values.get("errno"))
         said.field = line.field.format(**values)
         said.record = _record(line, values)
-        self._spoken.append(line)
+        self._spoken[line] = None
         self._said.append(said)
         self._lines[said] = line, values
         if line.source == HYPERVISOR and line.kind == CONSEQUENCE:
             self._close(said, values)
         elif line.source == HYPERVISOR and line.kind == REASON and not _of_walk(line):
             self._waiting.append(said)
+        return len(self._said) < self._limits.rule_findings
 
     def _close(self, said: Said, values: dict[str, str]) -> None:
         """The line that names the record: all that was said since the last one is about it."""
@@ -203,11 +212,12 @@ class _Reader:
 
     def end(self) -> Diagnosis:
         releases = self._releases()
+        checks = _Checks(releases)
         because = [s for s in self._said if s.kind == REASON and s.source == HYPERVISOR]
         for said in self._said:
             line, values = self._lines[said]
             if said.kind == REASON:
-                said.rules = _rules_of(said, line, values, releases)
+                said.rules = checks.of(said, line, values)
                 if not said.record and said.rules and said.rules[0].record not in (ANY, WHOLE):
                     said.record = said.rules[0].record
             elif line.source == LIBXC and line.words:
@@ -239,7 +249,7 @@ def _point(said: Said, because: list[Said], releases: list[Release]) -> None:
     if because:
         lines = ", ".join(str(each.number) for each in because[:_MOST_SHOWN])
         said.words = f"the hypervisor refused the HVM context, see line {lines}"
-    elif said.errno in (_UNSAID.errno, _OLDER) and any(r in _UNSAID.releases for r in releases):
+    elif said.errno == _UNSAID.errno and any(r in _UNSAID.releases for r in releases):
         said.rules = [_UNSAID]
         said.words = "so it is if xl dmesg says nothing of a restore; else that has the reason"
 
@@ -252,54 +262,42 @@ def _of_walk(line: LogLine) -> bool:
     return any(rule.startswith("context-") for rule in line.rules)
 
 
-def _rules_of(
-    said: Said, line: LogLine, values: dict[str, str], releases: list[Release]
-) -> list[Rule]:
-    """Those that one of the releases has, and that give the errno; each once."""
-    ids: Iterable[str] = (_id_of(rule, said.record) for rule in line.rules)
-    if not line.rules and line.source == HYPERVISOR:
-        ids = _silent(said, releases)
-    if "leaf" in values:
-        ids = _of_policy(ids, values)
-    making = list(_making(ids, releases))
-    if said.errno not in ("", _OLDER):
-        making = [rule for rule in making if rule.errno in (None, said.errno)] or making
-    return list({rule.id: rule for rule in making}.values())
+class _Checks:
+    """The rules that some of these releases apply, found by id and by record."""
 
+    def __init__(self, releases: list[Release]) -> None:
+        self._rows: dict[str, list[Rule]] = {}
+        self._about: dict[str, list[Rule]] = {}
+        for rule in (*rules("restore"), *rules(HOST)):
+            if any(release in rule.releases for release in releases):
+                self._rows.setdefault(rule.id, []).append(rule)
+                if rule.layer == CONTEXT:
+                    self._about.setdefault(rule.record, []).append(rule)
+        self._loud = _loud(releases)
 
-def _of_policy(ids: Iterable[str], values: dict[str, str]) -> list[str]:
-    """The rules about the leaf or the MSR that the line names."""
-    leaf, msr = values["leaf"].lower(), values["msr"].lower()
-    places = {"0": ("vendor", "basic"), "7": ("subleaf",), "80000000": ("extended",),
-              "80000008": ("extended",)}  # fmt: skip
-    whole = {"ffffffff": ("count",)}
-    kind = "msr" if leaf == "ffffffff" and msr != "ffffffff" else "cpuid"
-    place = leaf.lstrip("0") or "0"
-    ends = {**places, **whole}.get(place, ()) if kind == "cpuid" else ()
-    found = [id for id in ids if id.startswith(f"{kind}-")]
-    return [id for id in found if id.endswith((*ends, "place"))] if ends else found
+    def of(self, said: Said, line: LogLine, values: dict[str, str]) -> list[Rule]:
+        """Those that a line may mean: that give the errno; each once."""
+        ids: Iterable[str] = (_id_of(rule, said.record) for rule in line.rules)
+        if not line.rules and line.source == HYPERVISOR:
+            ids = self._silent(said)
+        if "leaf" in values:
+            ids = _of_policy(ids, values)
+        making = [rule for id in dict.fromkeys(ids) for rule in self._rows.get(id, ())]
+        if said.errno not in ("", _OLDER):
+            making = [rule for rule in making if rule.errno in (None, said.errno)] or making
+        return list({rule.id: rule for rule in making}.values())
 
+    def _silent(self, said: Said) -> list[str]:
+        """The rules about the record that give its errno, and of which the hypervisor says
+        nothing itself: it would have."""
+        name, _, _ = said.record.partition("/")
+        about = (*self._about.get(ANY, ()), *self._about.get(name, ()))
+        fitting = [rule.id for rule in about if said.errno in (rule.errno, "", _OLDER)]
+        return [id for id in fitting if not self._is_loud(id)] or fitting
 
-def _making(ids: Iterable[str], releases: list[Release]) -> Iterator[Rule]:
-    """The rows of those ids that one of the releases has."""
-    wanted = set(ids)
-    for rule in (*rules("restore"), *rules(HOST)):
-        if rule.id in wanted and any(release in rule.releases for release in releases):
-            yield rule
-
-
-def _silent(said: Said, releases: list[Release]) -> list[str]:
-    """The rules about the record that give its errno, and of which the hypervisor says
-    nothing itself: it would have."""
-    name, _, _ = said.record.partition("/")
-    loud = _loud(releases)
-    about = [rule for rule in rules("restore", "context") if rule.record in (name, ANY)]
-    fitting = [
-        rule.id for rule in about
-        if said.errno in (rule.errno, "", _OLDER)
-        and any(release in rule.releases for release in releases)
-    ]  # fmt: skip
-    return [id for id in fitting if id not in loud and not _is_length(id, loud)] or fitting
+    def _is_loud(self, id: str) -> bool:
+        a_length = id.endswith("-length") and not id.startswith("cpu-xsave-")
+        return id in self._loud or (a_length and "*-length" in self._loud)
 
 
 def _loud(releases: list[Release]) -> set[str]:
@@ -311,8 +309,21 @@ def _loud(releases: list[Release]) -> set[str]:
     return set.intersection(*of_each)
 
 
-def _is_length(id: str, loud: set[str]) -> bool:
-    return "*-length" in loud and id.endswith("-length") and id[:10] != "cpu-xsave-"
+def _of_policy(ids: Iterable[str], values: dict[str, str]) -> list[str]:
+    """The rules about the leaf or the MSR that the line names."""
+    leaf, msr = (values[name].lower().lstrip("0") or "0" for name in ("leaf", "msr"))
+    if leaf == _NONE != msr:
+        return [id for id in ids if id.startswith("msr-")]
+    ends = (*_PLACES.get(leaf, ()), "place")
+    return [id for id in ids if id.startswith("cpuid-") and id.endswith(ends)]
+
+
+_NONE = "ffffffff"
+_PLACES = {
+    "0": ("vendor", "basic"), "7": ("subleaf",), "80000000": ("extended",),
+    "80000008": ("extended",), _NONE: ("count",),
+}  # fmt: skip
+"""Where the hypervisor says that a policy is refused, and the ends of the ids of the rules."""
 
 
 def _repeats(said: list[Said], text: str) -> bool:
@@ -361,33 +372,27 @@ def _errno(number: str | None) -> str:
     return {95: "ENOTSUP", 0: ""}.get(value, errorcode.get(value, number))
 
 
-def _banner(text: str) -> Release | None:
-    """What the first line of a hypervisor's log says, and `xl info`."""
-    for before in ("Xen version ", "xen_version            : ", "xen_version : "):
-        _, there, after = text.partition(before)
-        if there:
-            try:
-                return Release(after[:20].split()[0].rstrip(".,-").partition("-")[0])
-            except (HvmctxError, IndexError):
-                return None
-    return None
+def _release(name: str) -> Release | None:
+    try:
+        return Release(name)
+    except HvmctxError:
+        return None
 
 
 def _ask(
-    found: Diagnosis, image: Image, machine: Machine | None,
+    found: Diagnosis, image: Image, machine: Machine | None, host: Host | None,
     guest_of: Callable[[Image], Guest] | None,
 ) -> None:  # fmt: skip
     """The image: what it has in the fields, what the model says, and what mends it."""
     from hvmctx.edit.editor import edit
     from hvmctx.mend.repair import repair
     from hvmctx.restore.guest import Guest
-    from hvmctx.restore.image import would_restore
 
     guest_of = guest_of or Guest.of_image
     if image.release in found.releases:
         found.release = image.release
-    found.verdict = would_restore(image, found.release, machine, guest_of=guest_of)
-    found.repair = repair(image, found.release, machine, guest_of=guest_of)
+    found.repair = repair(image, found.release, machine, host=host, guest_of=guest_of)
+    found.verdict = found.repair.before
     editor = edit(image)
     for said in found.said:
         said.rules = [r for r in said.rules if r.id == found.verdict.rule] or said.rules

@@ -13,17 +13,18 @@ say at all is found by the errno of the record that it failed to load.
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from hvmctx.abi.releases import Window
 from hvmctx.restore.context import ERRNO_SINCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "CONSEQUENCE", "HYPERVISOR", "LIBXC", "LIBXL", "LINES", "LONGEST", "NOTE", "REASON", "XENOPSD",
-    "XL", "LogLine", "find",
+    "XL", "LogLine", "find", "find_all",
 ]  # fmt: skip
 
 HYPERVISOR, LIBXC, LIBXL = "hypervisor", "libxenguest", "libxl"
@@ -34,8 +35,9 @@ _KINDS = {
     "": r"(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20})",
     "x": r"[0-9a-fA-F]{1,16}",
     "w": r"[\w /.()-]{1,60}?",
+    "v": r"[0-9]{1,3}\.[0-9]{1,3}(?:\.[0-9]{1,3})?",
 }
-"""What a name in braces stands for: a number, one in hex without 0x, words."""
+"""What a name in braces stands for: a number, one in hex without 0x, words, a version."""
 LONGEST = 2000
 """Characters of a line that are looked at. Each pattern is matched in steps of no more than its own
 length and the runs of its names, so that the time for a line is bounded."""
@@ -82,9 +84,13 @@ class LogLine:
     def __repr__(self) -> str:
         return f"<{self.source}: {self.pattern}>"
 
+    def occurs(self, text: str) -> bool:
+        """Whether such a message may be anywhere in a text."""
+        return self._needle in text
+
     def match(self, text: str) -> dict[str, str] | None:
         """What stands for the names in a line; None if this is another message."""
-        if self._needle not in text:
+        if not self.occurs(text):
             return None
         found = self._regex.search(text)
         return None if found is None else found.groupdict()
@@ -145,6 +151,8 @@ LINES = (
     LogLine(_H, "restore: unknown entry typecode {type}", "context-type"),
     LogLine(_H, "restore: bad magic number {value}", "context-magic", field="magic"),
     LogLine(_H, "restore: unsupported version {value}", "context-version", field="version"),
+    LogLine(_H, "Xen version {version:v}", kind=NOTE),
+    LogLine(XL, "xen_version            : {version:v}", kind=NOTE),
     LogLine(_H, "restore: VM saved on one CPU ({saved}) and restored on another ({here}).", kind=NOTE, words="the processors differ: that alone refuses nothing"),
     LogLine(_H, "bogus APIC ID {value} loaded", kind=NOTE, words="the LAPIC's LDR and ID do not match; it is loaded as it is"),
 
@@ -227,11 +235,29 @@ LINES = (
 # fmt: on
 
 
-def find(text: str) -> tuple[LogLine, dict[str, str]] | None:
+def find(text: str, rows: Iterable[LogLine] = LINES) -> tuple[LogLine, dict[str, str]] | None:
     """Which message a line is, and what stands for its names; None if it is none of these."""
     text = text[:LONGEST]
-    for line in LINES:
+    for line in rows:
         values = line.match(text)
         if values is not None:
             return line, values
     return None
+
+
+def find_all(lines: Iterable[str]) -> Iterator[tuple[int, str, LogLine, dict[str, str]]]:
+    """The lines of a log that are messages of the table, each with its number from 1, the row,
+    and what stands for its names. Most messages are in no line of many, which is found out for
+    the whole of these: a line costs a tenth of what `find` does."""
+    rest, before = iter(lines), 0
+    while batch := list(islice(rest, _BATCH)):
+        whole = "\n".join(batch)
+        rows = [row for row in LINES if row.occurs(whole)]
+        for number, text in enumerate(batch, before + 1):
+            found = find(text, rows) if rows else None
+            if found is not None:
+                yield number, text, *found
+        before += len(batch)
+
+
+_BATCH = 512

@@ -26,29 +26,34 @@ if TYPE_CHECKING:
 
     from hvmctx.files.access import Access
     from hvmctx.image.image import Image
+    from hvmctx.restore.host import Host
     from hvmctx.restore.machine import Machine
+    from hvmctx.restore.policy_rules import Outcome
     from hvmctx.restore.verdict import Verdict
 
     Value = int | bytes | str
 
-__all__ = ["Repair", "RepairEdit", "as_command", "repair"]
+__all__ = ["MOST_ROUNDS", "Repair", "RepairEdit", "as_command", "repair"]
 
-_MOST_ROUNDS = 1000
+MOST_ROUNDS = 1000
 """Each mends one record; an image that needs more is not one that Xen has written."""
 
 
 class RepairEdit:
     """A step, and why: the `change` as `Editor` takes it, what was there `before` (None for
-    what was not, or has no value of its own), the id of the `rule` that asks for it, and the
-    `reason`: what the step does, and what is lost."""
+    what was not, or has no value of its own), the id of the `rule` that asks for it with its
+    `text`, and the `reason`: what the step does, and what is lost."""
 
-    __slots__ = ("before", "change", "reason", "rule")
+    __slots__ = ("before", "change", "reason", "rule", "text")
 
-    def __init__(self, change: Change, before: Value | None, rule: str, reason: str) -> None:
+    def __init__(
+        self, change: Change, before: Value | None, rule: str, reason: str, text: str = ""
+    ) -> None:
         self.change = change
         self.before = before
         self.rule = rule
         self.reason = reason
+        self.text = text
 
     def __str__(self) -> str:
         return str(self.change)
@@ -91,11 +96,14 @@ def _plain(value: Value | None) -> str | int | None:
 
 
 class Repair(list[RepairEdit]):
-    """The edits, in order, and the `verdict` on the image with them: accept, or the refusal that
-    nothing mends. `write` writes that image."""
+    """The edits, in order, the verdict on the image `before` and with them (`verdict`): accept,
+    or the refusal that nothing mends. `write` writes that image."""
 
-    def __init__(self, editor: Editor, edits: Iterable[RepairEdit], verdict: Verdict) -> None:
+    def __init__(
+        self, editor: Editor, edits: Iterable[RepairEdit], before: Verdict, verdict: Verdict
+    ) -> None:
         super().__init__(edits)
+        self.before = before
         self.verdict = verdict
         self._editor = editor
 
@@ -115,12 +123,15 @@ def repair(
     release: Release | str,
     machine: Machine | None = None,
     *,
+    host: Host | None = None,
     guest_of: Callable[[Image], Guest] = Guest.of_image,
+    rounds: int = MOST_ROUNDS,
 ) -> Repair:
-    """The edits with which this release restores an image on a machine, and loses least; the
-    image itself stays as it is. No edits if it is accepted as it is, or if nothing mends it:
-    `verdict` tells. `guest_of` and what is raised are as for `would_restore`. The image
-    must be seekable.
+    """The edits with which this release restores an image on a machine, or on a `host` as
+    `restore.placing.place` judges it, and loses least; the image itself stays as it is. No edits
+    if it is accepted as it is, or if nothing mends it: `verdict` tells. After `rounds` refusals
+    it gives up. `guest_of` and what is raised are as for `would_restore`. The image must be
+    seekable.
 
     >>> from hvmctx import edit, open_image
     >>> with open_image("examples/hvm1.save") as image:
@@ -134,29 +145,78 @@ def repair(
     """
     release = Release(release)
     editor, edits = edit(image), list[RepairEdit]()
-    verdict = would_restore(image, release, machine, guest_of=guest_of)
+    judge = _Judge(release, machine, guest_of) if host is None else _Place(release, host, guest_of)
+    verdict = first = judge.verdict(image)
     now, before = image, set[int]()
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(rounds):
         if verdict.accepted:
             break
         try:
             changes, reason = _repeated(now, verdict), _REPEATED
             if not changes:
-                found = remedy(now, release, machine, guest_of=guest_of)
+                found = judge.remedy(now)
                 if found is None:
                     break
                 reason, changes = found
-            done = [RepairEdit(c, _apply(editor, c), verdict.rule, reason) for c in changes]
+            rule, text = verdict.rule, verdict.text
+            done = [RepairEdit(c, _apply(editor, c), rule, reason, text) for c in changes]
             spliced = editor.edits()
             now = open_image(Spliced(image.source, spliced), layer=image.format)
-            verdict = would_restore(now, release, machine, guest_of=guest_of)
+            verdict = judge.verdict(now)
         except HvmctxError:
             break
         edits += done
         if (state := hash(tuple(spliced))) in before:  # one remedy undoes another
             break
         before.add(state)
-    return Repair(editor, edits, verdict)
+    return Repair(editor, edits, first, verdict)
+
+
+class _Judge:
+    """Who accepts an image, or says what mends it."""
+
+    def __init__(
+        self, release: Release, machine: Machine | None, guest_of: Callable[[Image], Guest]
+    ) -> None:
+        self._release = release
+        self._machine = machine
+        self._guest_of = guest_of
+
+    def verdict(self, image: Image) -> Verdict:
+        return would_restore(image, self._release, self._machine, guest_of=self._guest_of)
+
+    def remedy(self, image: Image) -> tuple[str, list[Change]] | None:
+        return remedy(image, self._release, self._machine, guest_of=self._guest_of)
+
+
+class _Place(_Judge):
+    """On a host, where the policy is set first, and the context judged with what is left of it."""
+
+    def __init__(self, release: Release, host: Host, guest_of: Callable[[Image], Guest]) -> None:
+        super().__init__(release, host.machine(), guest_of)
+        self._host = host
+        self._outcome: Outcome | None = None
+
+    def verdict(self, image: Image) -> Verdict:
+        from hvmctx.restore.placing import place
+
+        placed = place(image, self._host, self._release, guest_of=self._guest_of)
+        self._outcome = placed.outcome
+        return placed.verdict
+
+    def remedy(self, image: Image) -> tuple[str, list[Change]] | None:
+        """Of the policy, or of what was judged with what the last verdict made of it."""
+        outcome = self._outcome
+        if outcome is None:
+            return super().remedy(image)
+        if outcome.rule is not None:
+            words = outcome.rule.remedy.words if outcome.rule.remedy else ""
+            return (words, outcome.remedy) if outcome.remedy else None
+        policy = outcome.policy
+        return remedy(
+            image, self._release, self._machine,
+            guest_of=lambda now: self._guest_of(now).with_policy(policy.leaves(), policy.msrs()),
+        )  # fmt: skip
 
 
 _REPEATED = "removes the record: another of its kind follows, and the last one counts"

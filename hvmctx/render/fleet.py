@@ -10,19 +10,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["fleet_page", "print_summary"]
+__all__ = ["fleet_page", "headline", "print_summary"]
 
 _MOST_PLACES = 6
 _MOST_ERRORS = 20
 
 
-def print_summary(summary: dict[str, Any]) -> None:
-    """On standard output."""
+def headline(summary: dict[str, Any]) -> str:
+    """What it comes to in one line."""
     images = summary["images"]
-    messages.show(
+    return (
         f"{images} image{'s' * (images != 1)}: {summary['refused']} would not restore everywhere, "
         f"{summary['damaged']} damaged, {summary['unreadable']} unreadable"
     )
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """On standard output."""
+    messages.show(headline(summary))
     if summary["places"]:
         messages.show("")
         table = Table("where", *summary["kinds"])

@@ -12,7 +12,7 @@ from hvmctx.abi.cpuid import EAX, EBX, ECX, EDX, FEATURES, MSR_FEATURES, NO_SUBL
 from hvmctx.abi.releases import Window
 from hvmctx.restore.clamping import POLICIES_SINCE, DomainPolicy, HostPolicies
 from hvmctx.restore.policy import CpuPolicy
-from hvmctx.restore.rules import Rule, Seen
+from hvmctx.restore.rules import REMOVE, SET, Change, Remedy, Rule, Seen
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
@@ -48,20 +48,23 @@ class Setting(Seen):
 class Outcome:
     """What became of a policy. `rule` is None where it is set; else that rule refused it, with
     `errno`, in words `text`, at `leaf` and `subleaf`, or at `msr`: None where the hypervisor names
-    none, and where the leaf has no subleaves. `policy` is the domain's afterwards; `lost` are the
-    features, by name, that the rows have and a policy that was set has not."""
+    none, and where the leaf has no subleaves; `remedy` are the steps that mend it. `policy` is the
+    domain's afterwards; `lost` are the features, by name, that the rows have and a policy that was
+    set has not."""
 
-    __slots__ = ("leaf", "lost", "msr", "policy", "rule", "subleaf", "text")
+    __slots__ = ("leaf", "lost", "msr", "policy", "remedy", "rule", "subleaf", "text")
 
     def __init__(
         self, policy: DomainPolicy, rule: Rule | None = None, text: str = "",
         where: Where = (None, None, None), lost: Iterable[str] = (),
+        remedy: Iterable[Change] = (),
     ) -> None:  # fmt: skip
         self.policy = policy
         self.rule = rule
         self.text = text
         self.leaf, self.subleaf, self.msr = (_named(number) for number in where)
         self.lost = list(lost)
+        self.remedy = list(remedy)
 
     def __repr__(self) -> str:
         if self.rule is not None:
@@ -117,29 +120,79 @@ def _platform(seen: Seen) -> bool:
 
 def _row(
     record: str, identifier: str, errno: str, predicate: Predicate, words: str,
-    since: str | None = None, gone: str | None = None,
+    since: str | None = None, gone: str | None = None, remedy: Remedy | None = None,
 ) -> Rule:  # fmt: skip
     window = Window(since, gone=gone, oldest=POLICIES_SINCE)
-    return Rule(LIBXC, record, identifier, predicate, words, errno=errno, releases=window)
+    return Rule(
+        LIBXC, record, identifier, predicate, words, errno=errno, releases=window, remedy=remedy
+    )
+
+
+def _path(leaf: int, subleaf: int | None = None) -> str:
+    """As the commands name it."""
+    number = f"{leaf:#x}" if leaf > 9 else f"{leaf}"
+    return f"CPUID[{number}]" if subleaf in (None, NO_SUBLEAF) else f"CPUID[{number},{subleaf}]"
+
+
+def _lowered(leaf: int, subleaf: int | None = None) -> Remedy:
+    return Remedy(
+        "lowers the maximum to the host's: the guest loses what the leaves above it say",
+        lambda seen, rule: [
+            Change(SET, f"{_path(leaf, subleaf)}.eax", seen.most.register(leaf, subleaf, EAX))
+        ],
+    )
+
+
+def _of_msr(seen: Seen) -> str:
+    return f"MSR[{seen.row[0]:#x}]"
+
+
+_NO_LEAF = Remedy(
+    "removes the leaf, of which this release has no place: what it says is lost",
+    lambda seen, rule: [Change(REMOVE, _path(*seen.row[:2]))],
+)
+_NO_MSR = Remedy(
+    "removes the MSR, of which this release has no place: what it says is lost",
+    lambda seen, rule: [Change(REMOVE, _of_msr(seen))],
+)
+_NO_FLAGS = Remedy(
+    "clears the flags, of which no release knows any",
+    lambda seen, rule: [Change(SET, f"{_of_msr(seen)}.flags", 0)],
+)
+_NARROW = Remedy(
+    "clears bits that the field has not",
+    lambda seen, rule: [
+        Change(SET, _of_msr(seen), seen.row[2] & ((1 << seen.wanted.shape.msrs[seen.row[0]]) - 1))
+    ],
+)
+_PLATFORM = Remedy(
+    "clears bits that the host does not offer",
+    lambda seen, rule: [
+        Change(
+            SET, f"MSR[{PLATFORM_INFO:#x}]",
+            seen.wanted.msr(PLATFORM_INFO) & seen.most.msrs.get(PLATFORM_INFO, 0),
+        )
+    ],
+)  # fmt: skip
 
 
 # fmt: off
 ROWS = (
     _row(CPUID, "cpuid-policy-count", "E2BIG", lambda s: not s.row and s.rows > s.wanted.shape.most_leaves, "more leaves than this release keeps"),
-    _row(CPUID, "cpuid-policy-place", "ERANGE", lambda s: bool(s.row) and _no_place(s), "a leaf or subleaf that this release does not keep"),
+    _row(CPUID, "cpuid-policy-place", "ERANGE", lambda s: bool(s.row) and _no_place(s), "a leaf or subleaf that this release does not keep", remedy=_NO_LEAF),
     _row(MSR, "msr-policy-count", "E2BIG", lambda s: not s.row and s.rows > len(s.wanted.shape.msrs), "more MSRs than this release keeps"),
-    _row(MSR, "msr-policy-flags", "EINVAL", lambda s: bool(s.row) and s.row[1] != 0, "the flags of an MSR are not 0"),
-    _row(MSR, "msr-policy-index", "ERANGE", lambda s: bool(s.row) and s.row[0] not in s.wanted.shape.msrs and [f"MSR {s.row[0]:#x}"], "an MSR that this release does not keep"),
-    _row(MSR, "msr-policy-value", "EOVERFLOW", lambda s: bool(s.row) and _too_wide(s), "the value of an MSR is wider than its field"),
+    _row(MSR, "msr-policy-flags", "EINVAL", lambda s: bool(s.row) and s.row[1] != 0, "the flags of an MSR are not 0", remedy=_NO_FLAGS),
+    _row(MSR, "msr-policy-index", "ERANGE", lambda s: bool(s.row) and s.row[0] not in s.wanted.shape.msrs and [f"MSR {s.row[0]:#x}"], "an MSR that this release does not keep", remedy=_NO_MSR),
+    _row(MSR, "msr-policy-value", "EOVERFLOW", lambda s: bool(s.row) and _too_wide(s), "the value of an MSR is wider than its field", remedy=_NARROW),
 )
 """About all rows together, when `row` is empty, and about each."""
 COMPATIBLE: tuple[tuple[Rule, Where], ...] = (
     (_row(CPUID, "cpuid-policy-vendor", "EINVAL", _other_vendor, "the vendor is not the host's", "4.22"), (0, None, None)),
-    (_row(CPUID, "cpuid-policy-basic", "EINVAL", _beyond(0, None), "the highest basic leaf is above the host's"), (0, None, None)),
-    (_row(CPUID, "cpuid-policy-subleaf", "EINVAL", _beyond(7, 0), "the highest subleaf of leaf 7 is above the host's", "4.15"), (7, 0, None)),
-    (_row(CPUID, "cpuid-policy-extended", "EINVAL", _beyond(0x80000000, None), "the highest extended leaf is above the host's", gone="4.14 4.13.1"), (0x80000008, None, None)),
-    (_row(CPUID, "cpuid-policy-extended", "EINVAL", _beyond(0x80000000, None), "the highest extended leaf is above the host's", "4.14 4.13.1"), (0x80000000, None, None)),
-    (_row(MSR, "msr-policy-platform", "EINVAL", _platform, "PLATFORM_INFO has bits that the host does not offer"), (None, None, PLATFORM_INFO)),
+    (_row(CPUID, "cpuid-policy-basic", "EINVAL", _beyond(0, None), "the highest basic leaf is above the host's", remedy=_lowered(0)), (0, None, None)),
+    (_row(CPUID, "cpuid-policy-subleaf", "EINVAL", _beyond(7, 0), "the highest subleaf of leaf 7 is above the host's", "4.15", remedy=_lowered(7, 0)), (7, 0, None)),
+    (_row(CPUID, "cpuid-policy-extended", "EINVAL", _beyond(0x80000000, None), "the highest extended leaf is above the host's", gone="4.14 4.13.1", remedy=_lowered(0x80000000)), (0x80000008, None, None)),
+    (_row(CPUID, "cpuid-policy-extended", "EINVAL", _beyond(0x80000000, None), "the highest extended leaf is above the host's", "4.14 4.13.1", remedy=_lowered(0x80000000)), (0x80000000, None, None)),
+    (_row(MSR, "msr-policy-platform", "EINVAL", _platform, "PLATFORM_INFO has bits that the host does not offer", remedy=_PLATFORM), (None, None, PLATFORM_INFO)),
 )
 """x86_cpu_policies_are_compatible: rules about the whole, and the leaf, subleaf or MSR that the
 hypervisor then names."""
@@ -174,15 +227,20 @@ def set_policy(
         for seen.row in ((), *rows):
             for rule in ROWS:
                 if rule.record == name and seen.release in rule.releases and rule.fires(seen):
-                    return Outcome(present, rule, rule.texts(seen)[0], _where(seen))
+                    return _refused(present, seen, rule, _where(seen))
     wanted.copy(leaves, msrs)
     wanted.trim()
     for rule, where in COMPATIBLE:
         if seen.release in rule.releases and rule.fires(seen):
-            return Outcome(present, rule, rule.texts(seen)[0], where)
+            return _refused(present, seen, rule, where)
     wanted.clamp(host, nested=nested, hap=hap)
     asked = features_of(leaves, msrs)
     return Outcome(wanted, lost=[name for name in asked if not wanted.has(name)])
+
+
+def _refused(present: DomainPolicy, seen: Setting, rule: Rule, where: Where) -> Outcome:
+    remedy = rule.remedy.changes(seen, rule) if rule.remedy else []
+    return Outcome(present, rule, rule.texts(seen)[0], where, remedy=remedy)
 
 
 def _where(seen: Setting) -> Where:

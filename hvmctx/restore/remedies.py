@@ -331,7 +331,13 @@ def _with_rows(seen: Seen, rows: list[_Row]) -> list[Change]:
             Change(SET, f"{where}.count", len(rows)),
             Change(SET, f"{where}.length", x86.CPU_MSR.size + len(rows) * _MSR.size),
         ]
+    if len(changes) > _MOST_STEPS:
+        return [Change(REMOVE, where), Change(ADD, where, _as_body(rows))]
     return changes
+
+
+_MOST_STEPS = 16
+"""More than that are put as a whole record."""
 
 
 def _reserved_msrs(seen: Seen, rule: Rule) -> list[Change]:

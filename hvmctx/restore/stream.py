@@ -11,6 +11,7 @@ src/libxl/libxl_domain.c.
 from __future__ import annotations
 
 from ctypes import sizeof
+from functools import lru_cache
 
 from hvmctx.abi import streams
 from hvmctx.abi.bodies import vcpu_xsave
@@ -240,7 +241,7 @@ def _bad_index(seen: Seen) -> Answer:
 def _bad_indices(seen: Seen) -> list[int]:
     """The hypervisor refuses indices that it lacks; the readers drop PAE_ENABLED and pass all
     others on."""
-    most = next(count for since, count in _PARAMS_SINCE if seen.release.since(since))
+    most = next(count for since, count in PARAMS_SINCE if seen.release.since(since))
     rows = _PARAMS.row.iter_unpack(seen.body()[_PARAMS.head.size :])
     return [index for index, _ in rows if index >= most]
 
@@ -251,7 +252,7 @@ def _without_params(seen: Seen, rule: Rule) -> list[Change]:
     ]  # fmt: skip
 
 
-_PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.7 4.6.3", 37), ("4.6", 36))
+PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.7 4.6.3", 37), ("4.6", 36))
 """HVM_NR_PARAMS."""
 
 
@@ -415,7 +416,7 @@ _THRESHOLDS = frozenset(
         STREAM_V2_SINCE,
         STATIC_DATA_SINCE,
         _LARGER_RECORDS_SINCE,
-        *(since for since, _ in _PARAMS_SINCE),
+        *(since for since, _ in PARAMS_SINCE),
         *(rule.releases.since for rule in (*HEADER_RULES, *RULES)),
         *(rule.releases.gone for rule in (*HEADER_RULES, *RULES) if rule.releases.gone),
     )
@@ -423,6 +424,7 @@ _THRESHOLDS = frozenset(
 """The releases in which the readers changed."""
 
 
+@lru_cache(256)
 def reader_kind(release: Release) -> frozenset[str]:
     """A value that releases share if their readers accept and refuse the same streams: the
     releases up to this one in which the readers changed."""
@@ -433,6 +435,22 @@ def about(item: Header | IndexedRecord, rules: Iterable[Rule]) -> list[Rule]:
     """The rules that are about such a header or record."""
     names = (item.name,) if isinstance(item, Header) else (ANY, item.name)
     return [rule for rule in rules if rule.layer == item.layer and rule.record in names]
+
+
+@lru_cache(4096)
+def _header_rules(release: Release, layer: str, name: str) -> list[Rule]:
+    """Those that a release has for a header. Many images have the same ones."""
+    return [
+        r for r in HEADER_RULES if (r.layer, r.record) == (layer, name) and release in r.releases
+    ]
+
+
+@lru_cache(4096)
+def _record_rules(release: Release, layer: str, name: str) -> list[Rule]:
+    """The same for a record."""
+    return [
+        r for r in RULES if r.layer == layer and r.record in (ANY, name) and release in r.releases
+    ]
 
 
 class StreamJudge(Watcher):
@@ -446,12 +464,12 @@ class StreamJudge(Watcher):
         self._rule: Rule | None = None
         """Which refuses."""
         self._seen = Passing(release, kind=kind or _HVM, expected=kind, checkpointed=checkpointed)
-        self._rules: dict[tuple[str, int], list[Rule]] = {}
 
     def header(self, index: Index, header: Header) -> None:
         if self.refusal is None:
             seen = self._seen.at_header(index, header)
-            self._judge(self._standing(HEADER_RULES, header), seen, header)
+            rules = _header_rules(self._seen.release, header.layer, header.name)
+            self._judge(rules, seen, header)
 
     def record(self, index: Index, record: IndexedRecord, whole: bool = True) -> None:
         seen = self._seen
@@ -463,7 +481,8 @@ class StreamJudge(Watcher):
             if not seen.static_end:
                 _note(seen, record)
             return
-        self._judge(self._rules_of(record), seen.at_record(index, record), record)
+        rules = _record_rules(seen.release, record.layer, record.name)
+        self._judge(rules, seen.at_record(index, record), record)
         if self.refusal is None:
             _note(seen, record)
 
@@ -508,17 +527,6 @@ class StreamJudge(Watcher):
             return None
         changes = rule.remedy.changes(self._seen, rule)
         return (rule.remedy.words, changes) if changes else None
-
-    def _rules_of(self, record: IndexedRecord) -> list[Rule]:
-        key = record.layer, record.type
-        if key not in self._rules:
-            self._rules[key] = self._standing(RULES, record)
-        return self._rules[key]
-
-    def _standing(self, rules: Iterable[Rule], item: Header | IndexedRecord) -> list[Rule]:
-        """The rules that this release has for a record or header."""
-        release = self._seen.release
-        return [rule for rule in about(item, rules) if release in rule.releases]
 
     def _ordinary_pages(self, index: Index, record: IndexedRecord) -> bool:
         """Whether these are page data of an HVM guest to which no rule applies."""
@@ -575,6 +583,6 @@ def _note(seen: Passing, record: IndexedRecord) -> None:
 
 
 __all__ = [
-    "HEADER_RULES", "RULES", "Passing", "StreamJudge", "about", "all_words", "judge", "other_than",
+    "HEADER_RULES", "PARAMS_SINCE", "RULES", "Passing", "StreamJudge", "about", "all_words", "judge", "other_than",
     "reader_kind", "replay", "shorter", "words_missing",
 ]  # fmt: skip

@@ -62,9 +62,11 @@ class Cluster:
         """Wait for an answer. Dask itself asks again a few times where a worker dies."""
         future = next(self._done)
         question = self._asked.pop(future)
-        if future.status == "finished":
+        if future.status == "cancelled":
+            raise InputError("the Dask cluster has gone: a task was cancelled")
+        if future.status == "lost":
+            return question, None, "was lost with its answer"
+        try:
             return question, future.result(), ""
-        if future.status != "error":
-            raise InputError(f"the Dask cluster has gone: a task was {future.status}")
-        error = future.exception()
-        return question, None, f"failed: {type(error).__name__}: {error}"
+        except Exception as error:  # the task's; or it is lost with a worker that died later
+            return question, None, f"failed: {type(error).__name__}: {error}"

@@ -105,8 +105,7 @@ class Summary:
         if len(self._not) < _MOST_IMAGES:
             self._not.append({
                 "input": row["input"], "guest": row.get("guest_name") or "",
-                "xen": row.get("xen") or "", "verdicts": {_place(v): v for v in refusals},
-                "asked": {_place(v) for v in row["verdicts"]},
+                "xen": row.get("xen") or "", "verdicts": {_place(v): v for v in row["verdicts"]},
             })  # fmt: skip
 
     @property
@@ -115,8 +114,8 @@ class Summary:
         return sorted(self._places, key=_age)
 
     def as_dict(self) -> dict[str, Any]:
-        """For a table or a page. Cells are in the order of `places`: a verdict that is no accept,
-        accept, or nothing where it was not asked."""
+        """For a table or a page. Cells are in the order of `places`: a verdict, or None
+        where there was none."""
         places = self.places
         return {
             "kinds": KINDS, "images": self.images, "unreadable": self.unreadable,
@@ -134,11 +133,7 @@ class Summary:
             ],
             "not_everywhere": [
                 {"input": each["input"], "guest": each["guest"], "xen": each["xen"],
-                 "cells": [
-                     each["verdicts"].get(place) or ({"verdict": ACCEPT} if place in each["asked"]
-                                                     else None)
-                     for place in places
-                 ]}
+                 "cells": [each["verdicts"].get(place) for place in places]}
                 for each in sorted(self._not, key=lambda each: each["input"])
             ],
             "errors": sorted(self._errors, key=lambda each: each["input"]),

@@ -18,18 +18,16 @@ if TYPE_CHECKING:
     from hvmctx.limits import Limits
     from hvmctx.stream import qemu
 
-__all__ = ["CheckpointState", "DeviceModelFile", "EmulatorContext", "EmulatorXenstoreData"]
+__all__ = ["CheckpointState", "EmulatorContext", "EmulatorXenstoreData"]
 
 
-class DeviceModelFile:
-    """What the records have in common that hold the file of a device model: libxl's, XAPI's."""
+class EmulatorContext(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_CONTEXT):
+    """EMULATOR_CONTEXT: which device model, which of its instances (always 0), and the
+    file it saved."""
 
-    if TYPE_CHECKING:
-
-        @property
-        def emulator_id(self) -> int: ...
-        @property
-        def payload(self) -> bytes | memoryview: ...
+    emulator_id: u32
+    index: u32
+    payload: Annotated[bytes | memoryview, Bytes()]
 
     @property
     def emulator(self) -> str:
@@ -42,15 +40,6 @@ class DeviceModelFile:
         from hvmctx.stream import qemu
 
         return qemu.recognise(self.payload, limits)
-
-
-class EmulatorContext(DeviceModelFile, Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_CONTEXT):
-    """EMULATOR_CONTEXT: which device model, which of its instances (always 0), and the
-    file it saved."""
-
-    emulator_id: u32
-    index: u32
-    payload: Annotated[bytes | memoryview, Bytes()]
 
 
 class EmulatorXenstoreData(Body, layer=LIBXL, number=streams.LIBXL_EMULATOR_XENSTORE_DATA):

@@ -35,10 +35,10 @@ class Place:
 def place_of(places: Iterable[Place], path: str, whole: str) -> Place:
     """The one that a path names; [0] may be left out. Raises UsageError, which calls the path
     `whole`."""
-    wanted = path.replace("[0]", "")
-    for place in places:
-        if place.path == wanted:
-            return place
+    found = {place.path: place for place in places}
+    place = found.get(path) or found.get(path.replace("[0]", ""))
+    if place is not None:
+        return place
     raise UsageError(f"{whole}: no such value")
 
 

@@ -14,13 +14,13 @@ from hvmctx.errors import FormatError
 from hvmctx.limits import DEFAULT
 from hvmctx.stream import sexp
 from hvmctx.stream.body import Body, Bytes, Chars
-from hvmctx.stream.libxl import DeviceModelFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Annotated
 
     from hvmctx.limits import Limits
+    from hvmctx.stream import qemu
     from hvmctx.stream.places import Place
     from hvmctx.stream.sexp import Tree
     from hvmctx.stream.xlfile import Json
@@ -34,7 +34,7 @@ class XenopsRecord(Body, layer=XAPI, number=streams.XAPI_XENOPS):
     text: Annotated[bytes | memoryview, Chars()]
 
 
-class QemuRecord(DeviceModelFile, Body, layer=XAPI, number=streams.XAPI_QEMU_TRAD):
+class QemuRecord(Body, layer=XAPI, number=streams.XAPI_QEMU_TRAD):
     """QEMU_TRAD: the device model's file. Nowadays it is upstream QEMU's."""
 
     payload: Annotated[bytes | memoryview, Bytes()]
@@ -46,6 +46,17 @@ class QemuRecord(DeviceModelFile, Body, layer=XAPI, number=streams.XAPI_QEMU_TRA
     def emulator_id(self) -> int:
         """As a libxl stream numbers device models."""
         return emulator_of(self.payload)
+
+    @property
+    def emulator(self) -> str:
+        """The device model's name, as xl calls it."""
+        return streams.EMULATORS[self.emulator_id]
+
+    def device_model(self, limits: Limits = DEFAULT) -> qemu.DeviceModelState | None:
+        """As that of `libxl.EmulatorContext`."""
+        from hvmctx.stream import qemu
+
+        return qemu.recognise(self.payload, limits)
 
 
 def emulator_of(payload: bytes | memoryview) -> int:

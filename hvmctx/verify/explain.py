@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def explain(name: str) -> str:
-    """A rule: its view, record, releases, errno and words, and where docs/rules.md has it. An id that several tables have
-    gives several. Raises UsageError."""
+    """A rule: its view, record, releases, errno and words, what mends it, and where docs/rules.md
+    has it. An id that several tables have gives several. Raises UsageError."""
     from hvmctx.verify.registry import TABLES
 
     said, links = [], []
@@ -21,7 +21,9 @@ def explain(name: str) -> str:
         rules = [rule for rule in table.rules if rule.id == name]
         for words in dict.fromkeys(rule.words for rule in rules):
             for part in _alike([rule for rule in rules if rule.words == words]):
-                said.append(f"{name}: {_where(table, part)}\n  {words}\n")
+                remedy = part[0].remedy
+                mends = f"  remedy: {remedy.words}\n" if remedy else ""
+                said.append(f"{name}: {_where(table, part)}\n  {words}\n{mends}")
                 links.append(_link(table, part[0]))
     if not said:
         raise UsageError(f"unknown rule {name!r}; docs/rules.md lists all but those of handlers")

@@ -83,6 +83,16 @@ def test_standard_input_and_hostile_text(tmp_path: Path, run: Run) -> None:
     assert said.out.isascii() and json.loads(said.out)["lines"]
 
 
+def test_a_log_of_very_many_restores(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "log").write_text("HVM1 restore: bad CR0 0x1\n" * 30)
+    status, said = run("diagnose", tmp_path / "log", "--limits", "rule_findings=20")
+    assert status == 1 and said.out.count("cpu-cr0") == 20
+    assert said.err == (
+        "hvmctx: warning: only the first 20 lines that matter are told; "
+        "--limits rule_findings=N allows more\n"
+    )
+
+
 def test_nothing_in_the_log(tmp_path: Path, run: Run) -> None:
     (tmp_path / "log").write_text("Nov 28 sshd: hello\n")
     status, said = run("diagnose", tmp_path / "log")

@@ -245,3 +245,39 @@ def test_dump_with_another_profile(busy_context: Path, tmp_path: Path, run: Run)
     assert run("from-json", tmp_path / "json", "-o", tmp_path / "default")[0] == 1
     status, said = run(busy_context, "--vmport-profile", "nope")
     assert status == 2 and "expected XEN_4_5_V6, QEMU_VMPORT_RPC or a file" in said.err
+
+
+def test_decode(run: Run, tmp_path: Path) -> None:
+    lines = run("dump", EXAMPLE, "--decode").out.splitlines()
+    at = lines.index("PMTIMER/0: 8 bytes at 0xec8")
+    assert lines[at + 1 : at + 5] == [
+        "    tmr_val   0xe8808a0  68.1081 s at 3.579545 MHz", "    pm1a_sts  0x0",
+        "    pm1a_en   0x0", "MTRR/0: 240 bytes at 0xed8",
+    ]  # fmt: skip
+    one = run("dump", EXAMPLE, "--decode", "--record", "PIC/1").out.splitlines()
+    assert one[0].startswith("PIC/1: ") and not any(line[0] != " " for line in one[1:])
+    document = run("dump", EXAMPLE, "--decode", "--format", "json").out
+    record = json.loads(document)["context"]["records"][-3]
+    assert record["name"] == "VMCE_VCPU" and "fields" in record
+    assert record["decoded"][0] == {"path": "caps", "value": 2, "words": "2 banks"}
+    path = tmp_path / "decoded.json"
+    path.write_text(document)
+    done = run("from-json", path, "-o", tmp_path / "again")
+    run("extract", EXAMPLE, "-o", tmp_path / "context")
+    assert done.status == 0
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "context").read_bytes()
+    assert run("dump", EXAMPLE, "--decode", "--all").status == 2
+    table = run("dump", EXAMPLE, "--decode", "--format", "table", "--record", "VMCE_VCPU").out
+    assert table.splitlines()[:3] == [
+        "VMCE_VCPU/0", "field           value  meaning", "caps            0x2    2 banks",
+    ]  # fmt: skip
+
+
+def test_decode_prints_vmport_records_as_ever(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "context"
+    path.write_bytes(
+        HvmContext([Record(21, 0, b"short"), Record(99, 0, b"x"), Record(0, 0)]).to_bytes()
+    )
+    text = run("dump", path, "--decode").out
+    assert "VMPORT: 5 bytes, too short" in text and "understand type 99" in text
+    assert "END/0: 0 bytes" in text

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.builders.running import Run
-from tests.builders.samples import EXAMPLE, context_bytes
+from tests.builders.samples import EXAMPLE, ROOT, context_bytes
+from tools.policies import held
 
 
 @pytest.fixture
@@ -95,3 +96,17 @@ def test_usage(arguments: tuple[str, ...], run: Run, tmp_path: Path) -> None:
     (tmp_path / "bare").write_bytes(context_bytes())
     status, said = run("repair", tmp_path / "bare", *arguments)
     assert status == (1 if "nothing" in arguments else 2) and said.out == ""
+
+
+def test_a_host(refused: str, run: Run) -> None:
+    """Its Xen is the release that is meant."""
+    host = held()[0].host
+    Path("host.json").write_text(json.dumps(host.as_dict()))
+    run("set", refused, "CPUID[0].eax=0x99", "-o", "far.save")
+    status, said = run("repair", "far.save", "--host", "host.json")
+    assert status == 0 and f"accept: Xen {host.release} takes it with " in said.out
+    assert "  hvmctx set far.save 'CPUID[0].eax=0xd' -o OUT  # was 0x99\n" in said.out
+    log = ROOT / "examples" / "logs" / "4.17-cpu-policy.log"
+    status, said = run("diagnose", log, "far.save", "--host", "host.json")
+    assert status == 1 and "[cpuid-policy-basic]" in said.out and "CPUID[0].eax=0xd" in said.out
+    assert run("repair", "far.save", "--host", "no.json").status == 2

@@ -64,6 +64,7 @@ def test_exit_status(fleet: Path, run: Run) -> None:
     (("a.save", "--format", "parquet"), "Parquet needs -o FILE"),
     (("a.save", "--resume"), "--resume goes on with a file"),
     (("*.xc",), "*.xc: matches no file"),
+    (("a.save", "-o", "-", "--summary"), "rows and a summary do not mix"),
 ])  # fmt: skip
 def test_usage(arguments: tuple[str, ...], said: str, fleet: Path, run: Run) -> None:
     result = run("scan", *arguments)
@@ -82,7 +83,9 @@ def test_summary_and_page(fleet: Path, run: Run) -> None:
 
 
 def test_resume(fleet: Path, run: Run) -> None:
-    assert run("scan", "a.save", "-o", "rows").status == 0
+    result = run("scan", "a.save", "-o", "rows")
+    assert result.status == 0
+    assert result.out == "1 image: 0 would not restore everywhere, 0 damaged, 0 unreadable\n"
     result = run("scan", ".", "-o", "rows", "--resume", "--summary")
     assert result.status == 0 and result.out.startswith("3 images")
     assert names((fleet / "rows").read_bytes()) == ["./a.save", "./b.save", "a.save"]

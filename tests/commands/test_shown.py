@@ -112,7 +112,10 @@ LINES = (
     ("dump", "IN", "--format", "json"),
     ("dump", "IN", "--format", "ndjson"), ("dump", "IN", "--format", "table"),
     ("info", "IN"), ("info", "IN", "--records"), ("info", "IN", "--records", "--format", "json"),
-    ("get", "IN", "CPU/0.rip"), ("get", "IN", "VMPORT", "--vmport-profile", "PROFILE"),
+    ("get", "IN", "CPU/0.rip"), ("get", "IN", "*"), ("get", "IN", "--list", "*"),
+    ("get", "IN", "*", "--format", "json"), ("locate", "IN", "CPU/0.rip", "100", "20000"),
+    ("hexdump", "IN"), ("dump", "IN", "--decode"), ("report", "IN", *OUT),
+    ("get", "IN", "VMPORT", "--vmport-profile", "PROFILE"),
     ("verify", "IN"), ("verify", "IN", "--as", "strict"),
     ("verify", "IN", "--as", "verifier"), ("verify", "IN", "--format", "json"),
     ("restore", "IN"), ("restore", "IN", "IN"), ("restore", "DIR"),
@@ -120,6 +123,7 @@ LINES = (
     ("restore", "IN", "--policy", "IN"), ("restore", "IN", "--vmport-profile", "PROFILE"),
     ("diff", "IN", str(EXAMPLE)), ("diff", str(EXAMPLE), "IN"),
     ("diff", "IN", str(EXAMPLE), "--format", "json"), ("strip", "IN", *OUT),
+    ("strip", "IN", "--redact", *OUT),
     ("set", "IN", "CPU/0.cr0=0", *OUT), ("set", "IN", 'VMPORT.guestinfo["a"]="b"', *OUT),
     ("set", "IN", 'VMPORT.guestinfo["a"]="b"', "--vmport-profile", "PROFILE", *OUT),
     ("replace", "IN", str(EXAMPLE), "--what", "emulator", *OUT), ("extract", "IN", *OUT),
@@ -130,6 +134,8 @@ LINES = (
     ("build", "--base", str(EXAMPLE), "--emulator", "IN", "--policy", "IN", *OUT),
     ("repair", "IN"), ("repair", "IN", "--release", "4.5", "--format", "json", *OUT),
     ("diagnose", "IN"), ("diagnose", str(LOG), "IN"), ("diagnose", "IN", "--format", "json"),
+    ("scan", "IN", "DIR"),
+    ("scan", "DIR", "--summary", "--strict", "--html", "DIR/page", "--force"),
     ("plan", "IN"), ("fuzz", "run", "context", "IN"), ("fuzz", "run", "stream", "IN"),
     ("fuzz", "generate", "--base", "IN", "--count", "2", "-o", "DIR/new"),
     ("fuzz", "diff", "--kind", "context", "--base", "IN", "--count", "2", "--against",
@@ -229,8 +235,8 @@ def parsers(name: str) -> Iterator[tuple[list[str], ArgumentParser]]:
 
 
 SENSIBLE = {
-    "paths": "CPU/0.rip", "settings": "CPU/0.rip=1", "memory": "4GiB", "target": "context",
-    "against": "command:true", "count": "1", "executions": "1",
+    "paths": "CPU/0.rip", "places": "CPU/0.rip", "settings": "CPU/0.rip=1", "memory": "4GiB",
+    "target": "context", "against": "command:true", "count": "1", "executions": "1",
 }  # fmt: skip
 """What an argument takes, if not the name of a file."""
 BOUNDS = ("count", "executions")
@@ -267,7 +273,10 @@ TRICKS = {
     "what": (f"record:{HOSTILE}", f"record:CPU/{HOSTILE}", f"record:{HOSTILE}:0x20"),
     "record": (f"CPU/{HOSTILE}", f"{HOSTILE}/0"),
     "paths": (f"CPU/0.{HOSTILE}", f"CPU/{HOSTILE}.rip", f"HVM_PARAMS.{HOSTILE}",
-              f'VMPORT.guestinfo["{HOSTILE}"]', f"CPU_MSR/0.msr[{HOSTILE}]"),
+              f'VMPORT.guestinfo["{HOSTILE}"]', f"CPU_MSR/0.msr[{HOSTILE}]",
+              f"config.{HOSTILE}", f"MSR[{HOSTILE}]", f"{HOSTILE}*",
+              f"CPU/0#{HOSTILE}", f"pfn[{HOSTILE}]", f"xl.{HOSTILE}"),
+    "places": (f"config.{HOSTILE}", f'config["{HOSTILE}"]', f"CPUID[{HOSTILE}]", f"*{HOSTILE}"),
     "settings": (f"CPU/0.rip={HOSTILE}", f"CPU/0.{HOSTILE}=1", f"{HOSTILE}=1",
                  f'VMPORT.guestinfo["{HOSTILE}"]="a"', f'VMPORT.guestinfo["a"]="{HOSTILE}"'),
     "param": (f"{HOSTILE}=1", f"STORE_PFN={HOSTILE}"),

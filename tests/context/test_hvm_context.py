@@ -370,7 +370,7 @@ def test_what_names_no_record(key: object) -> None:
     with pytest.raises(UsageError):
         _ = key in context  # type: ignore[operator]
     with pytest.raises(UsageError):
-        _ = context[key]  # type: ignore[index]
+        _ = context[key]  # type: ignore[call-overload]
 
 
 def test_a_copy_has_as_many_records_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

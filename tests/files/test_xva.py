@@ -88,7 +88,7 @@ BAD = {
     "cut in a header": (XVA[: THIRD + 100], TruncatedError, "within a header"),
     "cut in a block": (XVA[: THIRD + 1000], TruncatedError, "ends within"),
     "damaged": (XVA.replace(b"Ref:4/00000002", b"Ref:4/00000003", 1), FormatError, "is damaged"),
-    "no number": (XVA[:124] + b"9" * 12 + XVA[136:], FormatError, "is damaged"),
+    "no number": (XVA[: THIRD + 124] + b"9" * 12 + XVA[THIRD + 136 :], FormatError, "is damaged"),
 }  # fmt: skip
 
 
@@ -149,3 +149,7 @@ def test_who_may_read_it(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert not isinstance(source, FileSource)
     with pytest.raises(HvmctxError), suspended_disk(open_source(b"")):
         pass
+
+
+def test_the_start_of_a_name_is_no_archive() -> None:
+    assert open_source(b"Ref:" + bytes(1000)).read(8) == b"Ref:\0\0\0\0"

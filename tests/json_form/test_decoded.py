@@ -43,8 +43,8 @@ def test_what_does_not_come_back_is_bytes() -> None:
     [
         ({"typecode": 98, "decoded": {}}, "no handler of context:0x62 is installed"),
         ({"typecode": 99, "decoded": {}}, "handler failed"),
-        ({"typecode": 99, "decoded": {}, "body": ""}, "decoded in a record"),
-        ({"typecode": 2, "decoded": {}}, "decoded in a record"),
+        ({"typecode": 99, "decoded": {}, "body": ""}, "found both decoded and body"),
+        ({"typecode": 2, "decoded": {}}, "neither fields nor body"),
     ],
 )
 def test_what_cannot_be(record: dict[str, object], reason: str) -> None:

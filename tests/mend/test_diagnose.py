@@ -176,7 +176,8 @@ def test_the_image_tells_which_and_what_mends_it() -> None:
 
 def test_bounded() -> None:
     lines = [f"(XEN) HVM{n} restore: bad CR0 0x0" for n in range(200)]
-    assert len(diagnose(lines, limits=Limits(findings=50)).said) == 50
+    found = diagnose(lines, limits=Limits(rule_findings=50))
+    assert len(found.said) == 50 and found.full and not diagnose(lines).full
     assert list(lines_of(b"a" * 100_000 + b"\r\nb\n\n\xff\x00")) == [
         "a" * 2000,
         "b",

@@ -18,6 +18,7 @@ from hvmctx.mend.logs import (
     REASON,
     LogLine,
     find,
+    find_all,
 )
 from hvmctx.verify.registry import HOST, rules
 
@@ -31,7 +32,7 @@ def example(line: LogLine) -> str:
         name, kind = found[1], found[2] or ""
         if kind == "w":
             return WORDS.get(name, "some words")
-        return {"x": "80000000", "": "0x1f" if name.startswith("v") else "17"}[kind]
+        return {"x": "80000000", "v": "4.17.3", "": "0x1f" if name.startswith("v") else "17"}[kind]
 
     message = re.sub(r"{(\w+)(?::(\w))?}", stands, line.pattern)
     return f"(XEN) [ 12.3] prefix {message} and more"
@@ -51,6 +52,7 @@ def test_every_row_says_something() -> None:
     for line in LINES:
         assert line.kind in (REASON, CONSEQUENCE, NOTE)
         assert line.kind != REASON or line.rules or line.words, line
+        assert line.kind != NOTE or line.words or "version" in line.pattern
         for rule in line.rules:
             assert rule in known or any(each.endswith(rule[1:]) for each in known if "*" in rule)
         assert not line.field or line.source == HYPERVISOR
@@ -81,3 +83,10 @@ def test_no_more_than_a_bounded_part_of_a_line_is_looked_at() -> None:
     assert find("x" * (LONGEST - len(text)) + text) is not None
     assert find("x" * LONGEST + text) is None
     assert find("restore mismatch: expected " * 10_000) is None
+
+
+def test_many_lines_are_found_as_each_is() -> None:
+    lines = [text for line in LINES for text in (example(line), "noise", "restore: bad")] * 7
+    lines += ["noise"] * 2000 + ["restore: bad CR0 0x1"]
+    each = [(n, text, *found) for n, text in enumerate(lines, 1) if (found := find(text))]
+    assert list(find_all(lines)) == each and each[-1][0] == len(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from hvmctx.errors import InputError
 from hvmctx.image.image import Image, open_image
 from hvmctx.mend.repair import as_command, repair
 from hvmctx.restore.guest import Guest
+from hvmctx.restore.host import Host
 from hvmctx.restore.image import would_restore
 from hvmctx.restore.rules import Change
 from tests.builders.samples import EXAMPLE, context_bytes
+from tools.policies import held
 
 
 def altered(**values: int | bytes) -> bytes:
@@ -117,3 +120,59 @@ def test_a_change_as_a_command(change: Change, command: str) -> None:
 
 def test_the_front_page_has_it() -> None:
     assert hvmctx.repair is repair
+
+
+def policy(path: str, value: int | str) -> bytes:
+    out = io.BytesIO()
+    with open_image(EXAMPLE) as image:
+        editor = edit(image)
+        editor.set(path, value, add=True)
+        editor.write(out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "rule", "step"),
+    [
+        ("CPUID[0].eax", 0x40, "cpuid-policy-basic", "CPUID[0].eax=0xd"),
+        ("CPUID[7,0].eax", 9, "cpuid-policy-subleaf", "CPUID[7,0].eax=0x2"),
+        ("CPUID[0x80000000].eax", 0x80000099, "cpuid-policy-extended", "CPUID[0x80000000].eax=0x80000021"),
+        ("CPUID[0x24,0]", "1 2 3 4", "cpuid-policy-place", "remove CPUID[0x24,0]"),
+        ("MSR[0xce]", 1 << 5 | 1 << 31, "msr-policy-platform", "MSR[0xce]=0x80000000"),
+        ("MSR[0xce].flags", 1, "msr-policy-flags", "MSR[0xce].flags=0x0"),
+    ],
+)  # fmt: skip
+def test_a_policy_beyond_the_host(path: str, value: int | str, rule: str, step: str) -> None:
+    """Where Xen would refuse the policy; the host is the one of genuine answers."""
+    host = held()[0].host
+    with open_image(policy(path, value)) as image:
+        mended = repair(image, "4.17", host=host)
+        assert (mended.before.rule, [str(each) for each in mended]) == (rule, [step])
+        assert mended.verdict.accepted and mended[0].reason
+        out = io.BytesIO()
+        mended.write(out)
+    with open_image(out.getvalue()) as image:
+        assert repair(image, "4.17", host=host) == []
+
+
+def test_a_host_and_the_context_with_what_it_leaves_of_the_policy() -> None:
+    """cr4 is judged by the clamped policy: UMIP, which this host lacks, may go."""
+    full = held()[0].host
+    plain = full.as_dict()
+    host = Host.from_dict(json.loads(json.dumps(plain)))
+    for leaves, _ in host.policies.values():
+        leaves[:] = [
+            (*row[:4], row[4] & ~(1 << 2), row[5]) if row[:2] == (7, 0) else row for row in leaves
+        ]
+    with open_image(altered(CPU__cr4=1 << 11 | 0x20)) as image:
+        assert repair(image, "4.20", host=full) == []
+        mended = repair(image, "4.20", host=host)
+    assert [str(each) for each in mended] == ["CPU/0.cr4=0x20"] and mended.verdict.accepted
+    with open_image(policy("MSR[0xc0010015]", 1)) as image:
+        mended = repair(image, "4.20", host=full)
+    assert mended == [] and mended.verdict.rule == "msr-policy-count"
+    bare = HvmContext.from_bytes(context_bytes())
+    bare.entries.pop()
+    with open_image(bare.to_bytes()) as image:  # it gets the host's policy
+        assert repair(image, "4.20", host=full).verdict.accepted
+        assert repair(image, "4.11", host=full).verdict.accepted

@@ -58,9 +58,8 @@ class Future:
         self._value = value
 
     def result(self) -> Any:
-        return self._value
-
-    def exception(self) -> Any:
+        if isinstance(self._value, Exception):
+            raise self._value
         return self._value
 
 
@@ -126,8 +125,32 @@ def test_a_task_that_fails(stand_in: type[Client], monkeypatch: pytest.MonkeyPat
     assert row["error"] == "a worker failed: ValueError: no"
 
 
+def test_an_answer_that_is_lost(stand_in: type[Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the worker that held it: it is asked again."""
+    first = Future.result
+    lost: list[Future] = []
+
+    def result(self: Future) -> Any:
+        if not lost:
+            lost.append(self)
+            raise RuntimeError("2 workers died")
+        return first(self)
+
+    monkeypatch.setattr(Future, "result", result)
+    names = [f"{EXAMPLE}{number}" for number in range(20)]
+    found = list(scan(names, ASKED, dask="somewhere"))
+    assert sorted(row["input"] for row in found) == sorted(names)
+    assert not any("died" in row["error"] for row in found)
+
+
+def test_a_task_that_is_lost(stand_in: type[Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stand_in, "ends", "lost")
+    (row,) = scan([str(EXAMPLE)], ASKED, dask="somewhere")
+    assert row["error"] == "a worker was lost with its answer"
+
+
 @pytest.mark.parametrize("ends, said", [
-    ("lost", "the Dask cluster has gone: a task was lost"),
+    ("cancelled", "the Dask cluster has gone: a task was cancelled"),
     ("closed", "the Dask cluster takes no more: the client is closed"),
 ])  # fmt: skip
 def test_a_cluster_that_goes(

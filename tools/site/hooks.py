@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(sys.path[0])
-ELSEWHERE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md",
-             "fuzz/README.md", "hvmctx/data/hvmctx.schema.json")  # fmt: skip
+ELSEWHERE = (
+    "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md",
+    "examples/logs/README.md", "fuzz/README.md", "hvmctx/data/hvmctx.schema.json",
+)  # fmt: skip
 """Files of the repository that are on the site, under the same path."""
 HOME = {"README.md": "index.md"}
 """Files that something else on the site stands for."""
@@ -68,7 +70,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
 
 
-_LINK = re.compile(r"\]\(((?:\.\./)*[\w./-]+)(#[\w-]+)?\)")
+_LINK = re.compile(r"\[([^\[\]]*)\]\(((?:\.\./)*[\w./-]+)(#[\w-]+)?\)")
 _DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PICTURE = re.compile(r"^<!-- picture: (\S+) -->$", re.MULTILINE)
 
@@ -76,7 +78,7 @@ _PICTURE = re.compile(r"^<!-- picture: (\S+) -->$", re.MULTILINE)
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """With pictures, and links as they are on the site."""
     source = page.file.src_uri
-    markdown = _LINK.sub(lambda link: _link(source, link[1], link[2] or ""), markdown)
+    markdown = linked(source, markdown)
     markdown = _DIAGRAM.sub(
         lambda text: _figure(pictures.of_diagram(text[1], str(page.title or ""))), markdown
     )
@@ -102,12 +104,20 @@ def _figure(svg: str) -> str:
     return f'<figure class="picture" data-search-exclude>{svg}</figure>\n'
 
 
-def _link(source: str, target: str, anchor: str) -> str:
+def linked(source: str, markdown: str) -> str:
+    """A page with links as they are on the site."""
+    return _LINK.sub(lambda link: _link(source, *link.groups("")), markdown)
+
+
+def _link(source: str, text: str, target: str, anchor: str) -> str:
     """A link from one page to another, from where both are in the repository to where they are on
-    the site."""
+    the site; what leads to code is only its text there."""
     lies = "" if source in ELSEWHERE else "docs"
     path = posixpath.normpath(posixpath.join(lies, posixpath.dirname(source), target))
     on_site = HOME.get(path, path.removeprefix("docs/"))
     if path in ELSEWHERE or path in HOME or path.startswith("docs/"):
-        return f"]({posixpath.relpath(on_site, posixpath.dirname(source) or '.')}{anchor})"
-    raise SystemExit(f"{source}: {path} is not on the site")
+        where = posixpath.relpath(on_site, posixpath.dirname(source) or ".")
+        return f"[{text}]({where}{anchor})"
+    if not (ROOT / path).exists():
+        raise SystemExit(f"{source}: there is no {path}")
+    return text

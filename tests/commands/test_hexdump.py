@@ -1,0 +1,65 @@
+"""hexdump as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.builders.running import Run
+from tests.builders.samples import EXAMPLE
+
+
+def test_a_record(run: Run) -> None:
+    result = run("hexdump", EXAMPLE, "pmtimer/0")
+    assert result.status == 0 and result.out.splitlines() == [
+        "context: PMTIMER/0 at 0xd9f5, 16 bytes",
+        "0x0000d9f5  +0x00000   0d 00                                  "
+        "          PMTIMER/0.descriptor.typecode",
+        "0x0000d9f7  +0x00002   00 00                                  "
+        "          PMTIMER/0.descriptor.instance",
+        "0x0000d9f9  +0x00004   08 00 00 00                            "
+        "          PMTIMER/0.descriptor.length",
+        "0x0000d9fd  +0x00008   a0 08 88 0e                                      PMTIMER/0.tmr_val",
+        "0x0000da01  +0x0000c   00 00                                  "
+        "          PMTIMER/0.pm1a_sts",
+        "0x0000da03  +0x0000e   00 00                                            PMTIMER/0.pm1a_en",
+    ]
+
+
+def test_all_of_it(run: Run) -> None:
+    out = run("hexdump", EXAMPLE).out
+    for name in ("xl: header", "libxc: HVM_PARAMS", "context: PIC/1", "EMULATOR_CONTEXT"):
+        assert name in out
+    assert "... 879 more bytes" in out and "PAGE_DATA" not in out
+    assert "more bytes" not in run("hexdump", EXAMPLE, "EMULATOR_CONTEXT").out
+
+
+def test_what_is_not_there(run: Run) -> None:
+    result = run("hexdump", EXAMPLE, "CPU/7")
+    assert (result.status, result.err) == (2, "hvmctx: hexdump: the image has no CPU/7\n")
+
+
+def test_differences(run: Run, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    run("set", EXAMPLE, "CPU/0.rip=0x1234", "-o", new)
+    result = run("hexdump", EXAMPLE, "--diff", new)
+    assert result.status == 1 and [line[:56].rstrip() for line in result.out.splitlines()] == [
+        "context: CPU/0 at 0xcb4d, 1040 bytes",
+        "- 0x0000cdd5  +0x00288   b9 b7 00 00 00 00 00 00",
+        "+ 0x0000cdd5  +0x00288   34 12 00 00 00 00 00 00",
+        "                         ^^ ^^",
+    ]
+    assert run("hexdump", EXAMPLE, "--diff", EXAMPLE).out == ""
+
+
+@pytest.mark.parametrize("one_first", [True, False])
+def test_a_record_that_only_one_has(run: Run, tmp_path: Path, one_first: bool) -> None:
+    context, less = tmp_path / "context", tmp_path / "less"
+    run("extract", EXAMPLE, "-o", context)
+    run("set", context, "--remove", "TSC_ADJUST/0", "-o", less)
+    pair = (context, less) if one_first else (less, context)
+    result = run("hexdump", pair[0], "--diff", pair[1])
+    sign = "-" if one_first else "+"
+    assert result.status == 1
+    assert f"{sign} context: TSC_ADJUST/0 at 0xff8, 16 bytes: only in {context}\n" in result.out
