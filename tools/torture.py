@@ -48,7 +48,8 @@ OF_IMAGES = {
         ("get", "IN", "CPU/0.rip"), ("verify", "IN", "--as", "strict"),
         ("verify", "IN", "--as", "verifier"), ("diff", "IN", str(EXAMPLE)),
         ("extract", "IN", "-o", "OUT"), ("extract", "IN", "--what", "memory", "-o", "OUT"),
-        ("set", "IN", "CPU/0.rip=0", "-o", "OUT"), ("build", "--base", "IN", "-o", "OUT"),
+        ("report", "IN", "-o", "OUT"), ("set", "IN", "CPU/0.rip=0", "-o", "OUT"),
+        ("build", "--base", "IN", "-o", "OUT"),
     ),
     "zstd": (
         ("dump", "IN"), ("info", "IN"), ("verify", "IN"), ("restore", "IN"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+from hvmctx.edit.paths import DEEPEST
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 
 TYPE_CHECKING = False
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
 
     from hvmctx.edit.paths import Step
 
-__all__ = ["DEEPEST", "added", "found_at", "place_at", "removed", "replaced"]
+__all__ = ["added", "found_at", "place_at", "removed", "replaced"]
 
-DEEPEST = 50
-"""Steps from the top: no configuration is nested as deep."""
 _SPACE = " \t\n\r"
 _decode = json.JSONDecoder(strict=False).raw_decode
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +27,7 @@ from tests.builders.cases.context_rules import CASES
 from tests.builders.cases.context_rules import WALK as WALKS
 from tests.builders.contexts import Change, body_of, msrs, nothing, put, xsave
 from tests.builders.loads import base, having
-from tests.builders.samples import context_bytes
+from tests.builders.samples import DATA, EXAMPLE, context_bytes
 
 STEPS = {
     "cpu-vcpu": "",
@@ -149,8 +154,7 @@ def test_every_rule_is_in_the_tables() -> None:
     assert set(REMEDIES) <= known, "a remedy of no rule"
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_devices_that_are_not_there(kept: int) -> None:
+def test_devices_that_are_not_there() -> None:
     """Of a context of an HVM guest, for a PVH one, all goes but what it has."""
     found = mended(base(Release("4.20")), "4.20", Guest(vcpus=1, devices=PVH_DEVICES))
     gone = ["PIC/1", "PIC/0", "IOAPIC/0", "PIT/0", "RTC/0", "HPET/0", "PMTIMER/0"]
@@ -368,3 +372,40 @@ def test_nothing_to_mend() -> None:
     nothing(context)
     found = mended(context, "4.20")
     assert not found and found.verdict.accepted and written(found) == context.to_bytes()
+
+
+def genuine() -> Iterator[tuple[str, str, bytes, bytes, dict[str, Any], dict[str, Any]]]:
+    """(release, case, context, the same mended, and what the hypervisor said of each)."""
+    with tarfile.open(DATA / "remedies.tar.xz") as archive:
+        files = {m.name: f.read() for m in archive if (f := archive.extractfile(m)) is not None}
+    answers = {}
+    for line in files["verdicts.jsonl"].decode().splitlines():
+        answer = json.loads(line)
+        answers[answer["name"]] = answer
+    for name, answer in answers.items():
+        release, _, case = name.removesuffix("-before.bin").partition("/")
+        if name.endswith("-before.bin"):
+            after = f"{release}/{case}-after.bin"
+            yield release, case, files[name], files.get(after, b""), answer, answers.get(after, {})
+
+
+@pytest.mark.parametrize(
+    ("release", "image"),
+    [("4.17", EXAMPLE), ("4.20", DATA / "images" / "hvm2x420.save")],
+)
+def test_what_hypervisors_said_before_and_after(release: str, image: Path) -> None:
+    """Each remedy, and some more: Xen has refused the context with the errno of the rule, and loaded
+    the mended one."""
+    with open_image(image) as opened:
+        guest = Guest.of_image(opened, 2)
+    guest.has_page = None  # the hypervisor's guest had none, and no use for any
+    mended_cases = 0
+    for which, case, before, after, refused, taken in genuine():
+        if which != release:
+            continue
+        found = repair(open_image(before, layer="context"), release, guest_of=lambda _: guest)
+        assert (refused["rc"], refused["errno"]) == (-1, found.before.errno), case
+        assert bool(found) == found.verdict.accepted == bool(after), case
+        assert not after or (taken["rc"] == 0 and written(found) == after), case
+        mended_cases += bool(after)
+    assert mended_cases == 84
