@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -40,7 +42,7 @@ def test_a_cluster_of_this_machine(
         monkeypatch.setattr(scanning, "rows", deadly)
         expected.pop(names[3])
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
@@ -67,14 +69,16 @@ class Client:
     """A cluster whose tasks end as the test says."""
 
     ends = "finished"
-    loop = None
 
     def __init__(self, address: str, **_: object) -> None:
         if address == "nobody":
             raise OSError("Timed out trying to connect")
 
     def nthreads(self) -> dict[str, int]:
-        return {"one": 2}
+        return {} if self.ends == "never" else {"one": 2}
+
+    def as_current(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def submit(self, call: Any, question: Any, **_: object) -> Future:
         if self.ends == "closed":
@@ -88,19 +92,21 @@ class Client:
         pass
 
 
+class Done(NamedTuple):
+    done: set[Future]
+
+
 class Distributed:
     Client = Client
     TimeoutError = TimeoutError
 
-    class as_completed:
-        def __init__(self, **_: object) -> None:
-            self._futures: list[Future] = []
-
-        def add(self, future: Future) -> None:
-            self._futures.append(future)
-
-        def __next__(self) -> Future:
-            return self._futures.pop()
+    @staticmethod
+    def wait(futures: list[Future], timeout: float, return_when: str) -> Done:
+        if Client.ends == "cancelled":
+            raise CancelledError
+        if Client.ends == "never":
+            raise TimeoutError
+        return Done({futures[-1]})
 
 
 @pytest.fixture
@@ -151,6 +157,7 @@ def test_a_task_that_is_lost(stand_in: type[Client], monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("ends, said", [
     ("cancelled", "the Dask cluster has gone: a task was cancelled"),
+    ("never", "the Dask cluster has no workers left"),
     ("closed", "the Dask cluster takes no more: the client is closed"),
 ])  # fmt: skip
 def test_a_cluster_that_goes(
