@@ -28,7 +28,7 @@ __all__ = ["EXAMPLES", "HELP", "UNREADABLE", "add_arguments", "run"]
 HELP = "write a page about an image, for a browser"
 EXAMPLES = (
     "hvmctx report guest.save -o report.html",
-    "hvmctx report guest.save new.save --host host.json -o both.html",
+    "hvmctx report guest.save other.save --host host.json -o both.html",
 )
 UNREADABLE = 2
 

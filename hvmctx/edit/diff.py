@@ -434,12 +434,13 @@ def _other_records(one: Image, other: Image) -> Iterator[Difference]:
             yield Difference(name, *sizes)
         if record is None or its is None:
             continue
-        if key[:2] in models:
+        bodies = bytes(one.body(record)), bytes(other.body(its))
+        if key[:2] in models and bodies[0] != bodies[1]:
             from hvmctx.edit.device_model import in_device_model
 
             yield from in_device_model(name, (one, other), (record, its))
         else:
-            yield from in_bytes(name, bytes(one.body(record)), bytes(other.body(its)))
+            yield from in_bytes(name, *bodies)
 
 
 def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:

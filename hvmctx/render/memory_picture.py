@@ -91,17 +91,16 @@ def regions_of(memory: MemoryMap) -> list[Plain]:
 def _split(memory: MemoryMap) -> list[Region]:
     """At the widest gaps, but not at those that hardly show."""
     gaps: list[tuple[int, int, int]] = [(0, 0, 0)] * (MOST_REGIONS - 1)
-    before, total, first = None, 0, 0
+    before, first = None, 0
     for run in memory.runs:
         if before is None:
             first = run.pfn
         elif run.pfn > before:
             heappushpop(gaps, (run.pfn - before, before, run.pfn))
         before = run.end
-        total += run.count
     if before is None:
         return []
-    edges = sorted((end, start) for width, end, start in gaps if width * COLUMNS > total)
+    edges = sorted((end, start) for width, end, start in gaps if width * COLUMNS > before - first)
     starts = [first, *(start for _, start in edges)]
     return [Region(*pair) for pair in zip(starts, [*(end for end, _ in edges), before])]
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from hvmctx.context.record import Record
     from hvmctx.findings import Finding
     from hvmctx.image.image import Image
-    from hvmctx.image.memory_map import MemoryMap
     from hvmctx.render.paper import Cells
 
     Plain = dict[str, Any]
@@ -133,12 +132,11 @@ def _kinds(facts: Plain) -> list[tuple[str, Plain | None, int]]:
     records = facts["records"]
     most = sorted((record["bytes"] for record in records), reverse=True)[:_COLOURS]
     kinds: list[tuple[str, Plain | None, int]] = []
+    used = 0
     for record in records:
-        own = record["bytes"] >= max(1, most[-1])
-        used = len({name for name, _, _ in kinds} - {"rest"})
-        kinds.append(
-            (f"part{used}" if own and used < _COLOURS else "rest", record, record["bytes"])
-        )
+        own = used < _COLOURS and record["bytes"] >= max(1, most[-1])
+        kinds.append((f"part{used}" if own else "rest", record, record["bytes"]))
+        used += own
     if facts["size"] is not None:
         rest = facts["size"] - sum(record["bytes"] for record in records)
         kinds.append(("rest", None, max(0, rest)))
@@ -291,10 +289,8 @@ def _memory(image: Image) -> tuple[list[Plain], Plain | None]:
     """The pictures; none where the words of the pages cannot be had, or are too many."""
     from hvmctx.render.memory_picture import batches_of, regions_of
 
-    memory: MemoryMap
     try:
-        memory = image.memory_map
-        regions = regions_of(memory)
+        regions = regions_of(image.memory)  # which the description has made
         return regions, batches_of(image, regions)
     except HvmctxError:
         return [], None
@@ -370,17 +366,21 @@ def _unknown(context: HvmContext | None) -> Iterator[Cells]:
 
 
 def _models(facts: Plain) -> Iterator[Cells]:
+    """Each device model, and after one in QEMU's format its sections."""
     for model in facts["device_models"] or ():
         qemu = model["qemu"]
         if qemu is None:
             said = model.get("decoded") or ", ".join(model.get("context", ()))
-            yield model["emulator"], model["size"], "", said or "not in QEMU's format"
+            yield model["emulator"], model["size"], said or "not in QEMU's format"
             continue
         machine = f", machine {qemu['machine']}" if qemu["machine"] else ""
-        version = f"QEVM version {qemu['version']}{machine}"
-        yield model["emulator"], model["size"], version, f"{len(qemu['sections'])} sections"
+        yield (
+            model["emulator"],
+            model["size"],
+            f"QEVM version {qemu['version']}{machine}, {len(qemu['sections'])} sections",
+        )
         for name in qemu["sections"]:
-            yield "", "", name, qemu["devices"].get(name, "")
+            yield f"section {name}", "", qemu["devices"].get(name, "")
 
 
 def _policy(policy: Plain | None, paper: Paper) -> Plain | None:

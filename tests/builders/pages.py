@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from base64 import b64encode
 from html.parser import HTMLParser
+
+from hvmctx.abi import streams
+from hvmctx.context.vmport import VmportState, to_record
+from hvmctx.edit.editor import edit
+from hvmctx.image.image import open_image
+from tests.builders.samples import EXAMPLE
+from tests.builders.streams import record
 
 ALONE = {"meta", "rect", "line", "polyline", "input"}
 APART = {"td", "th", "dt", "dd", "span", "div"}
@@ -82,3 +90,28 @@ def check_links(text: str) -> None:
     for _, attributes in page.found:
         named = attributes.get("aria-labelledby") or attributes.get("for")
         assert named is None or named in ids
+
+
+def hostile_image(text: str) -> bytes:
+    """One that says so wherever it can: in its name, configuration, guestinfo, xenstore keys, in
+    QEMU's state and in records that nobody knows."""
+    raw = text.encode()
+    state = VmportState.empty()
+    state.guestinfo[raw[:100]] = raw[:200]
+    out = io.BytesIO()
+    with open_image(EXAMPLE) as image:
+        editor = edit(image)
+        for name in ("config.c_info.name", "config.c_info.uuid", "config.c_info.type"):
+            editor.set(name, text)
+        editor.add("VMPORT/0", bytes(to_record(state).body))
+        editor.write(out)
+    data = out.getvalue()
+    keys = b"".join(part + b"\0" for part in (raw, raw))
+    body = (1).to_bytes(4, "little") + bytes(4) + keys
+    at = data.rindex(streams.RECORD_HEADER.pack(0, 0))
+    return (
+        data[:at]
+        + record(streams.LIBXL_EMULATOR_XENSTORE_DATA, body)
+        + record(0x3FFF | 1 << 31, raw)
+        + data[at:]
+    )

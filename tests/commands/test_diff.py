@@ -96,6 +96,13 @@ def test_text_by_record(run: Run, pair: tuple[Path, Path]) -> None:
     ]
 
 
+def test_golden(run: Run) -> None:
+    """Of two genuine guests of two releases: `hvmctx diff` of the two, as the file has it."""
+    status, said = run("diff", EXAMPLE, DATA / "images" / "hvm2x420.save")
+    assert status == 1
+    assert said.out == (DATA / "images" / "hvm1-hvm2x420.diff.txt").read_text()
+
+
 def test_only_the_counts(run: Run, pair: tuple[Path, Path]) -> None:
     status, said = run("diff", *pair, "--stat")
     assert status == 1

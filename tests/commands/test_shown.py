@@ -114,7 +114,7 @@ LINES = (
     ("info", "IN"), ("info", "IN", "--records"), ("info", "IN", "--records", "--format", "json"),
     ("get", "IN", "CPU/0.rip"), ("get", "IN", "*"), ("get", "IN", "--list", "*"),
     ("get", "IN", "*", "--format", "json"), ("locate", "IN", "CPU/0.rip", "100", "20000"),
-    ("hexdump", "IN"), ("dump", "IN", "--decode"),
+    ("hexdump", "IN"), ("dump", "IN", "--decode"), ("report", "IN", *OUT),
     ("get", "IN", "VMPORT", "--vmport-profile", "PROFILE"),
     ("verify", "IN"), ("verify", "IN", "--as", "strict"),
     ("verify", "IN", "--as", "verifier"), ("verify", "IN", "--format", "json"),

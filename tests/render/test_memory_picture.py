@@ -124,3 +124,10 @@ def test_many_batches_are_joined() -> None:
     found = batches_of(image, regions)
     assert found is not None and found["count"] == 1000
     assert BATCH_COLUMNS <= len(found["rects"]) <= BATCH_COLUMNS * BATCH_ROWS
+
+
+def test_only_wide_gaps_part_regions() -> None:
+    """A hole below 4 GiB of a big guest hardly shows; that of a small one is most of its space."""
+    scattered = [(pfn * 1000, ALLOCATED) for pfn in range(500)]
+    assert len(regions_of(image_of(scattered).memory_map)) == 1
+    assert len(regions_of(image_of([*scattered, (1 << 20, ALLOCATED)]).memory_map)) == 2

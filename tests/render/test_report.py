@@ -3,7 +3,6 @@ that no image makes it big."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +10,13 @@ from typing import Any
 
 import pytest
 
-from hvmctx.abi import streams
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
-from hvmctx.context.vmport import VmportState, to_record
 from hvmctx.edit.difference import Difference
-from hvmctx.edit.editor import edit
 from hvmctx.findings import ERROR, NOTE, Finding
 from hvmctx.image.image import open_image
 from hvmctx.render.report import report_page
-from tests.builders.pages import HOSTILE, Page, check_closed, check_links
+from tests.builders.pages import HOSTILE, Page, check_closed, check_links, hostile_image
 from tests.builders.samples import DATA, EXAMPLE, STREAMS
 from tests.builders.streams import hvm, page_data, record, word
 
@@ -130,31 +126,6 @@ def test_differences_that_cannot_be_had() -> None:
     assert "unknown" in said or "nothing" in said
 
 
-def hostile_image(text: str) -> bytes:
-    """One that says so wherever it can: in its name, configuration, guestinfo, xenstore keys, in
-    QEMU's state and in records that nobody knows."""
-    raw = text.encode()
-    state = VmportState.empty()
-    state.guestinfo[raw[:100]] = raw[:200]
-    out = io.BytesIO()
-    with open_image(EXAMPLE) as image:
-        editor = edit(image)
-        for name in ("config.c_info.name", "config.c_info.uuid", "config.c_info.type"):
-            editor.set(name, text)
-        editor.add("VMPORT/0", bytes(to_record(state).body))
-        editor.write(out)
-    data = out.getvalue()
-    keys = b"".join(part + b"\0" for part in (raw, raw))
-    body = (1).to_bytes(4, "little") + bytes(4) + keys
-    at = data.rindex(streams.RECORD_HEADER.pack(0, 0))
-    return (
-        data[:at]
-        + record(streams.LIBXL_EMULATOR_XENSTORE_DATA, body)
-        + record(0x3FFF | 1 << 31, raw)
-        + data[at:]
-    )
-
-
 def test_nothing_of_an_image_is_markup(tmp_path: Path) -> None:
     path = tmp_path / "<script>alert(1)<"
     shapes = []
@@ -204,6 +175,13 @@ def test_a_flood_of_records() -> None:
         [Record(1, 0, bytes(24)), *(Record(99, n, b"x") for n in range(5000)), Record(0, 0)]
     ).to_bytes()
     assert "4\u202f000 more rows are left out." in page_of(unknown)
+
+
+def test_a_flood_of_kinds() -> None:
+    """Of records that nobody knows: the bar has its few parts all the same."""
+    text = page_of(hvm(*(record(0x80001000 + n, bytes(8 * (n % 7))) for n in range(3000))))
+    bar = text.partition('class="bar"')[2].partition("</svg>")[0]
+    assert bar.count("<rect") <= 15 and "more kinds of record are left out" in text
 
 
 def test_a_flood_of_everything_else() -> None:
