@@ -43,7 +43,9 @@ class RecordItems:
 """
 _ITEM = """\
     @overload
-    def __getitem__(self, what: {what}) -> {record}: ...
+    def __getitem__(
+        self, what: {what}
+    ) -> {record}: ...
 """
 _BASES = (SaveStructure, SaveUnion)
 
