@@ -1,12 +1,15 @@
 # The README's two commands, from a clean machine with Python 3 and its venv module.
 PYTHON ?= python3
 VENV   ?= .venv
+# what drives a browser is fetched only where there is one
+BROWSER = $(if $(shell command -v chromium),$(comma)browser)
+comma   = ,
 
 .PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz mutants torture bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression,remote,parquet,dask,report]'
+	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression,remote,parquet,dask,report$(BROWSER)]'
 	touch $@
 
 demo: $(VENV)/.installed

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
-__all__ = ["Buffer", "flat"]
+__all__ = ["Buffer", "flat", "utf8"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -24,3 +24,16 @@ def flat(buffer: Buffer) -> Buffer:
     ):
         return buffer.tobytes()
     return buffer
+
+
+def utf8(text: str) -> bytes:
+    """A text that may be out of JSON: surrogates that stand for bytes are these bytes; with others
+    in it, which UTF-8 does not have, it gets question marks.
+
+    >>> utf8("\\udc80"), utf8("\\ud800")
+    (b'\\x80', b'?')
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")

@@ -30,8 +30,8 @@ else:
 __all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main"]
 
 GROUPS = {
-    "look": ("dump", "info", "get", "locate", "hexdump"),
-    "check": ("verify", "restore", "diagnose", "place", "policy", "diff", "plan"),
+    "look": ("dump", "info", "report", "get", "locate", "hexdump"),
+    "check": ("verify", "restore", "diagnose", "place", "policy", "compat", "diff", "plan"),
     "many": ("scan",),
     "change": ("set", "replace", "strip", "repair"),
     "make": ("extract", "to-json", "from-json", "convert", "build"),

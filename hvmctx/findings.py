@@ -3,11 +3,18 @@ models of Xen's loaders all report findings."""
 
 from __future__ import annotations
 
-__all__ = ["ERROR", "NOTE", "SEVERITIES", "WARNING", "Finding"]
+__all__ = [
+    "ACCEPT", "ERROR", "NOTE", "REFUSE", "SEVERITIES", "UNREADABLE", "VIOLATION", "WARNING",
+    "Finding",
+]  # fmt: skip
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (NOTE, WARNING, ERROR)
 """The lightest first."""
+ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
+"""What a restore comes to: `restore.verdict`."""
+UNREADABLE = "unreadable"
+"""In place of a verdict, where an image is too damaged for one."""
 
 
 class Finding:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "colored", "columns", "did_you_mean", "end_progress", "forget", "has_color", "make_ready",
-    "printable", "progress", "say", "show", "show_json", "warn", "watched",
+    "printable", "progress", "say", "show", "show_json", "show_parts", "warn", "watched",
 ]  # fmt: skip
 
 _UNSEEN = (
@@ -164,6 +164,18 @@ def forget(stream: TextIO | None) -> None:
 def show(text: str) -> None:
     """One line on standard output."""
     sys.stdout.write(colored(printable(text), sys.stdout) + "\n")
+
+
+_SHADES = {"red": 31, "green": 32, "bold": 1}
+
+
+def show_parts(parts: Iterable[tuple[str, str]]) -> None:
+    """One line on standard output, in pieces: each a text, and "red", "green", "bold" or ""."""
+    color = has_color(sys.stdout)
+    for text, shade in parts:
+        safe = printable(text)
+        sys.stdout.write(f"\x1b[{_SHADES[shade]}m{safe}\x1b[0m" if color and shade else safe)
+    sys.stdout.write("\n")
 
 
 def show_json(plain: object) -> None:

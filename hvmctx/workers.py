@@ -278,9 +278,11 @@ def answer(module: str, name: str, _: tuple[Argument, ...]) -> None:
 
 def answered(asked: Asked, questions: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, Any, str]]:
     """Have lists of questions answered: each one as it is answered, with its answer; or with None,
-    and how the worker died of it, alone and for the second time."""
+    and how the worker died of it, for the second time, with nobody else at work who might be the
+    one to blame."""
     waiting = iter(questions)
     again: deque[Sequence[Any]] = deque()
+    suspects: deque[Any] = deque()
     tried: set[Any] = set()
     pending = 0
     while True:
@@ -291,15 +293,18 @@ def answered(asked: Asked, questions: Iterable[Sequence[Any]]) -> Iterator[tuple
             asked.ask(some)
             pending += 1
         if not pending:
-            return
+            if not suspects:
+                return
+            asked.ask([suspects.popleft()])
+            pending = 1
         some, answers, how = asked.next()
         pending -= 1
         if answers is not None:
-            yield from zip(some, answers, [how] * len(some))
+            yield from ((each, said, "") for each, said in zip(some, answers))
         elif len(some) > 1:
             again.extend([each] for each in some)
         elif some[0] not in tried:
             tried.add(some[0])
-            again.append(some)
+            suspects.append(some[0])
         else:
             yield some[0], None, how

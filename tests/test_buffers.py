@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from array import array
 
-from hvmctx.buffers import flat
+from hvmctx.buffers import flat, utf8
 
 
 def test_flat() -> None:
@@ -12,3 +12,7 @@ def test_flat() -> None:
     assert flat(memoryview(array("I", [1, 2]))) == b"\1\0\0\0\2\0\0\0"
     assert flat(view[::-1]) == bytes(reversed(data))
     assert flat(view.cast("B", (3, 4))) == bytes(data)
+
+
+def test_utf8() -> None:
+    assert utf8("ä\udc80") == b"\xc3\xa4\x80" and utf8("\ud800<") == b"?<"

@@ -135,6 +135,7 @@ OF_NO_MODULE = {
     "restore/test_history",
     "restore/test_hypervisors",
     "test_big",
+    "test_browser",
     "test_contributing",
     "test_docs",
     "test_floods",

@@ -187,9 +187,12 @@ TO_STDOUT = {
     "commands/diff.py": "JSON, as it comes",
     "commands/dump.py": "the text of xen-hvmctx, JSON and tables",
     "commands/fuzz.py": "the summary of a campaign, whose paths are escaped",
+    "commands/hexdump.py": "bytes in hex, with names that are escaped",
     "commands/info.py": "hands it to describe_text, which escapes",
     "commands/inputs.py": "the words of a rule; flushes it",
+    "commands/place.py": "CSV, for programs",
     "commands/plan.py": "a table of numbers",
+    "commands/report.py": "flushes it",
     "files/output.py": "the bytes of an output",
     "messages.py": "",
     "render/table.py": "a table, whose cells are escaped",
@@ -236,3 +239,16 @@ def test_an_unknown_way_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text("import sys\nfrom sys import stderr\nprint('a', file=sys.stderr)\n")
     assert {"print", "sys.stderr"} <= set(names_of(path))
+
+
+@pytest.mark.parametrize(
+    ("forced", "shown"), [("", "a\\x1b[0m b\n"), ("1", "a\\x1b[0m\x1b[31m b\x1b[0m\n")]
+)
+def test_a_line_in_pieces(
+    forced: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Colours are ours alone."""
+    monkeypatch.setenv("FORCE_COLOR", forced)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    messages.show_parts([("a\x1b[0m", ""), (" b", "red")])
+    assert capsys.readouterr().out == shown

@@ -126,7 +126,7 @@ def test_in_edits_and_differences(path: Path, run: Run, tmp_path: Path) -> None:
     with open_image(path) as one, open_image(out) as other:
         assert [str(difference) for difference in diff(one, other)] == [
             "NOVEL/0.words[2]: 0x0 -> 0x3",
-            "NOVEL/0 rest[0x0:+1]: 01 -> 04",
+            "NOVEL/0.pairs[0].key: 0x1 -> 0x4",
         ]
         assert edit(other).get("NOVEL/0.words[2]") == 3
 

@@ -198,6 +198,37 @@ def test_what_a_dead_worker_had_is_asked_again(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+class OneByOne:
+    """Who answers in turn, and notes how many are asked at a time."""
+
+    def __init__(self, deadly: str, room: int) -> None:
+        self._deadly = deadly
+        self._room = room
+        self._asked: list[list[str]] = []
+        self.seen: list[tuple[list[str], int]] = []
+
+    @property
+    def free(self) -> int:
+        return self._room - len(self._asked)
+
+    def ask(self, question: list[str]) -> None:
+        self._asked.append(question)
+
+    def next(self) -> tuple[list[str], list[str] | None, str]:
+        question = self._asked.pop(0)
+        self.seen.append((question, len(self._asked)))
+        died = self._deadly in question
+        return question, None if died else question, "died" if died else ""
+
+
+def test_the_second_death_is_alone() -> None:
+    """Nobody else is at work then, who might be the one to blame."""
+    one = OneByOne("k", 3)
+    found = list(answered(one, [["a", "k"], ["b"], ["c"], ["d", "e"], ["f"]]))
+    assert sorted(found) == [*((each, each, "") for each in "abcdef"), ("k", None, "died")]
+    assert one.seen[-1] == (["k"], 0) and one.seen.count((["k"], 0)) <= 2
+
+
 def test_one_that_is_killed_while_it_waits() -> None:
     with Pool(shout, "", 1) as pool:
         for _ in range(2):

@@ -6,6 +6,7 @@ import io
 import json
 import random
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,13 @@ from hvmctx.abi import streams
 from hvmctx.cli import main
 from hvmctx.errors import LimitError, MissingRecordError
 from hvmctx.image.image import open_image
-from hvmctx.json_form.document import loads_json
+from hvmctx.json_form.document import dumps_json, loads_json
 from hvmctx.limits import Limits
+from hvmctx.restore.image import would_restore
+from hvmctx.verify.views import verify
 from tests.builders.altered import attack
 from tests.builders.examples import one_in
+from tests.builders.samples import DATA
 from tests.builders.streams import hvm
 from tests.builders.wrappers import (
     WRAPPED,
@@ -37,15 +41,23 @@ Run = Callable[[str, str], tuple[int, str, bytes]]
 """Of a wrapper and a command line: exit status, what it printed, what it wrote."""
 
 
-@pytest.fixture
-def run(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
-    """IN is the image, OTHER the same with another rip, OUT the output."""
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the images, and what is made of them."""
+    folder = tmp_path_factory.mktemp("wrapped")
     for name, data in WRAPPED.items():
-        (tmp_path / name).write_bytes(data)
-        path = str(tmp_path / name)
+        path = str(folder / name)
+        Path(path).write_bytes(data)
         main(["set", path, "CPU/0.rip=0x1234", "-o", f"{path}.other"])
         main(["extract", path, "-o", f"{path}.hvm"])
         main(["to-json", path, "-o", f"{path}.json"])
+    return folder
+
+
+@pytest.fixture
+def run(prepared: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """IN is the image, OTHER the same with another rip, OUT the output."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     capfdbinary.readouterr()
 
     def of(name: str, line: str) -> tuple[int, str, bytes]:
@@ -278,3 +290,23 @@ def test_diff_of_descriptions(run: Run, tmp_path: Path) -> None:
     (tmp_path / "xapi.other").write_bytes(WRAPPED["libvirt"])
     said = run("xapi", "diff IN OTHER")[1]
     assert "format: xapi -> libvirt" in said and "config" not in said
+
+
+def test_a_genuine_file_of_libvirts() -> None:
+    """By Debian's libvirt 9.0 on Xen 4.17, without its page contents."""
+    with open_image(DATA / "libvirt" / "lvpvh.save.xz", seekable=True) as image:
+        assert (image.format, image.complete) == ("libvirt", True)
+        assert not image.problems and not image.notes
+        assert image.header("libvirt") is not None and image.xml_data()[-1:] == b"\0"
+        assert image.config == {
+            "c_info": {
+                "type": "pvh", "name": "lvpvh", "uuid": "62412a48-3050-47c9-bb12-2619a37c2c93",
+            },
+            "b_info": {
+                "max_vcpus": 2, "avail_vcpus": [0, 1], "max_memkb": 8192, "target_memkb": 8192,
+            },
+        }  # fmt: skip
+        assert image.context.vcpus.ids == [0, 1]
+        assert would_restore(image, "4.17").accepted and not verify(image)
+        data = bytes(image.source.read_at(0, image.end))
+    assert loads_json(dumps_json(data)) == data

@@ -64,9 +64,11 @@ commits are those of xen.git that mended it; the releases are those that suffer,
 tag. Harm by the load shows when the record is loaded, or another one after it: `hvmctx fuzz
 diff` does not try such contexts on a hypervisor.
 
-Xen 4.17 was seen to die of `pic-wrong-master`, and Xen 4.20 to refuse such a record. Of the
-others it was only asked whether the record is loaded; what comes of it was read in the source. No
-release guards against `lapic-divisor`.
+Seen on running hypervisors: Xen 4.17.7 restores an image with `pic-wrong-master`, and dies of a
+general protection fault as soon as the guest runs; 4.20 refuses it. Xen 4.17.7 and 4.20.4 restore
+an image with `lapic-divisor`, and die of a divide error when the guest reads its timer's count; no
+release guards against it. Of the others it was only asked whether the record is loaded; what comes
+of it was read in the source.
 
 | rule | record | harms | releases | what happens | mended by |
 |---|---|---|---|---|---|

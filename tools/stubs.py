@@ -1,5 +1,5 @@
-"""What type checkers see of the declared records, hvmctx/abi/x86.pyi: out of the structures and
-`declare` lines of hvmctx/abi/x86.py."""
+"""What type checkers see of the declared records, hvmctx/abi/x86.pyi, and of a context's items,
+hvmctx/context/items.pyi: out of the structures and `declare` lines of hvmctx/abi/x86.py."""
 
 from __future__ import annotations
 
@@ -19,6 +19,33 @@ from struct import Struct
 
 from hvmctx.abi.declare import RecordType, SaveStructure
 from hvmctx.abi.typed import Array, Field, KnownStructure, KnownUnion
+"""
+ITEMS = """\
+# Made by tools/stubs.py out of abi/x86.py (make generate): what type checkers see of context[...].
+# There is no such module at run time.
+from typing import Generic, Literal, TypeVar, overload
+
+from hvmctx.abi import x86
+from hvmctx.abi.declare import RecordType, SaveStructure
+from hvmctx.context.record import Record
+
+_Structure = TypeVar("_Structure", bound=SaveStructure)
+
+class KnownRecord(Record, Generic[_Structure]):
+    \"\"\"A record of a declared type.\"\"\"
+
+    @property
+    def struct(self) -> _Structure: ...
+
+class RecordItems:
+    \"\"\"The records of a context, by type and instance, by type alone, or by their place.\"\"\"
+
+"""
+_ITEM = """\
+    @overload
+    def __getitem__(
+        self, what: {what}
+    ) -> {record}: ...
 """
 _BASES = (SaveStructure, SaveUnion)
 
@@ -86,5 +113,19 @@ def text() -> str:
     return "\n".join((HEAD, *_parts(x86)))
 
 
+def items() -> str:
+    """Of the context's items: the stub's contents."""
+    found = [ITEMS]
+    for known in record_types():
+        if known.size and known.struct.__module__ == x86.__name__:
+            name, record = f'Literal["{known.name}"]', f"KnownRecord[x86.{known.struct.__name__}]"
+            found.append(_ITEM.format(what=f"{name} | tuple[{name}, int]", record=record))
+    structure = "type[_Structure] | tuple[type[_Structure], int]"
+    found.append(_ITEM.format(what=structure, record="KnownRecord[_Structure]"))
+    other = "int | str | RecordType | tuple[int | str | RecordType, int]"
+    found.append(_ITEM.format(what=other, record="Record"))
+    return "".join(found)
+
+
 def files() -> dict[str, str]:
-    return {"hvmctx/abi/x86.pyi": text()}
+    return {"hvmctx/abi/x86.pyi": text(), "hvmctx/context/items.pyi": items()}

@@ -48,7 +48,8 @@ OF_IMAGES = {
         ("get", "IN", "CPU/0.rip"), ("verify", "IN", "--as", "strict"),
         ("verify", "IN", "--as", "verifier"), ("diff", "IN", str(EXAMPLE)),
         ("extract", "IN", "-o", "OUT"), ("extract", "IN", "--what", "memory", "-o", "OUT"),
-        ("set", "IN", "CPU/0.rip=0", "-o", "OUT"), ("build", "--base", "IN", "-o", "OUT"),
+        ("report", "IN", "-o", "OUT"), ("set", "IN", "CPU/0.rip=0", "-o", "OUT"),
+        ("build", "--base", "IN", "-o", "OUT"),
     ),
     "zstd": (
         ("dump", "IN"), ("info", "IN"), ("verify", "IN"), ("restore", "IN"),
@@ -77,8 +78,8 @@ def main() -> int:
         for part in args.part:
             figures, more = PARTS[part](pool, args)
             measured[part] = {"date": str(datetime.date.today()), **figures}
+            MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
             wrong += more
-    MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
     print(*wrong, f"{len(wrong)} went wrong", sep="\n")
     return int(bool(wrong))
 

@@ -18,8 +18,8 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "convert between xl, XAPI, libvirt, libxl, libxc; or a legacy stream (Xen 4.5 and older)"
 EXAMPLES = (
-    "hvmctx convert suspend.img --to xl -o guest.save",
-    "hvmctx convert guest.save --to libvirt --config guest.xml -o virsh.save",
+    "hvmctx convert suspend.img --to xl -o new.save",
+    "hvmctx convert guest.save --to libvirt --config guest.xml -o virsh.new",
     "hvmctx convert legacy.save -o guest-4.6.save",
     "hvmctx convert legacy.stream --format libxc --width 64 -o guest.stream",
 )

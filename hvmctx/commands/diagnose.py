@@ -119,6 +119,8 @@ def _lines(args: Namespace, found: Diagnosis) -> Iterator[str]:
         if said.words or said.rules:
             yield f"line {said.number}: {said.text.strip()}"
             yield from _meaning(said)
+    if found.refused and not any(said.words or said.rules for said in found.said):
+        yield f"no rule of Xen {found.release} says what this log says; --release names another"
     if not found.refused:
         yield "no line of this log says that a restore was refused"
     if found.repair is not None:

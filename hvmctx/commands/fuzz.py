@@ -220,6 +220,10 @@ def _campaign(args: Namespace) -> int:
     _check_number(args, "executions", _MOST_INPUTS)
     _check_number(args, "jobs", _MOST_JOBS)
     seconds = None if args.executions else _duration(args.time or "1m")
+    if args.html:
+        from hvmctx.render.html import check
+
+        check()
 
     def told(summary: Summary) -> None:
         rate = summary.executions / max(summary.seconds, 1e-9)

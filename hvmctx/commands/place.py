@@ -117,7 +117,7 @@ def _show_csv(matrix: dict[str, dict[str, Cell]], hosts: list[str]) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["image", *hosts])
+    writer.writerow(["image", *map(messages.printable, hosts)])
     for image, cells in matrix.items():
         row = [image, *(_in_words(cells[name]) for name in hosts)]
         writer.writerow([messages.printable(cell) for cell in row])

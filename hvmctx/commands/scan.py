@@ -98,6 +98,10 @@ def run(args: Namespace) -> int:
         if path in (None, "-"):
             raise UsageError("scan: Parquet needs -o FILE")
         check()
+    if args.html:
+        from hvmctx.render.html import check as check_html
+
+        check_html()
     hosts = inputs.hosts_of(args, "scan") if args.hosts else {}
     asked = Asked(
         args.release or (), hosts, strict=args.strict, content=args.content_hash,

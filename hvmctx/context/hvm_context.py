@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hvmctx.abi.x86 import DomainRecords, VcpuRecords
+    from hvmctx.context.items import RecordItems
     from hvmctx.context.record import AnyType
 else:  # what is declared is looked up, so that a record type that is added is there as well
     DomainRecords = VcpuRecords = object
+
+    class RecordItems:
+        __slots__ = ()
+
 
 __all__ = ["HvmContext", "Vcpu", "Vcpus"]
 
@@ -100,7 +105,7 @@ class Vcpus:
         return shown if len(ids) <= _MOST_SHOWN else f"{shown} and {len(ids) - _MOST_SHOWN} more"
 
 
-class HvmContext(DomainRecords):
+class HvmContext(RecordItems, DomainRecords):
     """A save context: iterating gives its `Record`s, END included.
 
     `context["CPU", 0]` is the record of that type and instance, `context["RTC"]` that of
@@ -168,20 +173,22 @@ class HvmContext(DomainRecords):
             return bool(self.records(*_type_and_instance(what)))
         return bool(self.records(typecode_of(what)))
 
-    def __getitem__(self, what: int | AnyType | tuple[AnyType, int]) -> Record:
-        """By (type, instance), by type alone (instance 0), or by its place in `entries`;
-        the last if there are several. Raises MissingRecordError, which is a KeyError, and
-        UsageError for an unknown type."""
-        if isinstance(what, tuple):
-            return self.record(*_type_and_instance(what))
-        if not isinstance(what, int):
-            return self.record(what)
-        try:
-            return self.entries[what]
-        except IndexError:
-            raise MissingRecordError(
-                f"the context has no record {what}; it has {len(self)}, counted from 0"
-            ) from None
+    if not TYPE_CHECKING:
+
+        def __getitem__(self, what: int | AnyType | tuple[AnyType, int]) -> Record:
+            """By (type, instance), by type alone (instance 0), or by its place in `entries`;
+            the last if there are several. Raises MissingRecordError, which is a KeyError, and
+            UsageError for an unknown type."""
+            if isinstance(what, tuple):
+                return self.record(*_type_and_instance(what))
+            if not isinstance(what, int):
+                return self.record(what)
+            try:
+                return self.entries[what]
+            except IndexError:
+                raise MissingRecordError(
+                    f"the context has no record {what}; it has {len(self)}, counted from 0"
+                ) from None
 
     @classmethod
     def from_bytes(

@@ -3,7 +3,8 @@ model's file, and records that hvmctx itself does not know.
 
     EMULATOR_CONTEXT.CPU/0.rip                        an HVM context inside, or a VMPORT record:
     EMULATOR_CONTEXT.VMPORT.guestinfo["guestinfo.ip"] the path that it has in a context
-    EMULATOR_CONTEXT.vmmouse.status                   a section of QEMU's file that is known
+    EMULATOR_CONTEXT.vmmouse.status                   a field of a section of QEMU's file; all of
+                                                      a section is in `edit.device_model`
     EMULATOR_CONTEXT.name                             what a handler of the emulator makes of it
     libxc:0x20/1.name, context:99.list[2]             the same of a record, as LAYER:TYPE/INSTANCE
 
@@ -13,6 +14,7 @@ value in text is read as JSON where there was a number, and is taken as it is el
 
 from __future__ import annotations
 
+from hvmctx.edit.device_model import fields_of, section_of
 from hvmctx.edit.paths import json_of, steps_of
 from hvmctx.errors import UsageError
 from hvmctx.image import handlers
@@ -68,14 +70,11 @@ def _with(handler: handlers.Guarded | None, body: bytes, path: str, value: Value
 
 def _device(state: DeviceModelState, path: str) -> tuple[Section, Any, str]:
     """The section that a path starts with, its fields, and the rest of the path."""
-    from hvmctx.stream.qemu_devices import DEVICES, device_of
-
-    name, _, inner = path.partition(".")
-    section = state.section(name)
-    device = None if section is None else device_of(section)
-    if section is None or device is None:
-        raise UsageError(f"{path}: the device model's file has no section {name!r} with fields")
-    return section, DEVICES[section.name, section.version][1].write(device), inner
+    section, rest = section_of(state, path)
+    plain = fields_of(section)
+    if plain is None:
+        raise UsageError(f"{path}: this section of the device model's file has no known fields")
+    return section, plain, rest.removeprefix(".")
 
 
 def _decoded(handler: handlers.Guarded | None, body: bytes, path: str) -> Any:

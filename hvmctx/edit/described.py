@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hvmctx.limits import Limits
     from hvmctx.stream.places import Place
 
-__all__ = ["TEXTS", "get_described", "set_described", "values_of"]
+__all__ = ["TEXTS", "get_described", "set_described", "span_of", "values_of"]
 
 TEXTS = {"XML": payloads.XML, "XENOPS": "record:XENOPS"}
 """The first word of such a path -> the payload that is the text."""
@@ -33,6 +33,16 @@ def get_described(name: str, text: bytes, path: str, limits: Limits) -> str:
     if name == "XENOPS" and path.startswith(_VM):
         text, path = _vm(text, limits)[0], path.removeprefix(_VM)
     return place_of(_places(name, text, limits), path, f"{name}.{path}").value
+
+
+def span_of(name: str, text: bytes, path: str, limits: Limits) -> tuple[int, int]:
+    """Where in the text the value starts and ends, with quotes; one of XENOPS.vm stands in quotes
+    itself: of that it is the whole description. Raises as `get_described` does."""
+    if name == "XENOPS" and path.startswith(_VM):
+        get_described(name, text, path, limits)  # it must be there
+        path = _VM_TEXT
+    place = place_of(_places(name, text, limits), path, f"{name}.{path}")
+    return place.start, place.end
 
 
 def set_described(name: str, text: bytes, path: str, value: str, limits: Limits) -> bytes:

@@ -13,9 +13,10 @@ from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.names import bits_between, names_of
-from hvmctx.edit.json_text import DEEPEST
+from hvmctx.abi.x86 import CPU_MSR
+from hvmctx.edit.difference import Difference, bytes_shown, changed_bytes, in_bytes
 from hvmctx.edit.listing import guestinfo_paths
-from hvmctx.edit.paths import record_path, step_text, stream_path
+from hvmctx.edit.paths import DEEPEST, record_path, step_text, stream_path
 from hvmctx.edit.places import row_path
 from hvmctx.errors import FormatError, HvmctxError, LimitError
 from hvmctx.image.image import Image
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from hvmctx.context.vmport import Parts
     from hvmctx.edit.paths import Step
     from hvmctx.image.index import IndexedRecord
-    from hvmctx.image.memory_map import Run
+    from hvmctx.image.memory_map import MemoryMap, Run
     from hvmctx.stream.xlfile import Json
 
 __all__ = ["Difference", "diff", "diff_contexts", "diff_images"]
@@ -47,41 +48,8 @@ _COMPARED = {
 } | {(XAPI, streams.XAPI_XENOPS)}  # fmt: skip
 """Records that are compared by what they say."""
 _DATA_LENGTHS = frozenset(streams.DATA_LENGTHS.values())
-_LONGEST = 32
-"""Bytes of a difference that are shown."""
-_MOST = 1000
-"""Stretches of one body, or one page, that are shown one by one."""
 _LONGEST_TEXT = 200
 """Letters of a value of the configuration."""
-
-
-class Difference:
-    """`path` names what differs; `before` and `after` say how, None where it is not there.
-    `bits` are those of a register by name: `-PGE +UMIP`."""
-
-    __slots__ = ("after", "before", "bits", "path")
-
-    def __init__(self, path: str, before: str | None, after: str | None, *, bits: str = "") -> None:
-        self.path = path
-        self.before = before
-        self.after = after
-        self.bits = bits
-
-    def __str__(self) -> str:
-        if self.before is None:
-            return f"{self.path}: only in the second: {self.after}"
-        if self.after is None:
-            return f"{self.path}: only in the first: {self.before}"
-        bits = f" ({self.bits})" if self.bits else ""
-        return f"{self.path}: {self.before} -> {self.after}{bits}"
-
-    def __repr__(self) -> str:
-        return f"<{self}>"
-
-    def as_dict(self) -> dict[str, str | None]:
-        """For JSON."""
-        found = {"path": self.path, "before": self.before, "after": self.after}
-        return {**found, "bits": self.bits} if self.bits else found
 
 
 def diff(
@@ -128,7 +96,7 @@ def diff_contexts(one: HvmContext, other: HvmContext) -> Iterator[Difference]:
             break
     if len(one.tail) != len(other.tail):
         yield Difference("tail", f"{len(one.tail)} bytes", f"{len(other.tail)} bytes")
-    yield from _bytes("tail", bytes(one.tail), bytes(other.tail))
+    yield from in_bytes("tail", bytes(one.tail), bytes(other.tail))
 
 
 def _keyed(context: HvmContext) -> dict[tuple[int, int, int], Record]:
@@ -179,7 +147,7 @@ def _records(name: str, one: Record | None, other: Record | None) -> Iterator[Di
     found = list(_bodies(name, one, other))
     yield from found
     if not found and one.length == other.length:  # in what no field shows
-        yield from _bytes(name, left, right)
+        yield from in_bytes(name, left, right)
 
 
 def _size(record: Record | None) -> str | None:
@@ -191,7 +159,7 @@ def _bodies(name: str, one: Record, other: Record) -> Iterator[Difference]:
     left, right = bytes(one.body), bytes(other.body)
     known = one.type
     if known is None or not known.size:
-        yield from _bytes(name, left, right)
+        yield from in_bytes(name, left, right)
         return
     if known.typecode == VMPORT_TYPECODE:
         yield from _vmport(name, left, right)
@@ -203,59 +171,38 @@ def _bodies(name: str, one: Record, other: Record) -> Iterator[Difference]:
         rest, element = known.rest
         layout = Layout.of(element)
         for number in range((min(len(left), len(right)) - start) // layout.size):
-            parts = (body[start : start + layout.size] for body in (left, right))
-            yield from _fields(f"{name}.{rest}[{number}]", layout, *parts)
+            parts = [body[start : start + layout.size] for body in (left, right)]
+            index = {int.from_bytes(part[:4], "little") for part in parts}
+            msr = row_path("MSR", (index.pop(),)) if known is CPU_MSR and len(index) == 1 else ""
+            yield from _fields(f"{name}.{rest}[{number}]", layout, *parts, msr=msr)
             start += layout.size
-    yield from _bytes(name, left[start:], right[start:], start)
+    yield from in_bytes(name, left[start:], right[start:], start)
 
 
-def _fields(name: str, layout: Layout, one: bytes, other: bytes) -> Iterator[Difference]:
-    """Of two structures."""
+def _fields(
+    name: str, layout: Layout, one: bytes, other: bytes, *, msr: str = ""
+) -> Iterator[Difference]:
+    """Of two structures; of an element of CPU_MSR, `msr` is the path in the policy of the MSR
+    that it has the value of, as that has names for its bits."""
     for path in layout.paths():
         slot = layout.locate(path)
         before, after = slot.get(one), slot.get(other)
         full = f"{name}.{path}"
         if isinstance(before, bytes):
-            yield from _bytes(full, before, after)
+            yield from in_bytes(full, before, after)
         else:
-            yield from _numbers(full, before, after)
+            yield from _numbers(full, before, after, register=msr if path == "val" else "")
 
 
-def _numbers(path: str, before: int, after: int) -> Iterator[Difference]:
+def _numbers(path: str, before: int, after: int, *, register: str = "") -> Iterator[Difference]:
     if before != after:
-        bits = bits_between(path, before, after)
+        bits = bits_between(register or path, before, after)
         yield Difference(path, _value(path, before), _value(path, after), bits=bits)
 
 
 def _value(path: str, value: int) -> str:
     meaning = names_of(path).get(value)
     return f"{value:#x}{f' ({meaning})' if meaning else ''}"
-
-
-def _bytes(path: str, one: bytes, other: bytes, start: int = 0) -> Iterator[Difference]:
-    """Every stretch of bytes that differ, of what both have; `start` is where they are in
-    what the path names. That one has more is said by whoever knows what of."""
-    common = min(len(one), len(other))
-    at = shown = 0
-    while at < common:
-        if one[at] == other[at]:
-            at += 1
-            continue
-        shown += 1
-        end = at + 1
-        while end < common and (one[end] != other[end] or shown > _MOST):
-            end += 1
-        where = f"{path}[{start + at:#x}:+{end - at}]"
-        yield Difference(where, _shown(one[at:end]), _shown(other[at:end]))
-        at = end
-
-
-def _shown(data: bytes) -> str:
-    """As the value of a window: a number of 1, 2, 4 or 8 bytes, or hex digits."""
-    if len(data) in (1, 2, 4, 8):
-        return f"{int.from_bytes(data, 'little'):#x}"
-    more = f"... ({len(data)} bytes)" if len(data) > _LONGEST else ""
-    return f"{data[:_LONGEST].hex()}{more}"
 
 
 def _vmport(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
@@ -267,7 +214,7 @@ def _vmport(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
 
     profile = used()
     if min(len(one), len(other)) < profile.read_size:
-        yield from _bytes(name, one, other)
+        yield from in_bytes(name, one, other)
         return
     left, right = Parts(one, profile), Parts(other, profile)
     if len(one) == len(other) and _packing(left) != _packing(right):
@@ -280,16 +227,16 @@ def _vmport(name: str, one: bytes, other: bytes) -> Iterator[Difference]:
         before, after = (body[at : at + size] for body, (at, size) in zip((one, other), places))
         path = f"{name}.chans[{place.channel}].{place.name}"
         if len(before) != len(after):
-            yield Difference(path, _shown(before), _shown(after))
+            yield Difference(path, bytes_shown(before), bytes_shown(after))
         else:
-            yield from _bytes(path, before, after)
+            yield from in_bytes(path, before, after)
     texts = (
         {path: as_text(value) for path, value in guestinfo_paths(parts).items()}
         for parts in (left, right)
     )
     yield from _pairs(f"{name}.", *texts)
     if left.end == right.end:
-        yield from _bytes(name, left.body[left.end :], right.body[right.end :], left.end)
+        yield from in_bytes(name, left.body[left.end :], right.body[right.end :], left.end)
 
 
 def _packing(parts: Parts) -> tuple[object, ...]:
@@ -304,18 +251,24 @@ def _pairs(name: str, one: dict[str, str], other: dict[str, str]) -> Iterator[Di
 
 
 def diff_images(one: Image, other: Image, *, memory: bool = False) -> Iterator[Difference]:
-    """Of two images: headers, configuration, parameters, TSC, policies, memory, context, and
-    all other records, byte by byte. Raises FormatError where one of them has a part that
-    cannot be read, LimitError too."""
+    """Of two images, what matters most first: context, parameters, TSC, policies, configuration,
+    headers, the device model's file, all other records byte by byte, and memory. Raises
+    FormatError where one of them has a part that cannot be read, LimitError too."""
     if one.format != other.format:
         yield Difference("format", one.format, other.format)
-    yield from _pairs("", _headers(one), _headers(other))
-    yield from _descriptions(one, other)
+    yield from _whole_contexts(one, other)
     yield from _pairs("", _params(one), _params(other))
     yield from _tsc(one, other)
     yield from _policies(one, other)
+    yield from _descriptions(one, other)
+    yield from _pairs("", _headers(one), _headers(other))
     yield from _other_records(one, other)
-    yield from _memory(one, other, contents=memory)
+    yield from _types(one.memory, other.memory)
+    if memory:
+        yield from _pages(one, other)
+
+
+def _whole_contexts(one: Image, other: Image) -> Iterator[Difference]:
     contexts = [_context(image) for image in (one, other)]
     if contexts[0] is not None and contexts[1] is not None:
         yield from diff_contexts(contexts[0], contexts[1])
@@ -370,7 +323,7 @@ def _texts(one: Image, other: Image) -> Iterator[Difference]:
         found = []
     if not found and len(texts[0]) != len(texts[1]):
         yield Difference(name, *(f"{len(text)} bytes" for text in texts))
-    yield from found or _bytes(name, *texts)
+    yield from found or in_bytes(name, *texts)
 
 
 def _text(image: Image) -> bytes:
@@ -469,16 +422,25 @@ def _policies(one: Image, other: Image) -> Iterator[Difference]:
 
 
 def _other_records(one: Image, other: Image) -> Iterator[Difference]:
-    """Of the records that nothing else here takes apart, paired by layer, type and number."""
+    """Of the records that nothing else here takes apart, paired by layer, type and number: first
+    the device models' files."""
     left, right = _numbered(one), _numbered(other)
-    for key in dict.fromkeys((*left, *right)):
+    models = {one.emulator_type, other.emulator_type}
+    for key in sorted(dict.fromkeys((*left, *right)), key=lambda key: key[:2] not in models):
         record, its = left.get(key), right.get(key)
         name = stream_path(record or right[key], key[2])
         sizes = [None if there is None else f"{there.length} bytes" for there in (record, its)]
         if sizes[0] != sizes[1]:
             yield Difference(name, *sizes)
-        if record is not None and its is not None:
-            yield from _bytes(name, bytes(one.body(record)), bytes(other.body(its)))
+        if record is None or its is None:
+            continue
+        bodies = bytes(one.body(record)), bytes(other.body(its))
+        if key[:2] in models and bodies[0] != bodies[1]:
+            from hvmctx.edit.device_model import in_device_model
+
+            yield from in_device_model(name, (one, other), (record, its))
+        else:
+            yield from in_bytes(name, *bodies)
 
 
 def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:
@@ -493,16 +455,49 @@ def _numbered(image: Image) -> dict[tuple[str, int, int], IndexedRecord]:
     return found
 
 
-def _memory(one: Image, other: Image, *, contents: bool) -> Iterator[Difference]:
-    """Stretches of pfns whose types differ, and, where asked for, pages."""
-    for start, end, mine, its in side_by_side(one.memory, other.memory):
+def _types(one: MemoryMap, other: MemoryMap) -> Iterator[Difference]:
+    """Stretches of pfns whose types differ."""
+    for start, end, mine, its in side_by_side(one, other):
         kinds = [_kind(mine), _kind(its)]
         if kinds[0] != kinds[1]:
-            many = f":+{end - start:#x}" if end - start > 1 else ""
-            yield Difference(f"pfn[{start:#x}{many}].type", *kinds)
-        elif contents and mine is not None and its is not None:
-            for pfn, before, after in differing_pages(one.source, mine, other.source, its):
-                yield from _bytes(f"pfn[{pfn:#x}]", before, after)
+            path = f"{_stretch(start, end - start)}.type"
+            yield Difference(path, *kinds, count=end - start)
+
+
+def _pages(one: Image, other: Image) -> Iterator[Difference]:
+    """Ranges of pages whose contents differ, of pfns of the same type; of a page alone, its
+    bytes."""
+    first, many, changed = 0, 0, 0
+    alone = b"", b""
+    for pfn, *contents in _differing(one, other):
+        if many and pfn != first + many:
+            yield from _range(first, many, changed, *alone)
+            many = 0
+        if not many:
+            first, changed, alone = pfn, 0, (contents[0], contents[1])
+        many += 1
+        changed += changed_bytes(*contents)
+    if many:
+        yield from _range(first, many, changed, *alone)
+
+
+def _differing(one: Image, other: Image) -> Iterator[tuple[int, bytes, bytes]]:
+    for _, _, mine, its in side_by_side(one.memory, other.memory):
+        if mine is not None and its is not None and mine.type == its.type:
+            yield from differing_pages(one.source, mine, other.source, its)
+
+
+def _range(first: int, many: int, changed: int, one: bytes, other: bytes) -> Iterator[Difference]:
+    path, pages = _stretch(first, many), f"{many} pages"
+    if many > 1:
+        yield Difference(path, pages, pages, changed=changed, count=many)
+    else:
+        yield from in_bytes(path, one, other, most=1)
+
+
+def _stretch(first: int, many: int) -> str:
+    """The path of so many pages."""
+    return f"pfn[{first:#x}{f':+{many:#x}' if many > 1 else ''}]"
 
 
 def _kind(run: Run | None) -> str | None:

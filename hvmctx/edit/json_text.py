@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 
+from hvmctx.edit.paths import DEEPEST
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 
 TYPE_CHECKING = False
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
 
     from hvmctx.edit.paths import Step
 
-__all__ = ["DEEPEST", "added", "found_at", "place_at", "removed", "replaced"]
+__all__ = ["added", "found_at", "place_at", "removed", "replaced"]
 
-DEEPEST = 50
-"""Steps from the top: no configuration is nested as deep."""
 _SPACE = " \t\n\r"
 _decode = json.JSONDecoder(strict=False).raw_decode
 
@@ -60,6 +59,14 @@ class _Text:
         end: int = _decode(self.text, at)[1]
         return end
 
+    def _name(self, start: int, end: int) -> str:
+        """A member's. Raises UsageError."""
+        quoted = self.text[start:end].encode("latin-1").decode("utf-8", "surrogateescape")
+        try:
+            return str(json.loads(quoted, strict=False))
+        except (ValueError, RecursionError):
+            raise UsageError(f"{self.what}: not JSON at {start:#x}") from None
+
     def members(self, at: int) -> list[_Member]:
         """Of the object or list there; of another value none."""
         text, found = self.text, list[_Member]()
@@ -72,7 +79,7 @@ class _Text:
             name: Step = step
             if opened == "{":
                 at = self.end(at)
-                name = str(json.loads(text[start:at].encode("latin-1"), strict=False))
+                name = self._name(start, at)
                 at = self._skip(self._skip(at) + 1)
             end = self.end(at)
             found.append(_Member(name, start, at, end))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, is_reserved
-from hvmctx.edit.json_text import DEEPEST
-from hvmctx.edit.paths import Path, is_pattern, matcher, record_path, step_text
+from hvmctx.edit.paths import DEEPEST, Path, is_pattern, matcher, record_path, step_text
 from hvmctx.edit.places import CONFIG, place_of, row_path
 from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 from hvmctx.image import handlers

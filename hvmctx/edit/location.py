@@ -137,10 +137,14 @@ def stretches(image: Image) -> Iterator[Stretch]:
         yield from _of_context(image.read_context(), 0)
         return
     context = image.last(LIBXC, streams.LIBXC_HVM_CONTEXT)
+    size = image.source.whole_size()
     headers: Iterable[Header | IndexedRecord] = image.headers
     pieces = merge(headers, _without_pages(image), key=lambda one: one.offset)
     for piece in pieces:
-        yield _stretch(image, piece)
+        stretch = _stretch(image, piece)
+        stretch.end = max(stretch.start, min(stretch.end, size))  # where it is cut off
+        stretch.body_end = min(stretch.body_end, stretch.end)
+        yield stretch
         if context is not None and piece == context:
             yield from _of_context(image.read_context(), context.body_offset)
 

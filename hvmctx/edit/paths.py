@@ -3,7 +3,7 @@
 
     PATH      = RECORD [ "/" INSTANCE ] [ "#" NUMBER ] [ "." FIELD ] [ WINDOW ]
               | TABLE | "config" { STEP } | LAYER "." HEADER "." NAME | "tail" [ WINDOW ]
-              | "pfn[" PFN "]" ( [ WINDOW ] | ".type" ) | "format"
+              | "pfn[" PFN [ ":+" COUNT ] "]" ( [ WINDOW ] | ".type" ) | "format"
     RECORD    = the name of a record of the HVM context or of the streams, in any case; or by
                 number, as context:99, libxc:0x20, libxl:0x7
     INSTANCE  = of the HVM context decimal, 0 where it is left out; of the streams how many of
@@ -35,6 +35,7 @@
     libxc.domain_header.xen_minor       a field of a header
     CPU/1, SHARED_INFO, HVM_CONTEXT     all of a body, as bytes
     tail                                what follows the END of the HVM context
+    pfn[0x1000:+0x10]                   16 pages of memory, as bytes
 
 What is inside of EMULATOR_CONTEXT, and in records that another package's handler takes apart,
 has paths too: see `edit.contents`; so has what describes the guest in XAPI's and libvirt's
@@ -56,7 +57,7 @@ from hvmctx.errors import FieldError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from hvmctx.abi.declare import RecordType
@@ -66,11 +67,13 @@ if TYPE_CHECKING:
     Step = str | int
 
 __all__ = [
-    "Path", "bytes_of", "is_pattern", "json_of", "locate", "matcher", "record_path",
-    "split_setting", "step_text", "steps_of", "stream_path", "value_of", "window_of",
-    "without_window",
+    "DEEPEST", "Path", "bytes_of", "is_pattern", "json_of", "locate", "matcher", "naming",
+    "record_path", "split_setting", "step_text", "steps_of", "stream_path", "value_of",
+    "window_of", "without_window",
 ]  # fmt: skip
 
+DEEPEST = 50
+"""Steps into a configuration: none is nested as deep."""
 _START = re.compile(r"([^./#\[]*)(?:/([^.#\[]*))?(?:#([^.\[]*))?(.*)", re.DOTALL)
 _WINDOW = re.compile(r"\[([0-9A-Za-z]+):\+([0-9A-Za-z]+)\]$")
 _STEP = re.compile(r'\.([^.\[\]"]+)|\[([0-9]{1,9})\]|\[("(?:[^"\\]|\\.)*")\]')
@@ -243,7 +246,29 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     known = {"*": ".*", "?": "."}
     expression = "".join(known.get(word) or re.escape(word) for word in words)
     found = re.compile(rf"{expression}(?:[.\[].*)?", re.IGNORECASE | re.DOTALL)
-    return lambda path: bool(found.fullmatch(path) or found.fullmatch(path.replace("/0.", ".", 1)))
+    first = re.compile(r"/0(?=[.\[]|$)")
+    return lambda path: bool(found.fullmatch(path) or found.fullmatch(first.sub("", path, 1)))
+
+
+def naming(given: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a path is one of those that texts name, in any case. Each is some names with commas
+    between them: of a record or a field (`tsc`), wherever it is, or a pattern as `matcher`
+    takes it (`CPU/*.tsc`).
+
+    >>> named = naming(["tsc,TMR_VAL", "CPUID[7,*]"])
+    >>> [named(path) for path in ("CPU/1.tsc", "CPU/0.rip", "PMTIMER/0.tmr_val", "CPUID[7,0].ebx")]
+    [True, False, True, True]
+    """
+    between = re.compile(r'(?:\[(?:"(?:[^"\\]|\\.)*"|[^\]"])*\]|[^,])+')  # commas, out of brackets
+    every = [name for text in given for name in between.findall(text)]
+    names = {name.upper() for name in every if not re.search(r"[./#\[*?]", name)}
+    patterns = [matcher(name) for name in every]
+
+    def is_named(path: str) -> bool:
+        parts = re.split(r"[./#\[\]]", _unquoted_letters(path).upper())
+        return not names.isdisjoint(parts) or any(fits(path) for fits in patterns)
+
+    return is_named
 
 
 def split_setting(setting: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from hvmctx.abi import streams, x86
 from hvmctx.abi.cpuid import NO_SUBLEAF
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, misfit
-from hvmctx.abi.registry import by_typecode, record_types
+from hvmctx.abi.registry import by_name, by_typecode, record_types
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.context.record import DESCRIPTOR_SIZE, Record
 from hvmctx.edit.framing import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hvmctx.edit.store import Store
     from hvmctx.image.index import IndexedRecord
     from hvmctx.stream.body import Body
+    from hvmctx.stream.qemu import Section
     from hvmctx.stream.reader import Header
 
     Value = int | bytes | str
@@ -730,6 +731,17 @@ class _Described(Place):
         else:
             self.store.put_body(self._record(), text)
 
+    def span(self) -> tuple[int, int]:
+        from hvmctx.edit.described import span_of
+
+        is_xml = self.path.name == _XML
+        base = self.store.image.headers[0].body_offset if is_xml else self._record().body_offset
+        text = self._text()
+        if not self.field:
+            return base, len(text)
+        start, end = span_of(self.path.name, text, self.field, self.store.image.limits)
+        return base + start, end - start
+
 
 class _OfHeader(Place):
     """A field of a header: `libxc.domain_header.xen_minor`."""
@@ -772,7 +784,8 @@ class _OfHeader(Place):
 
 
 class _Page(Place):
-    """Contents of a page, by its pfn: `pfn[0x1000]`, or a window of them; or its type."""
+    """Contents of a page, by its pfn: `pfn[0x1000]`, or of so many (`pfn[0x1000:+0x10]`), or a
+    window of them; or their types."""
 
     def __init__(self, store: Store, path: Path) -> None:
         super().__init__(store, path)
@@ -783,14 +796,21 @@ class _Page(Place):
         if not bracket or not number.startswith("[") or first is None or not many:
             raise UsageError(f"{path.text}: expected pfn[NUMBER]")
         self.pfn, self.count = first, many
-        if self.rest != ".type" and (many > 1 or without_window(self.rest)):
-            raise UsageError(f"{path.text}: expected pfn[NUMBER].type, or a [START:+SIZE]")
+        if self.rest != ".type" and without_window(self.rest):
+            raise UsageError(f"{path.text}: expected .type, or a [START:+SIZE]")
 
-    def _offset(self) -> int:
-        found = self.store.image.memory_map.lookup(self.pfn)
-        if found is None or found[1] is None:
-            raise MissingRecordError(f"the image has no contents of pfn {self.pfn:#x}")
-        return found[1]
+    def _offsets(self) -> list[int]:
+        """Of each page. Raises LimitError for more than are read whole."""
+        limits, pages = self.store.image.limits, self.store.image.memory_map
+        if self.count * streams.PAGE_SIZE > limits.input:
+            raise limits.over("input", "bytes", layer=LIBXC, offset=0, record="PAGE_DATA")
+        found = []
+        for pfn in range(self.pfn, self.pfn + self.count):
+            _, offset = pages.lookup(pfn) or (0, None)
+            if offset is None:
+                raise MissingRecordError(f"the image has no contents of pfn {pfn:#x}")
+            found.append(offset)
+        return found
 
     def get(self) -> Value:
         if self.rest == ".type":
@@ -799,33 +819,37 @@ class _Page(Place):
             if not kinds:
                 raise MissingRecordError(f"the image does not mention pfn {self.pfn:#x}")
             return ", ".join(sorted(kinds))
-        page = self.store.bytes_at(self._offset(), streams.PAGE_SIZE)
-        slot = window_of(self.rest, len(page))
-        value: Value = page if slot is None else slot.get(page)
+        pages = self._contents(self._offsets())
+        slot = window_of(self.rest, len(pages))
+        value: Value = pages if slot is None else slot.get(pages)
         return value
+
+    def _contents(self, offsets: list[int]) -> bytes:
+        return b"".join(self.store.page_at(offset) for offset in offsets)
 
     def put(self, value: Value) -> None:
         if self.rest == ".type":
             super().put(value)
-        offset = self._offset()
-        page = bytearray(self.store.bytes_at(offset, streams.PAGE_SIZE))
-        slot = window_of(self.rest, len(page))
+        offsets, size = self._offsets(), streams.PAGE_SIZE
+        pages = bytearray(self._contents(offsets))
+        slot = window_of(self.rest, len(pages))
         if slot is not None:
-            slot.put(page, self.fitting(value, slot))
+            slot.put(pages, self.fitting(value, slot))
         else:
-            page[:] = self.as_bytes(value)
-            if len(page) != streams.PAGE_SIZE:
-                raise FieldError(f"{self} takes exactly {streams.PAGE_SIZE} bytes")
-        self.store.put_page(offset, bytes(page))
+            pages[:] = self.as_bytes(value)
+            if len(pages) != self.count * size:
+                raise FieldError(f"{self} takes exactly {self.count * size} bytes")
+        for number, offset in enumerate(offsets):
+            self.store.put_page(offset, bytes(pages[number * size : (number + 1) * size]))
 
     def span(self) -> tuple[int, int]:
         if self.rest == ".type":
             return super().span()
-        slot = window_of(self.rest, streams.PAGE_SIZE)
-        offset = self._offset()
-        if slot is None:
-            return offset, streams.PAGE_SIZE
-        return offset + slot.offset, slot.size
+        offsets, size = self._offsets(), streams.PAGE_SIZE
+        if offsets != list(range(offsets[0], offsets[0] + self.count * size, size)):
+            raise UsageError(f"{self}: its pages are not one after the other in the input")
+        slot = window_of(self.rest, self.count * size)
+        return (offsets[0] + slot.offset, slot.size) if slot else (offsets[0], self.count * size)
 
 
 def _pfn(text: str) -> int | None:
@@ -850,6 +874,11 @@ class _InEmulator(_OfStream):
     """What is inside of a device model's file: of an HVM context by the paths of this module, else
     by those of `edit.contents`; or a number before it."""
 
+    def __init__(self, store: Store, path: Path, layer: str, number: int) -> None:
+        super().__init__(store, path, layer, number)
+        if path.rest.startswith('["'):  # a section whose name is no word
+            self.field = path.rest
+
     def _is_head(self) -> bool:
         """Not where another package's handler gives names to what is inside."""
         kind = handlers.body_type(self.layer, self.type)
@@ -870,6 +899,17 @@ class _InEmulator(_OfStream):
         image = open_image(payload, layer=CONTEXT, limits=self.store.image.limits)
         return place_of(Store(image), self.field)
 
+    def _section(self, content: Content) -> Section | None:
+        """The section of QEMU's file of which the path names all bytes, or a window."""
+        from hvmctx.stream.qemu import DeviceModelState
+
+        if not isinstance(content, DeviceModelState):
+            return None
+        from hvmctx.edit.device_model import section_of
+
+        section, rest = section_of(content, self.field)
+        return None if without_window(rest) else section
+
     def _is_context(self, content: Content) -> bool:
         from hvmctx.context.hvm_context import HvmContext
 
@@ -888,6 +928,9 @@ class _InEmulator(_OfStream):
         content, payload, _ = self._content()
         if self._is_context(content):
             return self._inside(payload).get()
+        section = self._section(content)
+        if section is not None:
+            return self.part_of(section.data)
         return get_content(content, payload, self.field)
 
     def put(self, value: Value) -> None:
@@ -901,6 +944,9 @@ class _InEmulator(_OfStream):
             inside = self._inside(payload)
             inside.put(value)
             self._keep(record, inside.store.whole_context())
+        elif (section := self._section(content)) is not None:
+            section.data = self.with_part(section.data, value)
+            self._keep(record, content.to_bytes())
         else:
             self._keep(record, set_content(content, payload, self.field, value))
 
@@ -928,6 +974,10 @@ class _InEmulator(_OfStream):
         if self._is_head():
             return super().span()
         content, payload, record = self._content()
+        section = self._section(content)
+        if section is not None:
+            start = record.body_end - len(payload) + section.offset + len(section.head)
+            return self.span_in(start, len(section.data))
         if not self._is_context(content):
             return Place.span(self)
         at, size = self._inside(payload).span()
@@ -970,9 +1020,9 @@ def _numbers_of(path: Path) -> tuple[str, int]:
         for number, known in names.items():
             if known == path.name and known != "END":
                 return of, number
-    known_types = {known.name: known.typecode for known in record_types()}
-    if path.name in known_types:
-        return CONTEXT, known_types[path.name]
+    with suppress(UsageError):
+        return CONTEXT, by_name(path.name).typecode
+    known_types = [known.name for known in record_types()]
     of_streams = (name for names in streams.RECORDS.values() for name in names.values())
     guess = did_you_mean(path.name, [*known_types, *_KINDS, *of_streams])
     expected = guess or f"; expected a path, such as CPU/0.rip, or {', '.join(known_types)}"

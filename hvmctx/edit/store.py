@@ -232,13 +232,12 @@ class Store:
         self.image.xml_data()
         self._xml = bytes(text).rstrip(b"\0")
 
-    def bytes_at(self, offset: int, size: int) -> bytes:
-        """Of a page, with what has been put there."""
-        data = bytearray(self.image.source.read_at(offset, size))
-        for start, put in self._pages.items():
-            if start < offset + size and offset < start + len(put):
-                data[start - offset : start - offset + len(put)] = put
-        return bytes(data)
+    def page_at(self, offset: int) -> bytes:
+        """The page there, or what has been put there."""
+        put = self._pages.get(offset)
+        if put is not None:
+            return put
+        return bytes(self.image.source.read_at(offset, streams.PAGE_SIZE))
 
     def put_page(self, offset: int, page: bytes) -> None:
         """The whole page there."""

@@ -26,8 +26,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from hvmctx.edit.redact import Redactor
     from hvmctx.files.opening import Target
     from hvmctx.limits import Limits
+    from hvmctx.stream.reader import Header
 
 __all__ = ["Stripped", "strip"]
 
@@ -59,11 +61,13 @@ def strip(
     *,
     layer: str | None = None,
     keep_holes: bool = False,
+    redactor: Redactor | None = None,
     limits: Limits | None = None,
 ) -> Stripped:
     """Write `target` (see `open_image`) without its page contents to `out`, in one pass.
 
-    `keep_holes` keeps the records that hold only absent pages. Compressed input is not
+    `keep_holes` keeps the records that hold only absent pages. A `redactor` takes names,
+    passwords and the like too, and counts them. Compressed input is not
     compressed again. `limits` are as for `open_image`. Raises FormatError for a damaged or
     legacy image, UsageError for an unknown layer; what has been written is then of no use.
     """
@@ -76,12 +80,14 @@ def strip(
                 expected="an xl, libxl or libxc stream; convert a legacy one first",
             )  # fmt: skip
         if layer == CONTEXT:  # which has no pages to begin with
-            _copy_context(source, out, done)
+            _copy_context(source, out, done, redactor)
             return done
         reader = StreamReader(layer)
         for item in walk(source, reader):
             if isinstance(item, StreamRecord) and _is_page_data(item):
                 _strip_pages(source, item, out, keep_holes, done)
+            elif redactor is not None:
+                _redact(source, item, out, redactor)
             else:
                 out.write(item.raw)
                 copy(source, item.end - item.body_offset, out)  # the walk misses what is not
@@ -92,7 +98,39 @@ def strip(
     return done
 
 
-def _copy_context(source: Source, out: BinaryIO, done: Stripped) -> None:
+def _redact(source: Source, item: Header | StreamRecord, out: BinaryIO, redactor: Redactor) -> None:
+    """A header or a record without what is private."""
+    if item.length > LARGEST_KEPT:
+        raise LengthError(
+            "too long to be looked through", layer=item.layer, offset=item.offset,
+            record=item.name, found=f"{item.length} bytes", expected=f"{LARGEST_KEPT} at most",
+        )  # fmt: skip
+    size = item.end - item.body_offset
+    read = bytes(source.read(size))
+    if len(read) < size:
+        raise cut_off(item, len(read))
+    body = read[: item.length]
+    if isinstance(item, StreamRecord):
+        kept = redactor.keeps(item)
+        body = body if kept else redactor.body_of(item, body)
+        head, padding = (
+            (item.raw, bytes(size - len(body)))
+            if kept
+            else streams.record_around(item.layer, item.type, len(body))
+        )
+        out.write(head + body + padding)
+        return
+    if body:
+        body = redactor.data_of(item, body)
+        form = streams.HEADERS[item.layer, item.name]
+        fields = {**item.fields, streams.DATA_LENGTHS[item.layer]: len(body)}
+        out.write(item.raw[: -form.size] + form.encode(fields))
+    else:
+        out.write(item.raw)
+    out.write(body)
+
+
+def _copy_context(source: Source, out: BinaryIO, done: Stripped, redactor: Redactor | None) -> None:
     """All up to the END record; all there is where there is none."""
     limits = source.limits
     data = source.read(limits.input + 1)
@@ -103,7 +141,8 @@ def _copy_context(source: Source, out: BinaryIO, done: Stripped) -> None:
         source.raise_trouble()
         if len(data) > limits.input:
             raise limits.over("input", "bytes", layer=CONTEXT, offset=limits.input)
-    out.write(data[: done.end])
+    whole = data[: done.end]
+    out.write(whole if redactor is None else redactor.context(bytes(whole)))
 
 
 def _is_page_data(record: StreamRecord) -> bool:

@@ -33,24 +33,27 @@ if TYPE_CHECKING:
 
     Value = int | bytes | str
 
-__all__ = ["Repair", "RepairEdit", "as_command", "repair"]
+__all__ = ["MOST_ROUNDS", "Repair", "RepairEdit", "as_command", "repair"]
 
-_MOST_ROUNDS = 1000
+MOST_ROUNDS = 1000
 """Each mends one record; an image that needs more is not one that Xen has written."""
 
 
 class RepairEdit:
     """A step, and why: the `change` as `Editor` takes it, what was there `before` (None for
-    what was not, or has no value of its own), the id of the `rule` that asks for it, and the
-    `reason`: what the step does, and what is lost."""
+    what was not, or has no value of its own), the id of the `rule` that asks for it with its
+    `text`, and the `reason`: what the step does, and what is lost."""
 
-    __slots__ = ("before", "change", "reason", "rule")
+    __slots__ = ("before", "change", "reason", "rule", "text")
 
-    def __init__(self, change: Change, before: Value | None, rule: str, reason: str) -> None:
+    def __init__(
+        self, change: Change, before: Value | None, rule: str, reason: str, text: str = ""
+    ) -> None:
         self.change = change
         self.before = before
         self.rule = rule
         self.reason = reason
+        self.text = text
 
     def __str__(self) -> str:
         return str(self.change)
@@ -122,11 +125,13 @@ def repair(
     *,
     host: Host | None = None,
     guest_of: Callable[[Image], Guest] = Guest.of_image,
+    rounds: int = MOST_ROUNDS,
 ) -> Repair:
     """The edits with which this release restores an image on a machine, or on a `host` as
     `restore.placing.place` judges it, and loses least; the image itself stays as it is. No edits
-    if it is accepted as it is, or if nothing mends it: `verdict` tells. `guest_of` and what is
-    raised are as for `would_restore`. The image must be seekable.
+    if it is accepted as it is, or if nothing mends it: `verdict` tells. After `rounds` refusals
+    it gives up. `guest_of` and what is raised are as for `would_restore`. The image must be
+    seekable.
 
     >>> from hvmctx import edit, open_image
     >>> with open_image("examples/hvm1.save") as image:
@@ -143,7 +148,7 @@ def repair(
     judge = _Judge(release, machine, guest_of) if host is None else _Place(release, host, guest_of)
     verdict = first = judge.verdict(image)
     now, before = image, set[int]()
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(rounds):
         if verdict.accepted:
             break
         try:
@@ -153,7 +158,8 @@ def repair(
                 if found is None:
                     break
                 reason, changes = found
-            done = [RepairEdit(c, _apply(editor, c), verdict.rule, reason) for c in changes]
+            rule, text = verdict.rule, verdict.text
+            done = [RepairEdit(c, _apply(editor, c), rule, reason, text) for c in changes]
             spliced = editor.edits()
             now = open_image(Spliced(image.source, spliced), layer=image.format)
             verdict = judge.verdict(now)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Facts = dict[str, Any]
     """What `describe` returns, or a part of it."""
 
-__all__ = ["print_description"]
+__all__ = ["layer_in_words", "print_description", "size_in_words", "summary"]
 
 _MIB = 1 << 20
 
@@ -35,7 +35,8 @@ _HEADER_WORDS = {
 _STREAMS = {XL: "stream v2", LIBVIRT: "stream v2", XAPI: "records"}
 
 
-def _in_words(layer: Facts) -> str:
+def layer_in_words(layer: Facts) -> str:
+    """What a header says, from the `layers` of a description."""
     fields = dict(layer["fields"])
     if layer["layer"] == XL:
         flags = fields["mandatory_flags"]
@@ -59,8 +60,8 @@ def print_description(facts: Facts, file: TextIO) -> None:
     width = columns() if file.isatty() else 0
     file.write(f"{printable(facts['input'])}: {facts['format']}{size}{packed}{ended}\n")
     for layer in facts["layers"]:
-        file.write(_wrapped(f"  {layer['offset']:#010x}  ", _in_words(layer), width) + "\n")
-    for name, value in _summary(facts):
+        file.write(_wrapped(f"  {layer['offset']:#010x}  ", layer_in_words(layer), width) + "\n")
+    for name, value in summary(facts):
         file.write(_wrapped(f"{name + ':':<13} ", printable(value), width) + "\n")
     if facts["records"]:
         file.write("\n")
@@ -122,11 +123,12 @@ def _index(items: list[Facts]) -> Table:
     return table
 
 
-def _size(count: int) -> str:
+def size_in_words(count: int) -> str:
+    """Of a number of bytes: `16.0 MiB`."""
     return f"{count / _MIB:.1f} MiB" if count >= _MIB else f"{count // 1024} KiB"
 
 
-def _summary(facts: Facts) -> list[tuple[str, str]]:
+def summary(facts: Facts) -> list[tuple[str, str]]:
     """Name and words of each line between the layers and the tables."""
     lines = [
         ("guest", _guest(facts["guest"], facts["config"])),
@@ -177,14 +179,14 @@ def _memory(memory: Facts | None, config: Facts | None) -> str:
     target, most = ((config or {}).get(name) for name in ("target_memkb", "max_memkb"))
     configured = ""
     if target is not None and most is not None:
-        configured = f"configured {_size(target << 10)}"
+        configured = f"configured {size_in_words(target << 10)}"
         if most != target:
-            configured += f" of {_size(most << 10)}"
+            configured += f" of {size_in_words(most << 10)}"
     if memory is None:
         return configured
     pages = ", ".join(f"{count} {name}" for name, count in memory["pages"].items())
     at_most = "" if memory["exact"] else "at most "
-    text = f"{at_most}{_size(memory['populated'])}; page words: {pages or 'none'}"
+    text = f"{at_most}{size_in_words(memory['populated'])}; page words: {pages or 'none'}"
     return f"{text}; {configured}" if configured else text
 
 

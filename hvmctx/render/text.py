@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Getter = Callable[[bytes], "int | str"]
 
 
-__all__ = ["TextDialect", "hello"]
+__all__ = ["TextDialect", "hello", "lines_in"]
 
 
 def hello(domid: int) -> str:
@@ -103,7 +103,9 @@ class TextDialect:
     def _understands(self, known: RecordType) -> bool:
         if known.typecode == VMPORT_TYPECODE:
             return self.show_all or self.vmport is not None
-        return self.show_all or _pick(dialects.LINES.get(known.name, {}), self.release) is not None
+        return (
+            self.show_all or lines_in(dialects.LINES.get(known.name, {}), self.release) is not None
+        )
 
     def _lines(self, known: RecordType) -> list[Callable[[bytes], str]]:
         lines = self._compiled.get(known.name)
@@ -113,7 +115,7 @@ class TextDialect:
         return lines
 
     def _compile(self, known: RecordType) -> list[Callable[[bytes], str]]:
-        shown = _pick(dialects.LINES.get(known.name, {}), self.release) or ()
+        shown = lines_in(dialects.LINES.get(known.name, {}), self.release) or ()
         lines = _lines_of(shown, known.layout)
         if known is x86.CPU:
             lines.append(self._fpu_block)
@@ -123,7 +125,7 @@ class TextDialect:
         """The tool's lines, or the first that any release had, and after them what these do not
         show of the record."""
         by_release = dialects.LINES.get(known.name, {})
-        shown = _pick(by_release, self.release) or next(iter(by_release.values()), ())
+        shown = lines_in(by_release, self.release) or next(iter(by_release.values()), ())
         shown += dialects.EXTRA_LINES.get(known.name, ())
         fpu = self._fpu_lines(known)
         named = _unshown(known.layout, shown + fpu)
@@ -138,7 +140,7 @@ class TextDialect:
         area = dialects.FPU_AREAS.get(known.name)
         if area is None:
             return ()
-        lines = _pick(dialects.FPU_LINES, self.release) or ()
+        lines = lines_in(dialects.FPU_LINES, self.release) or ()
         return tuple((text, args.replace("#", area)) for text, args in lines)
 
     def _fpu_block(self, body: bytes) -> str:
@@ -161,7 +163,7 @@ def _entry_line(number: int, record: Record) -> str:
     )
 
 
-def _pick(by_release: dict[str, Lines], release: Release) -> Lines | None:
+def lines_in(by_release: dict[str, Lines], release: Release) -> Lines | None:
     """The lines of the newest release that is not newer than `release`."""
     found = None
     for since, entry in by_release.items():

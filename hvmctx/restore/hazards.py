@@ -4,8 +4,10 @@ A row is a `Rule` whose releases are those that suffer, with who is harmed, the 
 mended it and its CVE. None of them speaks against a load: the verdict stays accept.
 
 Source: the commits named, in the history of Xen, and the load handlers of every release tag,
-4.0.0 to c447b730. Seen on a running hypervisor: `pic-wrong-master` (4.17). That a guest's
-own writes lead there as well is why most have a CVE; that a saved record does is a reading.
+4.0.0 to c447b730. Seen on running hypervisors, with a guest restored from an image:
+`pic-wrong-master` (4.17.7 dies of it) and `lapic-divisor` (4.17.7 and 4.20.4 do). That a guest's
+own writes lead to the others as well is why most have a CVE; that a saved record does is a
+reading.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def _bad_index(seen: Seen) -> Answer:
 def _bad_indices(seen: Seen) -> list[int]:
     """The hypervisor refuses indices that it lacks; the readers drop PAE_ENABLED and pass all
     others on."""
-    most = next(count for since, count in _PARAMS_SINCE if seen.release.since(since))
+    most = next(count for since, count in PARAMS_SINCE if seen.release.since(since))
     rows = _PARAMS.row.iter_unpack(seen.body()[_PARAMS.head.size :])
     return [index for index, _ in rows if index >= most]
 
@@ -252,7 +252,7 @@ def _without_params(seen: Seen, rule: Rule) -> list[Change]:
     ]  # fmt: skip
 
 
-_PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.7 4.6.3", 37), ("4.6", 36))
+PARAMS_SINCE = (("4.10", 39), ("4.9", 38), ("4.7 4.6.3", 37), ("4.6", 36))
 """HVM_NR_PARAMS."""
 
 
@@ -416,7 +416,7 @@ _THRESHOLDS = frozenset(
         STREAM_V2_SINCE,
         STATIC_DATA_SINCE,
         _LARGER_RECORDS_SINCE,
-        *(since for since, _ in _PARAMS_SINCE),
+        *(since for since, _ in PARAMS_SINCE),
         *(rule.releases.since for rule in (*HEADER_RULES, *RULES)),
         *(rule.releases.gone for rule in (*HEADER_RULES, *RULES) if rule.releases.gone),
     )
@@ -583,6 +583,6 @@ def _note(seen: Passing, record: IndexedRecord) -> None:
 
 
 __all__ = [
-    "HEADER_RULES", "RULES", "Passing", "StreamJudge", "about", "all_words", "judge", "other_than",
+    "HEADER_RULES", "PARAMS_SINCE", "RULES", "Passing", "StreamJudge", "about", "all_words", "judge", "other_than",
     "reader_kind", "replay", "shorter", "words_missing",
 ]  # fmt: skip

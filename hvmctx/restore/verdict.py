@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvmctx.errors import RestoreRefused
-from hvmctx.findings import WARNING, Finding
+from hvmctx.findings import ACCEPT, REFUSE, UNREADABLE, VIOLATION, WARNING, Finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from hvmctx.restore.rules import Rule, Seen
 
     Plain = dict[str, str | int | list[str] | list[dict[str, str | int | None]] | None]
-
-ACCEPT, REFUSE, VIOLATION = "accept", "refuse", "violation"
 
 
 class Hazard(Finding):
@@ -163,4 +161,4 @@ class Verdict:
         return plain
 
 
-__all__ = ["ACCEPT", "REFUSE", "VIOLATION", "Hazard", "Verdict"]
+__all__ = ["ACCEPT", "REFUSE", "UNREADABLE", "VIOLATION", "Hazard", "Verdict"]

@@ -6,6 +6,7 @@ protocol runs what it is sent.
 from __future__ import annotations
 
 import importlib
+from concurrent.futures import CancelledError
 from functools import partial
 
 from hvmctx.errors import InputError, UsageError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster"]
 
+_PATIENCE = 120
+"""Seconds that a cluster may be without any worker."""
 _EACH = 3
 """Questions for each thread of the cluster, so that none waits for us."""
 
@@ -32,7 +35,6 @@ class Cluster:
         self._asked: dict[Any, Any] = {}
         try:
             self._client = self._dask.Client(address, set_as_default=False)
-            self._done = self._dask.as_completed(loop=self._client.loop)
             self._call = partial(function, setting)
         except (OSError, ValueError, self._dask.TimeoutError) as error:
             raise InputError(f"no Dask scheduler at {address}: {error}") from error
@@ -56,15 +58,31 @@ class Cluster:
         except Exception as error:  # whatever Dask raises when its scheduler has gone
             raise InputError(f"the Dask cluster takes no more: {error}") from error
         self._asked[future] = question
-        self._done.add(future)
 
     def next(self) -> tuple[Any, Any, str]:
         """Wait for an answer. Dask itself asks again a few times where a worker dies."""
-        future = next(self._done)
+        future = self._first_done()
         question = self._asked.pop(future)
-        if future.status == "finished":
+        if future.status == "lost":
+            return question, None, "was lost with its answer"
+        try:
             return question, future.result(), ""
-        if future.status != "error":
-            raise InputError(f"the Dask cluster has gone: a task was {future.status}")
-        error = future.exception()
-        return question, None, f"failed: {type(error).__name__}: {error}"
+        except Exception as error:  # the task's; or it is lost with a worker that died later
+            return question, None, f"failed: {type(error).__name__}: {error}"
+
+    def _first_done(self) -> Any:
+        """Raises InputError if the cluster has gone, or its workers have, and do not come back."""
+        while True:
+            alive = self._client.nthreads()
+            try:
+                with self._client.as_current():
+                    done = self._dask.wait(
+                        list(self._asked), timeout=_PATIENCE, return_when="FIRST_COMPLETED"
+                    ).done
+                if done:
+                    return done.pop()
+            except CancelledError as error:
+                raise InputError("the Dask cluster has gone: a task was cancelled") from error
+            except (TimeoutError, self._dask.TimeoutError) as error:
+                if not alive and not self._client.nthreads():
+                    raise InputError("the Dask cluster has no workers left") from error

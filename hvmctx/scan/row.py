@@ -29,7 +29,7 @@ from hvmctx.restore.guest import Guest
 from hvmctx.restore.host import Host
 from hvmctx.restore.image import would_restore
 from hvmctx.restore.placing import place
-from hvmctx.restore.verdict import VIOLATION, Verdict
+from hvmctx.restore.verdict import UNREADABLE, VIOLATION, Verdict
 from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, Header
 from hvmctx.verify.restoring import Restoring
 
@@ -55,8 +55,6 @@ __all__ = [
     "rows",
 ]
 
-UNREADABLE = "unreadable"
-"""In place of a verdict, where the image is too damaged for one."""
 VERDICT = {
     "release": str, "host": str, "verdict": str, "errno": str, "rule": str, "layer": str,
     "record": str, "offset": int, "text": str, "lacks": str,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from hvmctx.buffers import utf8
 from hvmctx.errors import FormatError
 from hvmctx.limits import DEFAULT
 from hvmctx.stream.places import LONGEST_PATH, Place
@@ -40,9 +41,7 @@ def xml_to_bytes(text: bytes) -> bytes:
 
 def written(value: str) -> bytes:
     """A value as it stands in the text of an element or an attribute."""
-    return "".join(_ESCAPES.get(letter, letter) for letter in value).encode(
-        "utf-8", "surrogateescape"
-    )
+    return utf8("".join(_ESCAPES.get(letter, letter) for letter in value))
 
 
 class _Element:

@@ -126,9 +126,10 @@ class DeviceModelState:
         """The file, bit for bit."""
         return self.start + b"".join(each.to_bytes() for each in self.sections) + self.end
 
-    def section(self, name: str) -> Section | None:
-        """The first of that name."""
-        return next((each for each in self.sections if each.name == name), None)
+    def section(self, name: str, instance: int = 0) -> Section | None:
+        """The first of that name and instance."""
+        both = name, instance
+        return next((each for each in self.sections if (each.name, each.instance) == both), None)
 
 
 def recognise(payload: bytes | memoryview, limits: Limits = DEFAULT) -> DeviceModelState | None:

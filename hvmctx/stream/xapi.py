@@ -10,6 +10,7 @@ import re
 
 from hvmctx.abi import streams
 from hvmctx.abi.streams import QEMU_MAGIC, XAPI
+from hvmctx.buffers import utf8
 from hvmctx.errors import FormatError
 from hvmctx.limits import DEFAULT
 from hvmctx.stream import sexp
@@ -219,7 +220,7 @@ def vm_of(config: Json) -> sexp.Sexp:
     kind = kinds.get(str(said.get("type")))
     fields: list[sexp.Sexp] = [[b"ty", [kind.encode(), []]]] if kind else []
     fields += [
-        [key.encode(), str(value).encode("utf-8", "surrogateescape")]
+        [key.encode(), utf8(str(value))]
         for key, value in values.items()
         if isinstance(value, (int, str))
     ]

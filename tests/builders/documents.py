@@ -21,7 +21,7 @@ from tests.builders.hosts import CPUID, INFO
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
 from tests.builders.streams import hvm, libxl_head, record
 from tests.builders.vmport import busy_state
-from tests.builders.wrappers import WRAPPED
+from tests.builders.wrappers import WRAPPED, XML
 from tools.policies import held
 
 DOCUMENTS = sorted(
@@ -174,6 +174,7 @@ FILES: dict[str, Maker] = {
     "old.save": _of(DATA / "streams" / "legacy_hvm_w64_xl.in.bin"),
     "suspend.img": _with(WRAPPED["xapi"]),
     "virsh.save": _with(WRAPPED["libvirt"]),
+    "guest.xml": _with(XML),
     "web.save": _of(EXAMPLE),
     "db.save": _of(EXAMPLE),
     "other.save": _of(EXAMPLE),

@@ -185,15 +185,15 @@ class Writing(NamedTuple):
 
 class RunningGuest:
     """A guest for `save`: the stand-in of tests/live, whose libraries are compiled when it is
-    needed."""
-
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    needed. They stay mapped, so that they are in no file system that is to be unmounted."""
 
     def start(self) -> None:
         """As it was in the beginning."""
         from tests.builders.standin import StandIn, library
 
+        if not hasattr(self, "_place"):
+            self._kept = tempfile.TemporaryDirectory()
+            self._place = Path(self._kept.name)
         self._made = made = StandIn(self._place / "guest")
         made.state.writes = 1
         os.environ.update(made.environment(library(self._place / "libraries")))
@@ -255,7 +255,7 @@ def writing_commands(place: Path) -> dict[str, Writing]:
         "convert": Writing(("convert", legacy)),
         "convert to libxc": Writing(("convert", legacy, "--format", "libxc")),
         "fuzz generate": Writing((*generate, "--base", image), is_directory=True),
-        **({"save": Writing(save, guest=RunningGuest(place.parent))} if which("gcc") else {}),
+        **({"save": Writing(save, guest=RunningGuest())} if which("gcc") else {}),
     }  # fmt: skip
 
 

@@ -96,8 +96,10 @@ def test_examples_run(
     would come with it."""
     for file in workshop.glob("*.*"):
         (tmp_path / file.name).symlink_to(file)
-    if name in ("place", "policy", "restore", "verify", "fuzz"):
+    if name in ("place", "policy", "report", "restore", "verify", "fuzz"):
         make_files(["host.json", "hosts", "other.save", "other.pol"], tmp_path)
+    if name == "convert":
+        make_files(["suspend.img", "guest.xml"], tmp_path)
     if name == "diagnose":
         make_files(["restore.log"], tmp_path)
     if name == "convert":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.builders.running import Run
+from tests.builders.running import TOOL, Run
 from tests.builders.samples import DATA, EXAMPLE
 
 
@@ -85,3 +87,13 @@ def test_suggestions(path: str, guess: str, run: Run) -> None:
 def test_wildcards_of_nothing(run: Run) -> None:
     result = run("get", EXAMPLE, "CPU/7.*")
     assert result == (1, ("", "hvmctx: CPU/7.*: the image has no such values\n"))
+
+
+def test_a_path_imports_nothing_heavy() -> None:
+    """As a dump, it starts in the time of the interpreter."""
+    python = [sys.executable, "-I", "-S", "-X", "importtime"]
+    command = [*python, TOOL, "get", str(EXAMPLE), "CPU/0.rip"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hvmctx.edit.places" in imported
+    assert not imported & {"dataclasses", "inspect", "typing", "argparse", "json", "difflib"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,22 @@ def test_a_record_that_only_one_has(run: Run, tmp_path: Path, one_first: bool) -
     sign = "-" if one_first else "+"
     assert result.status == 1
     assert f"{sign} context: TSC_ADJUST/0 at 0xff8, 16 bytes: only in {context}\n" in result.out
+
+
+def test_an_end_that_claims_more_than_there_is(run: Run, tmp_path: Path) -> None:
+    """It takes no time for what is not there; nor does a key that is not UTF-8 disturb."""
+    data = EXAMPLE.read_bytes()
+    place = tmp_path / "image"
+    at = data.index(struct.pack("<II", 0, 0), 0xDC00)  # END of the libxc stream
+    place.write_bytes(data[:at] + struct.pack("<II", 0, 0xFFFFFFFF))
+    assert len(run("hexdump", place, "--diff", EXAMPLE).out) < 1 << 20
+    place.write_bytes(data.replace(b'"max_vcpus"', b'"max_vcpu\x80"'))
+    assert "xl: header" in run("hexdump", place).out
+
+
+def test_names_without_utf8(run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "image"
+    place.write_bytes(EXAMPLE.read_bytes().replace(b'"hvm1"', b'"\\ud8"', 1))
+    for layer in ("libvirt", "xapi"):
+        result = run("convert", place, "--to", layer, "-o", tmp_path / layer)
+        assert result.status in (0, 1) and "Traceback" not in result.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hvmctx.cli import COMMANDS
 from hvmctx.commands import (
     build,
+    compat,
     convert,
     diagnose,
     diff,
@@ -13,6 +14,7 @@ from hvmctx.commands import (
     from_json,
     fuzz,
     get,
+    hexdump,
     host,
     info,
     load,
@@ -22,6 +24,7 @@ from hvmctx.commands import (
     policy,
     repair,
     replace,
+    report,
     restore,
     save,
     scan,
@@ -36,8 +39,9 @@ if TYPE_CHECKING:
     from hvmctx.commands import Command
 
 MODULES: tuple[Command, ...] = (
-    build, convert, diagnose, diff, dump, extract, from_json, fuzz, get, host, info, load, locate,
-    place, plan, policy, repair, replace, restore, save, scan, set, strip, to_json, verify,
+    build, compat, convert, diagnose, diff, dump, extract, from_json, fuzz, get, hexdump, host,
+    info, load, locate, place, plan, policy, repair, replace, report, restore, save, scan, set,
+    strip, to_json, verify,
 )  # fmt: skip
 
 

@@ -151,13 +151,13 @@ def test_whatever_may_be_added_or_deleted(run: Run, tmp_path: Path) -> None:
     options = [word for setting in settings for word in ("--add", setting)]
     result = run("set", EXAMPLE, "-o", more, *options)
     assert result.status == 0
-    assert run("diff", EXAMPLE, more).out == (
-        "config.b_info.new: only in the second: [1]\n"
-        "HVM_PARAMS.VIRIDIAN: only in the second: 0x1\n"
-        "CPUID[7,1]: only in the second: 00000010 00000000 00000000 00000000\n"
-        "MSR[0x10b]: only in the second: 0x4\n"
-        "TSC_ADJUST/1: only in the second: 8 bytes\n"
-    )
+    assert sorted(run("diff", EXAMPLE, more).out.splitlines()) == [
+        "CPUID[7,1]: only in the second: 00000010 00000000 00000000 00000000",
+        "HVM_PARAMS.VIRIDIAN: only in the second: 0x1",
+        "MSR[0x10b]: only in the second: 0x4",
+        "TSC_ADJUST/1: only in the second: 8 bytes",
+        "config.b_info.new: only in the second: [1]",
+    ]
     gone = ("config.b_info.new", "HVM_PARAMS.VIRIDIAN", "CPUID[7,1]", "MSR[0x10b]", "TSC_ADJUST/1")
     options = [word for path in gone for word in ("--remove", path)]
     assert run("set", more, *options, "-o", less) == (0, ("", ""))

@@ -8,12 +8,42 @@ from tests.builders.running import Run, bare
 from tests.builders.samples import DATA, EXAMPLE
 from tests.builders.streams import libxc_stream, page_data, word
 
+WARNING = (
+    "hvmctx: warning: names, passwords and strings of the guest may still be in it: --redact "
+    "leaves them out, --redact-registers its registers too\n"
+)
+
+
+def test_redact(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run("strip", EXAMPLE, "--redact", "-o", out)
+    assert result == (
+        0,
+        (
+            "",
+            "hvmctx: 0 pages emptied, 0 records of 0 absent pages left out; redacted: 2 values of "
+            "the configuration\n"
+            "hvmctx: warning: still in it: registers and the device model's file; look before you "
+            "send it\n",
+        ),
+    )
+    assert run("get", out, "config.c_info.name", "CPU/0.rip").out == "redacted\n0xb7b9\n"
+    result = run("strip", EXAMPLE, "--redact", "--redact-registers", "-o", out, "--force")
+    assert "1 records of registers" in result.err
+    assert run("get", out, "CPU/0.rip").out == "0x0\n"
+    result = run("strip", EXAMPLE, "--redact-registers", "-o", out)
+    assert result == (2, ("", "hvmctx: strip: --redact-registers: expected --redact too\n"))
+    done = bare("strip", "-", "--redact", "-o", "-", stdin=EXAMPLE.read_bytes())
+    assert done.returncode == 0 and b"hvm1" not in done.stdout
+
 
 def test_strip(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = run("strip", EXAMPLE, "-o", out)
     assert result.status == 0 and out.read_bytes() == EXAMPLE.read_bytes()
-    assert result.err == "hvmctx: 0 pages emptied, 0 records of 0 absent pages left out\n"
+    assert result.err == (
+        f"hvmctx: 0 pages emptied, 0 records of 0 absent pages left out\n{WARNING}"
+    )
     result = run("strip", "7", "-o", out)
     assert result.status == 2
     done = bare("strip", "-", "-o", "-", stdin=EXAMPLE.read_bytes())
@@ -28,11 +58,13 @@ def test_pages_and_holes(run: Run, tmp_path: Path) -> None:
     result = run("strip", path, "-o", out)
     assert out.read_bytes() == libxc_stream(emptied)
     assert result == (
-        0, ("", "hvmctx: 2 pages emptied, 1 records of 2 absent pages left out\n"),
+        0, ("", f"hvmctx: 2 pages emptied, 1 records of 2 absent pages left out\n{WARNING}"),
     )  # fmt: skip
     result = run("strip", path, "-o", out, "--keep-holes", "--force")
     assert out.read_bytes() == libxc_stream(emptied, holes)
-    assert result.err == "hvmctx: 2 pages emptied, 0 records of 0 absent pages left out\n"
+    assert result.err == (
+        f"hvmctx: 2 pages emptied, 0 records of 0 absent pages left out\n{WARNING}"
+    )
 
 
 def test_what_cannot_be_stripped_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:

@@ -370,4 +370,31 @@ def test_what_names_no_record(key: object) -> None:
     with pytest.raises(UsageError):
         _ = key in context  # type: ignore[operator]
     with pytest.raises(UsageError):
-        _ = context[key]  # type: ignore[index]
+        _ = context[key]  # type: ignore[call-overload]
+
+
+def test_a_copy_has_as_many_records_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = HvmContext(Record(99, number) for number in range(5))
+    monkeypatch.setattr(Limits, "context_records", 3)
+    assert copy.deepcopy(context).to_bytes() == context.to_bytes()
+
+
+def test_records_of_any_type() -> None:
+    context = two_vcpus()
+    assert context.records() == context.entries and HvmContext().to_bytes() == b""
+    assert {record.instance for record in context.records(instance=7)} == {7}
+
+
+@given(st.permutations([(2, 0), (2, 5), (2, 6), (3, 0), (3, 1), (9, 2)]))
+def test_records_are_added_in_order(keys: list[tuple[int, int]]) -> None:
+    context = HvmContext([Record("END", 0)])
+    for typecode, number in keys:
+        context.add(Record(typecode, number))
+    found = [(record.typecode, record.instance) for record in context.entries]
+    assert found == [*sorted(keys), (x86.END.typecode, 0)]
+
+
+def test_hidden_names_are_no_records() -> None:
+    for name in ("_cpu", "CPU", "_repr_html_"):
+        with pytest.raises(AttributeError, match=f"^{name}$"):
+            getattr(two_vcpus(), name)

@@ -243,3 +243,10 @@ def test_from_bytes_is_the_inverse_of_to_bytes() -> None:
             f"context: offset 0x0: not the bytes of one record: found {end} bytes, expected "
             f"a descriptor of 8{'' if end < 8 else ' and a body of 8'}"
         )
+
+
+def test_a_record_that_holds_the_whole_structure_takes_any() -> None:
+    for known in (x86.CPU, x86.TSC_ADJUST):
+        record = Record(known, 0, bytes(known.size))
+        whole = numbered(known.size)
+        assert record.rewritten(whole, b"rest") == whole + b"rest"

@@ -72,7 +72,7 @@ def test_the_limits_of_the_image_count_inside(payload: bytes, limits: Limits, pa
     ("payload", "path", "value", "kind"),
     [
         (MOUSE, "EMULATOR_CONTEXT.vmmouse.bogus", 1, UsageError),
-        (MOUSE, "EMULATOR_CONTEXT.vmmouse", 1, UsageError),
+        (MOUSE, "EMULATOR_CONTEXT.vmmouse", 1, FieldError),
         (MOUSE, "EMULATOR_CONTEXT.timer.x", 1, UsageError),
         (MOUSE, "EMULATOR_CONTEXT.none.x", 1, UsageError),
         (MOUSE, "EMULATOR_CONTEXT.vmmouse.status", "soon", FieldError),

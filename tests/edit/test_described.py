@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from hvmctx.edit.editor import edit
+from hvmctx.edit.location import of_path
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
 from hvmctx.image.image import open_image
 from tests.builders.wrappers import SWTPM, VARSTORED, VM, WRAPPED, XENOPS, XML
@@ -141,3 +142,19 @@ def test_what_there_is_in_place_of_a_configuration(wrapper: str, hint: str) -> N
         assert edit(image).get("config.c_info.name") == "web one"
         with pytest.raises(MissingRecordError, match=f"only an xl file has one.*{hint}"):
             edit(image).set("config.c_info.name", "b")
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "path", "held"),
+    [
+        ("libvirt", "XML.name", b"web one"), ("libvirt", "XML.vcpu@placement", b"static"),
+        ("libvirt", "XML", XML), ("xapi", "XENOPS.time", b"20261129T00:00:00Z"),
+        ("xapi", "XENOPS", XENOPS), ("xapi", "XENOPS.vm.name", b'"((id 434d'),
+    ],
+)  # fmt: skip
+def test_where_they_stand(wrapper: str, path: str, held: bytes) -> None:
+    data = WRAPPED[wrapper]
+    with open_image(data) as image:
+        found = of_path(image, path)
+    assert data[found.offset : found.offset + found.length].startswith(held)
+    assert found.length == len(held) or path == "XENOPS.vm.name"

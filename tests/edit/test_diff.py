@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from hvmctx.edit import diff as diffing
 from hvmctx.edit.diff import Difference, diff, diff_contexts, diff_images
 from hvmctx.errors import FormatError
 from hvmctx.image.image import open_image
-from tests.builders.contexts import any_contexts, cpu, drop, put
+from tests.builders.contexts import any_contexts, cpu, drop, msrs, put
 from tests.builders.samples import DATA, EXAMPLE, IMAGES, context_bytes
 from tests.builders.streams import libxc_head, page_data, record, word
 
@@ -166,10 +167,16 @@ def test_images() -> None:
     text = "\n".join(found)
     for part in (
         "config.c_info.name: ", "libxc.domain_header.xen_minor: 0x11 -> 0x14",
-        "HVM_PARAMS.VIRIDIAN: only in the second", "EMULATOR_CONTEXT/0[",
+        "HVM_PARAMS.VIRIDIAN: only in the second", "EMULATOR_CONTEXT/0.timer[0x3:+21]: ",
         "CPU/0.rip: ", "X86_TSC_INFO.nsec: ",
     ):  # fmt: skip
         assert part in text, part
+    heads = list(dict.fromkeys(re.split(r"[./:#\[]", line)[0] for line in found))
+    order = [
+        "CPU", "LAPIC_REGS", "HVM_PARAMS", "X86_TSC_INFO", "config", "libxc", "EMULATOR_CONTEXT",
+    ]  # fmt: skip
+    assert [head for head in heads if head in order] == order
+    assert len(found) < 50
 
 
 def stream(*memory: bytes) -> bytes:
@@ -188,6 +195,41 @@ def test_memory() -> None:
     assert images(one, other) == []
     assert images(one, other, memory=True) == [
         f"pfn[0x2][0x0:+4096]: {'03' * 32}... (4096 bytes) -> {'09' * 32}... (4096 bytes)"
+    ]
+
+
+def test_pages_that_differ_are_ranges() -> None:
+    numbers = (0, 1, 2, 3, 7, 8, 9)
+    pages = [bytes([number]) * 4096 for number in numbers]
+    changed = pages[:]
+    for at, offset in ((1, 5), (2, 6), (2, 99), (3, 0), (5, 4095), (6, 8), (6, 12)):
+        page = bytearray(changed[at])
+        page[offset] ^= 0xFF
+        changed[at] = bytes(page)
+    one, other = (stream(_batch(numbers, data)) for data in (pages, changed))
+    assert images(one, other) == []
+    assert images(one, other, memory=True) == [
+        "pfn[0x1:+0x3]: 3 pages (4 bytes differ)", "pfn[0x8:+0x2]: 2 pages (3 bytes differ)",
+    ]  # fmt: skip
+    alone = (stream(_batch(numbers[-1:], data[-1:])) for data in (pages, changed))
+    assert images(*alone, memory=True) == [
+        "pfn[0x9][0x8:+5]: 0909090909 -> f6090909f6 (2 bytes differ)"
+    ]
+    with open_image(one) as first, open_image(stream()) as second:
+        found = {each.path: each.count for each in diff(first, second)}
+    assert found == {"pfn[0x0:+0x4].type": 4, "pfn[0x7:+0x3].type": 3}
+
+
+def _batch(numbers: tuple[int, ...], pages: list[bytes]) -> bytes:
+    head = struct.pack(f"<II{len(numbers)}Q", len(numbers), 0, *numbers)
+    return record(1, head + b"".join(pages))
+
+
+def test_msrs_that_changed_are_named() -> None:
+    base = HvmContext([Record("CPU_MSR", 0, msrs((0x48, 0, 1))), Record("END", 0)])
+    other = HvmContext([Record("CPU_MSR", 0, msrs((0x48, 0, 2))), Record("END", 0)])
+    assert [str(each) for each in diff_contexts(base, other)] == [
+        "CPU_MSR/0.msr[0].val: 0x1 -> 0x2 (-IBRS +STIBP)"
     ]
 
 
@@ -221,11 +263,13 @@ def test_a_missing_context() -> None:
 
 
 def test_many_differences_of_one_body_end() -> None:
-    one, other = bytes(20_000), bytes(range(2)) * 10_000
+    one, other = bytes(20_000), (bytes(49) + b"\1") * 400
     head = libxc_head() + record(16)
     found = images(*(head + record(0x80000055, body) + record(0) for body in (one, other)))
-    assert len(found) == 1001
-    assert found[-1].startswith("libxc:0x80000055/0[0x7d1:+17999]: 00")
+    assert len(found) == 100
+    assert found[0] == "libxc:0x80000055/0[0x31:+1]: 0x0 -> 0x1"
+    assert found[-1].startswith("libxc:0x80000055/0[0x1387:+15001]: 00")
+    assert found[-1].endswith(" (301 bytes differ)")
 
 
 def test_the_example_of_the_docstring(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,7 @@ def test_the_example_of_the_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctest.testmod(location).failed == 0
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 1 << 32))
 def test_stretches_and_their_parts_follow_each_other(seed: int) -> None:
     """Of altered images too: each byte of a stretch is in one part."""

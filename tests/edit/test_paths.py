@@ -12,6 +12,7 @@ from hvmctx.edit.paths import (
     json_of,
     locate,
     matcher,
+    naming,
     split_setting,
     step_text,
     steps_of,
@@ -129,3 +130,26 @@ def test_where_a_setting_is_split(setting: str, parts: tuple[str, str]) -> None:
 def test_what_is_no_setting(setting: str) -> None:
     with pytest.raises(UsageError, match="expected PATH=VALUE"):
         split_setting(setting)
+
+
+@pytest.mark.parametrize(
+    ("given", "yes", "no"),
+    [
+        (["tsc,TMR_VAL"], ["CPU/0.tsc", "CPU/3.tsc", "PMTIMER/0.tmr_val"],
+         ["CPU/0.rip", "TSC_ADJUST/0.tsc_adjust", "X86_TSC_INFO.tsc_mode", "tail"]),
+        (["tail", "lapic_regs"],
+         ["tail", "tail[0x0:+4]", "LAPIC_REGS/7", "LAPIC_REGS/0.data[1:+2]"], ["LAPIC/0"]),
+        (["cpu/1.*", "TSC_ADJUST.tsc_adjust"], ["CPU/1.rip", "TSC_ADJUST/0.tsc_adjust"],
+         ["CPU/0.rip", "CPU/1", "TSC_ADJUST/1.tsc_adjust"]),
+        (["CPUID[7,0].ebx,config.c_info"], ["CPUID[7,0].ebx", "config.c_info.name"],
+         ["CPUID[7,1].ebx", "config.b_info"]),
+        (['VMPORT.guestinfo["a,b"],ip'], ['VMPORT/0.guestinfo["a,b"]'],
+         ['VMPORT/0.guestinfo["a"]', 'VMPORT/0.guestinfo["ip"]']),
+        (["pfn,EMULATOR_CONTEXT.timer"], ["pfn[0x1:+0x2]", "EMULATOR_CONTEXT/0.timer[0x3:+5]"],
+         ["EMULATOR_CONTEXT/0.cpu"]),
+        ([",", ""], [], ["CPU/0.rip"]),
+    ],
+)  # fmt: skip
+def test_names_of_what_is_left_out(given: list[str], yes: list[str], no: list[str]) -> None:
+    named = naming(given)
+    assert [path for path in (*yes, *no) if named(path)] == yes

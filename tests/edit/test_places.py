@@ -17,7 +17,10 @@ from hvmctx.edit.diff import Difference, diff
 from hvmctx.edit.editor import Editor, edit
 from hvmctx.errors import HvmctxError
 from hvmctx.image.image import open_image
+from hvmctx.stream.qemu import DeviceModelState, recognise
+from hvmctx.stream.qemu_devices import RpcKey, VmportRpc
 from tests.builders.contexts import msrs, xsave
+from tests.builders.emulators import MOUSE, qemu
 from tests.builders.samples import context_bytes
 from tests.builders.streams import (
     libxc_head,
@@ -122,6 +125,25 @@ def _config(**change: object) -> object:
     return {**CONFIG, **change}
 
 
+IDE = "0000:00:01.1/ide"
+
+
+def model(payload: bytes, emulator: int = 2) -> bytes:
+    return xl(CONFIG, *BASE, after=record(3, struct.pack("<II", emulator, 0) + payload))
+
+
+def rpc(*pairs: tuple[bytes, bytes]) -> bytes:
+    """QEMU's file with guestinfo alone."""
+    keys = [RpcKey(key, value) for key, value in pairs]
+    return qemu(("vmport_rpc", VmportRpc(1, 2, 3, 4, 5, guestinfo=keys).to_bytes()))
+
+
+MOUSE_DATA = next(
+    each.data
+    for each in (recognise(MOUSE) or DeviceModelState(3)).sections
+    if each.name == "vmmouse"
+)
+
 PAIRS: dict[str, tuple[bytes, bytes]] = {
     "configuration": (
         xl(CONFIG, *BASE),
@@ -157,6 +179,32 @@ PAIRS: dict[str, tuple[bytes, bytes]] = {
         xl(CONFIG, *BASE, after=record(3, struct.pack("<II", 2, 0) + b"abcdefgh")),
         xl(CONFIG, *BASE, after=record(2, bytes(8) + b"k\0v\0")
            + record(3, struct.pack("<II", 1, 0) + b"abcdEfgh")),
+    ),
+    "sections of QEMU's file": (
+        model(qemu(("cpu", bytes(9)), ("cpu/1", bytes(9)), (IDE, b"abcd"), ("gone", b"x"))),
+        model(qemu(("cpu", b"x" * 9), ("new", b"x"), ("cpu/1", b"y" * 12), (IDE, b"XbcX"))),
+    ),
+    "sections of the same heads": (
+        model(qemu(("cpu", bytes(9)), ("cpu/1", bytes(9)), ("index", b"abcd")), emulator=1),
+        model(qemu(("cpu", b"x" * 9), ("cpu/1", b"y" * 9), ("index", b"XbcX"))),
+    ),
+    "sections in another order": (
+        model(qemu(("cpu", bytes(9)), (IDE, bytes(9)))),
+        model(qemu((IDE, b"x" * 9), ("cpu", b"y" * 9))),
+    ),
+    "sections with fields": (
+        model(MOUSE),
+        model(MOUSE.replace(MOUSE_DATA, bytes([1]) + MOUSE_DATA[1:-1] + b"\1")),
+    ),
+    "guestinfo of QEMU's": (model(rpc((b"a\0", b"1"))), model(rpc((b"b\0", b"22"), (b"c\0", b"")))),
+    "guestinfo of QEMU's, as long": (
+        model(rpc((b"a\0", b"123"), (b"b\0", b"4"))), model(rpc((b"a\0", b"1"), (b"b\0", b"423"))),
+    ),
+    "pages": (
+        xl(CONFIG, *_replaced(3, page_data(*map(word, range(6)), fill=1))),
+        xl(CONFIG, *_replaced(3, page_data(word(0), word(1), fill=1),
+                              page_data(word(2), word(3), word(4), fill=7),
+                              page_data(word(5), fill=6))),
     ),
     "contents of memory": (
         xl(CONFIG, *BASE), xl(CONFIG, *_replaced(3, page_data(word(0), word(1), fill=7))),
@@ -227,6 +275,12 @@ _U32, _U64 = st.integers(0, 0xFFFFFFFF), st.integers(0, (1 << 64) - 1)
 _BYTES = st.sampled_from([8, 24, 32]).flatmap(lambda n: st.binary(min_size=n, max_size=n))
 
 
+_NAMES = st.sampled_from(["cpu", "cpu/1", IDE, 'q"uo.te', "index"])
+_FILES = st.binary(min_size=5, max_size=5) | st.lists(
+    st.tuples(_NAMES, st.binary(max_size=3)), max_size=3
+).map(lambda sections: qemu(*sections))
+
+
 @st.composite
 def _images(draw: st.DrawFn) -> bytes:
     """In every part any values, any rows, any records."""
@@ -250,7 +304,7 @@ def _images(draw: st.DrawFn) -> bytes:
         record(16), page_data(word(0), fill=draw(st.integers(0, 2))),
         record(8, struct.pack("<IIQII", *draw(st.tuples(_U32, _U32, _U64, _U32)), 0)),
         record(9, made.to_bytes()), params(*values.items()),
-        after=record(3, struct.pack("<II", 2, 0) + draw(st.binary(min_size=5, max_size=5))),
+        after=record(3, struct.pack("<II", 2, 0) + draw(_FILES)),
     )  # fmt: skip
 
 

@@ -290,3 +290,33 @@ def test_a_file_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(InputError) as caught:
             source.read(1)
     assert str(caught.value) == f"{tmp_path / 'data'}: Input/output error"
+
+
+def test_a_source_ends_where_it_did_when_it_was_opened(tmp_path: Path) -> None:
+    """Whoever appends to it meanwhile is not listened to."""
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    grown = io.BytesIO(b"12345")
+    with open(path, "r+b") as file:
+        for source in (FileSource(os.dup(file.fileno()), "file"), ObjectSource(grown)):
+            grown.seek(0, io.SEEK_END)
+            for one in (grown, file):
+                one.seek(0, io.SEEK_END)
+                one.write(b"more")
+                one.flush()
+            assert source.read_at(3, 100) == b"45" and source.read_at(5, 1) == b""
+
+
+def test_no_more_is_read_than_asked_however_little_comes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Pipe(b"x" * 100, 10)
+    source = PipeSource(pipe, "some pipe")
+    assert source.name == "some pipe" and Source(3).name == "input"
+    assert len(source.read(25)) == 25 and len(pipe.read(100)) == 10, "it stands where we do"
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, count, at: pread(fd, min(count, 10), at))
+    with open_source(path) as file:
+        assert len(file.read_at(0, 25)) == 25

@@ -43,7 +43,8 @@ def test_the_build(tmp_path: Path) -> None:
         f"fuzz_{name}{suffix}" for name in NAMES for suffix in suffixes
     }
     with zipfile.ZipFile(out / "fuzz_context_seed_corpus.zip") as seeds:
-        assert seeds.namelist() == [f"seed-{number}" for number in range(4)]
+        names = seeds.namelist()
+        assert len(names) > 3 and names == [f"seed-{number}" for number in range(len(names))]
 
 
 def test_a_program_is_named_after_its_target() -> None:

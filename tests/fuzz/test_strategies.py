@@ -156,7 +156,7 @@ def test_documents() -> None:
             outcomes.add(Document.from_text(text).context is not None)
         except HvmctxError:
             outcomes.add(None)
-    assert outcomes == {True, None}
+    assert {True, None} <= outcomes
 
 
 # What fails shrinks to what is odd about it, and little else; of what there is for contexts,

@@ -315,4 +315,4 @@ def test_a_change_to_the_context_object_is_none_to_the_image(bare: bool) -> None
         editor.write(out := io.BytesIO())
         assert out.getvalue() == data == hvmctx.loads_json(hvmctx.dumps_json(image))
         changes = list(map(str, hvmctx.diff(image, image.context)))
-        assert changes == ["CPU/0.cr4: 0x0 -> 0x10000000000"]
+        assert changes == ["CPU/0.cr4: 0x0 -> 0x10000000000 (+bit 40)"]

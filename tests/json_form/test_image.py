@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import gc
 import json
 import struct
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,12 +251,20 @@ def test_one_model_at_a_time(
     many = record(0x80000020, bytes(300)) * 50
     text = dumps_json(hvm(many) if model is StreamRecordModel else context_bytes())
     alive: list[int] = []
+    made: list[weakref.ref[Any]] = []
     name = "to_bytes" if model is StreamRecordModel else "to_record"
     usual = getattr(model, name)
 
+    def noting(self: Any, *values: Any, **named: Any) -> None:
+        made.append(weakref.ref(self))
+        begin(self, *values, **named)
+
     def counting(self: Any) -> Any:
-        alive.append(sum(isinstance(one, model) for one in gc.get_objects()))
+        alive.append(sum(one() is not None for one in made))
         return usual(self)
+
+    begin = model.__init__
+    monkeypatch.setattr(model, "__init__", noting)
 
     monkeypatch.setattr(model, name, counting)
     assert loads_json(text)

@@ -13,9 +13,10 @@ from hvmctx.abi.x86_bits import CR0, EFER
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.restore.context import ERRNO_SINCE, TWO_PASSES_SINCE, load
-from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, WALK, tsc_page_of
+from hvmctx.restore.context_rules import CHECKED_SINCE, RULES, UNPAUSED, WALK, tsc_page_of
 from hvmctx.restore.guest import Guest
 from hvmctx.restore.machine import AMD, INTEL, Machine
+from hvmctx.restore.remedies import REMEDIES
 from hvmctx.restore.rules import Rule, Seen
 from tests.builders.cases.context_rules import CASES
 from tests.builders.contexts import Change, body_of, instance, length, msrs, nothing, put, xsave
@@ -622,3 +623,15 @@ def test_rules_that_the_walk_itself_applies_apply_to_anything() -> None:
     for rule in WALK:
         if rule.id in ("context-end", "context-type"):
             assert rule.fires(Seen())
+
+
+def test_every_rule_has_its_remedy() -> None:
+    for rule in (*RULES, *WALK, *UNPAUSED):
+        assert (rule.layer, rule.remedy) == ("context", REMEDIES.get(rule.id)), rule.id
+
+
+def test_types_of_events_in_words() -> None:
+    for kind, said in ((1, "type 1"), (5, "type 5 (PRIV_SW_EXCEPTION)"), (7, "type 7")):
+        change = put("CPU/0.pending_event", 1 << 31 | kind << 8)
+        text = judged("newest", change).text
+        assert text == f"the pending event is of {said}, which AMD's CPUs do not have"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -40,7 +42,7 @@ def test_a_cluster_of_this_machine(
         monkeypatch.setattr(scanning, "rows", deadly)
         expected.pop(names[3])
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
@@ -58,9 +60,8 @@ class Future:
         self._value = value
 
     def result(self) -> Any:
-        return self._value
-
-    def exception(self) -> Any:
+        if isinstance(self._value, Exception):
+            raise self._value
         return self._value
 
 
@@ -68,14 +69,16 @@ class Client:
     """A cluster whose tasks end as the test says."""
 
     ends = "finished"
-    loop = None
 
     def __init__(self, address: str, **_: object) -> None:
         if address == "nobody":
             raise OSError("Timed out trying to connect")
 
     def nthreads(self) -> dict[str, int]:
-        return {"one": 2}
+        return {} if self.ends == "never" else {"one": 2}
+
+    def as_current(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def submit(self, call: Any, question: Any, **_: object) -> Future:
         if self.ends == "closed":
@@ -89,19 +92,21 @@ class Client:
         pass
 
 
+class Done(NamedTuple):
+    done: set[Future]
+
+
 class Distributed:
     Client = Client
     TimeoutError = TimeoutError
 
-    class as_completed:
-        def __init__(self, **_: object) -> None:
-            self._futures: list[Future] = []
-
-        def add(self, future: Future) -> None:
-            self._futures.append(future)
-
-        def __next__(self) -> Future:
-            return self._futures.pop()
+    @staticmethod
+    def wait(futures: list[Future], timeout: float, return_when: str) -> Done:
+        if Client.ends == "cancelled":
+            raise CancelledError
+        if Client.ends == "never":
+            raise TimeoutError
+        return Done({futures[-1]})
 
 
 @pytest.fixture
@@ -126,8 +131,33 @@ def test_a_task_that_fails(stand_in: type[Client], monkeypatch: pytest.MonkeyPat
     assert row["error"] == "a worker failed: ValueError: no"
 
 
+def test_an_answer_that_is_lost(stand_in: type[Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the worker that held it: it is asked again."""
+    first = Future.result
+    lost: list[Future] = []
+
+    def result(self: Future) -> Any:
+        if not lost:
+            lost.append(self)
+            raise RuntimeError("2 workers died")
+        return first(self)
+
+    monkeypatch.setattr(Future, "result", result)
+    names = [f"{EXAMPLE}{number}" for number in range(20)]
+    found = list(scan(names, ASKED, dask="somewhere"))
+    assert sorted(row["input"] for row in found) == sorted(names)
+    assert not any("died" in row["error"] for row in found)
+
+
+def test_a_task_that_is_lost(stand_in: type[Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stand_in, "ends", "lost")
+    (row,) = scan([str(EXAMPLE)], ASKED, dask="somewhere")
+    assert row["error"] == "a worker was lost with its answer"
+
+
 @pytest.mark.parametrize("ends, said", [
-    ("lost", "the Dask cluster has gone: a task was lost"),
+    ("cancelled", "the Dask cluster has gone: a task was cancelled"),
+    ("never", "the Dask cluster has no workers left"),
     ("closed", "the Dask cluster takes no more: the client is closed"),
 ])  # fmt: skip
 def test_a_cluster_that_goes(

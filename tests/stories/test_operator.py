@@ -6,6 +6,7 @@ The guest was saved by Xen 4.17; the host runs 4.20 now, and `xl restore` says n
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,42 @@ def test_a_file_that_was_not_written_to_its_end(hvmctx: Shell, folder: Path) -> 
     assert hvmctx("get cut.save CPU/0.rip").out == "0xb7b9\n"
     hvmctx("extract cut.save -o saved.hvm")
     assert hvmctx("restore saved.hvm --release 4.17").out.startswith("accept: Xen 4.17")
+
+
+def test_an_image_for_a_mailing_list(stuck: None, hvmctx: Shell, folder: Path) -> None:
+    """Somebody there is to look at it; nobody there is to see whose guest it is."""
+    assert hvmctx(
+        "set stuck.save config.c_info.name=payroll -o named.save "
+        "--add 'config.b_info[\"type.hvm\"].vnc.passwd=hunter2' "
+        "--add 'VMPORT.guestinfo[\"guestinfo.ip\"]=\"10.0.0.1\"'"
+    ).status == 0  # fmt: skip
+
+    # Without its memory it is small, but it still says whose it is: strip warns.
+    seen = hvmctx("strip named.save -o small.save")
+    assert seen.status == 0 and "--redact leaves them out" in seen.err
+    assert b"hunter2" in (folder / "small.save").read_bytes()
+
+    # So without all that. What remains is said.
+    seen = hvmctx("strip named.save --redact --redact-registers -o public.save")
+    assert seen.status == 0
+    assert "redacted: 3 values of the configuration" in seen.err
+    assert "still in it: the device model's file" in seen.err
+    public = (folder / "public.save").read_bytes()
+    for secret in (b"payroll", b"hunter2", b"10.0.0.1", b"3e5e5ef5-72ee-4468-8835-90bbbbc93959"):
+        assert secret in (folder / "named.save").read_bytes() and secret not in public
+    changed = hvmctx("diff named.save public.save").out
+    assert 'config.c_info.name: "payroll" -> "redacted"' in changed
+    assert 'VMPORT/0.guestinfo["guestinfo.ip"]: "10.0.0.1" -> "xxxxxxxx"' in changed
+
+    # And it is refused for the same reason, in the same place.
+    before, after = (
+        hvmctx(f"restore {name} --release 4.20 --format json").out
+        for name in ("named.save", "public.save")
+    )
+    one, two = json.loads(before), json.loads(after)
+    assert one["rule"] == two["rule"] and one["record"] == two["record"]
+    assert hvmctx("get public.save PIT.speaker_data_on").out == "0x2\n"
+
+    # The reader of the list finds the place by its offset, and the other way round.
+    place = hvmctx("locate public.save PIT.speaker_data_on").out.split()[2].rstrip(",")
+    assert "PIT/0.speaker_data_on, byte 0 of 4" in hvmctx(f"locate public.save {place}").out

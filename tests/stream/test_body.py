@@ -118,7 +118,7 @@ def test_fields_are_named_once() -> None:
     if found.returncode > 1:
         pytest.skip("not in a git work tree")
     assert sorted(found.stdout.split()) == [
-        "hvmctx/data/hvmctx.schema.json", "hvmctx/live/host.py", "hvmctx/live/xen.py",
-        "hvmctx/render/describe_text.py", "hvmctx/restore/host.py",
-        "hvmctx/stream/libxc.py",
+        "hvmctx/data/hvmctx.schema.json", "hvmctx/edit/paths.py", "hvmctx/live/host.py",
+        "hvmctx/live/xen.py", "hvmctx/render/describe_text.py", "hvmctx/restore/host.py",
+        "hvmctx/restore/placing.py", "hvmctx/stream/libxc.py",
     ]  # fmt: skip

@@ -9,28 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvmctx.stream import qemu
-from hvmctx.stream.qemu_devices import (
-    DEVICES,
-    RpcBucket,
-    RpcChannel,
-    RpcKey,
-    VmMouse,
-    VmportRpc,
-    device_of,
-)
+from hvmctx.stream.qemu_devices import DEVICES, VmMouse, device_of
+from tests.builders.emulators import rpc
 from tests.builders.samples import DATA
 
 MOUSE = (DATA / "qemu" / "pc-vmport.xendev").read_bytes()
-
-
-def rpc() -> VmportRpc:
-    """As the series' vmstate has it: an open channel, two keys."""
-    buckets = [RpcBucket(6, 1, 2, b"reset\0".ljust(12, b"\0")), *(
-        RpcBucket(0, 0, 0, bytes(4)) for _ in range(3)
-    )]  # fmt: skip
-    channel = RpcChannel(77, 3, 0xC0FFEE, 0x49435052, 9, 2, 4, 0, 1, bytes(20), buckets)
-    keys = [RpcKey(b"ip\0", b"10.0.0.1", bytes(56)), RpcKey(b"k\0", b"", bytes(64))]
-    return VmportRpc(14, 341836, 9, 123456, 7, [channel], keys)
 
 
 def test_the_mouse_of_a_genuine_file() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,6 +18,19 @@ def test_all_parts_run_by_default() -> None:
     assert torture.arguments(["inputs", "--jobs", "1"]).part == ["inputs"]
     with pytest.raises(SystemExit):
         torture.arguments(["nothing"])
+
+
+def test_what_has_been_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> NoReturn:
+        raise OSError("busy")
+
+    parts: dict[str, object] = {"load": lambda *_: ({"rows": 1}, []), "faults": fails}
+    monkeypatch.setattr(torture, "PARTS", parts)
+    monkeypatch.setattr(torture, "MEASURED", tmp_path / "measured")
+    monkeypatch.setattr("sys.argv", ["torture.py", "--jobs", "1", "load", "faults"])
+    with pytest.raises(OSError, match="busy"):
+        torture.main()
+    assert json.loads((tmp_path / "measured").read_text())["load"]["rows"] == 1
 
 
 def test_a_command_is_measured(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from hvmctx import (
     verify,
     would_restore,
 )
+from hvmctx.abi.x86 import hvm_hw_pit
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -57,7 +58,10 @@ def main(path: str) -> None:
         assert_type(image.memory.read(0x1000, 16), bytes)
         assert_type([problem.offset for problem in image.problems], list[int])
         context = assert_type(image.context, HvmContext)
-        assert_type(context["CPU", 0], Record)
+        assert_type(context["CPU", 0].struct.rip, int)
+        assert_type(context["RTC"].struct.cmos_data[3], int)
+        assert_type(context[hvm_hw_pit, 0].struct.channels[1].count, int)
+        assert_type(context[3], Record)
         assert_type([record.name for record in context], list[str])
         assert_type(context.rtc.cmos_index, int)
         assert_type(context.rtc.cmos_data[3], int)
@@ -98,6 +102,7 @@ def refused(path: str) -> None:
         print(image.context.vcpus[0].cpu.rpi)  # type: ignore[attr-defined]
         image.context.rtc.cmos_idx = 1  # type: ignore[assignment]
         image.context["CPU", "0"]  # type: ignore[index]
+        print(image.context["CPU", 0].struct.rpi)  # type: ignore[attr-defined]
         Release(4.17)  # type: ignore[arg-type]
 
 

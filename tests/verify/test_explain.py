@@ -41,7 +41,7 @@ def test_where() -> None:
     ):
         assert explain(rule).splitlines()[0] == f"{rule}: {where}"
     lines = explain("pic-length").splitlines()
-    assert [*lines[:3:2], *lines[4:]] == [
+    assert [line for line in lines if not line.startswith(" ")] == [
         "pic-length: restore: PIC, up to 4.18: EINVAL",
         "pic-length: restore: PIC, 4.19 and later: ENODATA",
         "see docs/rules.md#pic",

@@ -50,8 +50,8 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info get locate hexdump verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
-set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
+set -g _shtab_hvmctx_commands dump info report get locate hexdump verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --ignore --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --records --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
 complete -c hvmctx -f
@@ -82,6 +82,18 @@ complete -c hvmctx -n '_shtab_hvmctx_using info' -l records -d 'list every heade
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l policy -d 'decode the guest'"'"'s CPU policy: features by name'
 complete -c hvmctx -n '_shtab_hvmctx_using info' -l format -xka "text json" -d 'text for people (default), or json: all that is found, for programs'
 complete -c hvmctx -n '_shtab_hvmctx_using info; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a report -d 'Write a page about an image, to be read in a browser: its layers, a picture of its memory, the state of its vcpus and devices in words, the CPU policy, VMPORT, what each release of Xen would say of it and what mends that, and what differs from another image. It is one file, which loads nothing and needs no script. Whatever a guest could have written in it is shown as text. The exit status is 0, 1 if the image or the other one is damaged (the page is written all the same), 2 if one cannot be read at all.'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with: xl, xapi, libvirt, libxl, libxc, context, legacy (default: detected)'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -l release -xka "4.0 4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.18 4.19 4.20 4.21 4.22 newest newest" -d 'judge for this Xen, 4.0 to 4.22 or newest; may be given several times (default: the one that wrote it and all newer ones)'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -l host -x -d 'where it is to be restored: what hvmctx host wrote, or an image saved there; --release is by default what runs there'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'what to write; - is standard output'
+complete -c hvmctx -n '_shtab_hvmctx_using report' -l force -d 'replace an existing FILE'
+complete -c hvmctx -n '_shtab_hvmctx_using report; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a get -d 'Print values of an image or a bare context, one per line: numbers with 0x, bytes as hex. A path is what `diff` prints: CPU/0.rip, HVM_PARAMS.STORE_PFN, CPUID[7,0].ebx, config.c_info.name. Of a path of several values (a record, an array, wildcards) all are printed, each as PATH=VALUE, which `set` takes. With --format json it is one object, with numbers as numbers.'
 complete -c hvmctx -n '_shtab_hvmctx_using get' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using get' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -171,14 +183,21 @@ complete -c hvmctx -n '_shtab_hvmctx_using policy' -l format -xka "text json ndj
 complete -c hvmctx -n '_shtab_hvmctx_using policy' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using policy' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using policy; and test $_shtab_hvmctx_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'see above; - is standard input'
-complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a diff -d 'Show what differs between two images or contexts, field by field. Images with different layers around them are compared by what is inside. Exits with 0 if nothing differs, 1 if something does, 2 if an input cannot be read to its end (what is there is compared).'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a compat -d 'Say what changed between two releases of Xen for saves and loads: lengths of records, what a restore refuses and suffers by, which bits are taken, errnos, what is read of streams, and the text of xen-hvmctx. It needs no image. A release without a point release means the tip of its branch.'
+complete -c hvmctx -n '_shtab_hvmctx_using compat' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using compat' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using compat' -l records -x -d 'only what is about these records, such as CPU,LAPIC'
+complete -c hvmctx -n '_shtab_hvmctx_using compat' -l format -xka "text json markdown" -d 'text, a line for each change (default); json, a list of objects; markdown, tables'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a diff -d 'Show what differs between two images or contexts, field by field. Images with different layers around them are compared by what is inside. A line PATH: BEFORE -> AFTER for each difference, by record, and the number of them before those of a record that has several: first the vcpus and platform, last the device model and memory. Exits with 0 if nothing differs (but for what is ignored), 1 if something does, 2 if an input cannot be read to its end (what is there is compared).'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l memory -d 'compare page contents too'
+complete -c hvmctx -n '_shtab_hvmctx_using diff' -l ignore -x -d 'leave out fields or records of these names (tsc,TMR_VAL), or paths as get takes them ('"'"'CPU/*.tsc'"'"'); can be repeated'
+complete -c hvmctx -n '_shtab_hvmctx_using diff' -l stat -d 'only the number of differences in each record'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using diff' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
-complete -c hvmctx -n '_shtab_hvmctx_using diff' -l format -xka "text json" -d 'text for people (default), or json: an object for each difference'
+complete -c hvmctx -n '_shtab_hvmctx_using diff' -l format -xka "text json" -d 'text for people (default), or json: an object for each difference; with --stat a number for each record'
 complete -c hvmctx -n '_shtab_hvmctx_using diff; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'an image or a context; - is standard input'
 complete -c hvmctx -n '_shtab_hvmctx_using diff; and test $_shtab_hvmctx_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the other one'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a plan -d 'Plan a live migration: how many passes it takes, how many pages are sent more than once, and how long the guest is paused. The guest writes to hot sets of pages, each at a rate.'
@@ -227,7 +246,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using replace' -l force -d 'replace an exis
 complete -c hvmctx -n '_shtab_hvmctx_using replace' -l what -x -d 'hvm-context (default), emulator, config (of xl'"'"'s), xml (of libvirt'"'"'s), xenops, varstored, swtpm (of XAPI'"'"'s), or record:TYPE[/INSTANCE]: record:CPU/0 is the body of that record of the context, record:X86_TSC_INFO of that record of the stream, record:PAGE_DATA/3 of its fourth, record:libxc:0x20 of one that has no name. Or a path, as get takes it: CPU/0.fpu_regs'
 complete -c hvmctx -n '_shtab_hvmctx_using replace; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using replace; and test $_shtab_hvmctx_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the new payload'
-complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a strip -d 'Write an image without its page contents: small and easy to share. It dumps the same, and restores with blank memory. What follows the end of the image is left out.'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a strip -d 'Write an image without its page contents: small and easy to share. It dumps the same, and restores with blank memory. What follows the end of the image is left out. With --redact names, passwords, paths and addresses of the configuration, strings of xenstore, guestinfo, firmware variables and the like go too, but nothing that a restore decides by.'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with: xl, xapi, libvirt, libxl, libxc, context, legacy (default: detected)'
@@ -236,6 +255,8 @@ complete -c hvmctx -n '_shtab_hvmctx_using strip' -l max-size -x -d 'the largest
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'what to write; - is standard output'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l force -d 'replace an existing FILE'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l keep-holes -d 'keep the records that hold only absent pages'
+complete -c hvmctx -n '_shtab_hvmctx_using strip' -l redact -d 'leave out what tells of the guest and its owner: for a mailing list'
+complete -c hvmctx -n '_shtab_hvmctx_using strip' -l redact-registers -d 'with --redact: general, FPU and vector registers too, and those with addresses'
 complete -c hvmctx -n '_shtab_hvmctx_using strip; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a repair -d 'Find the smallest edits with which Xen takes an image or a bare context that it refuses, and show them as `hvmctx set` commands, each with what it does and what is lost. With -o the image is written with all of them made. The edits are proved by the model of the restore: the last line is its verdict on the image that has them all. What a guest cannot run without is not taken away; what cannot be repaired is said, and the exit status is 1.'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -s h -l help -d 'show this help message and exit'
@@ -395,5 +416,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info get locate hexdump verify restore diagnose place policy diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info report get locate hexdump verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
