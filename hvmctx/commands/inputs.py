@@ -25,7 +25,7 @@ from hvmctx.limits import DEFAULT, Limits, size_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import BinaryIO
 
     from hvmctx.abi.vmport import VmportProfile
@@ -437,7 +437,8 @@ def _head_of(name: str) -> tuple[bytes, int | None]:
     """The first bytes of a file, and its size if that is known; standard input keeps them."""
     target = file_of(name)
     if not isinstance(target, str):
-        return target.peek(_HEAD) if hasattr(target, "peek") else b"", None
+        peek: Callable[[int], bytes] | None = getattr(target, "peek", None)
+        return peek(_HEAD) if peek is not None else b"", None
     try:
         with open(target, "rb") as file:
             regular = os.path.isfile(target)

@@ -285,6 +285,7 @@ def test_records_are_made_when_they_are_written(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(StreamRecordModel, "of", counting)
     with open_image(hvm(record(0x80000020, bytes(1 << 18)) * 20)) as image:
         parts = parts_of_image(image)
+        number = 0
         for number, _ in enumerate(pieces(parts), 1):
             assert len(made) <= 4 + 3 * number
     assert len(made) > 20 and number > 8
