@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_what_has_been_measured_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     def fails(*_: object) -> NoReturn:
         raise OSError("busy")
 
-    parts = {"load": lambda *_: ({"rows": 1}, []), "faults": fails}
+    parts: dict[str, Any] = {"load": lambda *_: ({"rows": 1}, []), "faults": fails}
     monkeypatch.setattr(torture, "PARTS", parts)
     monkeypatch.setattr(torture, "MEASURED", tmp_path / "measured")
     monkeypatch.setattr("sys.argv", ["torture.py", "--jobs", "1", "load", "faults"])
