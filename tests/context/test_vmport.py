@@ -407,3 +407,9 @@ def test_an_entry_without_a_key_at_the_very_end() -> None:
     body = raw(VmportState.empty(), b"\0\0", used_guestinfo=1, used_guestsize=2)[8:]
     parts = Parts(body, XEN_4_5_V6)
     assert (parts.entries, parts.skipped, parts.end) == ([], [464], 466)
+
+
+def test_a_record_of_a_state() -> None:
+    other = VmportProfile(MAX_CHANS=2)
+    state = VmportState.empty(other)
+    assert to_record(state, other).body == state.to_bytes(other)

@@ -625,9 +625,11 @@ def test_rules_that_the_walk_itself_applies_apply_to_anything() -> None:
             assert rule.fires(Seen())
 
 
-def test_every_rule_has_its_remedy() -> None:
+def test_what_rules_have_besides() -> None:
     for rule in (*RULES, *WALK, *UNPAUSED):
         assert (rule.layer, rule.remedy) == ("context", REMEDIES.get(rule.id)), rule.id
+    assert {rule.id: str(rule.releases) for rule in WALK}["context-bounds"] == "4.19 and later"
+    assert (UNPAUSED[0].cve, UNPAUSED[0].commit) == ("CVE-2025-27466", "5776a2e9db")
 
 
 def test_types_of_events_in_words() -> None:
