@@ -169,7 +169,7 @@ def fields_of(ctype: Any, base: int = 0, alternate: bool = False) -> Iterator[Fi
 class Slot:
     """A place in a record that can be read and written: the target of a field path."""
 
-    __slots__ = ("_struct", "is_bytes", "offset", "path", "shift", "signed", "size", "width")
+    __slots__ = ("code", "is_bytes", "offset", "path", "shift", "signed", "size", "width")
 
     def __init__(
         self, path: str, offset: int, size: int, code: str, bits: tuple[int, int] | None = None
@@ -180,12 +180,22 @@ class Slot:
         self.is_bytes = code == "s"
         self.signed = code.islower() and not self.is_bytes
         self.shift, self.width = bits or (0, 8 * size)
-        self._struct = struct.Struct(f"<{size}s") if self.is_bytes else _STRUCTS[code]
+        self.code = f"{size}s" if self.is_bytes else code
+        """Of `struct`."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Not some bits of a number."""
+        return self.width == 8 * self.size
+
+    @property
+    def _struct(self) -> struct.Struct:
+        return struct.Struct(f"<{self.code}") if self.is_bytes else _STRUCTS[self.code]
 
     def get(self, body: Any) -> Any:
         """The value, an int or bytes. `body` must reach `offset + size`."""
         (value,) = self._struct.unpack_from(body, self.offset)
-        if self.width != 8 * self.size:
+        if not self.is_whole:
             return value >> self.shift & (1 << self.width) - 1
         return value
 
@@ -204,7 +214,7 @@ class Slot:
         reason = misfit(self.path, value, self.width, signed=self.signed)
         if reason:
             raise FieldError(reason)
-        if self.width != 8 * self.size:
+        if not self.is_whole:
             (unit,) = self._struct.unpack_from(body, self.offset)
             mask = (1 << self.width) - 1 << self.shift
             value = unit & ~mask | value << self.shift

@@ -12,36 +12,39 @@ __all__ = ["CFormat"]
 class CFormat:
     """A compiled format. Call it with its arguments, a tuple of ints and strings."""
 
-    __slots__ = ("_pieces", "_text")
+    __slots__ = ("_alternate", "_others", "_text")
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._pieces = _pieces(text) if "%#" in text else None
+        self._text = self._others = text
+        self._alternate: list[tuple[int, str, str]] = []
+        """Number, text and text for zero of each conversion with `#`, which `_others` have as
+        text."""
+        if "%#" in text:
+            self._take_apart()
+
+    def _take_apart(self) -> None:
+        text, others = self._text, []
+        number = start = at = 0
+        while (at := text.find("%", at)) >= 0:
+            end = at + 1
+            while not text[end].isalpha() and text[end] != "%":
+                end += 1
+            end += 1
+            if text[at + 1] == "#":
+                conversion = text[at:end]
+                zero = conversion.replace("#", "") % 0
+                self._alternate.append((number, conversion, zero))
+                others += [text[start:at], "%s"]
+                start = end
+            number += text[end - 1] != "%"
+            at = end
+        self._others = "".join([*others, text[start:]])
 
     def __call__(self, values: tuple[int | str, ...]) -> str:
-        if self._pieces is None or all(values):
+        if not self._alternate or all(values):
             return self._text % values
-        parts = [
-            (nonzero if value else zero) % value
-            for (nonzero, zero), value in zip(self._pieces, values)
-        ]
-        return "".join(parts) + self._pieces[-1][0]
-
-
-def _pieces(text: str) -> list[tuple[str, str]]:
-    """A pair for each conversion, with the text before it: for a non-zero value, and for zero.
-    The last is the text after the last conversion."""
-    pieces = []
-    start = at = 0
-    while (at := text.find("%", at)) >= 0:
-        if text[at + 1] == "%":
-            at += 2
-            continue
-        end = at + 1
-        while not text[end].isalpha():
-            end += 1
-        piece = text[start : end + 1]
-        pieces.append((piece, piece.replace("%#", "%")))
-        start = at = end + 1
-    pieces.append((text[start:].replace("%%", "%"), ""))
-    return pieces
+        shown = list(values)
+        for number, conversion, zero in self._alternate:
+            value = values[number]
+            shown[number] = conversion % value if value else zero
+        return self._others % tuple(shown)

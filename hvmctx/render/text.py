@@ -8,6 +8,8 @@ ever. Damage that the tool ignores is reported by the caller (`HvmContext.damage
 
 from __future__ import annotations
 
+from struct import Struct
+
 from hvmctx.abi import x86
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, Slot
@@ -54,7 +56,7 @@ class TextDialect:
         self.vmport = vmport
         self._decoded = decoded
         self._compiled: dict[str, list[Callable[[bytes], str]]] = {}
-        self._fpu: list[Callable[[bytes], str]] | None = None
+        self._fpu: _Lines | None = None
 
     def dump(
         self, context: HvmContext, *, domid: int = 0, wanted: Callable[[Record], bool] | None = None
@@ -116,10 +118,8 @@ class TextDialect:
 
     def _compile(self, known: RecordType) -> list[Callable[[bytes], str]]:
         shown = lines_in(dialects.LINES.get(known.name, {}), self.release) or ()
-        lines = _lines_of(shown, known.layout)
-        if known is x86.CPU:
-            lines.append(self._fpu_block)
-        return lines
+        lines = _Lines(shown, known.layout)
+        return [lines, self._fpu_block] if known is x86.CPU else [lines]
 
     def _compile_all(self, known: RecordType) -> list[Callable[[bytes], str]]:
         """The tool's lines, or the first that any release had, and after them what these do not
@@ -130,9 +130,9 @@ class TextDialect:
         fpu = self._fpu_lines(known)
         named = _unshown(known.layout, shown + fpu)
         return [
-            *_lines_of(shown, known.layout),
+            _Lines(shown, known.layout),
             *[line for line in named if not line.silent],
-            *_lines_of(fpu, known.layout),
+            _Lines(fpu, known.layout),
             *[line for line in named if line.silent],
         ]
 
@@ -149,8 +149,8 @@ class TextDialect:
         if conditional and not flags & x86.XEN_X86_FPU_INITIALISED:
             return ""
         if self._fpu is None:
-            self._fpu = _lines_of(self._fpu_lines(x86.CPU), x86.CPU.layout)
-        return "".join([line(body) for line in self._fpu])
+            self._fpu = _Lines(self._fpu_lines(x86.CPU), x86.CPU.layout)
+        return self._fpu(body)
 
 
 _FLAGS = x86.hvm_hw_cpu.flags.offset
@@ -172,21 +172,47 @@ def lines_in(by_release: dict[str, Lines], release: Release) -> Lines | None:
     return found
 
 
-class _Line:
-    """One compiled line: its format, and how to get its arguments out of a body."""
+class _Lines:
+    """Compiled lines: one format for all, and one call of `struct` for the fields that they show.
+    Bits, words, and what overlaps a field before it, are asked for one by one."""
 
-    __slots__ = ("_format", "_getters")
+    __slots__ = ("_constants", "_format", "_order", "_others", "_unpack")
 
-    def __init__(self, text: str, args: str, layout: Layout) -> None:
-        self._format = CFormat(text + "\n")
-        self._getters = [_getter(arg, layout) for arg in args.split()]
+    def __init__(self, shown: Lines, layout: Layout) -> None:
+        self._format = CFormat("".join([f"{text}\n" for text, _ in shown]))
+        arguments = [_argument(arg, layout) for _, args in shown for arg in args.split()]
+        fields = [arg for arg in arguments if isinstance(arg, Slot) and arg.is_whole]
+        row: dict[int | Slot | Getter, int] = {}  # what a call lines up, and where
+        format, end = "<", 0
+        for slot in sorted(fields, key=lambda slot: slot.offset):
+            if slot.offset >= end:
+                format += f"{slot.offset - end}x{slot.code}"
+                end = slot.offset + slot.size
+                row[slot] = len(row)
+        self._unpack = Struct(format).unpack_from
+        self._constants = tuple({arg for arg in arguments if isinstance(arg, int)})
+        others = [arg for arg in arguments if not isinstance(arg, int) and arg not in row]
+        self._others = [arg.get if isinstance(arg, Slot) else arg for arg in others]
+        for arg in (*self._constants, *others):
+            row[arg] = len(row)
+        self._order = [row[arg] for arg in arguments]
 
     def __call__(self, body: bytes) -> str:
-        return self._format(tuple([get(body) for get in self._getters]))
+        others = [get(body) for get in self._others]
+        row = (*self._unpack(body), *self._constants, *others)
+        return self._format(tuple([row[at] for at in self._order]))
 
 
-def _lines_of(shown: Lines, layout: Layout) -> list[Callable[[bytes], str]]:
-    return [_Line(text, args, layout) for text, args in shown]
+def _argument(arg: str, layout: Layout) -> int | Slot | Getter:
+    """A number, a field, or what makes a word of one."""
+    if arg.startswith("="):
+        return int(arg[1:])
+    path, choice, words = arg.partition("?")
+    slot = layout.locate(path)
+    if not choice:
+        return slot
+    yes, no = words.split(":")
+    return lambda body: yes if slot.get(body) else no
 
 
 class _Named:
@@ -215,18 +241,6 @@ _DECIMAL, _HEX = CFormat("%i"), CFormat("%#x")
 _NOTHING, _WORDS = (0,), (0, 1)
 """Values that need no line: of a field that should be zero; and of one that another line has
 in words, where 0 is `off` and 1 is `on`, but so is every other value."""
-
-
-def _getter(arg: str, layout: Layout) -> Getter:
-    if arg.startswith("="):
-        number = int(arg[1:])
-        return lambda body: number
-    path, choice, words = arg.partition("?")
-    slot = layout.locate(path)
-    if choice:
-        yes, no = words.split(":")
-        return lambda body: yes if slot.get(body) else no
-    return slot.get
 
 
 def _unshown(layout: Layout, shown: Lines) -> list[_Named]:
@@ -289,7 +303,7 @@ def _rest_lines(known: RecordType, record: Record) -> list[str]:
         return _hex(rest, known.size)
     layout = Layout.of(known.rest[1])
     shown = dialects.REST_LINES[known.name]
-    line = _Line(*shown, layout)
+    line = _Lines((shown,), layout)
     others = [_Named(other.slot, _NOTHING) for other in _unshown(layout, (shown,))]
     lines = []
     whole = len(rest) // layout.size * layout.size
