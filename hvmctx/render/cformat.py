@@ -17,28 +17,22 @@ class CFormat:
     def __init__(self, text: str) -> None:
         self._text = self._others = text
         self._alternate: list[tuple[int, str, str]] = []
-        """Number, text and text for zero of each conversion with `#`, which `_others` have as
-        text."""
+        """Of each conversion with `#`, which are `%s` in `_others`: its number, itself, and what it
+        makes of zero."""
         if "%#" in text:
             self._take_apart()
 
     def _take_apart(self) -> None:
-        text, others = self._text, []
-        number = start = at = 0
-        while (at := text.find("%", at)) >= 0:
-            end = at + 1
-            while not text[end].isalpha() and text[end] != "%":
-                end += 1
-            end += 1
-            if text[at + 1] == "#":
-                conversion = text[at:end]
-                zero = conversion.replace("#", "") % 0
-                self._alternate.append((number, conversion, zero))
-                others += [text[start:at], "%s"]
-                start = end
-            number += text[end - 1] != "%"
-            at = end
-        self._others = "".join([*others, text[start:]])
+        before, *parts = self._text.split("%#")
+        assert not before.endswith("%"), "an escaped %"
+        others, number = [before], _conversions(before)
+        for part in parts:
+            end = len(part) - len(part.lstrip("0123456789.")) + 1
+            conversion, rest = part[:end], part[end:]
+            self._alternate.append((number, f"%#{conversion}", f"%{conversion}" % 0))
+            others.append(rest)
+            number += 1 + _conversions(rest)
+        self._others = "%s".join(others)
 
     def __call__(self, values: tuple[int | str, ...]) -> str:
         if not self._alternate or all(values):
@@ -48,3 +42,7 @@ class CFormat:
             value = values[number]
             shown[number] = conversion % value if value else zero
         return self._others % tuple(shown)
+
+
+def _conversions(text: str) -> int:
+    return text.replace("%%", "").count("%")

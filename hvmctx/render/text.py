@@ -180,21 +180,29 @@ class _Lines:
 
     def __init__(self, shown: Lines, layout: Layout) -> None:
         self._format = CFormat("".join([f"{text}\n" for text, _ in shown]))
-        arguments = [_argument(arg, layout) for _, args in shown for arg in args.split()]
-        fields = [arg for arg in arguments if isinstance(arg, Slot) and arg.is_whole]
-        row: dict[int | Slot | Getter, int] = {}  # what a call lines up, and where
+        arguments = " ".join([args for _, args in shown]).split()
+        row: dict[str, int] = {}  # what a call lines up, and where
+        places, constants, others = [], [], []
+        for arg in dict.fromkeys(arguments):
+            if arg[0] == "=":
+                constants.append(arg)
+            elif "?" in arg:
+                others.append(arg)
+            else:
+                places.append((layout.place(arg), arg))
         format, end = "<", 0
-        for slot in sorted(fields, key=lambda slot: slot.offset):
-            if slot.offset >= end:
-                format += f"{slot.offset - end}x{slot.code}"
-                end = slot.offset + slot.size
-                row[slot] = len(row)
-        self._unpack = Struct(format).unpack_from
-        self._constants = tuple({arg for arg in arguments if isinstance(arg, int)})
-        others = [arg for arg in arguments if not isinstance(arg, int) and arg not in row]
-        self._others = [arg.get if isinstance(arg, Slot) else arg for arg in others]
-        for arg in (*self._constants, *others):
+        for (offset, size, code, bits), arg in sorted(places):
+            if bits or offset < end:
+                others.append(arg)
+            else:
+                row[arg] = len(row)
+                format += f"{offset - end}x{size}s" if code == "s" else f"{offset - end}x{code}"
+                end = offset + size
+        for arg in (*constants, *others):
             row[arg] = len(row)
+        self._unpack = Struct(format).unpack_from
+        self._constants = tuple([int(arg[1:]) for arg in constants])
+        self._others = [_getter(arg, layout) for arg in others]
         self._order = [row[arg] for arg in arguments]
 
     def __call__(self, body: bytes) -> str:
@@ -203,14 +211,11 @@ class _Lines:
         return self._format(tuple([row[at] for at in self._order]))
 
 
-def _argument(arg: str, layout: Layout) -> int | Slot | Getter:
-    """A number, a field, or what makes a word of one."""
-    if arg.startswith("="):
-        return int(arg[1:])
+def _getter(arg: str, layout: Layout) -> Getter:
     path, choice, words = arg.partition("?")
     slot = layout.locate(path)
     if not choice:
-        return slot
+        return slot.get
     yes, no = words.split(":")
     return lambda body: yes if slot.get(body) else no
 
