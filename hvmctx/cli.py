@@ -239,6 +239,7 @@ class _Words:
     def __init__(self) -> None:
         self._values: dict[str, object] = {}
         self._names: list[str] = []
+        self._needed = 0
         self._last = False
         self._known = True
 
@@ -250,20 +251,27 @@ class _Words:
             return None
         names = self._names
         more = len(words) - len(names)
-        if not self._known or not names or more < 0 or (more and not self._last):
+        if (
+            not self._known
+            or not names
+            or len(words) < self._needed
+            or (more > 0 and not self._last)
+        ):
             return None
-        values = {**self._values, **dict(zip(names, words))}
+        values = {**self._values, **dict.fromkeys(names), **dict(zip(names, words))}
         if self._last:
             values[names[-1]] = words[len(names) - 1 :]
         return values
 
     def add_argument(self, *names: str, **how: object) -> None:
         if not names[0].startswith("-"):
-            several = how.get("nargs") in ("+", "*")
-            self._known &= not (self._last or {"type", "choices"} & how.keys())
-            self._known &= several or how.get("nargs") in (None, "?")
-            self._last = several
+            number = how.get("nargs")
+            self._known &= not (self._last or {"type", "choices", "default"} & how.keys())
+            self._known &= number in (None, "?", "+", "*")
             self._names.append(names[0])
+            if number in (None, "+"):
+                self._needed = len(self._names)
+            self._last = number in ("+", "*")
             return
         name = how.get("dest") or next((x for x in names if x.startswith("--")), names[0])
         default = how.get("default", False if how.get("action") == "store_true" else None)

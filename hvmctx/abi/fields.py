@@ -298,6 +298,7 @@ class Layout:
         self.size = ctypes.sizeof(ctype)
         self.fields = tuple(fields_of(ctype))
         self._by_name = {field.name: field for field in self.fields}
+        self._leaves: tuple[Field, ...] | None = None
         self._plan: _Plan | None = None
 
     @classmethod
@@ -333,12 +334,13 @@ class Layout:
                 end = leaf.offset + leaf.size
         return f"{format}{self.size - end}x" if self.size > end else format
 
-    def leaves(self) -> Iterator[Field]:
+    def leaves(self) -> tuple[Field, ...]:
         """All that is not a structure: numbers, bits, arrays of numbers, each with its path as
         its name (`timers[1].cmp`) and its offset from the start of the structure, by rising
         offset. Of a union's other members (`alternate`) those that are not structures."""
-        for field in self.fields:
-            yield from field._leaves("", 0)
+        if self._leaves is None:
+            self._leaves = tuple(leaf for field in self.fields for leaf in field._leaves("", 0))
+        return self._leaves
 
     def slots(self) -> Iterator[Slot]:
         """The slot of each value that `format` gives, in its order."""

@@ -55,7 +55,7 @@ class TextDialect:
         self.show_all = show_all
         self.vmport = vmport
         self._decoded = decoded
-        self._compiled: dict[str, list[Callable[[bytes], str]]] = {}
+        self._compiled: dict[str, list[Callable[[bytes], str]] | None] = {}
         self._fpu: _Lines | None = None
 
     def dump(
@@ -81,19 +81,20 @@ class TextDialect:
         head = _entry_line(number, record) + self._skipping(record)
         if known is None:
             return head + "".join(_hex(bytes(record.body), 0)) if self.show_all else head
-        if not self._understands(known):
+        lines = self._lines(known)
+        if lines is None:
             return head
         if record.typecode == VMPORT_TYPECODE:
             return head + self._vmport_lines(record)
         body = record.as_read()
-        text = [line(body) for line in self._lines(known)]
+        text = [line(body) for line in lines]
         if self.show_all:
             text += [*_rest_lines(known, record), *_read_otherwise(record, body)]
         return head + "".join(text)
 
     def _skipping(self, record: Record) -> str:
         known = record.type
-        if known is x86.END or (known is not None and self._understands(known)):
+        if known is x86.END or (known is not None and self._lines(known) is not None):
             return ""
         return f" ** Don't understand type {record.typecode}: skipping\n"
 
@@ -102,22 +103,22 @@ class TextDialect:
 
         return "".join(vmport_lines(bytes(record.body), self.vmport))
 
-    def _understands(self, known: RecordType) -> bool:
-        if known.typecode == VMPORT_TYPECODE:
-            return self.show_all or self.vmport is not None
-        return (
-            self.show_all or lines_in(dialects.LINES.get(known.name, {}), self.release) is not None
-        )
+    def _lines(self, known: RecordType) -> list[Callable[[bytes], str]] | None:
+        """The compiled lines of a record, none for VMPORT's; None for one that the tool does not
+        understand."""
+        if known.name not in self._compiled:
+            lines: list[Callable[[bytes], str]] | None
+            if known.typecode == VMPORT_TYPECODE:
+                lines = None if self.vmport is None and not self.show_all else []
+            else:
+                lines = self._compile_all(known) if self.show_all else self._compile(known)
+            self._compiled[known.name] = lines
+        return self._compiled[known.name]
 
-    def _lines(self, known: RecordType) -> list[Callable[[bytes], str]]:
-        lines = self._compiled.get(known.name)
-        if lines is None:
-            compiled = self._compile_all(known) if self.show_all else self._compile(known)
-            lines = self._compiled[known.name] = compiled
-        return lines
-
-    def _compile(self, known: RecordType) -> list[Callable[[bytes], str]]:
-        shown = lines_in(dialects.LINES.get(known.name, {}), self.release) or ()
+    def _compile(self, known: RecordType) -> list[Callable[[bytes], str]] | None:
+        shown = lines_in(dialects.LINES.get(known.name, {}), self.release)
+        if shown is None:
+            return None
         lines = _Lines(shown, known.layout)
         return [lines, self._fpu_block] if known is x86.CPU else [lines]
 
