@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
-    from hvmctx.render.dialects import Lines
+    from hvmctx.render.dialects import Line, Lines
 
     Getter = Callable[[bytes], "int | str"]
 
@@ -177,17 +177,16 @@ class _Lines:
     """Compiled lines: one format for all, and one call of `struct` for the fields that they show.
     Bits, words, and what overlaps a field before it, are asked for one by one."""
 
-    __slots__ = ("_constants", "_format", "_order", "_others", "_unpack")
+    __slots__ = ("_format", "_order", "_others", "_unpack")
 
     def __init__(self, shown: Lines, layout: Layout) -> None:
+        shown = tuple([_filled(*line) if "=" in line[1] else line for line in shown])
         self._format = CFormat("".join([f"{text}\n" for text, _ in shown]))
         arguments = " ".join([args for _, args in shown]).split()
         row: dict[str, int] = {}  # what a call lines up, and where
-        places, constants, others = [], [], []
+        places, others = [], []
         for arg in dict.fromkeys(arguments):
-            if arg[0] == "=":
-                constants.append(arg)
-            elif "?" in arg:
+            if "?" in arg:
                 others.append(arg)
             else:
                 places.append((layout.place(arg), arg))
@@ -199,17 +198,24 @@ class _Lines:
                 row[arg] = len(row)
                 format += f"{offset - end}x{size}s" if code == "s" else f"{offset - end}x{code}"
                 end = offset + size
-        for arg in (*constants, *others):
+        for arg in others:
             row[arg] = len(row)
         self._unpack = Struct(format).unpack_from
-        self._constants = tuple([int(arg[1:]) for arg in constants])
         self._others = [_getter(arg, layout) for arg in others]
         self._order = [row[arg] for arg in arguments]
 
     def __call__(self, body: bytes) -> str:
         others = [get(body) for get in self._others]
-        row = (*self._unpack(body), *self._constants, *others)
+        row = (*self._unpack(body), *others)
         return self._format(tuple([row[at] for at in self._order]))
+
+
+def _filled(text: str, args: str) -> Line:
+    """A line with its constants in their places. It has no `%%`."""
+    words, (made, *pieces) = args.split(), text.split("%")
+    for arg, piece in zip(words, pieces):
+        made += f"%{piece}" % int(arg[1:]) if arg[0] == "=" else f"%{piece}"
+    return made, " ".join([arg for arg in words if arg[0] != "="])
 
 
 def _getter(arg: str, layout: Layout) -> Getter:
