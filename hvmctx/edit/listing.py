@@ -38,6 +38,8 @@ def matching(store: Store, pattern: str) -> Iterator[str]:
                 found = True
                 yield path
         if not found:
+            if pattern.upper().startswith(CONFIG):
+                store.image.config  # noqa: B018 - it may be damaged: that is why
             raise MissingRecordError(f"{pattern}: the image has no such values")
         return
     split = Path(pattern)
