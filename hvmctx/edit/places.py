@@ -248,10 +248,13 @@ class _OfContext(Place):
 
     def add(self, value: Value) -> None:
         """The record itself, where Xen would write it; or one that is otherwise empty, of the
-        length that it has in the image's release."""
-        context = self.store.look()
-        there = context.records(self.typecode, self.instance)
-        if self.path.number not in (None, len(there) + 1) or (there and self.path.number is None):
+        length that it has in the image's release; or a key of VMPORT's, after the others."""
+        there = len(self.store.look().records(self.typecode, self.instance))
+        number = self.path.number or 1
+        if there and number <= there and self._is_packed() and not self.is_there():
+            self.put(value)
+            return
+        if number != there + 1:
             raise UsageError(f"{self}: the context has such a record already")
         if not self.field:
             self.store.context.add(Record(self.typecode, self.instance, self.as_bytes(value)))
