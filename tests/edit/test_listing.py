@@ -96,6 +96,3 @@ def test_what_a_device_model_saved() -> None:
             assert {f"EMULATOR_CONTEXT/0{one}" for one in there} <= set(found)
             assert all(editor.get(path) is not None for path in found)
     assert paths("EMULATOR_CONTEXT/0.dma*") == [f"EMULATOR_CONTEXT/0.dma{n}" for n in ("", "/1")]
-    assert paths("emulator_context.vmmouse", with_model(MOUSE))[0].startswith(
-        "EMULATOR_CONTEXT/0.vmmouse."
-    )
