@@ -2,9 +2,10 @@
 """Mutation testing: change a module in one place, and see whether its own tests notice.
 
 `mutants.py MODULE ...` (`restore/msrs`, or a room: `restore`; by default those that have figures in
-docs/mutants.md) makes the mutants of each module, runs the module's tests on every one in a fresh process, prints those that
-survive, and writes the figures into docs/mutants.md. What is listed as accepted there is no
-survivor. Nothing in the checkout is changed meanwhile: the tests run in a copy.
+docs/mutants.md) makes the mutants of each module, runs the module's tests on every one in a fresh
+process, prints those that survive, and writes the figures into docs/mutants.md. What is listed as
+accepted there is no survivor. Nothing in the checkout is changed meanwhile: the tests run in a
+copy.
 
 The mutations are mutmut's. Its own runner mutates functions only, which leaves out most of a table
 of rules; here every expression of a module is mutated.
