@@ -160,8 +160,7 @@ def judge(
             over = image.limits.over("findings", "findings", layer=image.format, offset=image.end)
             findings[most:] = [_of_error(over)]
         judged = [] if restoring is None else restoring.releases_of(image)
-        findings = _once(findings)
-        measure(image, findings)
+        measure(image, findings := _once(findings))
         return Judged(findings, view, judged, _what(image, view), image.compression)
 
     if isinstance(target, HvmContext):
