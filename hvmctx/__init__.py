@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 
+from hvmctx.revision import __version__ as __version__
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.abi.releases import Release as Release
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from hvmctx.restore.rules import Rule as Rule
     from hvmctx.restore.verdict import Verdict as Verdict
     from hvmctx.verify.views import verify as verify
-
-__version__ = "0.1.0"
 
 _WHERE = {
     "Editor": "edit.editor",

@@ -71,7 +71,7 @@ def run(args: Namespace) -> int:
             [{**one.as_dict(), "docs": link_of(one.rule)} for one in judged.findings]
         )
     elif args.format == "sarif":
-        from hvmctx import __version__
+        from hvmctx.revision import __version__
         from hvmctx.verify.sarif import log
 
         messages.show_json(log(judged, args.input, __version__))
