@@ -135,6 +135,7 @@ OF_NO_MODULE = {
     "commands/test_commands",
     "commands/test_shown",
     "files/test_crashes",
+    "fuzz/test_corpora",
     "fuzz/test_engines",
     "restore/test_history",
     "restore/test_hypervisors",
