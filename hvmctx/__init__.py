@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import sys
 
-from hvmctx.revision import __version__ as __version__
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.abi.releases import Release as Release
@@ -44,6 +42,8 @@ if TYPE_CHECKING:
     from hvmctx.restore.rules import Rule as Rule
     from hvmctx.restore.verdict import Verdict as Verdict
     from hvmctx.verify.views import verify as verify
+
+    __version__: str  # of `revision`
 
 _WHERE = {
     "Editor": "edit.editor",
@@ -146,6 +146,10 @@ if not TYPE_CHECKING:
         return importlib.import_module(name)
 
     def __getattr__(name):
+        if name == "__version__":
+            from hvmctx.revision import __version__
+
+            return __version__
         if name not in _WHERE:
             raise AttributeError(f"module 'hvmctx' has no attribute {name!r}")
         found = _find(name)
