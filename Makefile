@@ -51,7 +51,7 @@ docs-serve: $(VENV)/.docs
 	$(MKDOCS) serve
 
 # Put the site of this version beside those of others, on the branch gh-pages, which is not pushed.
-VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hvmctx/__init__.py)
+VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hvmctx/revision.py)
 docs-version: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 PATH=$(VENV)/bin:$$PATH $(VENV)/bin/mike deploy --update-aliases $(VERSION) latest
 
