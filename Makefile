@@ -9,7 +9,7 @@ comma   = ,
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression,remote,parquet,dask,report$(BROWSER)]'
+	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression,remote,parquet,dask,report,disassembly$(BROWSER)]'
 	touch $@
 
 demo: $(VENV)/.installed
