@@ -7,8 +7,8 @@ from __future__ import annotations
 
 __all__ = [
     "FieldError", "FormatError", "HvmctxError", "InputError", "LengthError", "LimitError",
-    "MissingPageError", "MissingRecordError", "RestoreRefused", "TranslationError", "TruncatedError",
-    "UnknownRecordError", "UnsupportedError", "UsageError",
+    "MissingPageError", "MissingRecordError", "RestoreRefused", "TranslationError",
+    "TruncatedError", "UnknownRecordError", "UnsupportedError", "UsageError",
 ]  # fmt: skip
 
 
@@ -79,10 +79,10 @@ class FormatError(HvmctxError):
     """Bytes that do not follow their format.
 
     Attributes: `problem` (the message without the place), `layer` (xl, xapi, libvirt, libxl,
-    libxc, context, legacy, elf or symbols; gzip, xz, zstd or lz4 of a compressed input, xva of an archive
-    of XAPI's; input if no format is recognised), `offset` (in bytes from the start of the input,
-    or of the buffer that was parsed), `record` (type and instance in words, empty outside a
-    record), `found` and `expected` (in words).
+    libxc, context, legacy, elf or symbols; gzip, xz, zstd or lz4 of a compressed input, xva of an
+    archive of XAPI's; input if no format is recognised), `offset` (in bytes from the start of the
+    input, or of the buffer that was parsed), `record` (type and instance in words, empty outside
+    a record), `found` and `expected` (in words).
     """
 
     def __init__(

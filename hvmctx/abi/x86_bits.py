@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CR0", "CR4", "DR6", "DR7", "EFER", "RFLAGS", "XCR0", "ApicBase", "McgCap",
-    "MiscFeatures", "PageEntry", "PlatformInfo", "Pm1", "SpecCtrl", "StimerConfig", "bit_names", "bits_of",
-    "named", "named_bits", "short_names",
+    "MiscFeatures", "PageEntry", "PlatformInfo", "Pm1", "SpecCtrl", "StimerConfig", "bit_names",
+    "bits_of", "named", "named_bits", "short_names",
 ]  # fmt: skip
 
 

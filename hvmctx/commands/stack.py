@@ -66,6 +66,9 @@ def run(args: Namespace) -> int:
                     messages.show(line)
             except MissingRecordError:
                 messages.show(f"vcpu {vcpu.id}: offline, it has no CPU record")
+        if not image.memory.runs:
+            messages.say("registers only: the image has no page data")
+            return max(inputs.report(image), 1)
         return inputs.report(image)
 
 

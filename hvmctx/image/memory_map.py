@@ -162,7 +162,7 @@ class Memory(MemoryMap):
                 )
             first = run.end
         if first < end:
-            why = "the image does not mention it" if self.runs.rows else "the image has no page data"
+            why = "the image does not mention it" if self.runs else "the image has no page data"
             raise MissingPageError(f"no memory at pfn {first:#x}: {why}", pfn=first)
         return runs
 

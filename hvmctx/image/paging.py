@@ -197,9 +197,9 @@ class Paging:
                 data = self._memory.read(page, PAGE_SIZE)
             except MissingPageError as error:
                 last = walk.steps[-1] if walk.steps else None
-                by = f"CR3 (table {step.table:#x})" if last is None else _shown(last)
+                where = f"CR3 points to {step.table:#x}" if last is None else _shown(last)
                 raise TranslationError(
-                    f"{by} points to a {step.level} that is not in memory: {error}",
+                    f"the {step.level} is not in memory: {where}; {error}",
                     address=walk.address, level=step.level, entry_gpa=step.entry_gpa,
                 ) from None  # fmt: skip
             if len(self._tables) >= _MOST_KEPT:

@@ -170,16 +170,15 @@ def _code(
         passed = vcpu.read(before, frame.code - before)
     except _NOT_THERE:
         passed = b""
-    yield f"  {passed.hex(' ')} <{code[0]:02x}> {code[1:_CODE_SHOWN].hex(' ')}".replace("  <", "  <")
+    parts = (passed.hex(" "), f"<{code[0]:02x}>", code[1:_CODE_SHOWN].hex(" "))
+    yield f"  {' '.join(part for part in parts if part)}"
     for address, taken, text in take_apart(code, frame.code, frame.bits) if take_apart else ():
         target = re.search(r"(?<!\[)\b0x([0-9a-f]{6,16})\b", text)
         name = _named(symbols, int(target[1], 16), "  ; ") if target else ""
         yield f"  {address:0{frame.word * 2}x}  {taken.hex(' '):<23}  {text}{name}".rstrip()
 
 
-def _stack(
-    vcpu: GuestVcpu, frame: Frame, symbols: Symbols | None, pages: int
-) -> Iterator[str]:
+def _stack(vcpu: GuestVcpu, frame: Frame, symbols: Symbols | None, pages: int) -> Iterator[str]:
     size, digits = frame.word, frame.word * 2
     yield f"stack at {frame.stack:#x}:"
     try:
@@ -188,12 +187,15 @@ def _stack(
         yield f"  {error}"
         return
     words = [
-        int.from_bytes(data[at : at + size], "little") for at in range(0, len(data) - size + 1, size)
+        int.from_bytes(data[at : at + size], "little")
+        for at in range(0, len(data) - size + 1, size)
     ]
     for at in range(0, min(len(words), _WORDS_SHOWN), 4):
         row = " ".join(f"{word:0{digits}x}" for word in words[at : at + 4])
         yield f"  {frame.stack + at * size:0{digits}x}: {row}"
-    found = [(at, word, name) for at, word in enumerate(words) if (name := _return(vcpu, word, symbols))]
+    found = [
+        (at, word, name) for at, word in enumerate(words) if (name := _return(vcpu, word, symbols))
+    ]
     yield f"return addresses among {len(words)} words: {'' if found else 'none'}".rstrip()
     for at, word, name in found:
         yield f"  {frame.stack + at * size:0{digits}x}: {word:0{digits}x}  {name}".rstrip()

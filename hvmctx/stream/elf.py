@@ -257,7 +257,7 @@ def symbol_rows(source: Source) -> tuple[bytes, list[tuple[int, int, bool]]]:
         )  # fmt: skip
     names = _exactly(source, sections[link][1], sections[link][2], "names of symbols")
     data = _exactly(source, offset, size - size % symbol.size, "symbols")
-    rows = []
+    rows: list[tuple[int, int, bool]] = []
     for values in symbol.iter_unpack(data):
         name, value, info, where = (values[at] for at in order)
         kind = info & 15

@@ -106,7 +106,7 @@ def _of_text(source: Source) -> tuple[bytes, list[tuple[int, int, bool]]]:
     if source.whole_size() > limits.input:
         raise limits.over("input", "bytes", layer=LAYER, offset=limits.input)
     data = bytes(source.read_at(0, source.whole_size()))
-    rows = []
+    rows: list[tuple[int, int, bool]] = []
     for line in _LINE.finditer(data):
         if line[2] in _WITHOUT_PLACE:
             continue
