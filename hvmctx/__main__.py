@@ -1,8 +1,6 @@
 """`python -m hvmctx`."""
 
-import sys
-
-from hvmctx.cli import main
+from hvmctx.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

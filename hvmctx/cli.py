@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from hvmctx.commands import Command
 else:
@@ -27,7 +28,7 @@ else:
             self.__dict__.update(values)
 
 
-__all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main"]
+__all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main", "run"]
 
 GROUPS = {
     "look": ("dump", "info", "report", "get", "locate", "hexdump", "x", "stack"),
@@ -49,6 +50,24 @@ EXAMPLES = (
 
 OK, FAILED, USAGE = 0, 1, 2
 _INTERRUPTED, _PIPE_CLOSED = 130, 141
+
+
+def run() -> NoReturn:
+    """The process of one command: `main` on its arguments, then the end.
+
+    Python takes down all that it has loaded, one object after the other, which is a seventh of
+    a dump. Here the system does, unless somebody still has something to do: a thread, what was
+    registered with `atexit`, a profiler, or `python -i`."""
+    status = main()
+    waited_for = sys.flags.inspect or sys.gettrace() or sys.getprofile()
+    if not waited_for and sys.modules.keys().isdisjoint(("atexit", "threading")):
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (AttributeError, OSError, ValueError):  # closed, or full: Python's to tell
+            sys.exit(status)
+        os._exit(status)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -220,6 +239,7 @@ class _Words:
     def __init__(self) -> None:
         self._values: dict[str, object] = {}
         self._names: list[str] = []
+        self._needed = 0
         self._last = False
         self._known = True
 
@@ -231,20 +251,27 @@ class _Words:
             return None
         names = self._names
         more = len(words) - len(names)
-        if not self._known or not names or more < 0 or (more and not self._last):
+        if (
+            not self._known
+            or not names
+            or len(words) < self._needed
+            or (more > 0 and not self._last)
+        ):
             return None
-        values = {**self._values, **dict(zip(names, words))}
+        values = {**self._values, **dict.fromkeys(names), **dict(zip(names, words))}
         if self._last:
             values[names[-1]] = words[len(names) - 1 :]
         return values
 
     def add_argument(self, *names: str, **how: object) -> None:
         if not names[0].startswith("-"):
-            several = how.get("nargs") in ("+", "*")
-            self._known &= not (self._last or {"type", "choices"} & how.keys())
-            self._known &= several or how.get("nargs") in (None, "?")
-            self._last = several
+            number = how.get("nargs")
+            self._known &= not (self._last or {"type", "choices", "default"} & how.keys())
+            self._known &= number in (None, "?", "+", "*")
             self._names.append(names[0])
+            if number in (None, "+"):
+                self._needed = len(self._names)
+            self._last = number in ("+", "*")
             return
         name = how.get("dest") or next((x for x in names if x.startswith("--")), names[0])
         default = how.get("default", False if how.get("action") == "store_true" else None)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hvmctx.cli import COMMANDS
+from hvmctx.cli import COMMANDS, _Words, command_of
+from hvmctx.parsers import parser_of
 from tests.builders.running import ROOT, TOOL, Run, bare
 from tests.builders.samples import EXAMPLE, context_bytes
 
@@ -211,3 +212,54 @@ def test_in_a_directory_that_is_gone(tmp_path: Path, arguments: list[str]) -> No
         ["sh", "-c", script, "sh", gone, *command], capture_output=True, check=False
     )
     assert done.returncode == 0 and done.stdout and not done.stderr
+
+
+def test_words_alone_mean_what_argparse_says() -> None:
+    """For every command, as far as it takes such a line."""
+    taken = set()
+    for name in COMMANDS:
+        for count in range(5):
+            words = ["a", "b", "c", "d"][:count]
+            values = _Words().parse(command_of(name), words)
+            if values is not None:
+                assert values == vars(parser_of(command_of(name), name).parse_args(words))
+                taken.add(name)
+    assert {"dump", "info", "get", "hexdump", "verify", "restore", "diagnose", "diff"} <= taken
+
+
+ENDS = """
+import sys
+from hvmctx.cli import run
+class Held:
+    def __del__(self):
+        sys.__stdout__.write("taken down\\n")
+held = Held()
+sys.argv[1:] = ["--version"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("", []),
+        ("import atexit; atexit.register(print, 'at exit')", ["at exit", "taken down"]),
+        ("import threading; threading.Timer(0.1, print, ['late']).start()", ["late", "taken down"]),
+    ],
+)
+def test_how_a_process_ends(before: str, told: list[str]) -> None:
+    """At once, unless somebody waits for more."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{ENDS}"
+         f"{before}\nrun()"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    version, *rest = done.stdout.splitlines()
+    assert version.startswith("hvmctx ") and rest == told
+
+
+def test_a_profiler_has_its_say() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cProfile", TOOL, "--version"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "function calls" in done.stdout

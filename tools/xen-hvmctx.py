@@ -15,9 +15,9 @@ sys.path[:] = [path for path in sys.path if path != HERE]
 __import__("__future__")  # as each of those modules does: before the checkout is looked into
 sys.path.insert(0, os.path.dirname(HERE))
 
-from hvmctx.cli import main  # noqa: E402
+from hvmctx.cli import run  # noqa: E402
 
 del sys.path[0]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, TypeAlias
 
+    Place: TypeAlias = "tuple[int, int, str, tuple[int, int] | None]"
+    """Offset, size, code, and the bits of a number (shift, width) where not all."""
     Value: TypeAlias = "int | bytes | tuple[int, ...] | dict[str, Value] | list[dict[str, Value]]"
     """Of a field that is decoded."""
 
@@ -42,6 +44,8 @@ _CODES = {
     ctypes.c_int64: "q",
 }
 _STRUCTS = {code: struct.Struct("<" + code) for code in _CODES.values()}
+_WINDOWS = {"1": "B", "2": "H", "4": "I", "8": "Q"}
+"""Bytes of an array that are read as one number -> code."""
 _RESERVED = frozenset(("pad", "res", "reserve", "reserved", "rsvd"))
 
 
@@ -96,9 +100,12 @@ class Field:
         self.size = ctypes.sizeof(ctype)
         self.shift, self.width = bits or (0, 8 * self.size)
         self.alternate = alternate
-        self.count: int | None = getattr(ctype, "_length_", None)
-        self.element = ctype if self.count is None else ctype._type_
-        self.code = _CODES.get(self.element, "")
+        self.count: int | None = None
+        self.element = ctype
+        self.code = _CODES.get(ctype, "")
+        if not self.code and issubclass(ctype, ctypes.Array):
+            self.count, self.element = ctype._length_, ctype._type_
+            self.code = _CODES.get(self.element, "")
 
     @property
     def is_reserved(self) -> bool:
@@ -169,23 +176,45 @@ def fields_of(ctype: Any, base: int = 0, alternate: bool = False) -> Iterator[Fi
 class Slot:
     """A place in a record that can be read and written: the target of a field path."""
 
-    __slots__ = ("_struct", "is_bytes", "offset", "path", "shift", "signed", "size", "width")
+    __slots__ = ("code", "offset", "path", "shift", "size", "width")
 
     def __init__(
         self, path: str, offset: int, size: int, code: str, bits: tuple[int, int] | None = None
     ) -> None:
+        """`code` is that of `struct`, "s" for all bytes of an array."""
         self.path = path
         self.offset = offset
         self.size = size
-        self.is_bytes = code == "s"
-        self.signed = code.islower() and not self.is_bytes
+        self.code = code
         self.shift, self.width = bits or (0, 8 * size)
-        self._struct = struct.Struct(f"<{size}s") if self.is_bytes else _STRUCTS[code]
+
+    @property
+    def is_bytes(self) -> bool:
+        """An array of bytes, not a number."""
+        return self.code == "s"
+
+    @property
+    def signed(self) -> bool:
+        return self.code.islower() and not self.is_bytes
+
+    @property
+    def is_whole(self) -> bool:
+        """Not some bits of a number."""
+        return self.width == 8 * self.size
+
+    @property
+    def format(self) -> str:
+        """Of `struct`, without a byte order."""
+        return f"{self.size}s" if self.is_bytes else self.code
+
+    @property
+    def _struct(self) -> struct.Struct:
+        return _STRUCTS.get(self.code) or struct.Struct(f"<{self.format}")
 
     def get(self, body: Any) -> Any:
         """The value, an int or bytes. `body` must reach `offset + size`."""
         (value,) = self._struct.unpack_from(body, self.offset)
-        if self.width != 8 * self.size:
+        if not self.is_whole:
             return value >> self.shift & (1 << self.width) - 1
         return value
 
@@ -204,7 +233,7 @@ class Slot:
         reason = misfit(self.path, value, self.width, signed=self.signed)
         if reason:
             raise FieldError(reason)
-        if self.width != 8 * self.size:
+        if not self.is_whole:
             (unit,) = self._struct.unpack_from(body, self.offset)
             mask = (1 << self.width) - 1 << self.shift
             value = unit & ~mask | value << self.shift
@@ -238,14 +267,6 @@ def misfit(name: str, value: object, width: int, *, signed: bool = False, text: 
     return f"{name} is {kind}-bit field: {text} does not fit"
 
 
-def _name_and_index(step: str, path: str) -> tuple[str, str]:
-    """`timers[1]` -> ("timers", "1"); no index is empty."""
-    name, bracket, index = step.partition("[")
-    if bracket and not index.endswith("]"):
-        raise UsageError(f"{path}: '[' without ']'")
-    return name, index[:-1]
-
-
 def _element_at(field: Field, index: str, path: str) -> int:
     """Where the element of that index starts in a field; 0 where it is not an array."""
     if field.count is None:
@@ -277,6 +298,7 @@ class Layout:
         self.size = ctypes.sizeof(ctype)
         self.fields = tuple(fields_of(ctype))
         self._by_name = {field.name: field for field in self.fields}
+        self._leaves: tuple[Field, ...] | None = None
         self._plan: _Plan | None = None
 
     @classmethod
@@ -312,12 +334,13 @@ class Layout:
                 end = leaf.offset + leaf.size
         return f"{format}{self.size - end}x" if self.size > end else format
 
-    def leaves(self) -> Iterator[Field]:
+    def leaves(self) -> tuple[Field, ...]:
         """All that is not a structure: numbers, bits, arrays of numbers, each with its path as
         its name (`timers[1].cmp`) and its offset from the start of the structure, by rising
         offset. Of a union's other members (`alternate`) those that are not structures."""
-        for field in self.fields:
-            yield from field._leaves("", 0)
+        if self._leaves is None:
+            self._leaves = tuple(leaf for field in self.fields for leaf in field._leaves("", 0))
+        return self._leaves
 
     def slots(self) -> Iterator[Slot]:
         """The slot of each value that `format` gives, in its order."""
@@ -358,43 +381,40 @@ class Layout:
 
         Raises UsageError for a path that names nothing, or more than one integer or
         array of bytes."""
-        simple = self._by_name.get(path)
-        if simple is not None and simple.code and simple.count is None:
-            return Slot(path, simple.offset, simple.size, simple.code, (simple.shift, simple.width))
-        layout, base = self, 0
-        rest, last = path, False
-        while not last:
+        offset, size, code, bits = self.place(path)
+        return Slot(path, offset, size, code, bits)
+
+    def place(self, path: str) -> Place:
+        """What makes the slot that a path names."""
+        layout, base, dot, rest = self, 0, ".", path
+        while dot:
             step, dot, rest = rest.partition(".")
-            last = not dot
-            name, index = _name_and_index(step, path)
+            name, bracket, index = step.partition("[")
+            if bracket:
+                if index[-1:] != "]":
+                    raise UsageError(f"{path}: '[' without ']'")
+                index = index[:-1]
             field = layout._by_name.get(name)
             if field is None:
                 guess = did_you_mean(name, layout._by_name)
                 raise UsageError(f"{path}: no field {name!r} in {layout.ctype.__name__}{guess}")
-            if last and field.is_bytes and not index:
-                return Slot(path, base + field.offset, field.size, "s")
-            if last and field.count is not None and ":+" in index:
-                return self._window(path, field, base + field.offset, index)
-            base += field.offset + _element_at(field, index, path)
-            if field.code and not last:
-                raise UsageError(f"{path}: {name} has no fields")
+            base += field.offset
+            size = field.size
+            if bracket or field.count is not None:
+                if not dot and field.is_bytes and not index:
+                    return base, size, "s", None
+                if not dot and field.count is not None and ":+" in index:
+                    return _window(path, field, base, index)
+                at = _element_at(field, index, path)
+                base += at
+                size //= field.count or 1
             if field.code:
-                bits = (field.shift, field.width) if field.is_bits else None
-                return Slot(path, base, field.size // (field.count or 1), field.code, bits)
+                if dot:
+                    raise UsageError(f"{path}: {name} has no fields")
+                return base, size, field.code, (field.shift, field.width) if field.is_bits else None
             layout = Layout.of(field.element)
         names = ", ".join(field.name for field in layout.fields)
         raise UsageError(f"{path}: expected one of its fields: {names}")
-
-    @staticmethod
-    def _window(path: str, field: Field, base: int, index: str) -> Slot:
-        start_text, _, size_text = index.partition(":+")
-        start = _index(start_text, field.size, path)
-        codes = {"1": "B", "2": "H", "4": "I", "8": "Q"}
-        if size_text not in codes or start + int(size_text) > field.size:
-            raise UsageError(
-                f"{path}: the part after ':+' must be 1, 2, 4 or 8 bytes within the array"
-            )
-        return Slot(path, base + start, int(size_text), codes[size_text])
 
     def paths(self) -> Iterator[str]:
         """The path of every integer and byte array of the structure, unions' other
@@ -402,6 +422,15 @@ class Layout:
         for leaf in self.leaves():
             if not leaf.alternate:
                 yield from (slot.path for slot in leaf.slots())
+
+
+def _window(path: str, field: Field, base: int, index: str) -> Place:
+    start_text, _, size_text = index.partition(":+")
+    start = _index(start_text, field.size, path)
+    code = _WINDOWS.get(size_text)
+    if code is None or start + int(size_text) > field.size:
+        raise UsageError(f"{path}: the part after ':+' must be 1, 2, 4 or 8 bytes within the array")
+    return base + start, int(size_text), code, None
 
 
 def _encode_field(field: Field, body: bytearray, base: int, value: Any, where: str) -> None:

@@ -16,7 +16,6 @@ other packages only where hvmctx itself knows nothing of the bytes.
 
 from __future__ import annotations
 
-import importlib
 from functools import partial
 
 from hvmctx.abi import streams
@@ -213,7 +212,7 @@ def body_type(layer: str, number: int) -> BodyType | None:
     """The declaration of the bodies of a record type; None where there is none, and for the
     HVM context, which consists of records of its own."""
     if layer in _DECLARED:
-        importlib.import_module(_DECLARED[layer])
+        __import__(_DECLARED[layer])
     from hvmctx.stream.body import BODIES
 
     return BODIES.get((layer, number))

@@ -12,36 +12,37 @@ __all__ = ["CFormat"]
 class CFormat:
     """A compiled format. Call it with its arguments, a tuple of ints and strings."""
 
-    __slots__ = ("_pieces", "_text")
+    __slots__ = ("_alternate", "_others", "_text")
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._pieces = _pieces(text) if "%#" in text else None
+        self._text = self._others = text
+        self._alternate: list[tuple[int, str, str]] = []
+        """Of each conversion with `#`, which are `%s` in `_others`: its number, itself, and what it
+        makes of zero."""
+        if "%#" in text:
+            self._take_apart()
+
+    def _take_apart(self) -> None:
+        before, *parts = self._text.split("%#")
+        assert not before.endswith("%"), "an escaped %"
+        others, number = [before], _conversions(before)
+        for part in parts:
+            end = len(part) - len(part.lstrip("0123456789.")) + 1
+            conversion, rest = part[:end], part[end:]
+            self._alternate.append((number, f"%#{conversion}", f"%{conversion}" % 0))
+            others.append(rest)
+            number += 1 + _conversions(rest)
+        self._others = "%s".join(others)
 
     def __call__(self, values: tuple[int | str, ...]) -> str:
-        if self._pieces is None or all(values):
+        if not self._alternate or all(values):
             return self._text % values
-        parts = [
-            (nonzero if value else zero) % value
-            for (nonzero, zero), value in zip(self._pieces, values)
-        ]
-        return "".join(parts) + self._pieces[-1][0]
+        shown = list(values)
+        for number, conversion, zero in self._alternate:
+            value = values[number]
+            shown[number] = conversion % value if value else zero
+        return self._others % tuple(shown)
 
 
-def _pieces(text: str) -> list[tuple[str, str]]:
-    """A pair for each conversion, with the text before it: for a non-zero value, and for zero.
-    The last is the text after the last conversion."""
-    pieces = []
-    start = at = 0
-    while (at := text.find("%", at)) >= 0:
-        if text[at + 1] == "%":
-            at += 2
-            continue
-        end = at + 1
-        while not text[end].isalpha():
-            end += 1
-        piece = text[start : end + 1]
-        pieces.append((piece, piece.replace("%#", "%")))
-        start = at = end + 1
-    pieces.append((text[start:].replace("%%", "%"), ""))
-    return pieces
+def _conversions(text: str) -> int:
+    return text.replace("%%", "").count("%")

@@ -8,6 +8,8 @@ ever. Damage that the tool ignores is reported by the caller (`HvmContext.damage
 
 from __future__ import annotations
 
+from struct import Struct
+
 from hvmctx.abi import x86
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, Slot
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.context.record import Record
-    from hvmctx.render.dialects import Lines
+    from hvmctx.render.dialects import Line, Lines
 
     Getter = Callable[[bytes], "int | str"]
 
@@ -53,8 +55,8 @@ class TextDialect:
         self.show_all = show_all
         self.vmport = vmport
         self._decoded = decoded
-        self._compiled: dict[str, list[Callable[[bytes], str]]] = {}
-        self._fpu: list[Callable[[bytes], str]] | None = None
+        self._compiled: dict[str, list[Callable[[bytes], str]] | None] = {}
+        self._fpu: _Lines | None = None
 
     def dump(
         self, context: HvmContext, *, domid: int = 0, wanted: Callable[[Record], bool] | None = None
@@ -79,19 +81,20 @@ class TextDialect:
         head = _entry_line(number, record) + self._skipping(record)
         if known is None:
             return head + "".join(_hex(bytes(record.body), 0)) if self.show_all else head
-        if not self._understands(known):
+        lines = self._lines(known)
+        if lines is None:
             return head
         if record.typecode == VMPORT_TYPECODE:
             return head + self._vmport_lines(record)
         body = record.as_read()
-        text = [line(body) for line in self._lines(known)]
+        text = [line(body) for line in lines]
         if self.show_all:
             text += [*_rest_lines(known, record), *_read_otherwise(record, body)]
         return head + "".join(text)
 
     def _skipping(self, record: Record) -> str:
         known = record.type
-        if known is x86.END or (known is not None and self._understands(known)):
+        if known is x86.END or (known is not None and self._lines(known) is not None):
             return ""
         return f" ** Don't understand type {record.typecode}: skipping\n"
 
@@ -100,26 +103,24 @@ class TextDialect:
 
         return "".join(vmport_lines(bytes(record.body), self.vmport))
 
-    def _understands(self, known: RecordType) -> bool:
-        if known.typecode == VMPORT_TYPECODE:
-            return self.show_all or self.vmport is not None
-        return (
-            self.show_all or lines_in(dialects.LINES.get(known.name, {}), self.release) is not None
-        )
+    def _lines(self, known: RecordType) -> list[Callable[[bytes], str]] | None:
+        """The compiled lines of a record, none for VMPORT's; None for one that the tool does not
+        understand."""
+        if known.name not in self._compiled:
+            lines: list[Callable[[bytes], str]] | None
+            if known.typecode == VMPORT_TYPECODE:
+                lines = None if self.vmport is None and not self.show_all else []
+            else:
+                lines = self._compile_all(known) if self.show_all else self._compile(known)
+            self._compiled[known.name] = lines
+        return self._compiled[known.name]
 
-    def _lines(self, known: RecordType) -> list[Callable[[bytes], str]]:
-        lines = self._compiled.get(known.name)
-        if lines is None:
-            compiled = self._compile_all(known) if self.show_all else self._compile(known)
-            lines = self._compiled[known.name] = compiled
-        return lines
-
-    def _compile(self, known: RecordType) -> list[Callable[[bytes], str]]:
-        shown = lines_in(dialects.LINES.get(known.name, {}), self.release) or ()
-        lines = _lines_of(shown, known.layout)
-        if known is x86.CPU:
-            lines.append(self._fpu_block)
-        return lines
+    def _compile(self, known: RecordType) -> list[Callable[[bytes], str]] | None:
+        shown = lines_in(dialects.LINES.get(known.name, {}), self.release)
+        if shown is None:
+            return None
+        lines = _Lines(shown, known.layout)
+        return [lines, self._fpu_block] if known is x86.CPU else [lines]
 
     def _compile_all(self, known: RecordType) -> list[Callable[[bytes], str]]:
         """The tool's lines, or the first that any release had, and after them what these do not
@@ -130,9 +131,9 @@ class TextDialect:
         fpu = self._fpu_lines(known)
         named = _unshown(known.layout, shown + fpu)
         return [
-            *_lines_of(shown, known.layout),
+            _Lines(shown, known.layout),
             *[line for line in named if not line.silent],
-            *_lines_of(fpu, known.layout),
+            _Lines(fpu, known.layout),
             *[line for line in named if line.silent],
         ]
 
@@ -149,8 +150,8 @@ class TextDialect:
         if conditional and not flags & x86.XEN_X86_FPU_INITIALISED:
             return ""
         if self._fpu is None:
-            self._fpu = _lines_of(self._fpu_lines(x86.CPU), x86.CPU.layout)
-        return "".join([line(body) for line in self._fpu])
+            self._fpu = _Lines(self._fpu_lines(x86.CPU), x86.CPU.layout)
+        return self._fpu(body)
 
 
 _FLAGS = x86.hvm_hw_cpu.flags.offset
@@ -172,21 +173,58 @@ def lines_in(by_release: dict[str, Lines], release: Release) -> Lines | None:
     return found
 
 
-class _Line:
-    """One compiled line: its format, and how to get its arguments out of a body."""
+class _Lines:
+    """Compiled lines: one format for all, and one call of `struct` for the fields that they show.
+    Bits, words, and what overlaps a field before it, are asked for one by one."""
 
-    __slots__ = ("_format", "_getters")
+    __slots__ = ("_format", "_order", "_others", "_unpack")
 
-    def __init__(self, text: str, args: str, layout: Layout) -> None:
-        self._format = CFormat(text + "\n")
-        self._getters = [_getter(arg, layout) for arg in args.split()]
+    def __init__(self, shown: Lines, layout: Layout) -> None:
+        shown = tuple([_filled(*line) if "=" in line[1] else line for line in shown])
+        self._format = CFormat("".join([f"{text}\n" for text, _ in shown]))
+        arguments = " ".join([args for _, args in shown]).split()
+        row: dict[str, int] = {}  # what a call lines up, and where
+        places, others = [], []
+        for arg in dict.fromkeys(arguments):
+            if "?" in arg:
+                others.append(arg)
+            else:
+                places.append((layout.place(arg), arg))
+        format, end = "<", 0
+        for (offset, size, code, bits), arg in sorted(places):
+            if bits or offset < end:
+                others.append(arg)
+            else:
+                row[arg] = len(row)
+                format += f"{offset - end}x{size}s" if code == "s" else f"{offset - end}x{code}"
+                end = offset + size
+        for arg in others:
+            row[arg] = len(row)
+        self._unpack = Struct(format).unpack_from
+        self._others = [_getter(arg, layout) for arg in others]
+        self._order = [row[arg] for arg in arguments]
 
     def __call__(self, body: bytes) -> str:
-        return self._format(tuple([get(body) for get in self._getters]))
+        others = [get(body) for get in self._others]
+        row = (*self._unpack(body), *others)
+        return self._format(tuple([row[at] for at in self._order]))
 
 
-def _lines_of(shown: Lines, layout: Layout) -> list[Callable[[bytes], str]]:
-    return [_Line(text, args, layout) for text, args in shown]
+def _filled(text: str, args: str) -> Line:
+    """A line with its constants in their places. It has no `%%`."""
+    words, (made, *pieces) = args.split(), text.split("%")
+    for arg, piece in zip(words, pieces):
+        made += f"%{piece}" % int(arg[1:]) if arg[0] == "=" else f"%{piece}"
+    return made, " ".join([arg for arg in words if arg[0] != "="])
+
+
+def _getter(arg: str, layout: Layout) -> Getter:
+    path, choice, words = arg.partition("?")
+    slot = layout.locate(path)
+    if not choice:
+        return slot.get
+    yes, no = words.split(":")
+    return lambda body: yes if slot.get(body) else no
 
 
 class _Named:
@@ -215,18 +253,6 @@ _DECIMAL, _HEX = CFormat("%i"), CFormat("%#x")
 _NOTHING, _WORDS = (0,), (0, 1)
 """Values that need no line: of a field that should be zero; and of one that another line has
 in words, where 0 is `off` and 1 is `on`, but so is every other value."""
-
-
-def _getter(arg: str, layout: Layout) -> Getter:
-    if arg.startswith("="):
-        number = int(arg[1:])
-        return lambda body: number
-    path, choice, words = arg.partition("?")
-    slot = layout.locate(path)
-    if choice:
-        yes, no = words.split(":")
-        return lambda body: yes if slot.get(body) else no
-    return slot.get
 
 
 def _unshown(layout: Layout, shown: Lines) -> list[_Named]:
@@ -289,7 +315,7 @@ def _rest_lines(known: RecordType, record: Record) -> list[str]:
         return _hex(rest, known.size)
     layout = Layout.of(known.rest[1])
     shown = dialects.REST_LINES[known.name]
-    line = _Line(*shown, layout)
+    line = _Lines((shown,), layout)
     others = [_Named(other.slot, _NOTHING) for other in _unshown(layout, (shown,))]
     lines = []
     whole = len(rest) // layout.size * layout.size

@@ -4,8 +4,6 @@ this: the other tables say it."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.context.hvm_context import HvmContext
@@ -33,7 +31,7 @@ def findings_of(image: Image, vmport: VmportProfile | None, *, strict: bool) -> 
     """`strict`: what is questionable in a context inside, too."""
     found: list[Finding] = []
     for record, _ in image.records.rows():
-        with suppress(FormatError, InputError, MissingRecordError):
+        try:
             if (record.layer, record.type) == _EMULATOR:
                 found += _of_emulator(image, record, vmport, strict)
             elif not record.known:
@@ -41,8 +39,12 @@ def findings_of(image: Image, vmport: VmportProfile | None, *, strict: bool) -> 
                 if handler is not None:
                     body, at = image.body(record), record.body_offset
                     found += _of_handler(handler, body, record.layer, at, record.name)
-    with suppress(FormatError, InputError, MissingRecordError):
+        except (FormatError, InputError, MissingRecordError):  # a finding of others
+            continue
+    try:
         found += _of_records(image)
+    except (FormatError, InputError, MissingRecordError):
+        return found
     return found
 
 

@@ -4,8 +4,6 @@ read only after a VERIFY record, and only by the strict view."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 from hvmctx.abi.releases import Release
 from hvmctx.abi.streams import LIBXC_HVM_CONTEXT
 from hvmctx.context.hvm_context import HvmContext
@@ -20,7 +18,7 @@ from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from hvmctx.abi.vmport import VmportProfile
     from hvmctx.files.opening import Target
@@ -132,7 +130,9 @@ def judge(
 
         watchers.append(strict := StrictStream())
     watcher = watchers[0] if len(watchers) == 1 else Watchers(watchers)
-    with _watched(target, layer, watcher, limits) as image:
+
+    def end(image: Image) -> Judged:
+        """What the watchers make of an image, all of which they have seen."""
         if image.format == LEGACY:
             image.raise_stopped()
         findings = _damage(image, view)
@@ -158,34 +158,24 @@ def judge(
         judged = [] if restoring is None else restoring.releases_of(image)
         return Judged(_once(findings), view, judged, _what(image, view))
 
+    if isinstance(target, HvmContext):
+        target, layer = target.to_bytes(), CONTEXT
+    if not isinstance(target, Image):
+        with open_image(target, layer=layer, watcher=watcher, limits=limits) as image:
+            return end(image)
+    if target.records and not target.source.seekable:
+        raise UsageError(
+            f"{target.source.name} cannot be read twice: give verify its path instead of an open image"
+        )
+    replay(target, watcher)
+    return end(target)
+
 
 def _what(image: Image, view: str) -> str:
     """What of an input a view looks at, in words."""
     if view != VERIFIER:
         return what_is_judged(image)
     return "nothing of an HVM context" if image.format == CONTEXT else "the streams"
-
-
-@contextmanager
-def _watched(
-    target: Image | HvmContext | Target,
-    layer: str | None,
-    watcher: Watcher,
-    limits: Limits | None,
-) -> Iterator[Image]:
-    """An image of which the watcher has seen everything."""
-    if isinstance(target, HvmContext):
-        target, layer = target.to_bytes(), CONTEXT
-    if not isinstance(target, Image):
-        with open_image(target, layer=layer, watcher=watcher, limits=limits) as image:
-            yield image
-        return
-    if target.records and not target.source.seekable:
-        raise UsageError(
-            f"{target.source.name} cannot be read twice: give verify its path instead of an open image"
-        )
-    replay(target, watcher)
-    yield target
 
 
 def _damage(image: Image, view: str) -> list[Finding]:
