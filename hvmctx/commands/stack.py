@@ -58,7 +58,7 @@ def run(args: Namespace) -> int:
         symbols = None if args.symbols is None else _symbols(args, vcpus)
         take_apart = disassembler()
         if take_apart is None:
-            messages.say("without disassembly, which needs `pip install hvmctx[disassembly]`")
+            messages.say("note: no instructions, which need `pip install hvmctx[disassembly]`")
         for vcpu in vcpus:
             try:
                 for line in stack_lines(vcpu, symbols, take_apart=take_apart, pages=args.pages):

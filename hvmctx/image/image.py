@@ -358,10 +358,10 @@ class Image(Index):
     @property
     def vcpus(self) -> GuestVcpus:
         """Those of `context.vcpus`, which also read the memory at their virtual addresses:
-        `vcpus[0].read(address, size)`. Raises as `context` does."""
+        `vcpus[0].read(address, size)`. Raises as `context` and `memory` do."""
         from hvmctx.image.vcpus import GuestVcpus
 
-        return GuestVcpus(self)
+        return GuestVcpus(self.context, self.memory, lambda: self.policy.leaves, self.limits)
 
 
 def open_image(

@@ -14,7 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hvmctx.image.image import Image
+    from hvmctx.context.hvm_context import HvmContext
+    from hvmctx.image.memory_map import Memory
+    from hvmctx.limits import Limits
+
+    Leaves = list[tuple[int, int, int, int, int, int]]
+    """Rows of leaf, subleaf, eax, ebx, ecx, edx."""
 
 __all__ = ["GuestVcpu", "GuestVcpus", "address_of"]
 
@@ -27,11 +32,11 @@ class GuestVcpu(Vcpu):
     """A vcpu of an image: its records as `Vcpu` has them (`vcpu.cpu.rip`), and the guest's memory
     at its virtual addresses. Keep one for many reads: it keeps page tables."""
 
-    __slots__ = ("_image", "_paging")
+    __slots__ = ("_guest", "_paging")
 
-    def __init__(self, image: Image, number: int) -> None:
-        super().__init__(image.context, number)
-        self._image = image
+    def __init__(self, guest: GuestVcpus, number: int) -> None:
+        super().__init__(guest.context, number)
+        self._guest = guest
         self._paging: Paging | None = None
 
     @property
@@ -41,8 +46,8 @@ class GuestVcpu(Vcpu):
         if self._paging is None:
             cpu = self.cpu
             self._paging = Paging(
-                self._image.memory, cr0=cpu.cr0, cr3=cpu.cr3, cr4=cpu.cr4, efer=cpu.msr_efer,
-                width=_width(self._image),
+                self._guest.memory, cr0=cpu.cr0, cr3=cpu.cr3, cr4=cpu.cr4, efer=cpu.msr_efer,
+                width=self._guest.address_width,
             )  # fmt: skip
         return self._paging
 
@@ -59,7 +64,7 @@ class GuestVcpu(Vcpu):
         numbers below zero, MissingRecordError without a CPU record, and what `Memory.read` does."""
         if address < 0 or size < 0:
             raise UsageError(f"memory: {size} bytes at {address}: expected no negative number")
-        limits = self._image.limits
+        limits = self._guest.limits
         if size > limits.input:
             raise limits.over("input", "bytes of memory at once", layer=LIBXC, offset=0)
         stretches: list[tuple[int, int, int]] = []
@@ -73,7 +78,7 @@ class GuestVcpu(Vcpu):
 
     def _physical(self, address: int, gpa: int, size: int) -> bytes:
         try:
-            return self._image.memory.read(gpa, size)
+            return self._guest.memory.read(gpa, size)
         except MissingPageError as error:
             raise MissingPageError(
                 f"virtual address {address:#x} is at gpa {gpa:#x}: {error}", pfn=error.pfn
@@ -81,31 +86,37 @@ class GuestVcpu(Vcpu):
 
 
 class GuestVcpus(Vcpus):
-    """The same vcpus as `image.context.vcpus`, each a `GuestVcpu`."""
+    """The same vcpus as `image.context.vcpus`, each a `GuestVcpu`: what they have in common."""
 
-    __slots__ = ("_image",)
+    __slots__ = ("_leaves", "context", "limits", "memory")
 
-    def __init__(self, image: Image) -> None:
-        super().__init__(image.context)
-        self._image = image
+    def __init__(
+        self, context: HvmContext, memory: Memory, leaves: Callable[[], Leaves], limits: Limits
+    ) -> None:
+        """`leaves` gives the CPUID leaves of the guest's policy, and may raise FormatError."""
+        super().__init__(context)
+        self.context = context
+        self.memory = memory
+        self.limits = limits
+        self._leaves = leaves
 
     def __iter__(self) -> Iterator[GuestVcpu]:
-        return (GuestVcpu(self._image, vcpu.id) for vcpu in super().__iter__())
+        return (GuestVcpu(self, vcpu.id) for vcpu in super().__iter__())
 
     def __getitem__(self, number: int) -> GuestVcpu:
         """By id. Raises MissingRecordError."""
-        return GuestVcpu(self._image, super().__getitem__(number).id)
+        return GuestVcpu(self, super().__getitem__(number).id)
 
-
-def _width(image: Image) -> int:
-    """How many bits the guest's physical addresses have, as its CPU policy says; without one, or
-    with one that no CPU has, as many as there can be."""
-    try:
-        leaves = image.policy.leaves
-    except FormatError:
-        return WIDEST
-    width = next((row[2] & 0xFF for row in leaves if row[0] == _ADDRESS_SIZES), WIDEST)
-    return width if _NARROWEST <= width <= WIDEST else WIDEST
+    @property
+    def address_width(self) -> int:
+        """How many bits the guest's physical addresses have, as its CPU policy says; without one,
+        or with one that no CPU has, as many as there can be."""
+        try:
+            leaves = self._leaves()
+        except FormatError:
+            return WIDEST
+        width = next((row[2] & 0xFF for row in leaves if row[0] == _ADDRESS_SIZES), WIDEST)
+        return width if _NARROWEST <= width <= WIDEST else WIDEST
 
 
 _TERM = re.compile(r"([+-]?)(?:(0[xX][0-9a-fA-F]+|[0-9]+)|([A-Za-z]\w*))")

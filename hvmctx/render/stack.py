@@ -8,6 +8,7 @@ a page that may be executed, where pages can be forbidden to be.
 
 from __future__ import annotations
 
+import importlib
 import re
 
 from hvmctx.abi.streams import PAGE_SIZE
@@ -85,7 +86,7 @@ def kaslr_offset(vcpus: Iterable[GuestVcpu], symbols: Symbols) -> int | None:
 def disassembler() -> Disassembler | None:
     """One, where capstone is installed."""
     try:
-        import capstone
+        capstone = importlib.import_module("capstone")
     except ImportError:
         return None
     modes = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}

@@ -71,7 +71,7 @@ def test_without_capstone(run: Run, guest: Path, monkeypatch: pytest.MonkeyPatch
     result = run("stack", guest)
     assert result.status == 0 and "call" not in result.out
     assert result.err == (
-        "hvmctx: without disassembly, which needs `pip install hvmctx[disassembly]`\n"
+        "hvmctx: note: no instructions, which need `pip install hvmctx[disassembly]`\n"
     )
 
 
