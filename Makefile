@@ -2,14 +2,15 @@
 PYTHON ?= python3
 VENV   ?= .venv
 # what drives a browser is fetched only where there is one
-BROWSER = $(if $(shell command -v chromium),$(comma)browser)
-comma   = ,
+BROWSER = $(if $(shell command -v chromium),--group browser)
+PIP     = $(VENV)/bin/pip install --quiet
 
-.PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz mutants torture bench realxen clean
+.PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz corpus mutants torture bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --editable '.[test,tables,compression,remote,parquet,dask,report,disassembly$(BROWSER)]'
+	$(PIP) 'pip>=25.1' # the first that knows --group
+	$(PIP) --editable '.[tables,compression,remote,parquet,dask,report,disassembly,forensics]' --group test $(BROWSER)
 	touch $@
 
 demo: $(VENV)/.installed
@@ -23,7 +24,7 @@ long: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -q -n auto --hypothesis-profile explore-long
 
 $(VENV)/.lint: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --editable '.[lint,bench,mutants,docs]'
+	$(PIP) --group lint --group bench --group mutants --group docs
 	touch $@
 
 lint: $(VENV)/.lint
@@ -37,7 +38,7 @@ generate: $(VENV)/.installed
 	$(VENV)/bin/python tools/generate.py
 
 $(VENV)/.docs: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --editable '.[docs]'
+	$(PIP) --group docs
 	touch $@
 
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs
@@ -50,7 +51,7 @@ docs-serve: $(VENV)/.docs
 	$(MKDOCS) serve
 
 # Put the site of this version beside those of others, on the branch gh-pages, which is not pushed.
-VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hvmctx/revision.py)
 docs-version: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 PATH=$(VENV)/bin:$$PATH $(VENV)/bin/mike deploy --update-aliases $(VERSION) latest
 
@@ -62,7 +63,7 @@ fidelity: $(VENV)/.installed
 
 # The checks of .pre-commit-config.yaml before every commit.
 hooks: $(VENV)/.lint
-	$(VENV)/bin/pip install --quiet pre-commit
+	$(PIP) pre-commit
 	$(VENV)/bin/pre-commit install
 
 fuzz: $(VENV)/.installed
@@ -70,11 +71,15 @@ fuzz: $(VENV)/.installed
 	    $(VENV)/bin/hvmctx fuzz campaign --target $$target --corpus corpus/$$target \
 	        --time 10m --jobs 2 --html corpus/$$target.html || exit 1; done
 
+# Files for other fuzzers and for test labs, dist/hvmctx-corpus-VERSION.tar.xz: fuzz/corpora/README.md.
+corpus: $(VENV)/.installed
+	$(VENV)/bin/python fuzz/corpora/make.py
+
 # Mutation testing: docs/mutants.md. An hour or two, or MODULE=restore/msrs, or ROOM=restore.
 ROOM   ?=
 MODULE ?= $(ROOM)
 mutants: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --editable '.[mutants]'
+	$(PIP) --group mutants
 	nice $(VENV)/bin/python tools/mutants.py $(MODULE)
 
 # Floods, faults and altered inputs through every command, some ten minutes; writes docs/torture.md.
@@ -83,7 +88,7 @@ torture: $(VENV)/.installed
 	$(VENV)/bin/python tools/generate.py
 
 bench: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet --editable '.[bench]'
+	$(PIP) --group bench
 	$(VENV)/bin/python benchmarks/run.py
 
 # The guests of tools/realxen, to be run in a dom0.

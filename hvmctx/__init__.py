@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from hvmctx.restore.verdict import Verdict as Verdict
     from hvmctx.verify.views import verify as verify
 
-__version__ = "0.1.0"
+    __version__: str  # of `revision`
 
 _WHERE = {
     "Editor": "edit.editor",
@@ -149,6 +149,10 @@ if not TYPE_CHECKING:
         return importlib.import_module(name)
 
     def __getattr__(name):
+        if name == "__version__":
+            from hvmctx.revision import __version__
+
+            return __version__
         if name not in _WHERE:
             raise AttributeError(f"module 'hvmctx' has no attribute {name!r}")
         found = _find(name)

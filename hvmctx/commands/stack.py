@@ -22,7 +22,7 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 HELP = "show registers, code and stack of the vcpus, as xenctx does"
 EXAMPLES = (
     "hvmctx stack guest.save --vcpu 0",
-    "hvmctx stack linux.save --symbols System.map --pages 4  # all of a kernel stack of Linux",
+    "hvmctx stack kernel.save --symbols System.map --pages 4  # all of a kernel stack of Linux",
 )
 _MOST_PAGES = 1024
 

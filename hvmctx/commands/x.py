@@ -24,8 +24,8 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 HELP = "print a guest's memory at a virtual or physical address"
 EXAMPLES = (
     "hvmctx x guest.save cs_base+rip:64",
-    "hvmctx x linux.save rsp:128 -v  # with the way through the page tables",
-    "hvmctx x linux.save 0x9000:4K --physical --format raw -o page.bin",
+    "hvmctx x kernel.save rsp:128 -v  # with the way through the page tables",
+    "hvmctx x kernel.save 0x9000:4K --physical --format raw -o page.bin",
 )
 _LENGTH = 256
 _WIDTH = 16
