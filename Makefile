@@ -10,7 +10,7 @@ PIP     = $(VENV)/bin/pip install --quiet
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) 'pip>=25.1' # the first that knows --group
-	$(PIP) --editable '.[tables,compression,remote,parquet,dask,report,forensics]' --group test $(BROWSER)
+	$(PIP) --editable '.[tables,compression,remote,parquet,dask,report,disassembly,forensics]' --group test $(BROWSER)
 	touch $@
 
 demo: $(VENV)/.installed

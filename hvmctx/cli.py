@@ -31,7 +31,7 @@ else:
 __all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main", "run"]
 
 GROUPS = {
-    "look": ("dump", "info", "report", "get", "locate", "hexdump"),
+    "look": ("dump", "info", "report", "get", "locate", "hexdump", "x", "stack"),
     "check": ("verify", "restore", "diagnose", "place", "policy", "compat", "diff", "plan"),
     "many": ("scan",),
     "change": ("set", "replace", "strip", "repair"),
