@@ -54,7 +54,7 @@ BESIDES: dict[str, tuple[str, ...]] = {
 MODULES = sorted(
     path.relative_to(ROOT / "hvmctx").with_suffix("").as_posix()
     for path in (ROOT / "hvmctx").glob("*/*.py")
-    if path.name != "__init__.py"
+    if not path.name.startswith("__")
 )
 """All that can be mutated: each has tests of its name."""
 MOST = 150
