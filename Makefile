@@ -5,12 +5,12 @@ VENV   ?= .venv
 BROWSER = $(if $(shell command -v chromium),--group browser)
 PIP     = $(VENV)/bin/pip install --quiet
 
-.PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz mutants torture bench realxen clean
+.PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz corpus mutants torture bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) 'pip>=25.1' # the first that knows --group
-	$(PIP) --editable '.[tables,compression,remote,parquet,dask,report]' --group test $(BROWSER)
+	$(PIP) --editable '.[tables,compression,remote,parquet,dask,report,disassembly,forensics]' --group test $(BROWSER)
 	touch $@
 
 demo: $(VENV)/.installed
@@ -51,7 +51,7 @@ docs-serve: $(VENV)/.docs
 	$(MKDOCS) serve
 
 # Put the site of this version beside those of others, on the branch gh-pages, which is not pushed.
-VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hvmctx/__init__.py)
+VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hvmctx/revision.py)
 docs-version: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 PATH=$(VENV)/bin:$$PATH $(VENV)/bin/mike deploy --update-aliases $(VERSION) latest
 
@@ -70,6 +70,10 @@ fuzz: $(VENV)/.installed
 	for target in $$($(VENV)/bin/python -c "from hvmctx.fuzz import NAMES; print(*NAMES)"); do \
 	    $(VENV)/bin/hvmctx fuzz campaign --target $$target --corpus corpus/$$target \
 	        --time 10m --jobs 2 --html corpus/$$target.html || exit 1; done
+
+# Files for other fuzzers and for test labs, dist/hvmctx-corpus-VERSION.tar.xz: fuzz/corpora/README.md.
+corpus: $(VENV)/.installed
+	$(VENV)/bin/python fuzz/corpora/make.py
 
 # Mutation testing: docs/mutants.md. An hour or two, or MODULE=restore/msrs, or ROOM=restore.
 ROOM   ?=

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hvmctx.errors import MissingPageError as MissingPageError
     from hvmctx.errors import MissingRecordError as MissingRecordError
     from hvmctx.errors import RestoreRefused as RestoreRefused
+    from hvmctx.errors import TranslationError as TranslationError
     from hvmctx.errors import UsageError as UsageError
     from hvmctx.findings import Finding as Finding
     from hvmctx.image.image import Image as Image
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from hvmctx.restore.verdict import Verdict as Verdict
     from hvmctx.verify.views import verify as verify
 
-__version__ = "0.1.0"
+    __version__: str  # of `revision`
 
 _WHERE = {
     "Editor": "edit.editor",
@@ -64,6 +65,7 @@ _WHERE = {
     "Release": "abi.releases",
     "RestoreRefused": "errors",
     "Rule": "restore.rules",
+    "TranslationError": "errors",
     "UsageError": "errors",
     "Verdict": "restore.verdict",
     "VmportState": "context.vmport",
@@ -97,6 +99,7 @@ __all__ = [
     "Release",
     "RestoreRefused",
     "Rule",
+    "TranslationError",
     "UsageError",
     "Verdict",
     "VmportState",
@@ -146,6 +149,10 @@ if not TYPE_CHECKING:
         return importlib.import_module(name)
 
     def __getattr__(name):
+        if name == "__version__":
+            from hvmctx.revision import __version__
+
+            return __version__
         if name not in _WHERE:
             raise AttributeError(f"module 'hvmctx' has no attribute {name!r}")
         found = _find(name)

@@ -1,10 +1,12 @@
-"""Which commit of hvmctx this is, for `--version`."""
+"""Which version and commit of hvmctx this is, for `--version`."""
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["revision"]
+__all__ = ["__version__", "revision"]
+
+__version__ = "0.1.0"
 
 _LENGTHS = (40, 64)
 """Digits of a commit's SHA-1 or SHA-256."""

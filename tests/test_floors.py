@@ -19,7 +19,7 @@ FLOORS = (
     ("abi", "files"),
     ("context", "stream"),
     ("image",),
-    ("restore", "edit", "save", "render", "json_form", "live"),
+    ("restore", "edit", "save", "render", "json_form", "live", "volatility"),
     ("verify",),
     ("fuzz", "mend", "scan"),
     ("__init__", "commands"),
@@ -32,6 +32,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 OUTSIDE = {
     "dataclasses_json": {"json_form/models.py"},
     "hypothesis": {"fuzz/strategies.py"},
+    "volatility3": {"volatility/xen_save.py"},
     "rich": {"render/progress.py", "render/table.py"},
     "typing_extensions": {
         "render/progress.py",
@@ -125,12 +126,16 @@ def test_the_standard_library_is_enough(module: str) -> None:
 
 
 TESTS = ROOT / "tests"
-TESTED_ELSEWHERE = {"__main__.py": "test_module_and_script"}
+TESTED_ELSEWHERE = {
+    "__main__.py": "test_module_and_script",
+    "volatility/__main__.py": "test_the_folder_is_printed",
+}
 """Modules without a test file of their name, as they hold a call only: the test of it."""
 OF_NO_MODULE = {
     "commands/test_commands",
     "commands/test_shown",
     "files/test_crashes",
+    "fuzz/test_corpora",
     "fuzz/test_engines",
     "restore/test_history",
     "restore/test_hypervisors",

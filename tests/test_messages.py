@@ -195,6 +195,7 @@ TO_STDOUT = {
     "commands/report.py": "flushes it",
     "files/output.py": "the bytes of an output",
     "messages.py": "",
+    "volatility/__main__.py": "a folder, for a shell",
     "render/table.py": "a table, whose cells are escaped",
 }
 """Who names sys.stdout, and for what."""

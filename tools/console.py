@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from hvmctx.cli import main
@@ -25,6 +26,15 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(?<=^```console\n)\$ .*?(?=^```$)", re.DOTALL | re.MULTILINE)
 MOST_LINES, SHOWN_LINES = 34, 28
 ENVIRONMENT = {"NO_COLOR": "1", "COLUMNS": "96", "LC_ALL": "C.UTF-8"}
+
+COMMANDS = {
+    "hvmctx": f'-I "{TOOL}"',
+    "python3": "",
+    "vol": f'"{Path(sys.executable).with_name("vol")}"',
+}
+"""What this Python is started with for each."""
+NEEDS = {"volatility.md": "volatility3"}
+"""What a page's sessions need to be installed."""
 
 
 def refreshed(page: str) -> str:
@@ -50,13 +60,17 @@ def _shortened(text: str) -> str:
 
 @contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """The working directory, with a command hvmctx for what needs a shell."""
-    command = folder / ".bin" / "hvmctx"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{TOOL}" "$@"\n')
-    command.chmod(0o755)
+    """The working directory, with commands for what needs a shell."""
+    commands = folder / ".bin"
+    commands.mkdir()
+    for name, start in COMMANDS.items():
+        command = commands / name
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {start} "$@"\n')
+        command.chmod(0o755)
     before, place = dict(os.environ), os.getcwd()
-    os.environ.update(ENVIRONMENT, PATH=f"{command.parent}:{before['PATH']}")
+    os.environ.update(
+        ENVIRONMENT, PATH=f"{commands}:{before['PATH']}", XDG_CACHE_HOME=f"{commands}/cache"
+    )
     os.environ.pop("FORCE_COLOR", None)
     os.chdir(folder)
     try:
@@ -109,5 +123,5 @@ def files() -> dict[str, str]:
     return {
         path.relative_to(ROOT).as_posix(): refreshed(text)
         for path, text in texts.items()
-        if BLOCK.search(text)
+        if BLOCK.search(text) and (path.name not in NEEDS or find_spec(NEEDS[path.name]))
     }

@@ -111,15 +111,10 @@ def _parts(name: str) -> tuple[str, int | None]:
     return ".".join(numbers[:2]), int(numbers[2][:6])
 
 
-_ages_of: dict[str, list[tuple[int, int]]] = {}
-
-
 def _ages(first: str) -> list[tuple[int, int]]:
     """Of the releases that `Release.since` compares with: number of the branch, and point."""
-    if first not in _ages_of:
-        parts = [_parts(name) for name in first.split()]
-        _ages_of[first] = [(_ORDER[branch], point or 0) for branch, point in parts]
-    return _ages_of[first]
+    parts = [_parts(name) for name in first.split()]
+    return [(_ORDER[branch], point or 0) for branch, point in parts]
 
 
 class Release:
@@ -135,10 +130,13 @@ class Release:
     (24, 32)
     """
 
-    __slots__ = ("branch", "number", "point", "text")
+    __slots__ = ("_since", "branch", "number", "point", "text")
 
     def __init__(self, name: str | Release) -> None:
-        if not isinstance(name, (str, Release)):  # 4.20 as a number is 4.2
+        self._since: dict[str, bool] = {}
+        if isinstance(name, Release):
+            self._since = name._since
+        elif not isinstance(name, str):  # 4.20 as a number is 4.2
             raise UsageError(f"found {name!r}, expected a release as text, such as '4.20'")
         text = str(name)
         if _TAG in text:
@@ -189,11 +187,15 @@ class Release:
         """Whether this release has what came with `first`: a branch (which has it from its
         first release on), or a point release; after it, separated by blanks, the point releases
         of older branches that it was put into: `4.16 4.15.1 4.14.3`."""
-        age = self._age()
-        mainline, *backports = _ages(first)
-        if age >= mainline or not backports:
-            return age >= mainline
-        return any(self.number == branch and age >= (branch, point) for branch, point in backports)
+        known = self._since.get(first)  # a load asks some fifty times
+        if known is None:
+            age = self._age()
+            mainline, *backports = _ages(first)
+            known = age >= mainline or any(
+                self.number == branch and age >= (branch, point) for branch, point in backports
+            )
+            self._since[first] = known
+        return known
 
     @property
     def version(self) -> tuple[int, int]:

@@ -21,6 +21,7 @@ HELP = "check it: as the genuine verifier, as a restore would, or strictly"
 EXAMPLES = (
     "hvmctx verify guest.save",
     "hvmctx verify guest.save --as restore --release 4.17",
+    "hvmctx verify guest.save --format sarif > guest.sarif",
     "hvmctx verify --explain cpu-efer",
 )
 UNREADABLE = 2
@@ -30,8 +31,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", nargs="?", help="as for dump")
     inputs.add_judged(parser)
     parser.add_argument(
-        "--format", choices=("text", "json"), default="text",
-        help="text for people (default), or json: the findings, for programs",
+        "--format", choices=("text", "json", "sarif"), default="text",
+        help="text for people (default); json: the findings, for programs; sarif: a log of SARIF "
+        "2.1.0, for dashboards and code hosts",
     )  # fmt: skip
     parser.add_argument(
         "--as", choices=("verifier", "restore", "strict"), default="restore", dest="view",
@@ -68,6 +70,11 @@ def run(args: Namespace) -> int:
         messages.show_json(
             [{**one.as_dict(), "docs": link_of(one.rule)} for one in judged.findings]
         )
+    elif args.format == "sarif":
+        from hvmctx.revision import __version__
+        from hvmctx.verify.sarif import log
+
+        messages.show_json(log(judged, args.input, __version__))
     else:
         for finding in judged.findings:
             messages.show(str(finding))

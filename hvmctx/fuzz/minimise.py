@@ -14,7 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["MOST_TRIES", "minimise", "simpler_contexts", "simpler_vmport"]
+__all__ = [
+    "MOST_TRIES", "by_parts", "fewer_records", "minimise", "simpler_contexts", "simpler_vmport",
+]  # fmt: skip
 
 MOST_TRIES = 20000
 _KEPT = ("version", "used_guestsize")
@@ -49,6 +51,17 @@ def minimise(
     data = _by_cuts(data, budget)
     # a length that is zero now may have held bytes that were in the way
     return _by_cuts(_by_zeroes(data, budget), budget)
+
+
+def by_parts(
+    data: bytes,
+    holds: Callable[[bytes], bool],
+    simpler: Callable[[bytes], Iterator[bytes]],
+    *,
+    tries: int = MOST_TRIES,
+) -> bytes:
+    """The first half of `minimise`: what is left is still whole parts of the format."""
+    return _by_parts(data, _Budget(holds, tries), simpler)
 
 
 def _by_parts(data: bytes, budget: _Budget, simpler: Callable[[bytes], Iterator[bytes]]) -> bytes:
@@ -89,12 +102,19 @@ def _by_zeroes(data: bytes, budget: _Budget) -> bytes:
     return data
 
 
-def simpler_contexts(data: bytes) -> Iterator[bytes]:
-    """The context without one of its records; with the body of one empty, or all zeros."""
+def fewer_records(data: bytes) -> Iterator[bytes]:
+    """The context without one of its records."""
     context = HvmContext.from_bytes(data, damaged=True)
     entries = context.entries
     for at in range(len(entries)):
         yield _joined([*entries[:at], *entries[at + 1 :]], context.tail)
+
+
+def simpler_contexts(data: bytes) -> Iterator[bytes]:
+    """The context without one of its records; with the body of one empty, or all zeros."""
+    yield from fewer_records(data)
+    context = HvmContext.from_bytes(data, damaged=True)
+    entries = context.entries
     for at, old in enumerate(entries):
         for body in (b"", bytes(len(old.body))):
             if bytes(old.body) != body:

@@ -119,6 +119,7 @@ class Memory(MemoryMap):
         super().__init__(MemoryMap.restored(index).runs)
         self._source = index.source
         self._params = params
+        self._blank: frozenset[int] | None = None
 
     def read(self, gpa: int, size: int) -> bytes:
         """`size` bytes from the guest-physical address `gpa` on. Pages that a restore makes
@@ -134,19 +135,29 @@ class Memory(MemoryMap):
             return b""
         end = gpa + size
         runs = self._all_of(gpa >> streams.PAGE_SHIFT, -(-end >> streams.PAGE_SHIFT))
-        data = bytearray(size)
+        pieces = []
         for run in runs:
             start = run.pfn << streams.PAGE_SHIFT
             first, last = max(gpa, start), min(end, run.end << streams.PAGE_SHIFT)
-            if run.offset is not None:
-                data[first - gpa : last - gpa] = self._contents(run, first - start, last - first)
-        params = self._params()
-        for pfn in {params[number] for number in _CLEARED if number in params}:
+            blank = run.offset is None
+            pieces.append(
+                bytes(last - first) if blank else self._contents(run, first - start, last - first)
+            )
+        data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+        for pfn in self._cleared:
             start = pfn << streams.PAGE_SHIFT
-            first, last = max(gpa, start), min(end, start + streams.PAGE_SIZE)
+            first, last = max(gpa, start) - gpa, min(end, start + streams.PAGE_SIZE) - gpa
             if first < last:
-                data[first - gpa : last - gpa] = bytes(last - first)
-        return bytes(data)
+                data = data[:first] + bytes(last - first) + data[last:]
+        return data
+
+    @property
+    def _cleared(self) -> frozenset[int]:
+        """The pfns of the pages that a restore clears."""
+        if self._blank is None:
+            params = self._params()
+            self._blank = frozenset(params[number] for number in _CLEARED if number in params)
+        return self._blank
 
     def _all_of(self, first: int, end: int) -> list[Run]:
         """The runs of exactly these pfns. Raises MissingPageError."""
@@ -162,9 +173,8 @@ class Memory(MemoryMap):
                 )
             first = run.end
         if first < end:
-            raise MissingPageError(
-                f"no memory at pfn {first:#x}: the image does not mention it", pfn=first
-            )
+            why = "the image does not mention it" if self.runs else "the image has no page data"
+            raise MissingPageError(f"no memory at pfn {first:#x}: {why}", pfn=first)
         return runs
 
     def _contents(self, run: Run, start: int, size: int) -> bytes | memoryview:

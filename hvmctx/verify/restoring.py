@@ -112,6 +112,8 @@ def _finding(verdict: Verdict, releases: list[Release]) -> Finding:
         layer=verdict.layer,
         offset=verdict.offset,
         record=verdict.where,
+        errno=verdict.errno,
+        releases=[str(release) for release in releases],
     )
 
 
@@ -123,6 +125,7 @@ def _warning(hazard: Hazard, releases: list[Release]) -> Finding:
         layer=hazard.layer,
         offset=hazard.offset,
         record=hazard.record,
+        releases=[str(release) for release in releases],
     )
 
 

@@ -15,6 +15,7 @@ from hvmctx.restore.image import what_is_judged
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.stream import replay
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
+from hvmctx.verify.extents import measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,17 +33,20 @@ VIEWS = (VERIFIER, RESTORE, STRICT)
 class Judged:
     """The findings about an input, in the order of their offsets, and what they are about: the
     `view`, the `releases` that were to restore it (none for the verifier's view), and `what` of
-    the input was looked at, in words. As text the line that `hvmctx verify` ends with."""
+    the input was looked at, in words; offsets are those of what is in an input with `compression`.
+    As text the line that `hvmctx verify` ends with."""
 
-    __slots__ = ("findings", "releases", "view", "what")
+    __slots__ = ("compression", "findings", "releases", "view", "what")
 
     def __init__(
-        self, findings: list[Finding], view: str, releases: Sequence[Release], what: str
-    ) -> None:
+        self, findings: list[Finding], view: str, releases: Sequence[Release], what: str,
+        compression: str = "",
+    ) -> None:  # fmt: skip
         self.findings = findings
         self.view = view
         self.releases = releases
         self.what = what
+        self.compression = compression
 
     def __str__(self) -> str:
         from hvmctx.verify.restoring import span
@@ -156,7 +160,8 @@ def judge(
             over = image.limits.over("findings", "findings", layer=image.format, offset=image.end)
             findings[most:] = [_of_error(over)]
         judged = [] if restoring is None else restoring.releases_of(image)
-        return Judged(_once(findings), view, judged, _what(image, view))
+        measure(image, findings := _once(findings))
+        return Judged(findings, view, judged, _what(image, view), image.compression)
 
     if isinstance(target, HvmContext):
         target, layer = target.to_bytes(), CONTEXT

@@ -29,9 +29,11 @@ from hvmctx.commands import (
     save,
     scan,
     set,
+    stack,
     strip,
     to_json,
     verify,
+    x,
 )
 
 TYPE_CHECKING = False
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 MODULES: tuple[Command, ...] = (
     build, compat, convert, diagnose, diff, dump, extract, from_json, fuzz, get, hexdump, host,
     info, load, locate, place, plan, policy, repair, replace, report, restore, save, scan, set,
-    strip, to_json, verify,
+    stack, strip, to_json, verify, x,
 )  # fmt: skip
 
 

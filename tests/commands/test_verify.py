@@ -108,3 +108,15 @@ def test_explain(run: Run) -> None:
 def test_usage(arguments: tuple[object, ...], run: Run) -> None:
     status, said = run("verify", *arguments)
     assert status == 2 and said.err.count("\n") == 1 and not said.out
+
+
+def test_sarif(run: Run, odd: Path) -> None:
+    """The status is that of any other format."""
+    status, said = run("verify", odd, "--as", "strict", "--format", "sarif")
+    (log,) = json.loads(said.out)["runs"]
+    assert status == 0 and "page-twice" in {one["ruleId"] for one in log["results"]}
+    where = {one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+             for one in log["results"]}  # fmt: skip
+    assert where == {f"file://{odd}"}
+    assert run("verify", odd, "--as", "strict", "--format", "sarif", "--fail-on", "warning")[0] == 1
+    assert run("verify", "/no/such/file", "--format", "sarif")[0] == 2

@@ -15,7 +15,7 @@ from hvmctx.errors import (
     UsageError,
 )
 from hvmctx.image.image import open_image
-from hvmctx.image.memory_map import MemoryMap, Run, side_by_side
+from hvmctx.image.memory_map import Memory, MemoryMap, Run, side_by_side
 from hvmctx.limits import Limits
 from tests.builders.streams import Pipe, libxc_stream, page_data, record, word
 
@@ -246,3 +246,17 @@ def test_reading() -> None:
             image.memory.read(0x4000, 8192)
     with open_image(Pipe(data), keep_words=True) as image, pytest.raises(InputError, match="twice"):
         image.memory.read(0x4000, 1)
+
+
+def test_what_is_cleared_is_asked_for_once() -> None:
+    """As many small reads would take apart the parameters each time."""
+    asked = []
+    with open_image(libxc_stream(page_data(word(0), word(1)))) as image:
+
+        def params() -> dict[int, int]:
+            asked.append(1)
+            return {streams.HVM_PARAM_STORE_PFN: 1}
+
+        memory = Memory(image, params)
+        read = [memory.read(at, 2) for at in (4094, 4095, 4096, 0)]
+    assert read == [b"\x5a\x5a", b"\x5a\0", b"\0\0", b"\x5a\x5a"] and asked == [1]

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 ROOT = Path(sys.path[0])
 ELSEWHERE = (
     "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md",
-    "examples/logs/README.md", "fuzz/README.md", "hvmctx/data/hvmctx.schema.json",
+    "examples/logs/README.md", "fuzz/README.md", "fuzz/corpora/README.md",
+    "hvmctx/data/hvmctx.schema.json",
 )  # fmt: skip
 """Files of the repository that are on the site, under the same path."""
 HOME = {"README.md": "index.md"}
