@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, ROOT)
 
-from hvmctx.cli import main
+from hvmctx.cli import main  # noqa: E402
 
 DOCUMENT = "examples/logs/README.md"
 HEAD = """\
