@@ -256,9 +256,11 @@ def test_a_line_in_pieces(
 
 
 def _reason(data: bytes) -> str:
-    with pytest.raises((ValueError, RecursionError)) as caught:
+    try:
         json.loads(data)
-    return messages.why_not_json(caught.value)
+    except (ValueError, RecursionError) as error:
+        return messages.why_not_json(error)
+    return "it is"
 
 
 def test_why_a_text_is_not_json() -> None:
