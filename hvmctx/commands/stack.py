@@ -74,13 +74,13 @@ def run(args: Namespace) -> int:
 def _symbols(args: Namespace, vcpus: list[GuestVcpu]) -> Symbols:
     """Those of --symbols, where the guest's kernel has them. Raises UsageError for a file that has
     none."""
-    from hvmctx.files.opening import open_seekable
+    from hvmctx.files.opening import open_whole
     from hvmctx.image.vcpus import address_of
     from hvmctx.render.stack import kaslr_offset
     from hvmctx.stream.symbols import Symbols
 
     try:
-        with open_seekable(inputs.file_of(args.symbols), inputs.limits_of(args)) as source:
+        with open_whole(inputs.file_of(args.symbols), inputs.limits_of(args)) as source:
             symbols = Symbols.read(source)
     except HvmctxError as error:
         raise UsageError(f"--symbols: {error}") from error

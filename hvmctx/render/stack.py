@@ -71,15 +71,15 @@ class Frame:
 def kaslr_offset(vcpus: Iterable[GuestVcpu], symbols: Symbols) -> int | None:
     """How far Linux has moved its text from where the symbols have it: by where a vcpu's system
     calls enter. None where there is no such symbol or register, or the two do not fit together."""
+    linked = [(register, symbols.address(name)) for register, name in _ENTRIES]
     for vcpu in vcpus:
-        for register, name in _ENTRIES:
-            linked = symbols.address(name)
+        for register, entry in linked:
             try:
                 found = getattr(vcpu.cpu, register)
             except MissingRecordError:
                 continue
-            if linked and found:
-                return None if (found - linked) % _KASLR_STEP else found - linked
+            if entry and found:
+                return None if (found - entry) % _KASLR_STEP else found - entry
     return None
 
 
