@@ -90,10 +90,10 @@ def _symbols(args: Namespace, vcpus: list[GuestVcpu]) -> Symbols:
     offset = kaslr_offset(vcpus, symbols)
     if offset is None:
         messages.warn(
-            "whether these are the symbols of the guest's kernel, and where it has moved to, is "
-            "not known: its system calls do not enter where they say"
+            "cannot tell whether these symbols are those of the guest's kernel, nor how far KASLR "
+            "has moved it: they do not fit its registers and memory"
         )
     elif offset:
-        messages.show(f"symbols moved by {offset:#x}: there is the entry of system calls")
+        messages.show(f"symbols moved by {offset:#x}, to where system calls enter")
     symbols.shift = offset or 0
     return symbols
