@@ -63,7 +63,6 @@ def run() -> NoReturn:
     if not waited_for and sys.modules.keys().isdisjoint(("atexit", "threading")):
         try:
             sys.stdout.flush()
-            sys.stderr.flush()
         except (AttributeError, OSError, ValueError):  # closed, or full: Python's to tell
             sys.exit(status)
         os._exit(status)
