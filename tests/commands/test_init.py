@@ -28,6 +28,7 @@ from hvmctx.commands import (
     restore,
     save,
     scan,
+    schema,
     set,
     strip,
     to_json,
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 
 MODULES: tuple[Command, ...] = (
     build, compat, convert, diagnose, diff, dump, extract, from_json, fuzz, get, hexdump, host,
-    info, load, locate, place, plan, policy, repair, replace, report, restore, save, scan, set,
-    strip, to_json, verify,
+    info, load, locate, place, plan, policy, repair, replace, report, restore, save, scan, schema,
+    set, strip, to_json, verify,
 )  # fmt: skip
 
 
