@@ -384,8 +384,8 @@ def _start() -> Iterator[str]:
     yield "\nstruct image {\n    u64 size = builtin::std::mem::size();\n    u64 first = 0;\n"
     yield "    if (size >= 8) first = builtin::std::mem::read_unsigned(0, 8, 1);\n"
     word = "if"
-    for layer, first in FIRST.items():
-        start = int.from_bytes(MAGICS[layer][:8], "big")
+    for layer, magic in MAGICS.items():
+        first, start = FIRST[layer], int.from_bytes(magic[:8], "big")
         yield f"    {word} (first == {start:#x}) {_state_type(first)} {identifier(first)};\n"
         word = "else if"
     yield "    else if (size > 0) hvm_context<size> context;\n};\n\nimage image @ 0;\n"

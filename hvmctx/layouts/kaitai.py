@@ -79,14 +79,14 @@ def _start() -> Entry:
     """Which layer it starts with is told by the first bytes; a context has none of its own."""
     seq: list[Plain] = []
     instances: Entry = {}
-    for layer, first in FIRST.items():
-        magic = MAGICS[layer]
+    for layer, magic in MAGICS.items():
+        first = FIRST[layer]
         at = f"start_of_{layer}"
         instances[at] = {"pos": 0, "size": len(magic), "if": f"_io.size >= {len(magic)}"}
         same = f"_io.size >= {len(magic)} and {at} == {list(magic)}"
         instances[f"is_{layer}"] = {"value": same}
         seq.append({"id": identifier(first), "type": _state_type(first), "if": f"is_{layer}"})
-    none = " and ".join(f"not is_{layer}" for layer in FIRST)
+    none = " and ".join(f"not is_{layer}" for layer in MAGICS)
     seq.append({"id": "context", "type": "hvm_context", "if": none})
     return {"seq": seq, "instances": instances}
 
