@@ -10,7 +10,7 @@ PIP     = $(VENV)/bin/pip install --quiet
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) 'pip>=25.1' # the first that knows --group
-	$(PIP) --editable '.[tables,compression,remote,parquet,dask,report,forensics]' --group test $(BROWSER)
+	$(PIP) --editable '.[tables,compression,remote,parquet,dask,report,disassembly,forensics]' --group test $(BROWSER)
 	touch $@
 
 demo: $(VENV)/.installed
@@ -51,7 +51,7 @@ docs-serve: $(VENV)/.docs
 	$(MKDOCS) serve
 
 # Put the site of this version beside those of others, on the branch gh-pages, which is not pushed.
-VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hvmctx/__init__.py)
+VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' hvmctx/revision.py)
 docs-version: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 PATH=$(VENV)/bin:$$PATH $(VENV)/bin/mike deploy --update-aliases $(VERSION) latest
 
@@ -75,7 +75,8 @@ fuzz: $(VENV)/.installed
 corpus: $(VENV)/.installed
 	$(VENV)/bin/python fuzz/corpora/make.py
 
-# Mutation testing: docs/mutants.md. An hour or two, or MODULE=restore/msrs, or ROOM=restore.
+# Mutation testing, of what docs/mutants.md has figures of: an hour or two. Or MODULE=restore/msrs, or
+# ROOM=restore.
 ROOM   ?=
 MODULE ?= $(ROOM)
 mutants: $(VENV)/.installed

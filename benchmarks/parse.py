@@ -17,14 +17,14 @@ VCPUS = 16
 _CSTRUCT = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
 
 
-def context_of_sixteen() -> bytes:
-    """The genuine context of one vcpu, its per-vcpu records repeated for sixteen, each of
-    the length that the newest release gives it, so that the peers can read it."""
+def context_of(vcpus: int) -> bytes:
+    """The genuine context of one vcpu, its per-vcpu records repeated, each of the length that
+    the newest release gives it, so that the peers can read it."""
     context = HvmContext.from_bytes(context_bytes())
     entries = []
     for entry in context.entries:
         known = entry.type
-        count = VCPUS if known is not None and known.scope == "vcpu" else 1
+        count = vcpus if known is not None and known.scope == "vcpu" else 1
         body = entry.body if known is None else entry.as_read()
         entries += [Record(entry.typecode, entry.instance + n, body) for n in range(count)]
     return HvmContext(entries).to_bytes()
@@ -100,7 +100,7 @@ def in_cstruct() -> tuple[Any, dict[int, Any]]:
 
 
 def main() -> None:
-    data = context_of_sixteen()
+    data = context_of(VCPUS)
     construct_context = in_construct()
     descriptor, structures = in_cstruct()
 

@@ -10,9 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measure import alternating, command
-from hvmctx.context.hvm_context import HvmContext
-from hvmctx.context.record import Record
-from tests.builders.samples import context_bytes
+from benchmarks.parse import context_of
 
 HERE = Path(__file__).resolve().parent.parent
 EXAMPLE = str(HERE / "examples" / "hvm1.save")
@@ -28,15 +26,6 @@ COMMANDS = {
     "policy": ["policy", EXAMPLE],
 }
 RUNS = 30
-
-
-def context_of(vcpus: int) -> bytes:
-    """The genuine context of one vcpu, its per-vcpu records repeated."""
-    entries = []
-    for entry in HvmContext.from_bytes(context_bytes()).entries:
-        count = vcpus if entry.type is not None and entry.type.scope == "vcpu" else 1
-        entries += [Record(entry.typecode, entry.instance + n, entry.body) for n in range(count)]
-    return HvmContext(entries).to_bytes()
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hvmctx.errors import MissingPageError as MissingPageError
     from hvmctx.errors import MissingRecordError as MissingRecordError
     from hvmctx.errors import RestoreRefused as RestoreRefused
+    from hvmctx.errors import TranslationError as TranslationError
     from hvmctx.errors import UsageError as UsageError
     from hvmctx.findings import Finding as Finding
     from hvmctx.image.image import Image as Image
@@ -64,6 +65,7 @@ _WHERE = {
     "Release": "abi.releases",
     "RestoreRefused": "errors",
     "Rule": "restore.rules",
+    "TranslationError": "errors",
     "UsageError": "errors",
     "Verdict": "restore.verdict",
     "VmportState": "context.vmport",
@@ -97,6 +99,7 @@ __all__ = [
     "Release",
     "RestoreRefused",
     "Rule",
+    "TranslationError",
     "UsageError",
     "Verdict",
     "VmportState",

@@ -31,7 +31,7 @@ else:
 __all__ = ["COMMANDS", "EXAMPLES", "GROUPS", "main", "run"]
 
 GROUPS = {
-    "look": ("dump", "info", "report", "get", "locate", "hexdump"),
+    "look": ("dump", "info", "report", "get", "locate", "hexdump", "x", "stack"),
     "check": ("verify", "restore", "diagnose", "place", "policy", "compat", "diff", "plan"),
     "many": ("scan",),
     "change": ("set", "replace", "strip", "repair"),
@@ -63,7 +63,6 @@ def run() -> NoReturn:
     if not waited_for and sys.modules.keys().isdisjoint(("atexit", "threading")):
         try:
             sys.stdout.flush()
-            sys.stderr.flush()
         except (AttributeError, OSError, ValueError):  # closed, or full: Python's to tell
             sys.exit(status)
         os._exit(status)

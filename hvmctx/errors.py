@@ -7,8 +7,8 @@ from __future__ import annotations
 
 __all__ = [
     "FieldError", "FormatError", "HvmctxError", "InputError", "LengthError", "LimitError",
-    "MissingPageError", "MissingRecordError", "RestoreRefused", "TruncatedError",
-    "UnknownRecordError", "UnsupportedError", "UsageError",
+    "MissingPageError", "MissingRecordError", "RestoreRefused", "TranslationError",
+    "TruncatedError", "UnknownRecordError", "UnsupportedError", "UsageError",
 ]  # fmt: skip
 
 
@@ -49,6 +49,28 @@ class MissingPageError(HvmctxError, LookupError):
         super().__init__(message)
 
 
+class TranslationError(HvmctxError, LookupError):
+    """A virtual address that the page tables of a guest lead nowhere from. `address` is the first
+    that they do not; `level` the table that stopped the walk (PML5, PML4, PDPT, PD or PT; empty
+    where none was looked at), `entry_gpa` where its entry lies, and `entry` that entry, both None
+    where it cannot be read."""
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        address: int,
+        level: str = "",
+        entry_gpa: int | None = None,
+        entry: int | None = None,
+    ) -> None:
+        self.address = address
+        self.level = level
+        self.entry_gpa = entry_gpa
+        self.entry = entry
+        super().__init__(f"virtual address {address:#x}: {problem}")
+
+
 class FieldError(HvmctxError, ValueError):
     """A value does not fit its field. The message names the field and its width."""
 
@@ -57,10 +79,10 @@ class FormatError(HvmctxError):
     """Bytes that do not follow their format.
 
     Attributes: `problem` (the message without the place), `layer` (xl, xapi, libvirt, libxl,
-    libxc, context, legacy or elf; gzip, xz, zstd or lz4 of a compressed input, xva of an archive
-    of XAPI's; input if no format is recognised), `offset` (in bytes from the start of the input,
-    or of the buffer that was parsed), `record` (type and instance in words, empty outside a
-    record), `found` and `expected` (in words).
+    libxc, context, legacy, elf or symbols; gzip, xz, zstd or lz4 of a compressed input, xva of an
+    archive of XAPI's; input if no format is recognised), `offset` (in bytes from the start of the
+    input, or of the buffer that was parsed), `record` (type and instance in words, empty outside
+    a record), `found` and `expected` (in words).
     """
 
     def __init__(

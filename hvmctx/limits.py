@@ -90,6 +90,8 @@ class Limits:
     """Segments of a core, read or written. QEMU writes some for each gap in the guest's memory."""
     core_notes: int = 64 << 20
     """Bytes of the notes of a core. QEMU writes some kilobytes a vcpu."""
+    symbols: int = 1 << 20
+    """Symbols of a kernel. Linux has some 200,000, those of its modules included."""
     legacy_part: int = 256 << 20
     """Bytes of one part of a legacy stream, its pages left out. The device model's state is the
     longest, some dozens of megabytes."""

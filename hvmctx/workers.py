@@ -44,8 +44,10 @@ if TYPE_CHECKING:
         def next(self) -> Answered: ...
 
 
-__all__ = ["Pool", "Workers", "answer", "answered", "import_path", "work"]
+__all__ = ["CAN_START", "Pool", "Workers", "answer", "answered", "import_path", "work"]
 
+CAN_START = hasattr(signal, "pthread_sigmask")
+"""Whether there can be workers."""
 _PATIENCE = 5.0
 """Seconds that a worker has to end when it is told to."""
 _POLL = 0.05
@@ -127,7 +129,10 @@ class _Processes:
         self, run: str, function: Function, calls: Iterable[tuple[Argument, ...]],
         *, asked: bool = False,
     ) -> None:  # fmt: skip
-        """One more for each tuple of arguments."""
+        """One more for each tuple of arguments. Raises InputError, also where the system has no
+        signals that can be blocked, nor pipes that can be waited for: on Windows."""
+        if not CAN_START:
+            raise InputError("this system cannot run several processes at once")
         # Ctrl-C reaches every process of the terminal. It is for this one, which tells the
         # others, and not before all are known: they inherit that it is blocked.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])

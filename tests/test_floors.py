@@ -143,6 +143,7 @@ OF_NO_MODULE = {
     "test_browser",
     "test_contributing",
     "test_docs",
+    "test_elsewhere",
     "test_floods",
     "test_floors",
     "test_new_record",

@@ -33,7 +33,7 @@ COMMANDS = {
     "vol": f'"{Path(sys.executable).with_name("vol")}"',
 }
 """What this Python is started with for each."""
-NEEDS = {"volatility.md": "volatility3"}
+NEEDS = {"volatility.md": "volatility3", "memory.md": "capstone", "stack.md": "capstone"}
 """What a page's sessions need to be installed."""
 
 

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import io
 import os
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, ROOT)
+
+from hvmctx.cli import main  # noqa: E402
 
 DOCUMENT = "examples/logs/README.md"
 HEAD = """\
@@ -24,18 +27,17 @@ Below is what `hvmctx diagnose` says of each; with the image it also says what m
 """
 
 
-def said(name: str) -> str:
-    done = subprocess.run(
-        [sys.executable, os.path.join(ROOT, "tools", "xen-hvmctx.py"), "diagnose", name],
-        cwd=os.path.join(ROOT, "examples", "logs"), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout + done.stderr
+def said(path: Path) -> str:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        main(["diagnose", str(path)])
+    return out.getvalue() + err.getvalue()
 
 
 def document() -> str:
     parts = [HEAD]
     for path in sorted(Path(ROOT, "examples", "logs").glob("*.log")):
-        parts.append(f"\n## {path.name}\n\n```text\n{said(path.name)}```\n")
+        parts.append(f"\n## {path.name}\n\n```text\n{said(path)}```\n")
     return "".join(parts)
 
 

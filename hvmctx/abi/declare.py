@@ -6,10 +6,16 @@ edit paths and checks all derive from them.
 
 from __future__ import annotations
 
-from ctypes import LittleEndianStructure, Union, sizeof
+import sys
+from ctypes import LittleEndianStructure, sizeof
 
 from hvmctx.abi.fields import Field, Layout, misfit
 from hvmctx.errors import FieldError
+
+if sys.version_info >= (3, 11):
+    from ctypes import LittleEndianUnion
+else:  # it has none, which matters on a big-endian machine only
+    from ctypes import Union as LittleEndianUnion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +91,7 @@ class SaveStructure(_Fields, LittleEndianStructure):
     """Base of all that a save record consists of. Little-endian."""
 
 
-class SaveUnion(_Fields, Union):
+class SaveUnion(_Fields, LittleEndianUnion):
     """As `SaveStructure`."""
 
 

@@ -2,7 +2,7 @@
 shown a value (`bit_names`). Which fields of a record have them: `abi.names`.
 
 A module of its own, as a dump needs none of them. Source: Intel SDM vol. 1, 13.1 and vol. 3,
-2.5, 2.6, 11.4.4, 15.3.1, 17.2; AMD APM vol. 2, 3.1; Microsoft's TLFS for Hyper-V, 12.3;
+2.5, 2.6, 4.3 to 4.5, 11.4.4, 15.3.1, 17.2; AMD APM vol. 2, 3.1; Microsoft's TLFS for Hyper-V, 12.3;
 Xen's asm/x86-defns.h, asm/xstate.h and asm/msr-index.h.
 """
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CR0", "CR4", "DR6", "DR7", "EFER", "RFLAGS", "XCR0", "ApicBase", "McgCap",
-    "MiscFeatures", "PlatformInfo", "Pm1", "SpecCtrl", "StimerConfig", "bit_names", "bits_of",
-    "named", "named_bits", "short_names",
+    "MiscFeatures", "PageEntry", "PlatformInfo", "Pm1", "SpecCtrl", "StimerConfig", "bit_names",
+    "bits_of", "named", "named_bits", "short_names",
 ]  # fmt: skip
 
 
@@ -54,6 +54,14 @@ class RFLAGS:
     TF, IF, DF, OF, IOPL_LOW, IOPL_HIGH = (1 << bit for bit in range(8, 14))
     NT, RF, VM, AC, VIF, VIP, ID = 1 << 14, *(1 << bit for bit in range(16, 22))
     KNOWN = 0x3F7FD7
+
+
+class PageEntry:
+    """Of an entry of a page table. `PS` says that it maps a large page; in a table of the last
+    level that bit is `PAT`."""
+
+    P, RW, US, PWT, PCD, A, D, PS, G = (1 << bit for bit in range(9))
+    NX = 1 << 63
 
 
 class DR6:

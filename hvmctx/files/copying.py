@@ -77,9 +77,9 @@ def _sparse(source: Source, out: BinaryIO) -> int | None:
     fileno = getattr(source, "fileno", None)
     if fileno is None:
         return None
-    from fcntl import F_GETFL, fcntl
-
     try:
+        from fcntl import F_GETFL, fcntl
+
         out.flush()
         to = out.fileno()
         status = os.fstat(to)
@@ -90,7 +90,7 @@ def _sparse(source: Source, out: BinaryIO) -> int | None:
         ):
             fd: int = fileno()
             return fd
-    except (OSError, AttributeError):  # a pipe, no file at all
+    except (OSError, AttributeError, ImportError):  # a pipe, no file at all, or Windows
         pass
     return None
 

@@ -138,7 +138,7 @@ def read_whole(source: Source, *, layer: str = "input", record: str = "") -> byt
 def without_waiting(path: str, flags: int) -> int:
     """An `opener` for `open` that opens a FIFO, too, that nobody writes to: to say that it is
     one."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _buffer(target: AnyBuffer | Readable) -> memoryview | None:
@@ -163,10 +163,14 @@ def is_compressed(head: Buffer) -> bool:
     return bytes(head[:4]).startswith(_COMPRESSED)
 
 
+_READING = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+"""Windows has descriptors that read text, unless told otherwise."""
+
+
 def open_stored(path: str) -> Source:
     """A source over the bytes of a file, or at a URL, as they are stored. Raises InputError."""
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        fd = os.open(path, _READING)
     except OSError as error:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)) and "://" in path:
             from hvmctx.files.remote import is_url, open_url
@@ -179,7 +183,7 @@ def open_stored(path: str) -> Source:
     try:
         kind = os.fstat(fd).st_mode
         if stat.S_ISDIR(kind):
-            raise InputError(f"{path}: is a directory")
+            raise InputError(f"{path}: Is a directory")
         if stat.S_ISREG(kind) or stat.S_ISBLK(kind):
             return FileSource(fd, path)
         file = os.fdopen(fd, "rb", buffering=0)

@@ -26,6 +26,8 @@ STDOUT = "-"
 _TEMPORARY = ".hvmctx-", ".tmp"
 """How the name of a file that is not whole yet starts and ends."""
 _PRIVATE = 0o600
+_DIR_FD = os.open in os.supports_dir_fd
+"""Whether the system knows descriptors of directories: all but Windows."""
 _MOST_LINKS = 40
 _MOST_TRIES = 100
 
@@ -55,6 +57,11 @@ def replacing(
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    _refuse_name(path)
+    if not _DIR_FD:
+        with _naming(path), _replacing_by_path(path, force=force) as stream:
+            yield stream
+        return
     with _naming(path), _Place(path) as place:
         if place.swallows or (place.is_special and force):
             with place.open_special() as stream:
@@ -81,6 +88,17 @@ def replacing(
                 temporary.remove()
 
 
+def _refuse_name(path: str) -> None:
+    if not path:
+        raise InputError("the name of the output file is empty")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path!r}: {error}") from None
+    if "\0" in path:
+        raise InputError(f"{path!r}: embedded null byte")
+
+
 class _Place:
     """Where an output goes: a directory, held open so that it stays the one that was looked
     at; a name in it; and what is there. Links are followed here, as a rename does not, and
@@ -91,14 +109,6 @@ class _Place:
         self._path = path
         self._is_link = False
         self._no_follow = os.O_NOFOLLOW
-        if not path:
-            raise InputError("the name of the output file is empty")
-        try:
-            os.fsencode(path)
-        except UnicodeEncodeError as error:
-            raise InputError(f"{path!r}: {error}") from None
-        if "\0" in path:
-            raise InputError(f"{path!r}: embedded null byte")
         where, self.name = os.path.split(path)
         self.directory = _open_directory(where or ".")
         try:
@@ -140,7 +150,7 @@ class _Place:
         if self._status is not None and stat.S_ISLNK(self._status.st_mode):
             raise InputError(f"{self._path}: too many links")
         if self._status is not None and stat.S_ISDIR(self._status.st_mode):
-            raise InputError(f"{self._path}: is a directory")
+            raise InputError(f"{self._path}: Is a directory")
 
     def _leads_somewhere(self, directory: int) -> bool:
         """Whether a link whose target has no name any more stands for an open file: one such as
@@ -311,7 +321,7 @@ def _lock(fd: int) -> bool:
 def sweep(directory: str) -> None:
     """Remove the temporary files in a directory that killed runs of the same user have left.
     One that is being written stays."""
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # nothing can be locked on Windows
         fd = _open_directory(directory)
         try:
             _sweep(fd, _TEMPORARY[0])
@@ -398,8 +408,9 @@ class _Signals:
     def __enter__(self) -> _Signals:
         import signal
 
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == self._usual(number):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) == self._usual(number):
                 self._taken.append(number)
         try:
             for taken in self._taken:
@@ -436,6 +447,36 @@ class _Signals:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
+
+
+@contextmanager
+def _replacing_by_path(path: str, *, force: bool) -> Iterator[BinaryIO]:
+    """`replacing` on Windows: it promises the same of what is in the file. Who may read it there is
+    what its directory says."""
+    from tempfile import mkstemp
+
+    name = os.path.realpath(path)
+    if os.path.isdir(name):
+        raise InputError(f"{path}: Is a directory")
+    if os.path.exists(path):
+        if not os.path.isfile(name):  # NUL, a pipe
+            with open(path, "wb") as stream:
+                yield stream
+            return
+        if not force:
+            raise InputError(f"{path}: exists; --force replaces it")
+    with _Signals() as signals:
+        start, end = _TEMPORARY
+        fd, temporary = mkstemp(end, start, os.path.dirname(name))
+        try:
+            with os.fdopen(fd, "w+b") as stream:
+                yield stream
+            signals.held = True
+            (os.replace if force else os.rename)(temporary, name)  # there a rename replaces nothing
+        finally:
+            signals.held = True
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
 
 
 @contextmanager

@@ -70,6 +70,8 @@ class Sink:
 def _descriptor(file: Writable | socket) -> int | None:
     """Of a file of the system, or a socket, whose own `write` does nothing but write: not of
     one that compresses or encrypts what comes."""
+    if not hasattr(os, "writev"):  # Windows
+        return None
     sockets = sys.modules.get("socket")
     kind = type(file)
     if isinstance(file, (io.BufferedWriter, io.BufferedRandom)):

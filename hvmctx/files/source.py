@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from _thread import allocate_lock
 
 from hvmctx.buffers import Buffer, flat
 from hvmctx.errors import HvmctxError, InputError
@@ -15,6 +16,7 @@ from hvmctx.limits import DEFAULT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import BinaryIO, Protocol
 
@@ -169,10 +171,11 @@ class FileSource(Source):
         count = min(count, self.whole_size() - offset)
         if count <= 0:
             return b""
+        pread = _pread()
         try:
-            data = os.pread(self._fd, count, self.start + offset)
+            data = pread(self._fd, count, self.start + offset)
             while len(data) < count:  # the kernel gives at most 2 GiB at once
-                more = os.pread(self._fd, count - len(data), self.start + offset + len(data))
+                more = pread(self._fd, count - len(data), self.start + offset + len(data))
                 if not more:
                     break
                 data += more
@@ -184,6 +187,24 @@ class FileSource(Source):
         if self._owned and self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _pread() -> Callable[[int, int, int], bytes]:
+    return getattr(os, "pread", None) or _seek_and_read
+
+
+def _seek_and_read(fd: int, count: int, offset: int) -> bytes:
+    """Windows has no `pread`. The descriptor is left where it was: it may be somebody's."""
+    with _SEEKING:
+        before = os.lseek(fd, 0, os.SEEK_CUR)
+        try:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.read(fd, count)
+        finally:
+            os.lseek(fd, before, os.SEEK_SET)
+
+
+_SEEKING = allocate_lock()
 
 
 class ObjectSource(Source):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hvmctx.files.opening import Target
     from hvmctx.files.source import Source
     from hvmctx.image.memory_map import Memory, MemoryMap
+    from hvmctx.image.vcpus import GuestVcpus
     from hvmctx.limits import Limits
     from hvmctx.stream.body import Body
     from hvmctx.stream.libxc import CpuidPolicy, MsrPolicy, TscInfo
@@ -353,6 +354,14 @@ class Image(Index):
         if self._memory is None:
             self._memory = Memory(self, lambda: self.params)
         return self._memory
+
+    @property
+    def vcpus(self) -> GuestVcpus:
+        """Those of `context.vcpus`, which also read the memory at their virtual addresses:
+        `vcpus[0].read(address, size)`. Raises as `context` and `memory` do."""
+        from hvmctx.image.vcpus import GuestVcpus
+
+        return GuestVcpus(self.context, self.memory, lambda: self.policy.leaves, self.limits)
 
 
 def open_image(

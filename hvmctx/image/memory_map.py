@@ -173,9 +173,8 @@ class Memory(MemoryMap):
                 )
             first = run.end
         if first < end:
-            raise MissingPageError(
-                f"no memory at pfn {first:#x}: the image does not mention it", pfn=first
-            )
+            why = "the image does not mention it" if self.runs else "the image has no page data"
+            raise MissingPageError(f"no memory at pfn {first:#x}: {why}", pfn=first)
         return runs
 
     def _contents(self, run: Run, start: int, size: int) -> bytes | memoryview:

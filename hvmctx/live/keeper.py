@@ -11,6 +11,8 @@ import os
 import signal
 from contextlib import suppress
 
+from hvmctx.errors import InputError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -22,6 +24,9 @@ class Keeper:
     """Give its `tell` to a `DomainSource` as `done`; `close` it at the end."""
 
     def __init__(self, domid: int) -> None:
+        """Raises InputError where the system cannot fork."""
+        if not hasattr(os, "fork"):
+            raise InputError("domains can only be saved on Linux or another Unix")
         reading, self._writing = os.pipe()
         self._child = os.fork()
         if not self._child:

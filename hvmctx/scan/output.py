@@ -87,7 +87,7 @@ class Output:
     def _open_journal(self) -> Iterator[BinaryIO]:
         """For nobody else's eyes: it has what guests are called."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-        flags |= 0 if self._again else os.O_TRUNC
+        flags |= getattr(os, "O_BINARY", 0) | (0 if self._again else os.O_TRUNC)
         try:
             with open(os.open(self.journal, flags, 0o600), "ab") as file:
                 _drop_half_a_line(self.journal, file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hvmctx.scan.row import Asked, empty_row, row_of, rows
-from hvmctx.workers import Pool, answered
+from hvmctx.workers import CAN_START, Pool, answered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _SHARES = 4
 
 def default_jobs(count: int) -> int:
     """As many processes as there are processors for this one, and images enough for each."""
+    if not CAN_START:
+        return 1
     affinity = getattr(os, "sched_getaffinity", None)
     processors = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(processors, count // _AT_ONCE))

@@ -1,5 +1,5 @@
-"""ELF64 core files of x86-64, as far as a guest's memory and registers need them: segments
-that hold memory, and notes.
+"""ELF files, as far as a guest's memory and registers need them: of ELF64 core files of x86-64
+the segments that hold memory, and notes; of programs, such as a kernel's vmlinux, the symbols.
 
 Little-endian. Source: the System V ABI, gabi 4.1 and its supplement for x86-64; QEMU's
 dump-guest-memory (7.2), whose cores put the headers in another order and say 8 where the
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAYER", "MAGIC", "Core", "Note", "Segment", "head_size", "head_to_bytes",
-    "notes_to_bytes",
+    "notes_to_bytes", "symbol_rows",
 ]  # fmt: skip
 
 LAYER = "elf"
@@ -201,3 +201,66 @@ def head_to_bytes(segments: list[Segment], notes: bytes) -> bytes:
         for s in segments
     ]
     return b"".join((head, *rows, notes))
+
+
+_CLASSES = {  # of a file of 32 bits and of 64
+    1: (
+        struct.Struct("<32xI10xHH2x"), struct.Struct("<4xI8xIII12x"), struct.Struct("<IIIBBH"),
+        (0, 1, 3, 5),
+    ),
+    2: (
+        struct.Struct("<40xQ10xHH2x"), struct.Struct("<4xI16xQQI20x"), struct.Struct("<IBBHQQ"),
+        (0, 4, 1, 3),
+    ),
+}  # fmt: skip
+"""Header: where the section headers are, the size of one, how many. Section header: type, offset,
+size, link. A symbol, and which of its numbers are the name, the value, the kind, the section."""
+_SYMBOLS = 2
+_UNDEFINED, _ABSOLUTE = 0, 0xFFF1
+_FUNCTION = 2
+"""Data are 1, and 0 what has no type; sections, files and others come after these."""
+
+
+def symbol_rows(source: Source) -> tuple[bytes, list[tuple[int, int, bool]]]:
+    """The names of a program's symbols, each up to a NUL, and a row for each that has a place: its
+    address, where its name starts, whether it is a function. Of a seekable source. Raises
+    FormatError, and LimitError for too much."""
+    limits = source.limits
+    ident = bytes(source.read_at(0, len(_IDENT)))
+    if ident[:4] != MAGIC or ident[4:5] not in (b"\1", b"\2") or ident[5:6] != b"\1":
+        raise UnsupportedError(
+            "not a little-endian ELF file", layer=LAYER, offset=0, record="header",
+            found=ident[:7].hex(" "), expected=_IDENT[:7].hex(" "),
+        )  # fmt: skip
+    header, section, symbol, order = _CLASSES[ident[4]]
+    table, each, count = header.unpack(_exactly(source, 0, header.size, "header"))
+    if not table or each != section.size:
+        raise FormatError(
+            "no section headers, so no symbols", layer=LAYER, offset=0, record="header",
+            found=f"headers of {each} bytes at {table:#x}", expected=f"of {section.size}",
+        )  # fmt: skip
+    headers = _exactly(source, table, each * count, "section headers")
+    sections = list(section.iter_unpack(headers))
+    found = next((one for one in sections if one[0] == _SYMBOLS), None)
+    if found is None:
+        raise FormatError(
+            "no symbol table: the file is stripped", layer=LAYER, offset=table,
+            record="section headers", found=f"{count} sections", expected="one of type 2",
+        )  # fmt: skip
+    _, offset, size, link = found
+    if size // symbol.size > limits.symbols:
+        raise limits.over("symbols", "symbols", layer=LAYER, offset=offset, record="symbols")
+    if link >= len(sections) or sections[link][2] > limits.input:
+        raise FormatError(
+            "no names of symbols", layer=LAYER, offset=table, record="section headers",
+            found=f"section {link} of {count}", expected=f"one of {limits.input} bytes at most",
+        )  # fmt: skip
+    names = _exactly(source, sections[link][1], sections[link][2], "names of symbols")
+    data = _exactly(source, offset, size - size % symbol.size, "symbols")
+    rows: list[tuple[int, int, bool]] = []
+    for values in symbol.iter_unpack(data):
+        name, value, info, where = (values[at] for at in order)
+        kind = info & 15
+        if where not in (_UNDEFINED, _ABSOLUTE) and kind <= _FUNCTION and name < len(names):
+            rows.append((value, name, kind == _FUNCTION))
+    return names, rows

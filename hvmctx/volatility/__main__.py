@@ -1,5 +1,6 @@
 """Print the folder that `vol -p` takes."""
 
 import os
+import sys
 
-print(os.path.dirname(os.path.realpath(__file__)))
+sys.stdout.write(os.path.dirname(os.path.realpath(__file__)) + "\n")

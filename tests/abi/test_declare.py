@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from ctypes import sizeof
+from collections.abc import Iterator
+from ctypes import Array, Structure, Union, sizeof
+from typing import Any
 
 import pytest
 
-from hvmctx.abi import x86
+from hvmctx.abi import qemu_cpu, streams, x86
 from hvmctx.abi.declare import RecordType
 from hvmctx.abi.registry import record_types
 from hvmctx.errors import FieldError
@@ -21,6 +23,39 @@ def test_struct_for() -> None:
     assert x86.CPU_MSR.struct_for(8 + 3 * 16) is three
     assert sizeof(x86.CPU_XSAVE.struct_for(832)) == 832
     assert x86.CPU.struct_for(5000) is x86.hvm_hw_cpu
+
+
+def structures_in(ctype: Any) -> Iterator[Any]:
+    if issubclass(ctype, Array):
+        yield from structures_in(ctype._type_)
+    elif issubclass(ctype, (Structure, Union)):
+        yield ctype
+        for base in ctype.__mro__:
+            for _, member, *_ in vars(base).get("_fields_", ()):
+                yield from structures_in(member)
+
+
+DECLARED: set[Any] = {
+    each
+    for module in (x86, qemu_cpu, streams)
+    for each in vars(module).values()
+    if isinstance(each, type) and issubclass(each, (Structure, Union)) and hasattr(each, "_fields_")
+} | {type_.struct for type_ in record_types()}
+
+
+@pytest.mark.parametrize("structure", sorted(
+    {each for whole in DECLARED for each in structures_in(whole)}, key=repr
+))  # fmt: skip
+def test_no_compiler_pads(structure: Any) -> None:
+    """So that it is the same where u64 is aligned to 4 bytes: on a 32-bit x86."""
+    end = 0
+    for base in reversed(structure.__mro__):
+        for name, member, *bits in vars(base).get("_fields_", ()):
+            offset = getattr(structure, name).offset
+            if not bits:
+                assert offset == (0 if issubclass(structure, Union) else end), name
+            end = max(end, offset + sizeof(member))
+    assert end == sizeof(structure)
 
 
 def test_sized_structures_do_not_pile_up() -> None:

@@ -34,6 +34,8 @@ COMMANDS = (
     ("info", "IMAGE"), ("info", "IMAGE", "--records"), ("info", "IMAGE", "--format", "json"),
     ("get", "IMAGE", "CPU.rip", "HVM_PARAMS.1"), ("get", "IMAGE", "*"),
     ("locate", "IMAGE", "CPU.rip", "config", "5000"),
+    ("x", "IMAGE", "rip-8", "-v", *_OUT), ("x", "IMAGE", "0x1000:64", "--physical", *_OUT),
+    ("stack", "IMAGE"), ("stack", str(EXAMPLE), "--symbols", "IMAGE"),
     ("hexdump", "IMAGE"), ("dump", "IMAGE", "--decode"), ("report", "IMAGE", *_OUT),
     ("set", "IMAGE", "--add", "CPUID[1].eax=1", "--remove", "HVM_PARAMS.1", *_OUT),
     ("set", "IMAGE", "--add", "config.x=1", *_OUT),

@@ -18,6 +18,7 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import to_record
 from tests.builders.hosts import CPUID, INFO
+from tests.builders.kernels import SYMBOLS, kernel_image
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
 from tests.builders.streams import hvm, libxl_head, record
 from tests.builders.vmport import busy_state
@@ -171,6 +172,8 @@ FILES: dict[str, Maker] = {
     "guest.save": _of(EXAMPLE),
     "hvm1.save": _of(EXAMPLE),
     "new.save": _of(EXAMPLE),
+    "kernel.save": _with(kernel_image(0x18200000)),
+    "System.map": _with(SYMBOLS),
     "linux.save": make_guest,
     "guest.xc": _of(DATA / "streams" / "13-one-page.xc"),
     "old.save": _of(DATA / "streams" / "legacy_hvm_w64_xl.in.bin"),

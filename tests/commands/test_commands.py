@@ -82,6 +82,17 @@ LIVE = ("save", "load", "host", "fuzz")
 """Commands whose examples need a running Xen."""
 
 
+_OTHERS = ["host.json", "hosts", "other.save", "other.pol"]
+NEEDED = {
+    **dict.fromkeys(("place", "policy", "report", "restore", "verify", "fuzz"), _OTHERS),
+    "convert": ["suspend.img", "guest.xml"],
+    "diagnose": ["restore.log"],
+    "x": ["kernel.save"],
+    "stack": ["kernel.save", "System.map"],
+}
+"""What the examples of a command need besides what all do."""
+
+
 @pytest.mark.parametrize("name", ["hvmctx", *ALL])
 def test_examples_run(
     name: str,
@@ -96,14 +107,7 @@ def test_examples_run(
     would come with it."""
     for file in workshop.glob("*.*"):
         (tmp_path / file.name).symlink_to(file)
-    if name in ("place", "policy", "report", "restore", "verify", "fuzz"):
-        make_files(["host.json", "hosts", "other.save", "other.pol"], tmp_path)
-    if name == "convert":
-        make_files(["suspend.img", "guest.xml"], tmp_path)
-    if name == "diagnose":
-        make_files(["restore.log"], tmp_path)
-    if name == "convert":
-        make_files(["suspend.img"], tmp_path)
+    make_files(NEEDED.get(name, []), tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{workshop / 'bin'}{os.pathsep}{os.environ['PATH']}")
     if name in LIVE:

@@ -30,9 +30,11 @@ from hvmctx.commands import (
     scan,
     schema,
     set,
+    stack,
     strip,
     to_json,
     verify,
+    x,
 )
 
 TYPE_CHECKING = False
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 MODULES: tuple[Command, ...] = (
     build, compat, convert, diagnose, diff, dump, extract, from_json, fuzz, get, hexdump, host,
     info, load, locate, place, plan, policy, repair, replace, report, restore, save, scan, schema,
-    set, strip, to_json, verify,
+    set, stack, strip, to_json, verify, x,
 )  # fmt: skip
 
 

@@ -114,6 +114,8 @@ LINES = (
     ("info", "IN"), ("info", "IN", "--records"), ("info", "IN", "--records", "--format", "json"),
     ("get", "IN", "CPU/0.rip"), ("get", "IN", "*"), ("get", "IN", "--list", "*"),
     ("get", "IN", "*", "--format", "json"), ("locate", "IN", "CPU/0.rip", "100", "20000"),
+    ("x", "IN", "rip-8", "-v"), ("x", "IN", "0x1000:64", "--physical"), ("stack", "IN"),
+    ("stack", str(EXAMPLE), "--symbols", "IN"),
     ("hexdump", "IN"), ("dump", "IN", "--decode"), ("report", "IN", *OUT),
     ("get", "IN", "VMPORT", "--vmport-profile", "PROFILE"),
     ("verify", "IN"), ("verify", "IN", "--as", "strict"),

@@ -118,8 +118,8 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("path", "reason"),
     [
         ("/no/such/place/out", "/no/such/place: No such file|No such file or directory"),
-        ("/", "/: is a directory"), ("a\0b", "embedded null byte"),
-        ("", "the name of the output file is empty"), (".", r"\.: is a directory"),
+        ("/", "/: Is a directory"), ("a\0b", "embedded null byte"),
+        ("", "the name of the output file is empty"), (".", r"\.: Is a directory"),
         ("\ud800", r"ud800.*can't encode"),
     ],
 )  # fmt: skip
@@ -795,3 +795,28 @@ def test_without_hard_links_nothing_is_replaced_either(
     assert (tmp_path / "out").read_bytes() == b"new"
     assert (tmp_path / "late").read_bytes() == b"theirs"
     assert sorted(os.listdir(tmp_path)) == ["late", "out"]
+
+
+def test_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no descriptors of directories."""
+    monkeypatch.setattr("hvmctx.files.output._DIR_FD", False)
+    out = tmp_path / "out"
+    with pytest.raises(ZeroDivisionError), replacing(str(out)) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+    for data in (b"first", b"second"):
+        with replacing(str(out), force=data == b"second") as file:
+            file.write(data)
+            assert not out.exists() or out.read_bytes() == b"first"
+        assert out.read_bytes() == data and list(tmp_path.iterdir()) == [out]
+    for name, reason in (
+        (str(out), "exists; --force"),
+        (str(tmp_path), "Is a directory"),
+        (str(tmp_path / "none" / "out"), "No such file"),
+        ("", "is empty"),
+        ("a\0b", "null byte"),
+    ):
+        with pytest.raises(InputError, match=reason), replacing(name):
+            pass
+    assert out.read_bytes() == b"second" and list(tmp_path.iterdir()) == [out]

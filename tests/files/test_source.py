@@ -320,3 +320,15 @@ def test_no_more_is_read_than_asked_however_little_comes_at_once(
     monkeypatch.setattr(os, "pread", lambda fd, count, at: pread(fd, min(count, 10), at))
     with open_source(path) as file:
         assert len(file.read_at(0, 25)) == 25
+
+
+def test_without_pread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: the descriptor stays where it was."""
+    (tmp_path / "data").write_bytes(bytes(range(100)))
+    monkeypatch.delattr(os, "pread")
+    with open(tmp_path / "data", "rb", buffering=0) as file:
+        file.seek(7)
+        source = FileSource(file.fileno(), "data", start=file.tell(), owned=False)
+        assert source.read_at(3, 4) == bytes(range(10, 14))
+        assert source.read_at(90, 9) == bytes(range(97, 100))
+        assert file.tell() == 7

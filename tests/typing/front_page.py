@@ -25,6 +25,7 @@ from hvmctx import (
     Release,
     RestoreRefused,
     Rule,
+    TranslationError,
     UsageError,
     Verdict,
     VmportState,
@@ -90,6 +91,10 @@ def main(path: str) -> None:
             image.memory.read(1 << 50, 1)
         except MissingPageError as error:
             assert_type(error.pfn, int)
+        try:
+            assert_type(image.vcpus[0].read(image.vcpus[0].cpu.rip, 1), bytes)
+        except TranslationError as error:
+            assert_type(error.entry_gpa, int | None)
 
 
 def refused(path: str) -> None:

@@ -50,8 +50,8 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info report get locate hexdump verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build schema save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
-set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --ignore --jobs --json --kind --layer --limits --max-size --memory --on-timeout --onto --output --param --policy --record --records --release --remove --seed --source --stop --stream --target --time --timeout --to --tsc --vcpus --vendor --vmport-profile --what --width -o
+set -g _shtab_hvmctx_commands dump info report get locate hexdump x stack verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build schema save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --ignore --jobs --json --kaslr-offset --kind --layer --limits --max-size --memory --on-timeout --onto --output --pages --param --policy --record --records --release --remove --seed --source --stop --stream --symbols --target --time --timeout --to --tsc --vcpu --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
 complete -c hvmctx -f
@@ -121,6 +121,30 @@ complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l limits -x -d 'take more, 
 complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
 complete -c hvmctx -n '_shtab_hvmctx_using hexdump' -l diff -x -d 'only the lines in which another image differs'
 complete -c hvmctx -n '_shtab_hvmctx_using hexdump; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a x -d 'Print a guest'"'"'s memory in hex, at a virtual address of one of its vcpus or, with --physical, at a guest-physical one. An ADDRESS is a number, a register of the vcpu as get knows it, or a sum of these: 0xffffffff81000000, rip, rsp+0x10, cs_base+rip. LENGTH is 256 unless given: a number, with 0x in hex, or such as 4K. It is all or nothing: of memory that is not in the image the command says which page is missing, and why.'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with: xl, xapi, libvirt, libxl, libxc, context, legacy (default: detected)'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -l vcpu -x -d 'whose page tables and registers (default: 0)'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -l physical -d 'ADDRESS is guest-physical: no page tables'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -s v -l verbose -d 'show the way through the page tables: of each page every entry, with its flags'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -l format -xka "text raw" -d 'text, lines in hex (default), or raw, the bytes'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'what to write; - is standard output (default)'
+complete -c hvmctx -n '_shtab_hvmctx_using x' -l force -d 'replace an existing FILE'
+complete -c hvmctx -n '_shtab_hvmctx_using x; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a stack -d 'Show what the vcpus of a saved guest were doing, as xenctx does of a running one: registers, the code at the instruction pointer, the stack, and which of its words are return addresses. With the kernel'"'"'s symbols (a System.map, a copy of the guest'"'"'s /proc/kallsyms, or a vmlinux with symbols) these have names. A Linux that moved itself at boot (KASLR) is recognised by where its system calls enter. To see instructions, install capstone: pip install '"'"'hvmctx[disassembly]'"'"'.'
+complete -c hvmctx -n '_shtab_hvmctx_using stack' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using stack' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using stack' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with: xl, xapi, libvirt, libxl, libxc, context, legacy (default: detected)'
+complete -c hvmctx -n '_shtab_hvmctx_using stack' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
+complete -c hvmctx -n '_shtab_hvmctx_using stack' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
+complete -c hvmctx -n '_shtab_hvmctx_using stack' -l symbols -xka "(__fish_complete_path (commandline -ct))" -d 'the kernel'"'"'s System.map, kallsyms or vmlinux'
+complete -c hvmctx -n '_shtab_hvmctx_using stack' -l kaslr-offset -x -d 'how far the kernel has moved from where its symbols say: a number, or a sum as x takes it, such as msr_lstar-0xffffffff81c00080 (default: found out)'
+complete -c hvmctx -n '_shtab_hvmctx_using stack' -l vcpu -x -d 'only this vcpu (default: all)'
+complete -c hvmctx -n '_shtab_hvmctx_using stack' -l pages -x -d 'pages of stack that are looked at (default: 1, the one that the stack pointer is in)'
+complete -c hvmctx -n '_shtab_hvmctx_using stack; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a verify -d 'Check an image, a stream or a bare context, and print what is wrong with it, one finding a line. As verifier: what Xen'"'"'s verify-stream-v2 checks. As restore: what the restore of the releases would refuse, by default of the one that wrote the image and of all newer ones. As strict: those, and everything questionable. The last line says what was judged. Exits with 1 if there are errors, with 2 if the input cannot be read.'
 complete -c hvmctx -n '_shtab_hvmctx_using verify' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using verify' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -258,7 +282,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using strip' -l keep-holes -d 'keep the rec
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l redact -d 'leave out what tells of the guest and its owner: for a mailing list'
 complete -c hvmctx -n '_shtab_hvmctx_using strip' -l redact-registers -d 'with --redact: general, FPU and vector registers too, and those with addresses'
 complete -c hvmctx -n '_shtab_hvmctx_using strip; and test $_shtab_hvmctx_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a path, - for standard input, or a running domain'"'"'s DOMID'
-complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a repair -d 'Find the smallest edits with which Xen takes an image or a bare context that it refuses, and show them as `hvmctx set` commands, each with what it does and what is lost. With -o the image is written with all of them made. The edits are proved by the model of the restore: the last line is its verdict on the image that has them all. What a guest cannot run without is not taken away; what cannot be repaired is said, and the exit status is 1.'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a repair -d 'Find the smallest edits with which Xen takes an image or a bare context that it refuses, and show them as `hvmctx set` commands, each with what it does and what is lost. With -o the image is written with all of them made: a copy, if it needs none; nothing, if it cannot be repaired. The edits are proved by the model of the restore: the last line is its verdict on the image that has them all. What a guest cannot run without is not taken away; what cannot be repaired is said, and the exit status is 1.'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
 complete -c hvmctx -n '_shtab_hvmctx_using repair' -l layer -xka "xl xapi libvirt libxl libxc context legacy" -d 'what the input starts with: xl, xapi, libvirt, libxl, libxc, context, legacy (default: detected)'
@@ -427,5 +451,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info report get locate hexdump verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build schema save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info report get locate hexdump x stack verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build schema save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
