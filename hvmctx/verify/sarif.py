@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 
+from hvmctx.abi.fields import decimal
 from hvmctx.messages import printable
 from hvmctx.revision import HOME
 from hvmctx.verify.explain import explain, link_of
@@ -69,7 +70,7 @@ def uri_of(name: str) -> str:
 
     if name == "-":
         return "stdin"
-    if name.isascii() and name.isdigit():
+    if decimal(name) is not None:
         return f"domain/{name}"
     if is_url(name):
         return quote(name, safe=":/?#[]@!$&'()*+,;=%")
