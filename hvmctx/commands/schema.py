@@ -33,8 +33,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         kinds.add_argument(f"--{name}", action="store_const", const=name, dest="kind", help=what)
     parser.add_argument(
         "--release", metavar="RELEASE",
-        help=f"only the save records of this Xen, {SPAN} or newest, as long as they are there; not "
-        "with --json-schema",
+        help="only the save records that this Xen has, with the lengths that they have there: "
+        f"{SPAN} or newest; not with --json-schema",
     )  # fmt: skip
     inputs.add_vmport_profile(parser)
     inputs.add_output(parser, required=False)

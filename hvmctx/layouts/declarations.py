@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
-    "BODILESS", "MAGICS", "Declarations", "Saved", "Shape", "code_of",
-    "constants", "identifier",
+    "MAGICS", "Declarations", "Saved", "Shape", "body_name", "code_of", "constants", "identifier",
 ]  # fmt: skip
 
 assert libxc and libxl and xapi  # which have declared their bodies
@@ -36,8 +35,6 @@ MAGICS = {
     streams.LIBXC: streams.LIBXC_MARKER.to_bytes(8, "big"),
 }
 """Layer -> what it starts with; for libxl and libxc that is a field of their header."""
-BODILESS = {streams.XAPI: streams.XAPI_BODILESS}
-"""Layer -> its record types whose length means nothing."""
 
 
 def identifier(text: str) -> str:
@@ -61,6 +58,11 @@ def constants() -> dict[str, dict[int, str]]:
         "checkpoint_state": streams.CHECKPOINT_STATES,
         "vmport_proto": vmport.PROTOCOLS,
     }
+
+
+def body_name(body: BodyType) -> str:
+    """Of the type of a stream record's body."""
+    return identifier(f"{body.layer}_{body.name}")
 
 
 _BIG_ENDIAN = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -168,10 +170,6 @@ class Declarations:
         """Of a structure that is declared."""
         return self._of[ctype]
 
-    def rows(self, body: BodyType) -> Shape:
-        """Of the rows that follow the head of a body."""
-        return self._of[body.row.structure]
-
     def _add(self, ctype: Any, name: str = "", **sizes: int | None) -> Shape:
         if ctype not in self._of:
             for field in Layout.of(ctype).fields:
@@ -201,4 +199,4 @@ class Declarations:
                 self._add(part.row.structure)
         if not body.head.size:
             return None
-        return self._add(body.head.structure, identifier(f"{body.layer}_{body.name}"))
+        return self._add(body.head.structure, body_name(body))

@@ -10,18 +10,27 @@ from __future__ import annotations
 from hvmctx.abi import streams, vmport, x86
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout
-from hvmctx.abi.streams import LIBXC, XL
+from hvmctx.abi.streams import XL
+from hvmctx.layouts.conditions import (
+    CONTEXT,
+    in_c,
+    leading,
+    of_bodies,
+    of_header,
+    of_saved,
+    size_of_body,
+)
 from hvmctx.layouts.declarations import (
-    BODILESS,
     MAGICS,
     Declarations,
+    body_name,
     code_of,
     constants,
     identifier,
 )
 from hvmctx.revision import __version__
 from hvmctx.stream.body import Rows, Strings, Words
-from hvmctx.stream.grammar import ANY, END, FIRST, LEGACY_HEADER, SAYS_LEGACY, STATES
+from hvmctx.stream.grammar import END, FIRST, STATES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.releases import Release
     from hvmctx.layouts.declarations import Saved, Shape
     from hvmctx.stream.body import BodyType
-    from hvmctx.stream.grammar import State, Transition
+    from hvmctx.stream.grammar import State
 
 __all__ = ["text"]
 
@@ -79,7 +88,7 @@ def _pieces(declared: Declarations) -> Iterator[str]:
     for body, head in declared.bodies.values():
         if head is None:
             lines = "".join(f"    {line}\n" for line in (_BODY_END, *_rest(body, declared)))
-            yield f"\nstruct {_body_type(body)} {{\n{lines}}};\n"
+            yield f"\nstruct {body_name(body)} {{\n{lines}}};\n"
     yield from _save_record(declared)
     yield _CONTEXT
     for layer in declared.record_headers:
@@ -206,10 +215,6 @@ def _rest(body: BodyType, declared: Declarations) -> Iterator[str]:
         yield _REST
 
 
-def _body_type(body: BodyType) -> str:
-    return identifier(f"{body.layer}_{body.name}")
-
-
 # VMPORT
 
 
@@ -246,25 +251,16 @@ def _packed_data() -> Iterator[str]:
 def _save_record(declared: Declarations) -> Iterator[str]:
     yield f"\nstruct save_record {{\n    {declared.descriptor.name} descriptor;\n"
     yield _named("save_type", "descriptor", "typecode")
-    cases: list[tuple[str, str]] = []
-    for saved in declared.saved:
-        shape, number = saved.shape, saved.kind.typecode
-        if shape is None:
-            continue
-        same = f"descriptor.typecode == {number}"
-        if number == x86.CPU.typecode and declared.compat is not None:
-            compat = declared.compat
-            cases.append((f"{same} && descriptor.length == {compat.size}", compat.name))
-        cases.append((f"{same} && descriptor.length >= {shape.least}", shape.name))
-    yield from _body(cases, "descriptor.length")
+    yield from _body(of_saved(declared), "descriptor.length")
     yield f"    if (descriptor.typecode == {x86.END.typecode}) break;\n}};\n"
 
 
 def _body(cases: list[tuple[str, str]], length: str) -> Iterator[str]:
     """The first type whose condition holds, else bytes."""
     word = "if"
-    for condition, kind in cases:
-        yield f"    {word} ({condition}) {kind} body;\n"
+    for condition, name in cases:
+        kind = f"{CONTEXT}<$ + {length}>" if name == CONTEXT else name
+        yield f"    {word} ({in_c(condition)}) {kind} body;\n"
         word = "else if"
     yield f"    {word} ({length} > 0) u8 body[{length}];\n"
 
@@ -286,31 +282,15 @@ struct xl_data<auto end> {
 
 def _stream_record(layer: str, declared: Declarations) -> Iterator[str]:
     align = streams.RECORD_ALIGNS[layer]
-    cases: list[tuple[str, str]] = []
-    size = "header.length"
-    if layer in BODILESS:
-        none = " || ".join(f"header.type == {number:#x}" for number in sorted(BODILESS[layer]))
-        size = f"({none} ? 0 : header.length)"
-    for (of_layer, number), (body, _) in declared.bodies.items():
-        if of_layer == layer:
-            enough = "==" if not body.rest else ">="
-            long = f"header.length {enough} {body.size}"
-            cases.append((f"header.type == {number:#x} && {long}", _body_type(body)))
-    if layer == LIBXC:
-        number = streams.LIBXC_HVM_CONTEXT
-        condition = f"header.type == {number:#x} && header.length > 0"
-        cases.append((condition, "hvm_context<$ + header.length>"))
     yield f"\nstruct {layer}_record<auto state> {{\n"
     yield f"    {declared.record_headers[layer].name} header;\n"
     yield _named(f"{layer}_type", "header", "type")
-    yield from _body(cases, size)
+    yield from _body(of_bodies(declared, layer), in_c(size_of_body(layer)))
     if align > 1:
         yield f"    padding[({align} - header.length % {align}) % {align}];\n"
     for state in STATES.values():
         if state.other is not None and state.layer == layer:
-            leaves = " || ".join(
-                _is(row, state, "") for row in state.rows if row.following != state.name
-            )
+            leaves = in_c(" or ".join(leading(state, "").values()))
             yield f"    if (state == {_number_of(state)} && ({leaves})) break;\n"
     yield "};\n"
 
@@ -331,13 +311,8 @@ def _state(state: State, declared: Declarations) -> Iterator[str]:
     if state.other is not None:
         yield f"    {state.layer}_record<{_number_of(state)}> records[while(true)];\n"
         yield "    u64 last = builtin::std::core::member_count(records) - 1;\n"
-        leaving: dict[str, list[str]] = {}
-        for row in state.rows:
-            if row.following != state.name:
-                condition = _is(row, state, "records[last].")
-                leaving.setdefault(row.following, []).append(condition)
-        for following, conditions in leaving.items():
-            yield from _following(following, " || ".join(conditions))
+        for following, condition in leading(state, "records[last].").items():
+            yield from _following(following, condition)
         yield "};\n"
         return
     layer, name = state.layer, str(state.rows[0].item)
@@ -348,35 +323,22 @@ def _state(state: State, declared: Declarations) -> Iterator[str]:
         size = f"header.{streams.DATA_LENGTHS[layer]}"
         kind = f"xl_data<$ + {size}> data" if layer == XL else f"char data[{size}]"
         yield f"    if ({size} > 0) {kind};\n"
-    for row in state.rows:
-        condition = "true"
-        if len(state.rows) > 1:
-            field, mask, value = SAYS_LEGACY[layer]
-            equal = "==" if row.item == LEGACY_HEADER else "!="
-            condition = f"(header.{field} & {mask:#x}) {equal} {value:#x}"
-        yield from _following(row.following, condition)
+    for following, condition in of_header(state).items():
+        yield from _following(following, condition)
     yield "};\n"
-
-
-def _is(row: Transition, state: State, record: str) -> str:
-    """Whether a record is of that row."""
-    if row.item == ANY:
-        others = [_is(other, state, record) for other in state.rows if other is not row]
-        return f"!({' || '.join(others)})"
-    condition = f"{record}header.type == {row.item:#x}"
-    if row.length is not None:
-        condition = f"({condition} && {record}header.length == {row.length})"
-    return condition
 
 
 def _following(name: str, condition: str) -> Iterator[str]:
     if name == END:
         return
-    if STATES[name].rows:
-        yield f"    if ({condition}) {_state_type(name)} {identifier(name)};\n"
-        return
-    left = "builtin::std::mem::size() - $"
-    yield f"    if (({condition}) && {left} > 0) u8 {identifier(name)}[{left}];\n"
+    tests = [f"({in_c(condition)})"] if condition else []
+    kind, many = _state_type(name), ""
+    if not STATES[name].rows:
+        left = "builtin::std::mem::size() - $"
+        kind, many = "u8", f"[{left}]"
+        tests.append(f"{left} > 0")
+    only = f"if ({' && '.join(tests)}) " if tests else ""
+    yield f"    {only}{kind} {identifier(name)}{many};\n"
 
 
 def _start() -> Iterator[str]:

@@ -15,18 +15,19 @@ import re
 from hvmctx.abi import streams, vmport, x86
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout
-from hvmctx.abi.streams import LIBXC, XL
+from hvmctx.abi.streams import XL
+from hvmctx.layouts.conditions import CONTEXT, leading, of_bodies, of_header, of_saved, size_of_body
 from hvmctx.layouts.declarations import (
-    BODILESS,
     MAGICS,
     Declarations,
+    body_name,
     code_of,
     constants,
     identifier,
 )
 from hvmctx.revision import __version__
 from hvmctx.stream.body import Rows, Strings, Words
-from hvmctx.stream.grammar import ANY, END, FIRST, LEGACY_HEADER, SAYS_LEGACY, STATES
+from hvmctx.stream.grammar import END, FIRST, STATES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from hvmctx.abi.releases import Release
     from hvmctx.layouts.declarations import Saved, Shape
     from hvmctx.stream.body import BodyType
-    from hvmctx.stream.grammar import State, Transition
+    from hvmctx.stream.grammar import State
 
     Plain: TypeAlias = "str | int | Sequence[Plain] | Mapping[str, Plain] | Mapping[int, Plain]"
     Entry: TypeAlias = "dict[str, Plain]"
@@ -47,8 +48,6 @@ __all__ = ["NAME", "text"]
 NAME = "xen_save"
 """Of the description; a parser in Python would hide hvmctx itself, if it were called that."""
 _TYPES = {"B": "u1", "H": "u2", "I": "u4", "Q": "u8", "b": "s1", "h": "s2", "i": "s4", "q": "s8"}
-_COMPAT = 0x10000
-"""In place of a typecode, of the CPU record of before 3.4."""
 _REST: Entry = {"id": "rest", "size-eos": True}
 _LEFT = "_io.size - _io.pos"
 
@@ -87,7 +86,7 @@ def _start() -> Entry:
         instances[f"is_{layer}"] = {"value": same}
         seq.append({"id": identifier(first), "type": _state_type(first), "if": f"is_{layer}"})
     none = " and ".join(f"not is_{layer}" for layer in MAGICS)
-    seq.append({"id": "context", "type": "hvm_context", "if": none})
+    seq.append({"id": "context", "type": CONTEXT, "if": none})
     return {"seq": seq, "instances": instances}
 
 
@@ -98,7 +97,7 @@ def _types(declared: Declarations) -> Iterator[tuple[str, Entry]]:
     yield "xl_data", _XL_DATA
     for layer in declared.record_headers:
         yield f"{layer}_record", _stream_record(layer, declared)
-    yield "hvm_context", _CONTEXT
+    yield CONTEXT, _CONTEXT
     yield "save_record", _save_record(declared)
     saved_of = {saved.shape: saved for saved in declared.saved}
     bodies = {shape: body for body, shape in declared.bodies.values() if shape is not None}
@@ -113,7 +112,7 @@ def _types(declared: Declarations) -> Iterator[tuple[str, Entry]]:
         yield shape.name, made
     for body, head in declared.bodies.values():
         if head is None:
-            yield _body_type(body), {"doc": _said(body), "seq": list(_rest(body, declared))}
+            yield body_name(body), {"doc": _said(body), "seq": list(_rest(body, declared))}
     yield "string_pair", {"seq": [{"id": "key", "terminator": 0}, {"id": "value", "terminator": 0}]}
     if any(saved.kind.typecode == VMPORT_TYPECODE for saved in declared.saved):
         yield from _vmport()
@@ -142,42 +141,21 @@ def _state(state: State, declared: Declarations) -> Entry:
     if layer in streams.DATA_LENGTHS:
         data: Entry = {"id": "data", "size": f"header.{streams.DATA_LENGTHS[layer]}"}
         seq.append({**data, "type": "xl_data"} if layer == XL else data)
-    for row in state.rows:
-        condition = ""
-        if len(state.rows) > 1:
-            field, mask, value = SAYS_LEGACY[layer]
-            says = f"(header.{field} & {mask:#x}) == {value:#x}"
-            condition = says if row.item == LEGACY_HEADER else f"not ({says})"
-        seq += _following(row.following, condition)
+    for following, condition in of_header(state).items():
+        seq += _following(following, condition)
     return {"seq": seq}
 
 
 def _record_state(state: State) -> Entry:
     """Records that stay in the state, and the one that leaves it; what that leads to."""
-    leaving: dict[str, list[str]] = {}
-    for row in state.rows:
-        if row.following != state.name:
-            leaving.setdefault(row.following, []).append(_is(row, state, "records.last"))
-    until = [_is(row, state, "_") for row in state.rows if row.following != state.name]
     records: Entry = {
         "id": "records", "type": f"{state.layer}_record", "repeat": "until",
-        "repeat-until": " or ".join(until),
+        "repeat-until": " or ".join(leading(state, "_.").values()),
     }  # fmt: skip
     seq: list[Plain] = [records]
-    for following, conditions in leaving.items():
-        seq += _following(following, " or ".join(conditions))
+    for following, condition in leading(state, "records.last.").items():
+        seq += _following(following, condition)
     return {"seq": seq}
-
-
-def _is(row: Transition, state: State, record: str) -> str:
-    """Whether a record is of that row."""
-    if row.item == ANY:
-        others = [_is(other, state, record) for other in state.rows if other is not row]
-        return f"not ({' or '.join(others)})"
-    condition = f"{record}.header.type == {row.item:#x}"
-    if row.length is not None:
-        condition = f"({condition} and {record}.header.length == {row.length})"
-    return condition
 
 
 def _following(name: str, condition: str) -> list[Plain]:
@@ -203,30 +181,15 @@ _XL_DATA: Entry = {
 
 def _stream_record(layer: str, declared: Declarations) -> Entry:
     align = streams.RECORD_ALIGNS[layer]
-    cases: dict[int, str] = {}
-    conditions: list[tuple[str, int]] = []
-    for (of_layer, number), (body, _) in declared.bodies.items():
-        if of_layer == layer:
-            cases[number] = _body_type(body)
-            enough = "==" if not body.rest else ">="
-            long = f"header.length {enough} {body.size}"
-            conditions.append((f"header.type == {number:#x} and {long}", number))
-    if layer == LIBXC:
-        cases[streams.LIBXC_HVM_CONTEXT] = "hvm_context"
-        condition = f"header.type == {streams.LIBXC_HVM_CONTEXT:#x}"
-        conditions.append((condition, streams.LIBXC_HVM_CONTEXT))
-    size = "header.length"
-    if layer in BODILESS:
-        none = " or ".join(f"header.type == {number:#x}" for number in sorted(BODILESS[layer]))
-        size = f"({none}) ? 0 : header.length"
+    kinds, kind = _kinds(of_bodies(declared, layer))
     seq: list[Plain] = [
         {"id": "header", "type": declared.record_headers[layer].name},
-        {"id": "body", "size": size, "type": {"switch-on": "kind", "cases": dict(cases)}},
+        {"id": "body", "size": size_of_body(layer), "type": kinds},
     ]
     if align > 1:
         seq.append({"id": "padding", "size": f"({align} - header.length % {align}) % {align}"})
     name: Entry = {"value": "header.type", "enum": f"{layer}_type"}
-    return {"seq": seq, "instances": {"kind": {"value": _first_of(conditions)}, "name": name}}
+    return {"seq": seq, "instances": {"kind": kind, "name": name}}
 
 
 _CONTEXT: Entry = {
@@ -241,42 +204,24 @@ _CONTEXT: Entry = {
 
 
 def _save_record(declared: Declarations) -> Entry:
-    cases: dict[int, str] = {}
-    conditions: list[tuple[str, int]] = []
-    for saved in declared.saved:
-        number, shape = saved.kind.typecode, saved.shape
-        if shape is None:
-            continue
-        if number == x86.CPU.typecode and declared.compat is not None:
-            cases[number | _COMPAT] = declared.compat.name
-            same = f"descriptor.length == {declared.compat.size}"
-            conditions.append((f"descriptor.typecode == {number} and {same}", number | _COMPAT))
-        cases[number] = shape.name
-        enough = f"descriptor.length >= {shape.least}"
-        conditions.append((f"descriptor.typecode == {number} and {enough}", number))
-    kinds: Entry = {"switch-on": "kind", "cases": dict(cases)}
+    kinds, kind = _kinds(of_saved(declared))
     return {
         "seq": [
             {"id": "descriptor", "type": declared.descriptor.name},
             {"id": "body", "size": "descriptor.length", "type": kinds},
         ],
-        "instances": {
-            "kind": {"value": _first_of(conditions)},
-            "name": {"value": "descriptor.typecode", "enum": "save_type"},
-        },
+        "instances": {"kind": kind, "name": {"value": "descriptor.typecode", "enum": "save_type"}},
     }
 
 
-def _first_of(conditions: list[tuple[str, int]]) -> str:
-    """The number of the first condition that holds; -1 for bytes."""
-    text = "-1"
-    for condition, number in reversed(conditions):
-        text = f"({condition}) ? {number:#x} : ({text})"
-    return text
-
-
-def _body_type(body: BodyType) -> str:
-    return identifier(f"{body.layer}_{body.name}")
+def _kinds(conditions: list[tuple[str, str]]) -> tuple[Entry, Entry]:
+    """The type of a body by `kind`, and that: the number of the first condition that holds, -1
+    for bytes."""
+    cases = {number: name for number, (_, name) in enumerate(conditions)}
+    value = "-1"
+    for number, (condition, _) in reversed(list(enumerate(conditions))):
+        value = f"({condition}) ? {number} : ({value})"
+    return {"switch-on": "kind", "cases": cases}, {"value": value}
 
 
 def _said(body: BodyType) -> str:

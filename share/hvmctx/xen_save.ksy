@@ -238,14 +238,14 @@ types:
         type:
           switch-on: kind
           cases:
-            0x2: libxl_emulator_xenstore_data
-            0x3: libxl_emulator_context
-            0x5: libxl_checkpoint_state
+            0x0: libxl_emulator_xenstore_data
+            0x1: libxl_emulator_context
+            0x2: libxl_checkpoint_state
       - id: padding
         size: "(8 - header.length % 8) % 8"
     instances:
       kind:
-        value: "(header.type == 0x2 and header.length >= 8) ? 0x2 : ((header.type == 0x3 and header.length >= 8) ? 0x3 : ((header.type == 0x5 and header.length >= 4) ? 0x5 : (-1)))"
+        value: "(header.type == 0x2 and header.length >= 8) ? 0 : ((header.type == 0x3 and header.length >= 8) ? 1 : ((header.type == 0x5 and header.length >= 4) ? 2 : (-1)))"
       name:
         value: "header.type"
         enum: libxl_type
@@ -258,25 +258,25 @@ types:
         type:
           switch-on: kind
           cases:
-            0x1: libxc_page_data
-            0x2: libxc_x86_pv_info
-            0x3: libxc_x86_pv_p2m_frames
-            0x4: libxc_x86_pv_vcpu_basic
-            0x5: libxc_x86_pv_vcpu_extended
-            0x6: libxc_x86_pv_vcpu_xsave
-            0x7: libxc_shared_info
-            0x8: libxc_x86_tsc_info
-            0xa: libxc_hvm_params
-            0xc: libxc_x86_pv_vcpu_msrs
-            0xf: libxc_checkpoint_dirty_pfn_list
-            0x11: libxc_x86_cpuid_policy
-            0x12: libxc_x86_msr_policy
-            0x9: hvm_context
+            0x0: libxc_page_data
+            0x1: libxc_x86_pv_info
+            0x2: libxc_x86_pv_p2m_frames
+            0x3: libxc_x86_pv_vcpu_basic
+            0x4: libxc_x86_pv_vcpu_extended
+            0x5: libxc_x86_pv_vcpu_xsave
+            0x6: libxc_shared_info
+            0x7: libxc_x86_tsc_info
+            0x8: libxc_hvm_params
+            0x9: libxc_x86_pv_vcpu_msrs
+            0xa: libxc_checkpoint_dirty_pfn_list
+            0xb: libxc_x86_cpuid_policy
+            0xc: libxc_x86_msr_policy
+            0xd: hvm_context
       - id: padding
         size: "(8 - header.length % 8) % 8"
     instances:
       kind:
-        value: "(header.type == 0x1 and header.length >= 8) ? 0x1 : ((header.type == 0x2 and header.length >= 8) ? 0x2 : ((header.type == 0x3 and header.length >= 8) ? 0x3 : ((header.type == 0x4 and header.length >= 8) ? 0x4 : ((header.type == 0x5 and header.length >= 8) ? 0x5 : ((header.type == 0x6 and header.length >= 8) ? 0x6 : ((header.type == 0x7 and header.length == 4096) ? 0x7 : ((header.type == 0x8 and header.length == 24) ? 0x8 : ((header.type == 0xa and header.length >= 8) ? 0xa : ((header.type == 0xc and header.length >= 8) ? 0xc : ((header.type == 0xf and header.length >= 0) ? 0xf : ((header.type == 0x11 and header.length >= 0) ? 0x11 : ((header.type == 0x12 and header.length >= 0) ? 0x12 : ((header.type == 0x9) ? 0x9 : (-1))))))))))))))"
+        value: "(header.type == 0x1 and header.length >= 8) ? 0 : ((header.type == 0x2 and header.length >= 8) ? 1 : ((header.type == 0x3 and header.length >= 8) ? 2 : ((header.type == 0x4 and header.length >= 8) ? 3 : ((header.type == 0x5 and header.length >= 8) ? 4 : ((header.type == 0x6 and header.length >= 8) ? 5 : ((header.type == 0x7 and header.length == 4096) ? 6 : ((header.type == 0x8 and header.length == 24) ? 7 : ((header.type == 0xa and header.length >= 8) ? 8 : ((header.type == 0xc and header.length >= 8) ? 9 : ((header.type == 0xf and header.length >= 0) ? 10 : ((header.type == 0x11 and header.length >= 0) ? 11 : ((header.type == 0x12 and header.length >= 0) ? 12 : ((header.type == 0x9) ? 13 : (-1))))))))))))))"
       name:
         value: "header.type"
         enum: libxc_type
@@ -285,15 +285,15 @@ types:
       - id: header
         type: xapi_record_header
       - id: body
-        size: "(header.type == 0xf0 or header.type == 0xf1 or header.type == 0xf2 or header.type == 0xf10 or header.type == 0xffff) ? 0 : header.length"
+        size: "(header.type == 0xf0 or header.type == 0xf1 or header.type == 0xf2 or header.type == 0xf10 or header.type == 0xffff ? 0 : header.length)"
         type:
           switch-on: kind
           cases:
-            0xf: xapi_xenops
-            0xf00: xapi_qemu_trad
+            0x0: xapi_xenops
+            0x1: xapi_qemu_trad
     instances:
       kind:
-        value: "(header.type == 0xf and header.length >= 0) ? 0xf : ((header.type == 0xf00 and header.length >= 0) ? 0xf00 : (-1))"
+        value: "(header.type == 0xf and header.length >= 0) ? 0 : ((header.type == 0xf00 and header.length >= 0) ? 1 : (-1))"
       name:
         value: "header.type"
         enum: xapi_type
@@ -316,8 +316,8 @@ types:
         type:
           switch-on: kind
           cases:
-            0x1: hvm_save_header
-            0x10002: hvm_hw_cpu_compat
+            0x0: hvm_save_header
+            0x1: hvm_hw_cpu_compat
             0x2: hvm_hw_cpu
             0x3: hvm_hw_vpic
             0x4: hvm_hw_vioapic
@@ -340,7 +340,7 @@ types:
             0x15: hvm_save_vmport_packed
     instances:
       kind:
-        value: "(descriptor.typecode == 1 and descriptor.length >= 24) ? 0x1 : ((descriptor.typecode == 2 and descriptor.length == 1016) ? 0x10002 : ((descriptor.typecode == 2 and descriptor.length >= 1024) ? 0x2 : ((descriptor.typecode == 3 and descriptor.length >= 8) ? 0x3 : ((descriptor.typecode == 4 and descriptor.length >= 400) ? 0x4 : ((descriptor.typecode == 5 and descriptor.length >= 16) ? 0x5 : ((descriptor.typecode == 6 and descriptor.length >= 1024) ? 0x6 : ((descriptor.typecode == 7 and descriptor.length >= 16) ? 0x7 : ((descriptor.typecode == 8 and descriptor.length >= 8) ? 0x8 : ((descriptor.typecode == 9 and descriptor.length >= 8) ? 0x9 : ((descriptor.typecode == 10 and descriptor.length >= 56) ? 0xa : ((descriptor.typecode == 11 and descriptor.length >= 16) ? 0xb : ((descriptor.typecode == 12 and descriptor.length >= 1048) ? 0xc : ((descriptor.typecode == 13 and descriptor.length >= 8) ? 0xd : ((descriptor.typecode == 14 and descriptor.length >= 240) ? 0xe : ((descriptor.typecode == 15 and descriptor.length >= 16) ? 0xf : ((descriptor.typecode == 16 and descriptor.length >= 600) ? 0x10 : ((descriptor.typecode == 17 and descriptor.length >= 8) ? 0x11 : ((descriptor.typecode == 18 and descriptor.length >= 8) ? 0x12 : ((descriptor.typecode == 19 and descriptor.length >= 8) ? 0x13 : ((descriptor.typecode == 20 and descriptor.length >= 8) ? 0x14 : ((descriptor.typecode == 21 and descriptor.length >= 464) ? 0x15 : (-1))))))))))))))))))))))"
+        value: "(descriptor.typecode == 1 and descriptor.length >= 24) ? 0 : ((descriptor.typecode == 2 and descriptor.length == 1016) ? 1 : ((descriptor.typecode == 2 and descriptor.length >= 1024) ? 2 : ((descriptor.typecode == 3 and descriptor.length >= 8) ? 3 : ((descriptor.typecode == 4 and descriptor.length >= 400) ? 4 : ((descriptor.typecode == 5 and descriptor.length >= 16) ? 5 : ((descriptor.typecode == 6 and descriptor.length >= 1024) ? 6 : ((descriptor.typecode == 7 and descriptor.length >= 16) ? 7 : ((descriptor.typecode == 8 and descriptor.length >= 8) ? 8 : ((descriptor.typecode == 9 and descriptor.length >= 8) ? 9 : ((descriptor.typecode == 10 and descriptor.length >= 56) ? 10 : ((descriptor.typecode == 11 and descriptor.length >= 16) ? 11 : ((descriptor.typecode == 12 and descriptor.length >= 1048) ? 12 : ((descriptor.typecode == 13 and descriptor.length >= 8) ? 13 : ((descriptor.typecode == 14 and descriptor.length >= 240) ? 14 : ((descriptor.typecode == 15 and descriptor.length >= 16) ? 15 : ((descriptor.typecode == 16 and descriptor.length >= 600) ? 16 : ((descriptor.typecode == 17 and descriptor.length >= 8) ? 17 : ((descriptor.typecode == 18 and descriptor.length >= 8) ? 18 : ((descriptor.typecode == 19 and descriptor.length >= 8) ? 19 : ((descriptor.typecode == 20 and descriptor.length >= 8) ? 20 : ((descriptor.typecode == 21 and descriptor.length >= 464) ? 21 : (-1))))))))))))))))))))))"
       name:
         value: "descriptor.typecode"
         enum: save_type

@@ -21,6 +21,7 @@ from hvmctx.layouts import imhex
 from hvmctx.layouts.declarations import Declarations, identifier
 from tests.builders.parsed import number_of_values, of_json
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, STREAMS
+from tests.builders.streams import checkpointed
 from tests.builders.vmport import busy_state
 from tests.builders.wrappers import WRAPPED
 
@@ -58,7 +59,7 @@ def test_every_value(path: Path, tmp_path: Path) -> None:
 def test_wrappers_and_vmport(tmp_path: Path) -> None:
     virsh = lzma.decompress((DATA / "libvirt" / "lvpvh.save.xz").read_bytes())
     vmport = HvmContext([to_record(busy_state()), Record(0, 0)]).to_bytes()
-    for data in (WRAPPED["xapi"], WRAPPED["libvirt"], virsh, vmport):
+    for data in (WRAPPED["xapi"], WRAPPED["libvirt"], virsh, vmport, checkpointed()):
         assert values(data, tmp_path) > 20
 
 

@@ -30,6 +30,7 @@ from hvmctx.stream.body import BODIES
 from tests.builders.examples import few, one_in
 from tests.builders.parsed import number_of_values, same_body
 from tests.builders.samples import CONTEXTS, DATA, EXAMPLE, IMAGES, ROOT, STREAMS
+from tests.builders.streams import checkpointed
 from tests.builders.vmport import busy_state
 from tests.builders.wrappers import WRAPPED
 
@@ -87,6 +88,7 @@ def test_every_value(path: Path) -> None:
 def test_wrappers() -> None:
     for layer in ("xapi", "libvirt"):
         assert values(WRAPPED[layer]) > 20
+    assert values(checkpointed()) > 40
     virsh = lzma.decompress((DATA / "libvirt" / "lvpvh.save.xz").read_bytes())
     assert values(virsh) > 4000
 

@@ -368,7 +368,7 @@ complete -c hvmctx -n '_shtab_hvmctx_using schema' -l c -d 'a header for C11 and
 complete -c hvmctx -n '_shtab_hvmctx_using schema' -l kaitai -d 'a description for Kaitai Struct (.ksy)'
 complete -c hvmctx -n '_shtab_hvmctx_using schema' -l imhex -d 'a pattern for ImHex (.hexpat)'
 complete -c hvmctx -n '_shtab_hvmctx_using schema' -l json-schema -d 'the schema of what to-json and dump --format json write'
-complete -c hvmctx -n '_shtab_hvmctx_using schema' -l release -xka "4.0 4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.18 4.19 4.20 4.21 4.22 newest newest" -d 'only the save records of this Xen, 4.0 to 4.22 or newest, as long as they are there; not with --json-schema'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -l release -xka "4.0 4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.18 4.19 4.20 4.21 4.22 newest newest" -d 'only the save records that this Xen has, with the lengths that they have there: 4.0 to 4.22 or newest; not with --json-schema'
 complete -c hvmctx -n '_shtab_hvmctx_using schema' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
 complete -c hvmctx -n '_shtab_hvmctx_using schema' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'what to write; - is standard output (default)'
 complete -c hvmctx -n '_shtab_hvmctx_using schema' -l force -d 'replace an existing FILE'
