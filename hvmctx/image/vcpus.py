@@ -76,9 +76,7 @@ class GuestVcpu(Vcpu):
         numbers below zero, MissingRecordError without a CPU record, and what `Memory.read` does."""
         if address < 0 or size < 0:
             raise UsageError(f"memory: {size} bytes at {address}: expected no negative number")
-        limits = self._guest.limits
-        if size > limits.input:
-            raise limits.over("input", "bytes of memory at once", layer=LIBXC, offset=0)
+        self._guest.check_size(size)
         stretches: list[tuple[int, int, int]] = []
         for walk, count in self.paging.pages(address, size):
             before, gpa, length = stretches[-1] if stretches else (0, -1, 0)
@@ -121,6 +119,11 @@ class GuestVcpus(Vcpus):
     def __getitem__(self, number: int) -> GuestVcpu:
         """By id. Raises MissingRecordError."""
         return GuestVcpu(self, super().__getitem__(number).id)
+
+    def check_size(self, size: int) -> None:
+        """Raises LimitError for more than `Limits.input` bytes."""
+        if size > self.limits.input:
+            raise self.limits.over("input", "bytes of memory at once", layer=LIBXC, offset=0)
 
     @property
     def address_width(self) -> int:

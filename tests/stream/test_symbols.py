@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -56,6 +58,21 @@ def test_a_system_map() -> None:
         assert (symbols.at(address), symbols.at(address, code=True)) == (name, code), hex(address)
     assert symbols.address("local") == 0xFFFFFFFF81000040
     assert symbols.address("loca") is symbols.address("printk") is None
+
+
+def test_many_at_one_address() -> None:
+    """No step for each of them."""
+
+    class Counted(array):  # type: ignore[type-arg]
+        asked = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            self.asked += 1
+            return super().__getitem__(key)
+
+    symbols = read(b"1000 T first\n" + b"1000 T other\n" * 5000)
+    symbols._addresses = addresses = Counted("Q", symbols._addresses)
+    assert symbols.at(0x1001) == "first+0x1" and addresses.asked < 100
 
 
 def test_moved() -> None:
