@@ -75,7 +75,8 @@ fuzz: $(VENV)/.installed
 corpus: $(VENV)/.installed
 	$(VENV)/bin/python fuzz/corpora/make.py
 
-# Mutation testing: docs/mutants.md. An hour or two, or MODULE=restore/msrs, or ROOM=restore.
+# Mutation testing, of what docs/mutants.md has figures of: an hour or two. Or MODULE=restore/msrs, or
+# ROOM=restore.
 ROOM   ?=
 MODULE ?= $(ROOM)
 mutants: $(VENV)/.installed

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 __all__ = [
-    "colored", "columns", "did_you_mean", "end_progress", "forget", "has_color", "make_ready",
-    "printable", "progress", "say", "show", "show_json", "show_parts", "warn", "watched",
+    "TOO_DEEP", "colored", "columns", "did_you_mean", "end_progress", "forget", "has_color",
+    "make_ready", "printable", "progress", "say", "show", "show_json", "show_parts", "warn",
+    "watched", "why_not_json",
 ]  # fmt: skip
+
+TOO_DEEP = "values are nested too deep"
 
 _UNSEEN = (
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
@@ -114,6 +117,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 _LONGEST_GUESS, _MOST_GUESSES = 60, 1000
 """As comparing takes time, and an image may hold any number of names of any length."""
+
+
+def why_not_json(error: ValueError | RecursionError) -> str:
+    """What Python's reader says of a text, and what it says in words about itself in ours."""
+    if isinstance(error, RecursionError):
+        return TOO_DEEP
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 at byte {error.start}"
+    return "a number has too many digits" if type(error) is ValueError else str(error)
 
 
 def say(text: str) -> None:

@@ -34,7 +34,7 @@ from hvmctx.verify.views import VIEWS, verify
 from tests.builders.floods import FLOODS
 from tests.builders.running import TOOL
 from tests.builders.samples import EXAMPLE, context_bytes
-from tests.builders.streams import Pipe, hvm, libxc_stream, record
+from tests.builders.streams import Pipe, hvm, in_xl, libxc_stream, record
 
 JSON = [name for name in FLOODS if name.startswith("json")]
 COMMANDS = (
@@ -78,6 +78,18 @@ def test_steps_grow_with_the_flood(name: str, tmp_path: Path) -> None:
             counts.append(steps(partial(command, line, tmp_path)))
         _, once, twice, thrice = counts
         assert thrice - twice <= 1.3 * (twice - once) + 200, line
+
+
+@pytest.mark.parametrize("line", ["get IN config.*", "hexdump IN", "locate IN 0x60"])
+def test_steps_grow_with_the_configuration(line: str, tmp_path: Path) -> None:
+    """Which is taken apart once, however much of it is asked for."""
+    counts = []
+    for size in (1, 100, 200, 300):  # the first imports what it needs
+        members = ",".join(f'"k{at}":[{at}]' for at in range(size))
+        (tmp_path / "in").write_bytes(in_xl(b"{%s}" % members.encode()))
+        counts.append(steps(partial(command, line, tmp_path)))
+    _, once, twice, thrice = counts
+    assert thrice - twice <= 1.3 * (twice - once) + 200
 
 
 OVER = {

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Mutation testing: change a module in one place, and see whether its own tests notice.
 
-`mutants.py MODULE ...` (`restore/msrs`, or a room: `restore`; all of MODULES by default) makes the
-mutants of each module, runs the module's tests on every one in a fresh process, prints those that
-survive, and writes the figures into docs/mutants.md. What is listed as accepted there is no
-survivor. Nothing in the checkout is changed meanwhile: the tests run in a copy.
+`mutants.py MODULE ...` (`restore/msrs`, or a room: `restore`; by default those that have figures in
+docs/mutants.md) makes the mutants of each module, runs the module's tests on every one in a fresh
+process, prints those that survive, and writes the figures into docs/mutants.md. What is listed as
+accepted there is no survivor. Nothing in the checkout is changed meanwhile: the tests run in a
+copy.
 
 The mutations are mutmut's. Its own runner mutates functions only, which leaves out most of a table
 of rules; here every expression of a module is mutated.
@@ -37,25 +38,25 @@ if TYPE_CHECKING:
 
 ROOT = Path(os.path.realpath(__file__)).parent.parent
 PAGE = ROOT / "docs" / "mutants.md"
-MODULES: dict[str, tuple[str, ...]] = {
-    "context/hvm_context": (),
+BESIDES: dict[str, tuple[str, ...]] = {
     "context/record": ("context/hvm_context",),
     "context/vmport": ("context/vmport_paths", "context/vmport_slots", "json_form/schema"),
-    "restore/vmport": (),
     "abi/vmport": ("context/vmport", "restore/vmport"),
     "restore/context_rules": ("restore/context",),
     "restore/rules": ("restore/context",),
-    "restore/msrs": (),
     "restore/policy": ("restore/msrs",),
     "stream/reader": ("stream/grammar",),
     "stream/grammar": ("stream/reader",),
-    "image/indexing": (),
-    "edit/splice": (),
     "edit/editor": ("edit/payloads",),
-    "files/output": (),
     "files/source": ("files/compression",),
 }
-"""The modules that are mutated, each with what is tried besides the tests of its own name."""
+"""What is tried of a module besides the tests of its own name."""
+MODULES = sorted(
+    path.relative_to(ROOT / "hvmctx").with_suffix("").as_posix()
+    for path in (ROOT / "hvmctx").glob("*/*.py")
+    if not path.name.startswith("__")
+)
+"""All that can be mutated: each has tests of its name."""
 MOST = 150
 """Mutants tried of a module; of more, a sample that is the same each time."""
 MEMORY, SIZE = 4 << 30, 1 << 30
@@ -238,7 +239,9 @@ def tried(
     the changes in `only`, if that is given."""
     room, _, module = name.partition("/")
     own = [f"tests/{room}/test_{module}.py"]
-    tests = Tests(copy, own + [f"tests/{t.replace('/', '/test_')}.py" for t in MODULES[name]])
+    tests = Tests(
+        copy, own + [f"tests/{t.replace('/', '/test_')}.py" for t in BESIDES.get(name, ())]
+    )
     path = copy / "hvmctx" / f"{name}.py"
     chosen, made = mutants(path, most)
     if only is not None:
@@ -284,7 +287,7 @@ def with_figures(page: str, name: str, line: str, left: list[str]) -> str:
     lines = [_HEAD, "|" + " --- |" * 7, *(rows[each] for each in MODULES if each in rows)]
     all_left = [one for one in left_of(old) if one[0] != name] + [(name, one) for one in left]
     if all_left:
-        all_left.sort(key=lambda one: list(MODULES).index(one[0]))
+        all_left.sort(key=lambda one: MODULES.index(one[0]))
         lines += ["", "Left:", "", *(f"- `{module}`: `` {one} ``" for module, one in all_left)]
     return f"{before}{_BEGIN}\n\n" + "\n".join(lines) + f"\n\n{_END}{after}"
 
@@ -292,8 +295,9 @@ def with_figures(page: str, name: str, line: str, left: list[str]) -> str:
 def _named(wanted: list[str]) -> list[str]:
     names = [n for one in wanted for n in MODULES if one in (n, n.partition("/")[0])]
     if wanted and not names:
-        raise SystemExit(f"expected some of: {', '.join(MODULES)}")
-    return names or list(MODULES)
+        rooms = dict.fromkeys(name.partition("/")[0] for name in MODULES)
+        raise SystemExit(f"expected modules, such as {MODULES[0]}, or rooms: {', '.join(rooms)}")
+    return names or [found[1] for found in _ROW.finditer(PAGE.read_text(encoding="utf-8"))]
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ from hvmctx.abi.declare import (
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.names import PROTO_CLOSED, PROTO_RPCI, PROTO_TCLO, PROTOCOLS
 from hvmctx.errors import UsageError
-from hvmctx.messages import printable
+from hvmctx.messages import printable, why_not_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class VmportProfile:
         try:
             constants = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"VMPORT profile: not JSON: {error}") from None
+            raise UsageError(f"VMPORT profile: not JSON: {why_not_json(error)}") from None
         if not isinstance(constants, dict) or not constants.keys() <= set(names):
             raise UsageError(f"VMPORT profile: expected an object of {', '.join(names)}")
         return cls(name, **constants)

@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
                 sys.stdout.writelines(
                     lines(_reader(image), stretch.start, _parts(stretch), color=color, most=most)
                 )
-            return inputs.report(image)
+            return inputs.report(image, config=not args.records)
         with inputs.open_file(args, args.diff, "--diff", seekable=True) as other:
             differ = False
             others = {(one.layer, one.name): one for one in _named(other, args.records)}
@@ -75,7 +75,9 @@ def run(args: Namespace) -> int:
             for stretch in others.values():
                 differ = True
                 messages.show(f"+ {_title(stretch).strip()}: only in {args.diff}")
-            return max(inputs.report(image), inputs.report(other), int(differ))
+            config = not args.records
+            damaged = [inputs.report(each, config=config) for each in (image, other)]
+            return max(*damaged, int(differ))
 
 
 def _title(stretch: Stretch) -> str:

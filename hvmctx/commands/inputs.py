@@ -347,12 +347,19 @@ def add_what(parser: ArgumentParser, more: str = "") -> None:
     )
 
 
-def report(image: Image) -> int:
-    """Print the problems of the input on stderr, a line each. Returns the exit status."""
+def report(image: Image, *, config: bool = False) -> int:
+    """Print the problems of the input on stderr, a line each, those of its configuration too if
+    that was shown. Returns the exit status."""
+    problems = [*map(str, image.problems)]
+    if config:
+        try:
+            image.config  # noqa: B018 - what cannot be read raises
+        except HvmctxError as error:
+            problems.append(str(error))
     sys.stdout.flush()
-    for problem in image.problems:
-        messages.say(str(problem))
-    return 1 if image.problems else 0
+    for problem in dict.fromkeys(problems):
+        messages.say(problem)
+    return 1 if problems else 0
 
 
 def warn(problems: Iterable[FormatError]) -> None:

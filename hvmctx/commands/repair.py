@@ -1,6 +1,6 @@
 """Find the smallest edits with which Xen takes an image or a bare context that it refuses, and
 show them as `hvmctx set` commands, each with what it does and what is lost. With -o the image
-is written with all of them made.
+is written with all of them made: a copy, if it needs none; nothing, if it cannot be repaired.
 
 The edits are proved by the model of the restore: the last line is its verdict on the image that
 has them all. What a guest cannot run without is not taken away; what cannot be repaired is
@@ -74,7 +74,7 @@ def run(args: Namespace) -> int:
         else:
             for line in _lines(args, mended, release):
                 messages.show(line)
-        if args.output is not None and mended and mended.verdict.accepted:
+        if args.output is not None and mended.verdict.accepted:
             mended.write(args.output, force=args.force, like=like)
     return 0 if mended.verdict.accepted else 1
 
@@ -89,7 +89,7 @@ def _guest_of(args: Namespace, image: Image, like: list[Access | None]) -> Guest
 
 def _lines(args: Namespace, mended: Repair, release: Release) -> Iterator[str]:
     yield from shown(mended, args.input, release)
-    if args.output is not None and mended and mended.verdict.accepted:
+    if args.output is not None and mended.verdict.accepted:
         yield f"written to {args.output}"
 
 

@@ -8,8 +8,7 @@ written all the same), 2 if one cannot be read at all."""
 
 from __future__ import annotations
 
-import sys
-
+from hvmctx import messages
 from hvmctx.abi.releases import SPAN, Release
 from hvmctx.commands import inputs
 from hvmctx.errors import HvmctxError, UsageError
@@ -66,8 +65,18 @@ def run(args: Namespace) -> int:
         like = [each.source.access for each in (image, other) if each is not None]
         with replacing(args.output, force=args.force, like=like) as out:
             out.write(page.encode())
-    sys.stdout.flush()
-    return max(inputs.report(each) for each in (image, other) if each is not None)
+        damaged = [_say_problems(each) for each in (image, other) if each is not None]
+    return int(any(damaged))
+
+
+def _say_problems(image: Image) -> bool:
+    """A line for each, as the page has them. Returns whether there are any."""
+    from hvmctx.render.describe import describe
+
+    problems = describe(image, policy=True)["problems"]
+    for problem in problems:
+        messages.say(problem)
+    return bool(problems)
 
 
 def _page(

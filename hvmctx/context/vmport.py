@@ -30,6 +30,7 @@ from hvmctx.abi.x86 import DESCRIPTOR
 from hvmctx.context.record import Record, pack_descriptor
 from hvmctx.context.vmport_slots import SLOTS_FORM, Slots, as_text, pack_entry
 from hvmctx.errors import FieldError
+from hvmctx.messages import why_not_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class VmportState:
         try:
             plain = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise FieldError(f"not JSON: {error}") from None
+            raise FieldError(f"not JSON: {why_not_json(error)}") from None
         with abi.using(profile or abi.used()):
             return STATE_FORM.read(plain, "")
 

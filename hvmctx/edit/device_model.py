@@ -21,7 +21,7 @@ from hvmctx.stream.qemu import MAGIC, WITH_FIELDS, DeviceModelState, Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from typing import Any
 
     from hvmctx.image.image import Image
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     File = tuple[bytes, DeviceModelState]
 
-__all__ = ["fields_of", "in_device_model", "section_of"]
+__all__ = ["fields_of", "in_device_model", "section_of", "section_path", "values_in"]
 
 _SECTION = re.compile(
     r'([^./\[\]"]+|\["(?:[^"\\]|\\.)*"\])(?:/([0-9]{1,9}))?(?=[.\[]|$)', re.DOTALL
@@ -49,6 +49,12 @@ def section_of(state: DeviceModelState, path: str) -> tuple[Section, str]:
         if section is not None:
             return section, path[found.end() :]
     raise UsageError(f"{path}: the device model's file has no such section")
+
+
+def section_path(record: str, name: str, instance: int, taken: Container[str]) -> str:
+    """The path of a section in a record whose own fields are `taken`."""
+    step = f'["{name}"]' if name in taken else step_text(name)
+    return f"{record}{step}{f'/{instance}' if instance else ''}"
 
 
 def fields_of(section: Section) -> Any:
@@ -86,8 +92,7 @@ def in_device_model(
     kind = handlers.body_type(records[0].layer, records[0].type)
     taken = () if kind is None else kind.head.names
     for key in dict.fromkeys((*sections[0], *sections[1])):
-        step = f'["{key[0]}"]' if key[0] in taken else step_text(key[0])
-        path = f"{name}{step}{f'/{key[1]}' if key[1] else ''}"
+        path = section_path(name, *key, taken)
         yield from _section(path, sections[0].get(key), sections[1].get(key))
     if packed_alike:
         yield from in_bytes(name, mine.end, its.end, len(one) - len(mine.end))
@@ -128,7 +133,7 @@ def _section(path: str, one: Section | None, other: Section | None) -> Iterator[
         yield Difference(path, *sizes)
     if one.data == other.data:
         return
-    values = [dict(_values(path, fields_of(each))) for each in (one, other)]
+    values = [dict(values_in(path, fields_of(each))) for each in (one, other)]
     found = list(_fields(*values)) if values[0] and values[1] else []
     if sizes[0] == sizes[1]:
         if not _same_form(*values):
@@ -138,14 +143,14 @@ def _section(path: str, one: Section | None, other: Section | None) -> Iterator[
         yield from found
 
 
-def _values(path: str, plain: Any) -> Iterator[tuple[str, int | str]]:
+def values_in(path: str, plain: Any) -> Iterator[tuple[str, int | str]]:
     """Every number and text with its path."""
     if isinstance(plain, dict):
         for name, value in plain.items():
-            yield from _values(f"{path}{step_text(name)}", value)
+            yield from values_in(f"{path}{step_text(name)}", value)
     elif isinstance(plain, list):
         for at, value in enumerate(plain):
-            yield from _values(f"{path}{step_text(at)}", value)
+            yield from values_in(f"{path}{step_text(at)}", value)
     elif plain is not None:
         yield path, plain
 

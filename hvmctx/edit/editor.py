@@ -110,8 +110,9 @@ class Editor:
     def add(self, path: str, value: Value) -> None:
         """Add what is not there: a record of the context (CPU/1; `value` is its body) where
         Xen would write it, or with a field (CPU/1.rip) one that is otherwise zero; a record of
-        a stream; a parameter (HVM_PARAMS.VIRIDIAN), a leaf (CPUID[7,1]), an MSR, a value of the
-        configuration. Raises UsageError for what is there, and for what cannot be added."""
+        a stream; a parameter (HVM_PARAMS.VIRIDIAN), a leaf (CPUID[7,1]), an MSR, a guestinfo
+        key, a value of the configuration. Raises UsageError for what is there, and for what
+        cannot be added."""
         place_of(self._store, path).add(value)
 
     def remove(self, path: str) -> None:

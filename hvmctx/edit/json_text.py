@@ -8,9 +8,11 @@ UTF-8 (or ASCII) has no values that could be found.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 
 from hvmctx.edit.paths import DEEPEST
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
+from hvmctx.messages import why_not_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from hvmctx.edit.paths import Step
 
-__all__ = ["added", "found_at", "place_at", "removed", "replaced"]
+__all__ = ["JsonText", "added", "found_at", "place_at", "removed", "replaced"]
 
 _SPACE = " \t\n\r"
 _decode = json.JSONDecoder(strict=False).raw_decode
@@ -37,17 +39,22 @@ class _Member:
         self.end = end
 
 
-class _Text:
-    """A document with a character for each byte, so that offsets are those of the bytes."""
+class JsonText:
+    """A document, of which each object and list is taken apart once, when it is asked for; `data`
+    are its bytes. In `text` there is a character for each, so that offsets are those of the bytes.
+    Raises FieldError for what is not JSON."""
 
-    def __init__(self, data: bytes, what: str) -> None:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
         self.text = data.rstrip(b"\0").decode("latin-1")
-        self.what = what
         self.top = self._skip(0)
+        self._members: dict[int, list[_Member]] = {}
+        self._named: dict[int, dict[Step, _Member]] = {}
+        """By the place of the object or list."""
         try:
-            _decode(self.text, self.top)
+            self._ends = {self.top: int(_decode(self.text, self.top)[1])}
         except (ValueError, RecursionError) as error:
-            raise FieldError(f"{what}: not JSON: {error}") from None
+            raise FieldError(f"the configuration is not JSON: {why_not_json(error)}") from None
 
     def _skip(self, at: int) -> int:
         while at < len(self.text) and self.text[at] in _SPACE:
@@ -56,7 +63,9 @@ class _Text:
 
     def end(self, at: int) -> int:
         """Of the value there."""
-        end: int = _decode(self.text, at)[1]
+        end = self._ends.get(at)
+        if end is None:
+            end = self._ends[at] = int(_decode(self.text, at)[1])
         return end
 
     def _name(self, start: int, end: int) -> str:
@@ -65,10 +74,16 @@ class _Text:
         try:
             return str(json.loads(quoted, strict=False))
         except (ValueError, RecursionError):
-            raise UsageError(f"{self.what}: not JSON at {start:#x}") from None
+            raise UsageError(f"the configuration is not JSON at {start:#x}") from None
 
     def members(self, at: int) -> list[_Member]:
         """Of the object or list there; of another value none."""
+        known = self._members.get(at)
+        if known is None:
+            known = self._members[at] = self._taken_apart(at)
+        return known
+
+    def _taken_apart(self, at: int) -> list[_Member]:
         text, found = self.text, list[_Member]()
         opened = text[at : at + 1]
         if opened not in ("{", "["):
@@ -90,7 +105,16 @@ class _Text:
 
     def member(self, at: int, step: Step) -> _Member | None:
         """The last of that name or index."""
-        return next((m for m in reversed(self.members(at)) if m.step == step), None)
+        named = self._named.get(at)
+        if named is None:
+            named = self._named[at] = {member.step: member for member in self.members(at)}
+        return named.get(step)
+
+    def member_with(self, at: int, offset: int) -> _Member | None:
+        """The one in whose name or value that byte is."""
+        members = self.members(at)
+        number = bisect_right(members, offset, key=lambda member: member.start) - 1
+        return members[number] if number >= 0 and offset < members[number].end else None
 
     def walk(self, steps: list[Step]) -> tuple[int, int]:
         """How many of the steps are there, and where the value starts to which they lead."""
@@ -102,7 +126,7 @@ class _Text:
             at = member.value
         return len(steps), at
 
-    def need(self, steps: list[Step]) -> int:
+    def need(self, steps: list[Step], what: str) -> int:
         """Where the value starts. Raises MissingRecordError where there is none."""
         there, at = self.walk(steps)
         if there < len(steps):
@@ -110,29 +134,27 @@ class _Text:
 
             siblings = [str(member.step) for member in self.members(at)]
             guess = did_you_mean(str(steps[there]), siblings)
-            raise MissingRecordError(f"{self.what}: no such value in the configuration{guess}")
+            raise MissingRecordError(f"{what}: no such value in the configuration{guess}")
         return at
 
     def bytes(self, *parts: str) -> bytes:
         return "".join(parts).encode("latin-1")
 
 
-def found_at(data: bytes, steps: list[Step], what: str) -> tuple[int, int]:
+def found_at(text: JsonText, steps: list[Step], what: str) -> tuple[int, int]:
     """Start and end of the value that the steps lead to. Messages begin with `what`. Raises
-    MissingRecordError, and FieldError for text that is not JSON."""
-    text = _Text(data, what)
-    at = text.need(steps)
+    MissingRecordError."""
+    at = text.need(steps, what)
     return at, text.end(at)
 
 
-def place_at(data: bytes, offset: int, what: str) -> tuple[list[Step], int, int]:
+def place_at(text: JsonText, offset: int) -> tuple[list[Step], int, int]:
     """The steps to the innermost value that has the byte at that offset in it, or in its name,
     and where that value starts and ends."""
-    text = _Text(data, what)
     steps: list[Step] = []
     at = text.top
     while len(steps) < DEEPEST:
-        member = next((m for m in text.members(at) if m.start <= offset < m.end), None)
+        member = text.member_with(at, offset)
         if member is None:
             break
         steps.append(member.step)
@@ -140,17 +162,17 @@ def place_at(data: bytes, offset: int, what: str) -> tuple[list[Step], int, int]
     return steps, at, text.end(at)
 
 
-def replaced(data: bytes, steps: list[Step], value: Any, what: str) -> bytes:
+def replaced(text: JsonText, steps: list[Step], value: Any, what: str) -> bytes:
     """The text with another value there. Raises as `found_at`."""
-    start, end = found_at(data, steps, what)
-    return data[:start] + _written(value, what) + data[end:]
+    start, end = found_at(text, steps, what)
+    return text.data[:start] + _written(value, what) + text.data[end:]
 
 
-def added(data: bytes, steps: list[Step], value: Any, what: str) -> bytes:
+def added(text: JsonText, steps: list[Step], value: Any, what: str) -> bytes:
     """The text with a value where there is none: after the last of the object or list that it
     goes into, which is made where it is not there either. Raises UsageError where it cannot be
-    there, and as `found_at`."""
-    text = _Text(data, what)
+    there."""
+    data = text.data
     there, at = text.walk(steps)
     if there == len(steps):
         raise UsageError(f"{what}: it is there already")
@@ -174,10 +196,10 @@ def added(data: bytes, steps: list[Step], value: Any, what: str) -> bytes:
     return data[: at + 1] + put + data[at + 1 :]
 
 
-def removed(data: bytes, steps: list[Step], what: str) -> bytes:
+def removed(text: JsonText, steps: list[Step], what: str) -> bytes:
     """The text without that value, every one of its name. Raises as `found_at`."""
-    text = _Text(data, what)
-    text.need(steps)
+    data = text.data
+    text.need(steps, what)
     members = text.members(text.walk(steps[:-1])[1])
     gone = [number for number, member in enumerate(members) if member.step == steps[-1]]
     first = next(n for n in range(len(members) + 1) if n not in gone)

@@ -9,7 +9,7 @@ from hvmctx.edit.paths import DEEPEST, Path, is_pattern, matcher, record_path, s
 from hvmctx.edit.places import CONFIG, place_of, row_path
 from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 from hvmctx.image import handlers
-from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXL, XAPI
+from hvmctx.stream.reader import CONTEXT, LIBVIRT, XAPI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["guestinfo_paths", "matching", "record_names"]
 
+_EMULATOR = "EMULATOR_CONTEXT"
 _OF_TABLES = ("X86_CPUID_POLICY", "X86_MSR_POLICY", "HVM_PARAMS")
 
 
@@ -38,6 +39,8 @@ def matching(store: Store, pattern: str) -> Iterator[str]:
                 found = True
                 yield path
         if not found:
+            if pattern.upper().startswith(CONFIG):
+                store.image.config  # noqa: B018 - it may be damaged: that is why
             raise MissingRecordError(f"{pattern}: the image has no such values")
         return
     split = Path(pattern)
@@ -141,13 +144,48 @@ def _tables(store: Store) -> Iterator[str]:
 
 def _of_stream(store: Store, record: IndexedRecord) -> Iterator[str]:
     kind = handlers.body_type(record.layer, record.type)
+    if (record.layer, record.type) == store.image.emulator_type:
+        yield from _of_emulator(store, record)
+        return
     if kind is None or record.name in _OF_TABLES or record.count >= 0:
         return
     number = store.image.records_of(record.layer, record.type).index(record)
     fields = kind.fields.items()
     names = [name for name, of in fields if not (hasattr(of, "least") or is_reserved(name))]
-    if (record.layer, record.type) != (LIBXL, streams.LIBXL_EMULATOR_CONTEXT):
-        yield from (f"{record.name}/{number}.{name}" for name in names)
+    yield from (f"{record.name}/{number}.{name}" for name in names)
+
+
+def _of_emulator(store: Store, record: IndexedRecord) -> Iterator[str]:
+    """The numbers before a device model's file; of its sections each number and text where their
+    fields are known, else all of it; of what another package's handler takes apart the same; or
+    what is in the context that the file is."""
+    from hvmctx.edit.device_model import fields_of, section_path, values_in
+    from hvmctx.stream.qemu import DeviceModelState
+
+    number = store.image.records_of(record.layer, record.type).index(record)
+    kind = handlers.body_type(record.layer, record.type)
+    path = f"{_EMULATOR}/{number}"
+    heads = () if kind is None else kind.head.names
+    yield from (f"{path}.{name}" for name in heads)
+    try:
+        emulator = handlers.parse(record, store.body(record), store.image.limits)
+        payload = bytes(emulator.payload)
+        content = handlers.content_of(emulator.emulator_id, payload, store.image.limits)
+    except HvmctxError:
+        return
+    if isinstance(content, DeviceModelState):
+        sections = {(each.name, each.instance): each for each in reversed(content.sections)}
+        for (name, instance), section in reversed(sections.items()):
+            within = section_path(path, name, instance, heads)
+            plain = fields_of(section)
+            if plain is None:
+                yield within
+            else:
+                yield from (one for one, _ in values_in(within, plain))
+    elif isinstance(content, handlers.Guarded):
+        yield from (one for one, _ in values_in(path, content.plain(payload)))
+    elif content is not None:
+        yield from (f"{path}.{one}" for one in _of_context(content))
 
 
 def _of_context(context: HvmContext) -> Iterator[str]:

@@ -13,7 +13,7 @@ from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.releases import CPU_COMPAT_SIZE
 from hvmctx.context.record import DESCRIPTOR_SIZE
-from hvmctx.edit.json_text import place_at
+from hvmctx.edit.json_text import JsonText, place_at
 from hvmctx.edit.listing import guestinfo_paths, matching, record_names
 from hvmctx.edit.paths import step_text, stream_path
 from hvmctx.edit.places import GONE_IN_COMPAT, place_of, row_path
@@ -159,9 +159,10 @@ def _without_pages(image: Image) -> Iterator[Header | IndexedRecord]:
 def _stretch(image: Image, piece: Header | IndexedRecord) -> Stretch:
     start, layer, name = piece.offset, piece.layer, piece.name
     if isinstance(piece, Header):
+        config = _config_in(image, piece)
         return Stretch(
             name, layer, start, piece.end, piece.end,
-            lambda at: _made(at, layer, name, start, _of_header(image, piece, at)),
+            lambda at: _made(at, layer, name, start, _of_header(piece, at, config)),
         )  # fmt: skip
     end = piece.end
     if piece == image.last(LIBXC, streams.LIBXC_HVM_CONTEXT):
@@ -216,9 +217,8 @@ def of_offset(image: Image, offset: int) -> Location:
         raise _beyond(image, offset)
     for header in image.headers:
         if header.offset <= offset < header.end:
-            return _made(
-                offset, header.layer, header.name, header.offset, _of_header(image, header, offset)
-            )
+            part = _of_header(header, offset, _config_in(image, header))
+            return _made(offset, header.layer, header.name, header.offset, part)
     for first, many in image.records.rows():
         size = first.end - first.offset
         if first.offset <= offset < first.offset + many * size:
@@ -248,7 +248,21 @@ def _at(first: IndexedRecord, offset: int, size: int) -> IndexedRecord:
     return record
 
 
-def _of_header(image: Image, header: Header, offset: int) -> Part:
+def _config_in(image: Image, header: Header) -> tuple[int, JsonText | None]:
+    """The length of the configuration in a header, and what it says; 0 where there is none, or it
+    is cut off, and None where it is not JSON."""
+    if header.layer != XL:
+        return 0, None
+    size = 0
+    try:
+        text = image.config_text
+        size = len(text)
+        return size, JsonText(text)
+    except HvmctxError:
+        return size, None
+
+
+def _of_header(header: Header, offset: int, config: tuple[int, JsonText | None]) -> Part:
     form = streams.HEADERS.get((header.layer, header.name))
     start = header.body_offset - (form.size if form else 0)
     if offset < start or form is None:
@@ -261,12 +275,14 @@ def _of_header(image: Image, header: Header, offset: int) -> Part:
                 return start + field.offset, field.size, [path], ""
     base = header.body_offset
     if header.layer == XL:
-        text = image.config_text
-        if base + 4 <= offset < base + 4 + len(text):
+        size, text = config
+        if base + 4 <= offset < base + 4 + size:
             try:
-                steps, at, end = place_at(text, offset - base - 4, "config")
+                if text is None:
+                    return base + 4, size, ["config"], ""
+                steps, at, end = place_at(text, offset - base - 4)
             except HvmctxError:
-                return base + 4, len(text), ["config"], ""
+                return base + 4, size, ["config"], ""
             path = "config" + "".join(map(step_text, steps))
             if base + 4 + at <= offset < base + 4 + end:
                 return base + 4 + at, end - at, [path], ""

@@ -34,7 +34,7 @@ from hvmctx.edit.paths import (
 from hvmctx.errors import FieldError, MissingRecordError, UsageError
 from hvmctx.image import handlers
 from hvmctx.messages import did_you_mean
-from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXC, LIBXL, XAPI
+from hvmctx.stream.reader import CONTEXT, LIBXC, LIBXL, XAPI
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -248,10 +248,13 @@ class _OfContext(Place):
 
     def add(self, value: Value) -> None:
         """The record itself, where Xen would write it; or one that is otherwise empty, of the
-        length that it has in the image's release."""
-        context = self.store.look()
-        there = context.records(self.typecode, self.instance)
-        if self.path.number not in (None, len(there) + 1) or (there and self.path.number is None):
+        length that it has in the image's release; or a key of VMPORT's, after the others."""
+        there = len(self.store.look().records(self.typecode, self.instance))
+        number = self.path.number or 1
+        if there and number <= there and self._is_packed() and not self.is_there():
+            self.put(value)
+            return
+        if number != there + 1:
             raise UsageError(f"{self}: the context has such a record already")
         if not self.field:
             self.store.context.add(Record(self.typecode, self.instance, self.as_bytes(value)))
@@ -615,29 +618,18 @@ class _Config(Place):
         super().__init__(store, path)
         self.steps = steps_of(path.rest, path.text)
 
-    def _text(self, *, to_change: bool = True) -> bytes:
-        """To be looked at, it is also what another wrapper says in xl's words."""
-        config = None if to_change else self.store.image.config
-        if config is not None and self.store.image.format in (LIBVIRT, XAPI):
-            import json
-
-            return json.dumps(config).encode()
-        self.store.xl_header()
-        text = self.store.config()
-        if not text:
-            raise MissingRecordError("the image has no configuration")
-        return text
-
     def get(self) -> Value:
         import json
 
         from hvmctx.edit.json_text import found_at
 
-        text = self._text(to_change=False)
         if not self.steps:
-            return text.rstrip(b"\0").decode("utf-8", "surrogateescape")
+            self.store.image.config  # noqa: B018 - what is damaged is not shown
+            whole = self.store.config_or_words()
+            return whole.rstrip(b"\0").decode("utf-8", "surrogateescape")
+        text = self.store.config_json(to_change=False)
         start, end = found_at(text, self.steps, str(self))
-        written = text[start:end]
+        written = text.data[start:end]
         value = json.loads(written)
         return value if isinstance(value, str) else written.decode()
 
@@ -649,11 +641,11 @@ class _Config(Place):
         if not self.steps:
             self.store.put_config(self._whole(value))
             return
-        text = self._text()
+        text = self.store.config_json()
         start, end = found_at(text, self.steps, str(self))
         given: Any = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         if isinstance(given, str):
-            given = json_of(given, json.loads(text[start:end]), str(self))
+            given = json_of(given, json.loads(text.data[start:end]), str(self))
         self.store.put_config(replaced(text, self.steps, given, str(self)))
 
     def _whole(self, value: Value) -> bytes:
@@ -672,20 +664,20 @@ class _Config(Place):
         if isinstance(given, str):
             with suppress(FieldError):
                 given = json_of(given, None, str(self))
-        self.store.put_config(added(self._text(), self.steps, given, str(self)))
+        self.store.put_config(added(self.store.config_json(), self.steps, given, str(self)))
 
     def remove(self) -> None:
         from hvmctx.edit.json_text import removed
 
         if not self.steps:
             super().remove()
-        self.store.put_config(removed(self._text(), self.steps, str(self)))
+        self.store.put_config(removed(self.store.config_json(), self.steps, str(self)))
 
     def span(self) -> tuple[int, int]:
         from hvmctx.edit.json_text import found_at
 
         base = self.store.xl_header().body_offset + 4
-        start, end = found_at(self._text(), self.steps, str(self))
+        start, end = found_at(self.store.config_json(), self.steps, str(self))
         return base + start, end - start
 
 

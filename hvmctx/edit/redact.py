@@ -4,7 +4,8 @@ What stays are the records, their lengths, and all that a restore decides by. Wh
 
 * of the configuration (xl's, libvirt's XML, XAPI's Xenops record) every text that is not one of
   the words that toolstacks use for settings: names, passwords, paths, addresses, descriptions.
-  A uuid becomes zeros, a MAC address 00:16:3e:00:00:00, all others "redacted";
+  A uuid becomes zeros, a MAC address 00:16:3e:00:00:00, all others "redacted". Names of values
+  are the toolstack's, and stay; not those of XAPI's copies of xenstore, which a guest can choose;
 * strings of xenstore, values of guestinfo and what VMware's channels hold: letters become x;
 * variables of a firmware, state of a TPM, a PV guest's shared page, what follows the END of an
   HVM context, records that nobody knows, padding: zeros;
@@ -25,16 +26,18 @@ from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import HvmctxError
 from hvmctx.image import handlers
 from hvmctx.limits import DEFAULT
+from hvmctx.stream.places import Place
 from hvmctx.stream.reader import LIBVIRT, LIBXC, LIBXL, XAPI, XL
+from hvmctx.stream.sexp import Atom
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from hvmctx.context.record import Record
     from hvmctx.limits import Limits
-    from hvmctx.stream.places import Place
     from hvmctx.stream.reader import Header, StreamRecord
+    from hvmctx.stream.sexp import Tree
     from hvmctx.stream.xlfile import Json
 
 __all__ = ["Redactor", "masked"]
@@ -110,6 +113,28 @@ def masked(key: str, value: str) -> str:
     setting = value in _WORDS or value.lower() in _WORDS
     kept = setting or _NUMBER.fullmatch(value) or _DEVICE.fullmatch(value)
     return value if kept else _REDACTED
+
+
+_COPIES = (b"xsdata", b"xs_subtree")
+"""Lists in XAPI's records that hold what a guest has, or may have, in xenstore. Source: xen-api at
+e2ee48d6, ocaml/xenopsd/xc/xenops_server_xen.ml, `xsdata_state`."""
+_OWN_NAMES = (b"vm-data", b"FIST")
+
+
+def _names(tree: Tree) -> Iterator[Place]:
+    """Those of the values in such copies, but for the toolstack's own."""
+    todo = [tree]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, bytes):
+            continue
+        todo += value
+        if len(value) != 2 or value[0] not in _COPIES or isinstance(value[1], bytes):
+            continue
+        for pair in value[1]:
+            name = pair[0] if isinstance(pair, list) and pair else b""
+            if isinstance(name, Atom) and name not in _OWN_NAMES:
+                yield Place("name", name.decode("utf-8", "surrogateescape"), name.start, name.end)
 
 
 class Redactor:
@@ -216,10 +241,11 @@ class Redactor:
             return sexp.written(value.encode("utf-8", "surrogateescape"))
 
         def values(data: bytes) -> bytes:
-            return self._values(data, sexp.places(sexp.parse(data, self._limits)), write)
+            return self._values(data, places(data), write)
 
         def places(data: bytes) -> list[Place]:
-            return sexp.places(sexp.parse(data, self._limits))
+            tree = sexp.parse(data, self._limits)
+            return [*sexp.places(tree), *_names(tree)]
 
         try:
             vm = next((place for place in places(text) if place.path == _VM), None)

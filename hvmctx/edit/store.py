@@ -13,6 +13,7 @@ from hvmctx.stream.reader import CONTEXT, LIBVIRT, LIBXC, XAPI, XL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hvmctx.edit.json_text import JsonText
     from hvmctx.edit.splice import Edit
     from hvmctx.image.image import Image
     from hvmctx.stream.reader import Header
@@ -52,6 +53,8 @@ class Store:
         self._headers: dict[int, tuple[Header, dict[str, int]]] = {}
         """By offset."""
         self._config: bytes | None = None
+        self._json: JsonText | None = None
+        """The configuration as it is now, once it has been taken apart."""
         self._pages: dict[int, bytes] = {}
         """By the offset of the first byte."""
         self._xml: bytes | None = None
@@ -204,11 +207,37 @@ class Store:
         """The configuration as it stands in an xl file."""
         return self.image.config_text if self._config is None else self._config
 
+    def config_or_words(self) -> bytes:
+        """The configuration; of another wrapper what it says of its guest, in xl's words. Raises
+        MissingRecordError, FormatError."""
+        if self.image.format in (LIBVIRT, XAPI):
+            words = self.image.config
+            if words is not None:
+                import json
+
+                return json.dumps(words).encode()
+        self.xl_header()
+        text = self.config()
+        if not text:
+            raise MissingRecordError("the image has no configuration")
+        return text
+
+    def config_json(self, *, to_change: bool = True) -> JsonText:
+        """The same, to be looked into, or, if it is an xl file's, `to_change`. Raises FieldError
+        for what is not JSON, and as `config_or_words`."""
+        if to_change:
+            self.xl_header()
+        if self._json is None:
+            from hvmctx.edit.json_text import JsonText
+
+            self._json = JsonText(self.config_or_words())
+        return self._json
+
     def put_config(self, text: bytes) -> None:
         """Raises MissingRecordError for an image that has no place for it."""
         header = self.xl_header()
         self.image.config_text  # noqa: B018 - it must be there to be replaced
-        self._config = text
+        self._config, self._json = text, None
         changed = len(text) - len(self.image.config_text)
         length = header.length + changed if header.length else 4 + len(text)
         self.put_header(header, {**self.fields_of(header), "optional_data_len": length})

@@ -8,7 +8,7 @@ end of the image: what follows belongs to something else.
 
 from __future__ import annotations
 
-from hvmctx.abi import streams
+from hvmctx.abi import streams, x86
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import FormatError, LengthError, UnsupportedError
 from hvmctx.files.copying import copy
@@ -131,10 +131,17 @@ def _redact(source: Source, item: Header | StreamRecord, out: BinaryIO, redactor
 
 
 def _copy_context(source: Source, out: BinaryIO, done: Stripped, redactor: Redactor | None) -> None:
-    """All up to the END record; all there is where there is none."""
+    """All up to the END record; all there is where there is none. Raises FormatError for nothing,
+    and for what begins with END, as zeros do."""
     limits = source.limits
     data = source.read(limits.input + 1)
     context = HvmContext.from_bytes(data, damaged=True, limits=limits)
+    if not data or (context.entries and context.entries[0].typecode == x86.END.typecode):
+        raise FormatError(
+            "nothing that Xen saves", layer=CONTEXT, offset=0,
+            found="an END record" if data else "0 bytes",
+            expected="a context, or an image of a guest",
+        )  # fmt: skip
     done.end = context.size if context.has_end else len(data)
     done.trailing = done.end < len(data)
     if not done.trailing:

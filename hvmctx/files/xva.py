@@ -82,9 +82,10 @@ def _wrong(problem: str, offset: int, kind: type[FormatError] = FormatError) -> 
 
 
 def _blocks(archive: Source) -> Iterator[tuple[int, _Entry]]:
-    """The blocks of the disk with the image, by their numbers. Raises as `_entries` does,
-    LimitError for a disk that would be too large, and FormatError where there is none."""
-    disk = ""
+    """The blocks of the disk with the image, by their numbers, each higher than the one before, as
+    XAPI writes them. Raises as `_entries` does, LimitError for a disk that would be too large, and
+    FormatError for a block out of order, and where there is no such disk."""
+    disk, last = "", -1
     most = archive.limits.unpacked // _BLOCK
     for entry in _entries(archive):
         name, _, digits = entry.name.partition("/")
@@ -97,6 +98,12 @@ def _blocks(archive: Source) -> Iterator[tuple[int, _Entry]]:
         disk = name
         if number >= most:
             raise archive.limits.over("unpacked", "bytes", layer=_LAYER, offset=entry.offset)
+        if number <= last:
+            raise FormatError(
+                f"the blocks of {disk[:60]!a} are not in order", layer=_LAYER, offset=entry.offset,
+                found=f"block {number} after block {last}", expected=f"block {last + 1} or later",
+            )  # fmt: skip
+        last = number
         yield number, entry
     if not disk:
         raise FormatError(
@@ -106,22 +113,35 @@ def _blocks(archive: Source) -> Iterator[tuple[int, _Entry]]:
 
 
 class _Disk(Source):
-    """The disk in a seekable archive, by the places of its blocks."""
+    """The disk in a seekable archive, by the places of its blocks. It ends where one that comes in
+    order would: before what is wrong, which is its `trouble` then."""
 
     def __init__(self, archive: Source) -> None:
         self._archive = archive
         self._offsets: dict[int, int] = {}
         self._short: dict[int, int] = {}
         """Those of less than 1 MiB: their sizes."""
-        for number, entry in _blocks(archive):
-            self._offsets[number] = entry.offset
-            if entry.size < _BLOCK:
-                self._short[number] = entry.size
-        last = max(self._offsets)
+        self._trouble: FormatError | None = None
+        last = 0
+        try:
+            for last, entry in _blocks(archive):
+                self._offsets[last] = entry.offset
+                there = min(entry.size, archive.whole_size() - entry.offset)
+                if there < _BLOCK:
+                    self._short[last] = there
+        except FormatError as error:
+            if not self._offsets:
+                raise
+            self._trouble = error
         super().__init__(last * _BLOCK + self._short.get(last, _BLOCK))
         self.name = archive.name
         self.limits = archive.limits
         self.access = archive.access
+
+    @property
+    def trouble(self) -> FormatError | None:
+        """Once all that comes before it has been read."""
+        return self._trouble if self.position >= self.whole_size() else None
 
     def read_at(self, offset: int, count: int) -> bytes:
         count = max(0, min(count, self.whole_size() - offset))
@@ -170,8 +190,6 @@ class _Reader:
     def _read(self) -> Iterator[bytes]:
         at = 0
         for number, entry in _blocks(self._archive):
-            if number * _BLOCK < at:
-                raise _wrong("the blocks of a disk are not in order", entry.offset)
             while at < number * _BLOCK:
                 zeros = bytes(min(CHUNK, number * _BLOCK - at))
                 at += len(zeros)

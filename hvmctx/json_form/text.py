@@ -17,6 +17,7 @@ from hvmctx.abi import checked
 from hvmctx.errors import FieldError
 from hvmctx.files.source import CHUNK
 from hvmctx.limits import DEFAULT
+from hvmctx.messages import TOO_DEEP, why_not_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TOO_DEEP", "parsed", "pieces"]
 
-TOO_DEEP = "values are nested too deep"
 _WIDE = 1 << 32
 
 
@@ -103,7 +103,7 @@ def parsed(text: str | bytes, limits: Limits = DEFAULT) -> Any:
     except FieldError:
         raise
     except ValueError as error:
-        raise FieldError(f"not JSON: {error}") from None
+        raise FieldError(f"not JSON: {why_not_json(error)}") from None
 
 
 _BEYOND_ASCII = re.compile("[^\0-\x7f]")

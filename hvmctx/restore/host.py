@@ -19,6 +19,7 @@ from hvmctx.abi.cpuid import (
 )
 from hvmctx.abi.releases import RELEASES, Release
 from hvmctx.errors import FormatError
+from hvmctx.messages import why_not_json
 from hvmctx.restore.clamping import DomainPolicy, HostPolicies
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.policy import MOST_ROWS, CpuPolicy
@@ -238,7 +239,7 @@ class Host:
         try:
             plain = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise _error("not JSON", str(error)[:80], "the output of hvmctx host") from None
+            raise _error("not JSON", why_not_json(error), "the output of hvmctx host") from None
         return cls.from_dict(plain)
 
     @classmethod

@@ -13,6 +13,7 @@ import re
 import struct
 
 from hvmctx.errors import FormatError
+from hvmctx.messages import why_not_json
 from hvmctx.restore.policy import LEAF_BITS, MOST_ROWS, MSR_BITS, checked
 
 TYPE_CHECKING = False
@@ -95,7 +96,7 @@ def _from_json(data: bytes) -> Rows:
     try:
         plain = json.loads(data[: _LARGEST + 1])
     except (ValueError, RecursionError) as error:
-        raise _error("not JSON", str(error)[:80], "an object with cpuid and msr") from None
+        raise _error("not JSON", why_not_json(error), "an object with cpuid and msr") from None
     if not isinstance(plain, dict) or not {"cpuid", "msr"} & set(plain):
         raise _error("not a policy", "neither cpuid nor msr", "an object with cpuid and msr")
     leaves = checked(plain.get("cpuid", []), LEAF_BITS, "leaf")

@@ -16,6 +16,7 @@ from hvmctx.abi import streams
 from hvmctx.errors import FieldError, MissingRecordError, UnsupportedError, UsageError
 from hvmctx.files.copying import copy_range
 from hvmctx.image import handlers
+from hvmctx.messages import why_not_json
 from hvmctx.stream.libxl import EmulatorContext
 from hvmctx.stream.reader import LIBVIRT, LIBXC, LIBXL, XAPI, XL
 from hvmctx.stream.writer import StreamWriter
@@ -91,7 +92,7 @@ def _for_xl(config: Json, given: bytes | None) -> tuple[bytes, str]:
     try:
         json.loads(given.rstrip(b"\0"))
     except (ValueError, RecursionError) as error:
-        raise FieldError(f"the configuration is not JSON: {error}") from None
+        raise FieldError(f"the configuration is not JSON: {why_not_json(error)}") from None
     return config_to_bytes(given), ""
 
 

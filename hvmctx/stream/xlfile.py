@@ -11,6 +11,7 @@ import struct
 
 from hvmctx.abi.streams import XL_FLAG_JSON_CONFIG
 from hvmctx.errors import FormatError, TruncatedError
+from hvmctx.messages import why_not_json
 from hvmctx.stream.reader import XL, Header
 
 TYPE_CHECKING = False
@@ -56,8 +57,8 @@ def config_from_bytes(text: bytes, header: Header) -> Json:
         return config
     except (ValueError, RecursionError) as error:
         raise FormatError(
-            "the configuration is not JSON", layer=XL, offset=header.body_offset + _LENGTH.size,
-            record="optional data", found=str(error) or type(error).__name__,
+            f"the configuration is not JSON: {why_not_json(error)}", layer=XL,
+            offset=header.body_offset + _LENGTH.size, record="optional data",
         ) from None  # fmt: skip
 
 

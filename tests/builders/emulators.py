@@ -27,8 +27,9 @@ def qemu(*sections: tuple[str, bytes], version: int = 1) -> bytes:
     return made
 
 
-def with_model(payload: bytes) -> bytes:
-    with open_image(EXAMPLE) as image:
+def with_model(payload: bytes, whole: bytes | None = None) -> bytes:
+    """An image, by default the example, with that file."""
+    with open_image(EXAMPLE if whole is None else whole) as image:
         editor = edit(image)
         editor.put("emulator", payload)
         out = io.BytesIO()

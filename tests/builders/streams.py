@@ -117,6 +117,11 @@ def libxl(*records: bytes, guest: int = streams.GUEST_X86_HVM) -> bytes:
     return libxl_head() + record(1) + libxc + b"".join(records) + record(0)
 
 
+def in_xl(config: bytes) -> bytes:
+    """An xl file with that configuration."""
+    return xl_head(struct.pack("<I", len(config) + 1) + config + b"\0") + libxl()
+
+
 CPUID = struct.pack("<6I", 1, 0, 0, 0, 0, 0)
 MSR = struct.pack("<IIQ", 0x48, 0, 0)
 PARAMS = struct.pack("<IIQQQQ", 2, 0, 1, 3, 17, 2)

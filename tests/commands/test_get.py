@@ -11,6 +11,7 @@ import pytest
 
 from tests.builders.running import TOOL, Run
 from tests.builders.samples import DATA, EXAMPLE
+from tests.builders.streams import in_xl
 
 
 def test_get(run: Run) -> None:
@@ -97,3 +98,20 @@ def test_a_path_imports_nothing_heavy() -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hvmctx.edit.places" in imported
     assert not imported & {"dataclasses", "inspect", "typing", "argparse", "json", "difflib"}
+
+
+def test_why_a_configuration_has_no_values(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "in.save"
+    for config, reason in (
+        (b"name = 1", "Expecting value: line 1 column 1 (char 0)"),
+        (b'{"a\x80": 1}', "not UTF-8 at byte 3"),
+        (b'{"a":' * 200_000, "values are nested too deep"),
+        (b'{"a": %s}' % (b"9" * 6000), "a number has too many digits"),
+    ):
+        path.write_bytes(in_xl(config))
+        for pattern in ("config.*", "config", *(["config.a"] if b"\x80" not in config else [])):
+            result = run("get", path, pattern)
+            assert result.status == 1 and not result.out
+            assert f"the configuration is not JSON: {reason}" in result.err, pattern
+    path.write_bytes(in_xl(b"{}"))
+    assert "config.x*: the image has no such values" in run("get", path, "config.x*").err

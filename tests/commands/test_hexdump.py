@@ -9,6 +9,7 @@ import pytest
 
 from tests.builders.running import Run
 from tests.builders.samples import EXAMPLE
+from tests.builders.streams import in_xl
 
 
 def test_a_record(run: Run) -> None:
@@ -83,3 +84,18 @@ def test_names_without_utf8(run: Run, tmp_path: Path) -> None:
     for layer in ("libvirt", "xapi"):
         result = run("convert", place, "--to", layer, "-o", tmp_path / layer)
         assert result.status in (0, 1) and "Traceback" not in result.err
+
+
+def test_a_configuration_that_is_not_json(run: Run, tmp_path: Path) -> None:
+    """Its bytes are shown, all as one, and what is wrong is said; not where a record is named."""
+    path = tmp_path / "in.save"
+    path.write_bytes(in_xl(b"name = 1"))
+    result = run("hexdump", path)
+    assert result.status == 1 and "6e 61 6d 65 20 3d 20 31 00 " in result.out
+    assert "xl: offset 0x34: optional data: the configuration is not JSON: Expecting" in result.err
+    assert run("hexdump", path, "PMTIMER/0").status == 0
+    assert run("hexdump", path, "--diff", path).status == 1
+    path.write_bytes(in_xl(b"{}").replace(b"\3\0\0\0{}", b"\xff\0\0\0{}", 1))
+    result = run("hexdump", path)
+    assert result.status == 1 and "the configuration is truncated" in result.err
+    assert "the data after the header" in result.out

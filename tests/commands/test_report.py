@@ -11,6 +11,7 @@ from tests.builders.hosts import CPUID
 from tests.builders.pages import check_closed, check_links
 from tests.builders.running import Run
 from tests.builders.samples import EXAMPLE
+from tests.builders.streams import in_xl
 
 pytest.importorskip("jinja2")
 
@@ -65,3 +66,13 @@ def test_refused(place: Path, run: Run, arguments: tuple[str, ...], status: int,
     result = run("report", *arguments, "-o", "page.html")
     assert result.status == status and said in result.err
     assert not Path("page.html").exists()
+
+
+def test_a_configuration_that_is_not_json(place: Path, run: Run) -> None:
+    path = place / "in.save"
+    path.write_bytes(in_xl(b"name = 1"))
+    result = run("report", path, "-o", place / "page.html")
+    assert result.status == 1 and "the configuration is not JSON" in result.err
+    assert "the configuration is not JSON" in (place / "page.html").read_text()
+    result = run("report", EXAMPLE, path, "-o", place / "both.html")
+    assert result.status == 1 and "the configuration is not JSON" in result.err

@@ -10,9 +10,11 @@ import pytest
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.context.record import Record
 from hvmctx.context.vmport import Slots, VmportState, to_record
+from hvmctx.edit.editor import edit
+from hvmctx.errors import MissingRecordError, UsageError
 from hvmctx.image.image import open_image
 from tests.builders.running import Run
-from tests.builders.samples import EXAMPLE
+from tests.builders.samples import EXAMPLE, context_bytes
 from tests.builders.vmport import OTHER
 
 
@@ -170,3 +172,25 @@ def test_whatever_may_be_added_or_deleted(run: Run, tmp_path: Path) -> None:
 def test_nothing_to_do(run: Run, tmp_path: Path) -> None:
     result = run("set", EXAMPLE, "-o", tmp_path / "out")
     assert result == (2, ("", "hvmctx: set: expected PATH=VALUE, --add or --remove\n"))
+
+
+def test_a_key_is_added_to_the_record_that_is_there(run: Run, tmp_path: Path) -> None:
+    source, out = tmp_path / "vm.hvm", tmp_path / "out"
+    context = HvmContext.from_bytes(context_bytes())
+    state = VmportState.empty()
+    state.guestinfo = Slots({b"a": b"1"})
+    context.add(Record(21, 0, state.to_bytes()))
+    source.write_bytes(context.to_bytes())
+    for key in ('guestinfo["b"]', 'guestinfo_jumbo["a"]', 'guestinfo["a"]#2'):
+        path = f"VMPORT.{key}"
+        assert run("set", source, "--add", f'{path}="x"', "-o", out, "--force").status == 0
+        assert run("get", out, path).out == "78\n"
+        assert run("get", out, 'VMPORT.guestinfo["a"]').out == "31\n"
+        with open_image(out) as image, pytest.raises(UsageError, match="already"):
+            edit(image).add(path, b"y")
+    with open_image(source) as image:
+        for path in ("VMPORT.ping_time", "VMPORT.chans[0].send", "VMPORT"):
+            with pytest.raises(UsageError, match="already"):
+                edit(image).add(path, b"1")
+        with pytest.raises(MissingRecordError, match="no such key"):
+            edit(image).add('VMPORT.guestinfo["a"]#4', b"1")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.builders.running import Run, bare
 from tests.builders.samples import DATA, EXAMPLE
 from tests.builders.streams import libxc_stream, page_data, word
@@ -87,3 +89,16 @@ def test_what_follows_is_left_out(run: Run, tmp_path: Path) -> None:
     assert result.err.splitlines()[0] == (
         f"hvmctx: warning: what follows the image, from offset {len(image):#x} on, is left out"
     )
+
+
+@pytest.mark.parametrize(("data", "found"), [(b"", "0 bytes"), (bytes(4096), "an END record")])
+def test_nothing_that_could_be_an_image(data: bytes, found: str, run: Run, tmp_path: Path) -> None:
+    """Refused as bytes of any other kind are."""
+    path, other, out = tmp_path / "in", tmp_path / "other", tmp_path / "out"
+    path.write_bytes(data)
+    other.write_bytes(b"\xee" * 64)
+    result = run("strip", path, "-o", out)
+    assert result.status == run("strip", other, "-o", out).status == 1
+    said = f"nothing that Xen saves: found {found}, expected a context, or an image of a guest"
+    assert result.err == f"hvmctx: context: offset 0x0: {said}\n"
+    assert not out.exists()

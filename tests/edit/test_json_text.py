@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvmctx.edit.json_text import added, found_at, place_at, removed, replaced
+from hvmctx.edit.json_text import JsonText, added, found_at, place_at, removed, replaced
 from hvmctx.errors import FieldError, HvmctxError, MissingRecordError, UsageError
 
 TEXT = b"""{
@@ -23,45 +23,53 @@ TEXT = b"""{
 
 
 def test_all_else_stays_as_it_is() -> None:
-    assert replaced(TEXT, ["c_info", "name"], "other", "x") == TEXT.replace(b"hvm1", b"other")
-    assert replaced(TEXT, ["vcpus", 1, "cpu"], 7, "x") == TEXT.replace(b": 1}", b": 7}")
-    assert replaced(TEXT, ["twice"], 3, "x") == TEXT.replace(b": 2", b": 3"), "the last counts"
-    start, end = found_at(TEXT, ["c_info", "uuid"], "x")
+    assert replaced(JsonText(TEXT), ["c_info", "name"], "other", "x") == TEXT.replace(
+        b"hvm1", b"other"
+    )
+    assert replaced(JsonText(TEXT), ["vcpus", 1, "cpu"], 7, "x") == TEXT.replace(b": 1}", b": 7}")
+    assert replaced(JsonText(TEXT), ["twice"], 3, "x") == TEXT.replace(b": 2", b": 3"), (
+        "the last counts"
+    )
+    start, end = found_at(JsonText(TEXT), ["c_info", "uuid"], "x")
     assert TEXT[start:end] == b'"\xc3\xa9"'
 
 
 def test_additions_look_as_what_is_there() -> None:
-    assert added(TEXT, ["c_info", "type"], "hvm", "x") == TEXT.replace(
+    assert added(JsonText(TEXT), ["c_info", "type"], "hvm", "x") == TEXT.replace(
         b'"\xc3\xa9"', b'"\xc3\xa9",\n        "type": "hvm"'
     )
-    assert added(TEXT, ["disks", 0], {}, "x") == TEXT.replace(b"[ ]", b"[{} ]")
-    assert added(TEXT, ["vcpus", 2, "cpu"], 3, "x") == TEXT.replace(b"1}]", b'1}, {"cpu": 3}]')
-    assert json.loads(added(b"{}", ["a", "b"], [], "x")) == {"a": {"b": []}}
+    assert added(JsonText(TEXT), ["disks", 0], {}, "x") == TEXT.replace(b"[ ]", b"[{} ]")
+    assert added(JsonText(TEXT), ["vcpus", 2, "cpu"], 3, "x") == TEXT.replace(
+        b"1}]", b'1}, {"cpu": 3}]'
+    )
+    assert json.loads(added(JsonText(b"{}"), ["a", "b"], [], "x")) == {"a": {"b": []}}
 
 
 def test_removals_take_a_comma_along() -> None:
-    assert removed(TEXT, ["c_info", "name"], "x") == TEXT.replace(b'"name": "hvm1",\n        ', b"")
-    assert removed(TEXT, ["vcpus", 1], "x") == TEXT.replace(b', {"cpu": 1}', b"")
-    assert removed(TEXT, ["vcpus", 1, "cpu"], "x") == TEXT.replace(b'"cpu": 1', b"")
-    assert b"twice" not in removed(TEXT, ["twice"], "x"), "every one of its name"
+    assert removed(JsonText(TEXT), ["c_info", "name"], "x") == TEXT.replace(
+        b'"name": "hvm1",\n        ', b""
+    )
+    assert removed(JsonText(TEXT), ["vcpus", 1], "x") == TEXT.replace(b', {"cpu": 1}', b"")
+    assert removed(JsonText(TEXT), ["vcpus", 1, "cpu"], "x") == TEXT.replace(b'"cpu": 1', b"")
+    assert b"twice" not in removed(JsonText(TEXT), ["twice"], "x"), "every one of its name"
 
 
 @pytest.mark.parametrize(
     ("work", "kind"),
     [
-        (lambda: found_at(TEXT, ["c_info", "nam"], "x"), MissingRecordError),
-        (lambda: found_at(TEXT, ["disks", 0], "x"), MissingRecordError),
-        (lambda: found_at(TEXT, ["vcpus", "0"], "x"), MissingRecordError),
-        (lambda: removed(TEXT, ["nope"], "x"), MissingRecordError),
-        (lambda: added(TEXT, ["c_info", "name"], 1, "x"), UsageError),
-        (lambda: added(TEXT, ["c_info", "name", "more"], 1, "x"), UsageError),
-        (lambda: added(TEXT, ["c_info", 0], 1, "x"), UsageError),
-        (lambda: added(TEXT, ["vcpus", 5], 1, "x"), UsageError),
-        (lambda: added(TEXT, ["new", 1], 1, "x"), UsageError),
-        (lambda: replaced(TEXT, ["twice"], {1, 2}, "x"), FieldError),
-        (lambda: found_at(b"{", [], "x"), FieldError),
-        (lambda: found_at(b"[" * 100_000, [], "x"), FieldError),
-        (lambda: found_at('{"a": 1}'.encode("utf-16"), ["a"], "x"), FieldError),
+        (lambda: found_at(JsonText(TEXT), ["c_info", "nam"], "x"), MissingRecordError),
+        (lambda: found_at(JsonText(TEXT), ["disks", 0], "x"), MissingRecordError),
+        (lambda: found_at(JsonText(TEXT), ["vcpus", "0"], "x"), MissingRecordError),
+        (lambda: removed(JsonText(TEXT), ["nope"], "x"), MissingRecordError),
+        (lambda: added(JsonText(TEXT), ["c_info", "name"], 1, "x"), UsageError),
+        (lambda: added(JsonText(TEXT), ["c_info", "name", "more"], 1, "x"), UsageError),
+        (lambda: added(JsonText(TEXT), ["c_info", 0], 1, "x"), UsageError),
+        (lambda: added(JsonText(TEXT), ["vcpus", 5], 1, "x"), UsageError),
+        (lambda: added(JsonText(TEXT), ["new", 1], 1, "x"), UsageError),
+        (lambda: replaced(JsonText(TEXT), ["twice"], {1, 2}, "x"), FieldError),
+        (lambda: found_at(JsonText(b"{"), [], "x"), FieldError),
+        (lambda: found_at(JsonText(b"[" * 100_000), [], "x"), FieldError),
+        (lambda: found_at(JsonText('{"a": 1}'.encode("utf-16")), ["a"], "x"), FieldError),
     ],
 )
 def test_what_cannot_be(work: Any, kind: type[HvmctxError]) -> None:
@@ -71,7 +79,7 @@ def test_what_cannot_be(work: Any, kind: type[HvmctxError]) -> None:
 
 def test_a_misspelt_name() -> None:
     with pytest.raises(MissingRecordError, match="did you mean name"):
-        found_at(TEXT, ["c_info", "nmae"], "x")
+        found_at(JsonText(TEXT), ["c_info", "nmae"], "x")
 
 
 _VALUES = st.recursive(
@@ -96,9 +104,9 @@ def test_any_document(
         keys = list(value) if isinstance(value, dict) else range(len(value))
         steps.append(data.draw(st.sampled_from(keys)))
         holder, value = value, value[steps[-1]]
-    start, end = found_at(text, steps, "x")
+    start, end = found_at(JsonText(text), steps, "x")
     assert json.loads(text[start:end]) == value
-    found, *_ = place_at(text, start, "x")
+    found, *_ = place_at(JsonText(text), start)
     assert found[: len(steps)] == steps
     new = data.draw(_VALUES)
     try:
@@ -107,11 +115,23 @@ def test_any_document(
         return
     last = steps[-1]
     holder[last] = new
-    changed = replaced(text, steps, new, "x")
+    changed = replaced(JsonText(text), steps, new, "x")
     assert json.loads(changed) == plain
     del holder[last]
-    gone = removed(changed, steps, "x")
+    gone = removed(JsonText(changed), steps, "x")
     assert json.loads(gone) == plain
     if isinstance(holder, dict):
         holder[last] = new
-        assert json.loads(added(gone, steps, new, "x")) == plain
+        assert json.loads(added(JsonText(gone), steps, new, "x")) == plain
+
+
+def test_each_list_is_taken_apart_once() -> None:
+    """Whatever is asked for in it, and however often."""
+    text = JsonText(json.dumps({"list": [{"n": n} for n in range(100)]}).encode())
+    first = text.members(text.top)
+    for number in range(100):
+        start, end = found_at(text, ["list", number, "n"], "x")
+        assert text.data[start:end] == str(number).encode()
+        assert place_at(text, start) == (["list", number, "n"], start, end)
+    assert text.members(text.top) is first
+    assert place_at(text, text.data.index(b", {") + 1)[0] == ["list"], "between two"

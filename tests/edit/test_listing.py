@@ -9,7 +9,9 @@ from hvmctx.edit.editor import edit
 from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 from hvmctx.image.image import open_image
 from tests.builders.contexts import msrs
+from tests.builders.emulators import MOUSE, VMPORT, qemu, rpc, with_model
 from tests.builders.samples import EXAMPLE, IMAGES, context_bytes
+from tests.builders.wrappers import WRAPPED
 
 
 def paths(pattern: str, image: object = EXAMPLE) -> list[str]:
@@ -75,3 +77,22 @@ def test_a_damaged_image_has_what_there_is() -> None:
             assert paths("*", data[:cut])
         except HvmctxError as error:
             assert str(error)
+
+
+def test_what_a_device_model_saved() -> None:
+    """Each section of QEMU's file, or its fields; whatever a context is made of."""
+    for data, there in (
+        (EXAMPLE.read_bytes(), (".emulator_id", ".dma/1", '["0000:00:01.1/ide"]')),
+        (with_model(MOUSE), (".vmmouse.status", ".pckbd")),
+        (with_model(qemu(("index", b"x"), ("vmport_rpc", rpc().to_bytes()))), ('["index"]',)),
+        (with_model(VMPORT), ('.VMPORT/0.guestinfo["guestinfo.ip"]', ".index")),
+        (with_model(context_bytes()), (".CPU/0.rip", ".PIC/1.elcr")),
+        (with_model(MOUSE, WRAPPED["xapi"]), (".vmmouse.status",)),
+    ):
+        with open_image(data) as image:
+            editor = edit(image)
+            found = list(editor.paths("EMULATOR_CONTEXT*"))
+            assert len(found) == len(set(found))
+            assert {f"EMULATOR_CONTEXT/0{one}" for one in there} <= set(found)
+            assert all(editor.get(path) is not None for path in found)
+    assert paths("EMULATOR_CONTEXT/0.dma*") == [f"EMULATOR_CONTEXT/0.dma{n}" for n in ("", "/1")]

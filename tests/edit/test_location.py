@@ -61,6 +61,9 @@ def test_there_and_back(data: Any) -> None:
                 assert held.decode().strip('"') == value
             if place.length:
                 back = of_offset(image, place.offset + place.length - 1)
+                if path.startswith("EMULATOR_CONTEXT"):  # of a section each byte is by itself
+                    assert back.record == "EMULATOR_CONTEXT"
+                    continue
                 assert path in back.paths and back.byte == place.length - 1
                 assert (back.offset, back.length) == (place.offset, place.length)
             found += 1

@@ -139,6 +139,24 @@ def test_the_wrappers_of_other_toolstacks() -> None:
         assert editor.get("XENOPS.vm.platformdata.featureset") == "17cbfbff-f7fa3223"
 
 
+def test_names_that_a_guest_chose() -> None:
+    """XAPI copies what a guest has in xenstore, names included, into what describes it."""
+    with open_image(WRAPPED["xapi"]) as image:
+        editor = edit(image)
+        text = bytes(editor.take("xenops"))
+        own = rb"(xsdata((vm-data \"\")(vm-data/hunter2 1)(vm-data/hunter3 2)))"
+        text = text.replace(rb"(xsdata((vm-data \"\")))", own)
+        text = text.replace(b"(xs_subtree())", b"(xs_subtree((/data/hunter2 x)))")
+        editor.put("xenops", text)
+        out = io.BytesIO()
+        editor.write(out)
+    assert out.getvalue().count(b"hunter2") == 2
+    made, _ = redacted(out.getvalue())
+    assert b"hunter2" not in made and b"hunter3" not in made
+    assert rb"(xsdata((vm-data \"\")(redacted 1)(redacted 2)))" in made
+    assert redacted(made)[0] == made
+
+
 def test_comments_of_xml() -> None:
     with open_image(WRAPPED["libvirt"]) as image:
         editor = edit(image)

@@ -118,11 +118,48 @@ def test_blocks_far_away_and_out_of_order() -> None:
     for target in (far, Pipe(far)):
         with pytest.raises(LimitError, match="unpacked=N"), open_source(target) as source:
             whole(source)
-    mixed = first + member("Ref:1/00000002", b"c" * BLOCK) + member("Ref:1/00000001", b"b" * BLOCK)
-    with open_source(mixed) as source:
-        assert whole(source)[BLOCK:] == b"b" * BLOCK + b"c" * BLOCK
-    with pytest.raises(FormatError, match="not in order"), open_source(Pipe(mixed)) as source:
-        whole(source)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "what"),
+    [
+        ((2, 1), "block 1 after block 2"),
+        ((2, 2), "block 2 after block 2"),
+        ((0,), "block 0 after block 0"),
+    ],
+)
+def test_blocks_that_are_not_in_order(blocks: tuple[int, ...], what: str) -> None:
+    """The disk ends before them, whether its archive is a file or a pipe."""
+    data = member("Ref:1/00000000", HEAD.ljust(BLOCK, b"\1"))
+    for number in blocks:
+        data += member(f"Ref:1/{number:08}", bytes([number]) * 700)
+    there = HEAD.ljust(BLOCK, b"\1")
+    if len(blocks) > 1:
+        there += bytes(BLOCK) + b"\2" * 700
+    for target in (data, Pipe(data)):
+        with open_source(target) as source:
+            assert source.trouble is None
+            assert b"".join(iter(lambda: bytes(source.read(300_000)), b"")) == there
+            with pytest.raises(FormatError, match=f"'Ref:1' are not in order: found {what}"):
+                source.raise_trouble()
+
+
+def test_damage_after_the_image_is_not_reached() -> None:
+    """Nor before it: what is read of a file and of a pipe is the same."""
+    small = WRAPPED["xapi"].ljust(BLOCK, b"\0")
+    for more in (member("Ref:1/00000003", b"x"), b""):
+        data = member("Ref:1/00000000", small) + more + member("Ref:1/00000000", b"again")
+        for target in (data, Pipe(data)):
+            with open_image(target) as image:
+                assert image.format == "xapi" and image.complete and not image.problems
+    exact = member("Ref:1/00000000", WRAPPED["xapi"]) + member("Ref:1/00000000", b"again")
+    cut = member("Ref:1/00000000", WRAPPED["xapi"])[: 512 + len(WRAPPED["xapi"]) - 100]
+    for data, problem in ((exact, "block 0 after block 0"), (cut, "ends within")):
+        said = []
+        for target in (data, Pipe(data)):
+            with open_image(target) as image:
+                said.append([str(one) for one in image.problems])
+        assert said[0] == said[1] and problem in said[0][-1]
 
 
 @few
