@@ -35,7 +35,7 @@ GROUPS = {
     "check": ("verify", "restore", "diagnose", "place", "policy", "compat", "diff", "plan"),
     "many": ("scan",),
     "change": ("set", "replace", "strip", "repair"),
-    "make": ("extract", "to-json", "from-json", "convert", "build"),
+    "make": ("extract", "to-json", "from-json", "convert", "build", "schema"),
     "live": ("save", "load", "host"),
     "fuzz": ("fuzz",),
 }

@@ -19,7 +19,7 @@ FLOORS = (
     ("abi", "files"),
     ("context", "stream"),
     ("image",),
-    ("restore", "edit", "save", "render", "json_form", "live", "volatility"),
+    ("restore", "edit", "save", "render", "json_form", "layouts", "live", "volatility"),
     ("verify",),
     ("fuzz", "mend", "scan"),
     ("__init__", "commands"),

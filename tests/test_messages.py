@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import os
 import pty
 import subprocess
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from hvmctx import messages
 from hvmctx.messages import printable
-from tests.builders.running import ROOT, TOOL
+from tests.builders.running import ROOT, TOOL, Run
 from tests.builders.samples import EXAMPLE
 
 PLAIN = [
@@ -192,7 +193,6 @@ TO_STDOUT = {
     "commands/inputs.py": "the words of a rule; flushes it",
     "commands/place.py": "CSV, for programs",
     "commands/plan.py": "a table of numbers",
-    "commands/report.py": "flushes it",
     "files/output.py": "the bytes of an output",
     "messages.py": "",
     "volatility/__main__.py": "a folder, for a shell",
@@ -253,3 +253,30 @@ def test_a_line_in_pieces(
     monkeypatch.delenv("NO_COLOR", raising=False)
     messages.show_parts([("a\x1b[0m", ""), (" b", "red")])
     assert capsys.readouterr().out == shown
+
+
+def _reason(data: bytes) -> str:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return messages.why_not_json(error)
+    return "it is"
+
+
+def test_why_a_text_is_not_json() -> None:
+    """What Python says of itself is not passed on."""
+    assert _reason(b"[1,]").startswith(("Expecting value: line 1", "Illegal trailing comma"))
+    assert _reason(b'["\x80"]') == "not UTF-8 at byte 2"
+    assert _reason(b"[" * 200_000) == "values are nested too deep"
+    assert messages.why_not_json(ValueError("Exceeds the limit")) == "a number has too many digits"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["policy DIR", "info DIR", "replace IN --what config DIR -o OUT", "from-json DIR -o OUT",
+     "policy IN --host DIR", "restore IN --policy DIR", "get DIR CPU/0.rip"],
+)  # fmt: skip
+def test_a_directory_is_called_one_in_the_same_words(line: str, run: Run, tmp_path: Path) -> None:
+    words = {"DIR": tmp_path, "IN": EXAMPLE, "OUT": tmp_path / "out"}
+    result = run(*(words.get(word, word) for word in line.split()))
+    assert result.status in (1, 2) and result.err.endswith(f"{tmp_path}: Is a directory\n")

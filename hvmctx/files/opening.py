@@ -183,7 +183,7 @@ def open_stored(path: str) -> Source:
     try:
         kind = os.fstat(fd).st_mode
         if stat.S_ISDIR(kind):
-            raise InputError(f"{path}: is a directory")
+            raise InputError(f"{path}: Is a directory")
         if stat.S_ISREG(kind) or stat.S_ISBLK(kind):
             return FileSource(fd, path)
         file = os.fdopen(fd, "rb", buffering=0)

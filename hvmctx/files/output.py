@@ -150,7 +150,7 @@ class _Place:
         if self._status is not None and stat.S_ISLNK(self._status.st_mode):
             raise InputError(f"{self._path}: too many links")
         if self._status is not None and stat.S_ISDIR(self._status.st_mode):
-            raise InputError(f"{self._path}: is a directory")
+            raise InputError(f"{self._path}: Is a directory")
 
     def _leads_somewhere(self, directory: int) -> bool:
         """Whether a link whose target has no name any more stands for an open file: one such as
@@ -457,7 +457,7 @@ def _replacing_by_path(path: str, *, force: bool) -> Iterator[BinaryIO]:
 
     name = os.path.realpath(path)
     if os.path.isdir(name):
-        raise InputError(f"{path}: is a directory")
+        raise InputError(f"{path}: Is a directory")
     if os.path.exists(path):
         if not os.path.isfile(name):  # NUL, a pipe
             with open(path, "wb") as stream:

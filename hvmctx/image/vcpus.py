@@ -6,13 +6,14 @@ import re
 
 from hvmctx.abi import x86
 from hvmctx.context.hvm_context import Vcpu, Vcpus
-from hvmctx.errors import FormatError, MissingPageError, UsageError
+from hvmctx.errors import FormatError, MissingPageError, MissingRecordError, UsageError
 from hvmctx.image.paging import WIDEST, Paging, Walk
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.image.memory_map import Memory
@@ -38,6 +39,17 @@ class GuestVcpu(Vcpu):
         super().__init__(guest.context, number)
         self._guest = guest
         self._paging: Paging | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The CPU record is at hand, as a context may have very many vcpus."""
+            if name != "cpu":
+                return super().__getattr__(name)
+            record = self._guest.cpus.get(self.id)
+            if record is None:
+                raise MissingRecordError(f"the context has no CPU/{self.id} record")
+            return record.struct
 
     @property
     def paging(self) -> Paging:
@@ -88,7 +100,7 @@ class GuestVcpu(Vcpu):
 class GuestVcpus(Vcpus):
     """The same vcpus as `image.context.vcpus`, each a `GuestVcpu`: what they have in common."""
 
-    __slots__ = ("_leaves", "context", "limits", "memory")
+    __slots__ = ("_leaves", "_width", "context", "cpus", "limits", "memory")
 
     def __init__(
         self, context: HvmContext, memory: Memory, leaves: Callable[[], Leaves], limits: Limits
@@ -98,7 +110,10 @@ class GuestVcpus(Vcpus):
         self.context = context
         self.memory = memory
         self.limits = limits
+        self.cpus = {record.instance: record for record in context.records(x86.CPU)}
+        """By id: the last of each, as Xen loads it."""
         self._leaves = leaves
+        self._width = 0
 
     def __iter__(self) -> Iterator[GuestVcpu]:
         return (GuestVcpu(self, vcpu.id) for vcpu in super().__iter__())
@@ -111,12 +126,14 @@ class GuestVcpus(Vcpus):
     def address_width(self) -> int:
         """How many bits the guest's physical addresses have, as its CPU policy says; without one,
         or with one that no CPU has, as many as there can be."""
-        try:
-            leaves = self._leaves()
-        except FormatError:
-            return WIDEST
-        width = next((row[2] & 0xFF for row in leaves if row[0] == _ADDRESS_SIZES), WIDEST)
-        return width if _NARROWEST <= width <= WIDEST else WIDEST
+        if not self._width:
+            try:
+                leaves = self._leaves()
+            except FormatError:
+                leaves = []
+            width = next((row[2] & 0xFF for row in leaves if row[0] == _ADDRESS_SIZES), WIDEST)
+            self._width = width if _NARROWEST <= width <= WIDEST else WIDEST
+        return self._width
 
 
 _TERM = re.compile(r"([+-]?)(?:(0[xX][0-9a-fA-F]+|[0-9]+)|([A-Za-z]\w*))")

@@ -43,7 +43,9 @@ _MOST_INSTRUCTIONS = 8
 _WORDS_SHOWN = 32
 _ENTRIES = (("msr_lstar", "entry_SYSCALL_64"), ("sysenter_eip", "entry_SYSENTER_32"))
 """Registers that hold an address in Linux's text, and of which symbol."""
-_KASLR_STEP = 1 << 12
+_BANNER, _BANNER_TEXT = "linux_banner", b"Linux version "
+_KASLR_STEP, _KASLR_END = 1 << 21, 1 << 30
+"""By what Linux aligns its text, and how far at most it moves it."""
 
 
 class Frame:
@@ -70,17 +72,30 @@ class Frame:
 
 def kaslr_offset(vcpus: Iterable[GuestVcpu], symbols: Symbols) -> int | None:
     """How far Linux has moved its text from where the symbols have it: by where a vcpu's system
-    calls enter. None where there is no such symbol or register, or the two do not fit together."""
+    calls enter. None where there is no such symbol or register, or they do not fit together, or
+    the kernel's banner is not where it would be then."""
+    linked = [(register, symbols.address(name)) for register, name in _ENTRIES]
     for vcpu in vcpus:
-        for register, name in _ENTRIES:
-            linked = symbols.address(name)
+        for register, entry in linked:
             try:
                 found = getattr(vcpu.cpu, register)
             except MissingRecordError:
                 continue
-            if linked and found:
-                return None if (found - linked) % _KASLR_STEP else found - linked
+            if entry and found:
+                offset = found - entry
+                fits = offset in range(0, _KASLR_END, _KASLR_STEP)
+                return offset if fits and _has_banner(vcpu, symbols, offset) else None
     return None
+
+
+def _has_banner(vcpu: GuestVcpu, symbols: Symbols, offset: int) -> bool:
+    """Also where that cannot be told: without the symbol, or the page, or its contents."""
+    address = symbols.address(_BANNER)
+    try:
+        text = b"" if address is None else vcpu.read(address + offset, len(_BANNER_TEXT))
+    except _NOT_THERE:
+        return True
+    return not any(text) or text == _BANNER_TEXT
 
 
 def disassembler() -> Disassembler | None:

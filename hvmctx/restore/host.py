@@ -239,7 +239,9 @@ class Host:
         try:
             plain = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise _error("not JSON", why_not_json(error), "the output of hvmctx host") from None
+            raise _error(
+                f"not JSON: {why_not_json(error)}", "", "the output of hvmctx host"
+            ) from None
         return cls.from_dict(plain)
 
     @classmethod

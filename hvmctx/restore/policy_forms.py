@@ -96,7 +96,9 @@ def _from_json(data: bytes) -> Rows:
     try:
         plain = json.loads(data[: _LARGEST + 1])
     except (ValueError, RecursionError) as error:
-        raise _error("not JSON", why_not_json(error), "an object with cpuid and msr") from None
+        raise _error(
+            f"not JSON: {why_not_json(error)}", "", "an object with cpuid and msr"
+        ) from None
     if not isinstance(plain, dict) or not {"cpuid", "msr"} & set(plain):
         raise _error("not a policy", "neither cpuid nor msr", "an object with cpuid and msr")
     leaves = checked(plain.get("cpuid", []), LEAF_BITS, "leaf")

@@ -26,7 +26,7 @@ from tests.builders.running import TOOL, Run
 from tests.builders.samples import EXAMPLE, context_bytes
 
 INPUTS = {
-    "a directory": ("/", "is a directory"),
+    "a directory": ("/", "Is a directory"),
     "absent": ("/no/such/file", "No such file or directory"),
     "a NUL": ("a\0b", "null"),
     "no image": (TOOL, "nothing that Xen saves: found 23 21"),

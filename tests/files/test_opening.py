@@ -31,7 +31,7 @@ def test_file_objects_are_read_from_where_they_stand() -> None:
     ("target", "reason"),
     [
         ("/no/such/file", "No such file"),
-        ("/", "is a directory"),
+        ("/", "Is a directory"),
         ("a\0b", "null"),
         (5, "cannot read from int"),
         (io.StringIO("text"), "opened as text"),

@@ -118,8 +118,8 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("path", "reason"),
     [
         ("/no/such/place/out", "/no/such/place: No such file|No such file or directory"),
-        ("/", "/: is a directory"), ("a\0b", "embedded null byte"),
-        ("", "the name of the output file is empty"), (".", r"\.: is a directory"),
+        ("/", "/: Is a directory"), ("a\0b", "embedded null byte"),
+        ("", "the name of the output file is empty"), (".", r"\.: Is a directory"),
         ("\ud800", r"ud800.*can't encode"),
     ],
 )  # fmt: skip
@@ -812,7 +812,7 @@ def test_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert out.read_bytes() == data and list(tmp_path.iterdir()) == [out]
     for name, reason in (
         (str(out), "exists; --force"),
-        (str(tmp_path), "is a directory"),
+        (str(tmp_path), "Is a directory"),
         (str(tmp_path / "none" / "out"), "No such file"),
         ("", "is empty"),
         ("a\0b", "null byte"),

@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from hvmctx.abi import streams, x86
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import (
     LimitError,
     MissingPageError,
@@ -79,6 +80,15 @@ def test_each_vcpu_has_tables_of_its_own() -> None:
     with open_image(tables.image({}, second)) as opened:
         assert [vcpu.paging.mode for vcpu in opened.vcpus] == ["4-level", "PAE"]
         assert [vcpu.read(0x400000, 3) for vcpu in opened.vcpus] == [bytes(3), b"end"]
+
+
+def test_registers_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search for each of very many vcpus would take the square of their number."""
+    with open_image(guest().image({}, {"rip": 5})) as opened:
+        monkeypatch.setattr(HvmContext, "record", None)
+        assert [vcpu.cpu.rip for vcpu in opened.vcpus][1:] == [5]
+        opened.vcpus[1].cpu.rip = 6
+        assert opened.context.records("CPU", 1)[0].fields()["rip"] == 6
 
 
 def test_the_width_of_addresses_is_the_policys() -> None:

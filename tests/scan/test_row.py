@@ -197,7 +197,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     """Nobody waits for a FIFO."""
     os.mkfifo(tmp_path / "fifo")
     assert row(tmp_path / "fifo", tmp_path)["error"] == f"{tmp_path / 'fifo'}: not a file"
-    assert row(tmp_path, tmp_path)["error"] == f"{tmp_path}: is a directory"
+    assert row(tmp_path, tmp_path)["error"] == f"{tmp_path}: Is a directory"
     assert "No such file" in row(tmp_path / "none", tmp_path)["error"]
     assert row_of("a\0b", Asked())["error"]
 
