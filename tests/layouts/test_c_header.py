@@ -187,6 +187,16 @@ int main(void)
         assert subprocess.run([program], input=cut, check=False).returncode == 1
 
 
+def test_what_follows_is_told() -> None:
+    said = " ".join(c_header.text().split()).replace(" * ", " ")
+    for words in (
+        "Then struct hvmctx_hvm_one_msr msr[], as many as the length has room for. */",
+        "Then struct hvmctx_hvm_param params[], as many as count says. */",
+        "Then uint64_t words[], as many as count says, uint8_t pages[]. */",
+    ):
+        assert words in said, words
+
+
 def test_lengths_by_release() -> None:
     text = c_header.text()
     assert "#define HVMCTX_LENGTH_LAPIC_4_0 16u\n#define HVMCTX_LENGTH_LAPIC_4_1 24u\n" in text
