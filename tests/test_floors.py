@@ -156,6 +156,7 @@ OF_NO_MODULE = {
     "tools/test_fidelity",
     "tools/test_generate",
     "tools/test_man_pages",
+    "tools/test_long_description",
     "tools/test_mutants",
     "tools/test_policies",
     "tools/test_site",

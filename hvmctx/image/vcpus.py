@@ -43,13 +43,12 @@ class GuestVcpu(Vcpu):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """The CPU record is at hand, as a context may have very many vcpus."""
-            if name != "cpu":
-                return super().__getattr__(name)
+            """The CPU record is at hand, as a context may have very many vcpus. Its lack is also
+            asked for here after `paging` has failed for it, as it is an AttributeError."""
             record = self._guest.cpus.get(self.id)
-            if record is None:
+            if name in ("cpu", "paging") and record is None:
                 raise MissingRecordError(f"the context has no CPU/{self.id} record")
-            return record.struct
+            return record.struct if name == "cpu" else super().__getattr__(name)
 
     @property
     def paging(self) -> Paging:

@@ -111,8 +111,9 @@ def _after(declared: Declarations) -> Iterator[tuple[str, str]]:
     for saved in declared.saved:
         rest = saved.kind.rest if saved.kind.typecode != VMPORT_TYPECODE else None
         if rest is not None and saved.shape is not None:
-            what = f"{_name(saved.element)}s" if saved.element else "bytes"
-            yield saved.shape.name, f"Then {rest[0]}: {what}, as many as the length has room for."
+            each = _name(saved.element) if saved.element else "uint8_t"
+            many = "as many as the length has room for"
+            yield saved.shape.name, f"Then {each} {rest[0]}[], {many}."
     for body, shape in declared.bodies.values():
         if shape is not None and body.rest:
             parts = ", ".join(_rest(part, declared) for part in body.rest)
@@ -122,13 +123,13 @@ def _after(declared: Declarations) -> Iterator[tuple[str, str]]:
 def _rest(part: Rest, declared: Declarations) -> str:
     many = f", as many as {part.count} says" if part.count else ""
     if isinstance(part, Rows):
-        return f"{part.name}: {_name(declared.shape_of(part.row.structure))}s{many}"
+        return f"{_name(declared.shape_of(part.row.structure))} {part.name}[]{many}"
     if isinstance(part, Words):
-        return f"{part.name}: uint64_t's{many}"
+        return f"uint64_t {part.name}[]{many}"
     if isinstance(part, Strings):
         return f"{part.name}: strings that end in a NUL each, a key and its value in turn"
     assert isinstance(part, Bytes)
-    return f"{part.name}: {'text' if isinstance(part, Chars) else 'bytes'}"
+    return f"{'char' if isinstance(part, Chars) else 'uint8_t'} {part.name}[]"
 
 
 def _name(shape: Shape) -> str:

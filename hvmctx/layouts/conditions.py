@@ -5,13 +5,23 @@ from __future__ import annotations
 
 from hvmctx.abi import streams, x86
 from hvmctx.layouts.declarations import Declarations, body_name
+from hvmctx.stream.body import BODIES
 from hvmctx.stream.grammar import ANY, LEGACY_HEADER, SAYS_LEGACY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hvmctx.stream.grammar import State, Transition
 
-__all__ = ["CONTEXT", "in_c", "leading", "of_bodies", "of_header", "of_saved", "size_of_body"]
+__all__ = [
+    "CONTEXT",
+    "in_c",
+    "leading",
+    "of_bodies",
+    "of_header",
+    "of_others",
+    "of_saved",
+    "size_of_body",
+]
 
 CONTEXT = "hvm_context"
 """The type of a whole context."""
@@ -50,6 +60,16 @@ def of_bodies(declared: Declarations, layer: str) -> list[tuple[str, str]]:
     if layer == streams.LIBXC:
         found.append((f"header.type == {streams.LIBXC_HVM_CONTEXT:#x}", CONTEXT))
     return found
+
+
+def of_others(state: State) -> list[tuple[str, str, str]]:
+    """Conditions on records in a state that are of another layer than most there, each with the
+    type of the body and that layer: between COLO's checkpoints libxl says that a new one begins."""
+    return [
+        (_is(row, state, ""), body_name(BODIES[row.layer, int(row.item)]), row.layer)
+        for row in state.rows
+        if row.layer != state.layer
+    ]
 
 
 def size_of_body(layer: str) -> str:

@@ -17,6 +17,7 @@ from hvmctx.layouts.conditions import (
     leading,
     of_bodies,
     of_header,
+    of_others,
     of_saved,
     size_of_body,
 )
@@ -110,7 +111,7 @@ def _names(name: str, numbers: dict[int, str], head: Shape) -> Iterator[str]:
 
 def _named(name: str, head: str, field: str) -> str:
     """A member of a record that shows that name, where the number is."""
-    return f"    {name} name @ addressof({head}.{field});\n"
+    return f"{name} name @ addressof({head}.{field});\n"
 
 
 # structures
@@ -250,7 +251,7 @@ def _packed_data() -> Iterator[str]:
 
 def _save_record(declared: Declarations) -> Iterator[str]:
     yield f"\nstruct save_record {{\n    {declared.descriptor.name} descriptor;\n"
-    yield _named("save_type", "descriptor", "typecode")
+    yield f"    {_named('save_type', 'descriptor', 'typecode')}"
     yield from _body(of_saved(declared), "descriptor.length")
     yield f"    if (descriptor.typecode == {x86.END.typecode}) break;\n}};\n"
 
@@ -284,8 +285,17 @@ def _stream_record(layer: str, declared: Declarations) -> Iterator[str]:
     align = streams.RECORD_ALIGNS[layer]
     yield f"\nstruct {layer}_record<auto state> {{\n"
     yield f"    {declared.record_headers[layer].name} header;\n"
-    yield _named(f"{layer}_type", "header", "type")
-    yield from _body(of_bodies(declared, layer), in_c(size_of_body(layer)))
+    others = [
+        (f"state == {_number_of(state)} and {condition}", name, other)
+        for state in STATES.values()
+        if state.layer == layer
+        for condition, name, other in of_others(state)
+    ]
+    for condition, _, other in others:
+        yield f"    if ({in_c(condition)}) {_named(f'{other}_type', 'header', 'type')}    else\n"
+    yield f"    {_named(f'{layer}_type', 'header', 'type')}"
+    before = [(condition, name) for condition, name, _ in others]
+    yield from _body([*before, *of_bodies(declared, layer)], in_c(size_of_body(layer)))
     if align > 1:
         yield f"    padding[({align} - header.length % {align}) % {align}];\n"
     for state in STATES.values():

@@ -16,7 +16,15 @@ from hvmctx.abi import streams, vmport, x86
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.streams import XL
-from hvmctx.layouts.conditions import CONTEXT, leading, of_bodies, of_header, of_saved, size_of_body
+from hvmctx.layouts.conditions import (
+    CONTEXT,
+    leading,
+    of_bodies,
+    of_header,
+    of_others,
+    of_saved,
+    size_of_body,
+)
 from hvmctx.layouts.declarations import (
     MAGICS,
     Declarations,
@@ -97,6 +105,9 @@ def _types(declared: Declarations) -> Iterator[tuple[str, Entry]]:
     yield "xl_data", _XL_DATA
     for layer in declared.record_headers:
         yield f"{layer}_record", _stream_record(layer, declared)
+    for state in STATES.values():
+        if others := of_others(state):
+            yield _record_type(state), _stream_record(state.layer, declared, others)
     yield CONTEXT, _CONTEXT
     yield "save_record", _save_record(declared)
     saved_of = {saved.shape: saved for saved in declared.saved}
@@ -115,7 +126,7 @@ def _types(declared: Declarations) -> Iterator[tuple[str, Entry]]:
             yield body_name(body), {"doc": _said(body), "seq": list(_rest(body, declared))}
     yield "string_pair", {"seq": [{"id": "key", "terminator": 0}, {"id": "value", "terminator": 0}]}
     if any(saved.kind.typecode == VMPORT_TYPECODE for saved in declared.saved):
-        yield from _vmport()
+        yield from _vmport(declared)
 
 
 def _seq(made: Entry) -> list[Plain]:
@@ -149,7 +160,7 @@ def _state(state: State, declared: Declarations) -> Entry:
 def _record_state(state: State) -> Entry:
     """Records that stay in the state, and the one that leaves it; what that leads to."""
     records: Entry = {
-        "id": "records", "type": f"{state.layer}_record", "repeat": "until",
+        "id": "records", "type": _record_type(state), "repeat": "until",
         "repeat-until": " or ".join(leading(state, "_.").values()),
     }  # fmt: skip
     seq: list[Plain] = [records]
@@ -179,17 +190,28 @@ _XL_DATA: Entry = {
 }  # fmt: skip
 
 
-def _stream_record(layer: str, declared: Declarations) -> Entry:
+def _record_type(state: State) -> str:
+    """That of a layer, or one of the state's own, where not all are of one layer."""
+    return f"{identifier(state.name) if of_others(state) else state.layer}_record"
+
+
+def _stream_record(
+    layer: str, declared: Declarations, others: list[tuple[str, str, str]] | None = None
+) -> Entry:
     align = streams.RECORD_ALIGNS[layer]
-    kinds, kind = _kinds(of_bodies(declared, layer))
+    before = [(condition, name) for condition, name, _ in others or ()]
+    kinds, kind = _kinds([*before, *of_bodies(declared, layer)])
     seq: list[Plain] = [
         {"id": "header", "type": declared.record_headers[layer].name},
         {"id": "body", "size": size_of_body(layer), "type": kinds},
     ]
     if align > 1:
         seq.append({"id": "padding", "size": f"({align} - header.length % {align}) % {align}"})
-    name: Entry = {"value": "header.type", "enum": f"{layer}_type"}
-    return {"seq": seq, "instances": {"kind": kind, "name": name}}
+    instances: Entry = {"kind": kind, "name": {"value": "header.type", "enum": f"{layer}_type"}}
+    for condition, _, other in others or ():
+        named = {"value": "header.type", "enum": f"{other}_type", "if": condition}
+        instances[f"name_in_{other}"] = named
+    return {"seq": seq, "instances": instances}
 
 
 _CONTEXT: Entry = {
@@ -321,11 +343,11 @@ def _rest(body: BodyType, declared: Declarations) -> Iterator[Entry]:
 # VMPORT
 
 
-def _vmport() -> Iterator[tuple[str, Entry]]:
+def _vmport(declared: Declarations) -> Iterator[tuple[str, Entry]]:
     """Its data after the fixed part: taken apart when they are asked for, as the lengths of a
     record that no writer has made may say anything."""
     profile = vmport.used()
-    channel = identifier(Layout.of(profile.packed).fields[-1].element.__name__)
+    channel = declared.shape_of(Layout.of(profile.packed).fields[-1].element).name
 
     def clipped(length: str) -> str:
         return f"{length} <= {_LEFT} ? {length} : {_LEFT}"

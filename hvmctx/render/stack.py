@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     """Takes code, its address and 16, 32 or 64; gives address, bytes and text of each
     instruction."""
 
-__all__ = ["Frame", "disassembler", "kaslr_offset", "stack_lines"]
+__all__ = ["disassembler", "kaslr_offset", "stack_lines"]
 
 _GENERAL = (
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13",
@@ -48,7 +48,7 @@ _KASLR_STEP, _KASLR_END = 1 << 21, 1 << 30
 """By what Linux aligns its text, and how far at most it moves it."""
 
 
-class Frame:
+class _Frame:
     """Where a vcpu stands: `bits` of its code (16, 32 or 64), linear addresses of the next
     instruction and of the top of the stack."""
 
@@ -125,7 +125,7 @@ def stack_lines(
     end of the page. What cannot be read is a line that says why. Lines may have any characters
     that symbols have. Raises MissingRecordError for a vcpu without a CPU record, FormatError and
     InputError where the image cannot be read."""
-    cpu, frame = vcpu.cpu, Frame(vcpu.cpu)
+    cpu, frame = vcpu.cpu, _Frame(vcpu.cpu)
     ring = cpu.ss_arbytes >> 5 & 3
     yield f"vcpu {vcpu.id}: {frame.bits}-bit code in ring {ring}, {vcpu.paging.mode} paging"
     yield from _registers(cpu, frame, symbols)
@@ -133,7 +133,7 @@ def stack_lines(
     yield from _stack(vcpu, frame, symbols, pages)
 
 
-def _registers(cpu: hvm_hw_cpu, frame: Frame, symbols: Symbols | None) -> Iterator[str]:
+def _registers(cpu: hvm_hw_cpu, frame: _Frame, symbols: Symbols | None) -> Iterator[str]:
     wide = bool(cpu.msr_efer & EFER.LMA)
     digits, names = (16, _GENERAL) if wide else (8, _GENERAL[:8])
     prefix = "r" if wide else "e"
@@ -173,7 +173,7 @@ def _named(symbols: Symbols | None, address: int, before: str = "") -> str:
 
 
 def _code(
-    vcpu: GuestVcpu, frame: Frame, symbols: Symbols | None, take_apart: Disassembler | None
+    vcpu: GuestVcpu, frame: _Frame, symbols: Symbols | None, take_apart: Disassembler | None
 ) -> Iterator[str]:
     yield f"code at {frame.code:#x}:"
     try:
@@ -194,7 +194,7 @@ def _code(
         yield f"  {address:0{frame.word * 2}x}  {taken.hex(' '):<23}  {text}{name}".rstrip()
 
 
-def _stack(vcpu: GuestVcpu, frame: Frame, symbols: Symbols | None, pages: int) -> Iterator[str]:
+def _stack(vcpu: GuestVcpu, frame: _Frame, symbols: Symbols | None, pages: int) -> Iterator[str]:
     size, digits = frame.word, frame.word * 2
     yield f"stack at {frame.stack:#x}:"
     try:

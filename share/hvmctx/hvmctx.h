@@ -514,8 +514,8 @@ struct hvmctx_xsave_area {
 HVMCTX_BYTES(struct hvmctx_xsave_area, 576);
 
 /* The least that a loader takes; the components beyond x87 and SSE follow, in the
- * uncompressed layout for `xcr0_accum`. Then extended: bytes, as many as the length has room
- * for. */
+ * uncompressed layout for `xcr0_accum`. Then uint8_t extended[], as many as the length has
+ * room for. */
 struct hvmctx_hvm_hw_cpu_xsave {
     uint64_t xfeature_mask;
     uint64_t xcr0;
@@ -561,7 +561,7 @@ struct hvmctx_hvm_one_msr {
 };
 HVMCTX_BYTES(struct hvmctx_hvm_one_msr, 16);
 
-/* Followed by `count` of `hvm_one_msr`. Then msr: struct hvmctx_hvm_one_msrs, as many as the
+/* Followed by `count` of `hvm_one_msr`. Then struct hvmctx_hvm_one_msr msr[], as many as the
  * length has room for. */
 struct hvmctx_hvm_msr {
     uint32_t count;
@@ -779,15 +779,15 @@ struct hvmctx_xapi_record_header {
 };
 HVMCTX_BYTES(struct hvmctx_xapi_record_header, 16);
 
-/* What stands before the words of a PAGE_DATA record. Then words: uint64_t's, as many as
- * count says, pages: bytes. */
+/* What stands before the words of a PAGE_DATA record. Then uint64_t words[], as many as
+ * count says, uint8_t pages[]. */
 struct hvmctx_libxc_page_data {
     uint32_t count;
     uint32_t reserved;
 };
 HVMCTX_BYTES(struct hvmctx_libxc_page_data, 8);
 
-/* X86_PV_INFO: guest_width in bytes (4, 8), pt_levels (3, 4). Then reserved: bytes. */
+/* X86_PV_INFO: guest_width in bytes (4, 8), pt_levels (3, 4). Then uint8_t reserved[]. */
 struct hvmctx_libxc_x86_pv_info {
     uint8_t guest_width;
     uint8_t pt_levels;
@@ -795,22 +795,22 @@ struct hvmctx_libxc_x86_pv_info {
 HVMCTX_BYTES(struct hvmctx_libxc_x86_pv_info, 2);
 
 /* X86_PV_P2M_FRAMES: the frames that hold the p2m for pfns start to end, inclusive. Then
- * frames: uint64_t's. */
+ * uint64_t frames[]. */
 struct hvmctx_libxc_x86_pv_p2m_frames {
     uint32_t start_pfn;
     uint32_t end_pfn;
 };
 HVMCTX_BYTES(struct hvmctx_libxc_x86_pv_p2m_frames, 8);
 
-/* X86_PV_VCPU_BASIC: registers and tables. Then state: bytes. */
+/* X86_PV_VCPU_BASIC: registers and tables. Then uint8_t state[]. */
 struct hvmctx_libxc_x86_pv_vcpu_basic {
     uint32_t vcpu;
     uint32_t reserved;
 };
 HVMCTX_BYTES(struct hvmctx_libxc_x86_pv_vcpu_basic, 8);
 
-/* X86_PV_VCPU_EXTENDED: callbacks of 32-bit system calls, machine check banks. Then state:
- * bytes. */
+/* X86_PV_VCPU_EXTENDED: callbacks of 32-bit system calls, machine check banks. Then uint8_t
+ * state[]. */
 struct hvmctx_libxc_x86_pv_vcpu_extended {
     uint32_t vcpu;
     uint32_t reserved;
@@ -818,7 +818,7 @@ struct hvmctx_libxc_x86_pv_vcpu_extended {
 HVMCTX_BYTES(struct hvmctx_libxc_x86_pv_vcpu_extended, 8);
 
 /* X86_PV_VCPU_XSAVE: u64 xcr0, u64 xcr0_accum, and an xsave image, uncompressed (none, or
- * 576 bytes and more). Then state: bytes. */
+ * 576 bytes and more). Then uint8_t state[]. */
 struct hvmctx_libxc_x86_pv_vcpu_xsave {
     uint32_t vcpu;
     uint32_t reserved;
@@ -849,7 +849,7 @@ struct hvmctx_hvm_param {
 };
 HVMCTX_BYTES(struct hvmctx_hvm_param, 16);
 
-/* HVM_PARAMS: rows of `hvm_param`, in stream order. Then params: struct hvmctx_hvm_params,
+/* HVM_PARAMS: rows of `hvm_param`, in stream order. Then struct hvmctx_hvm_param params[],
  * as many as count says. */
 struct hvmctx_libxc_hvm_params {
     uint32_t count;
@@ -865,7 +865,7 @@ struct hvmctx_vcpu_msr {
 };
 HVMCTX_BYTES(struct hvmctx_vcpu_msr, 16);
 
-/* X86_PV_VCPU_MSRS: rows of `vcpu_msr`. Then msrs: struct hvmctx_vcpu_msrs. */
+/* X86_PV_VCPU_MSRS: rows of `vcpu_msr`. Then struct hvmctx_vcpu_msr msrs[]. */
 struct hvmctx_libxc_x86_pv_vcpu_msrs {
     uint32_t vcpu;
     uint32_t reserved;
@@ -900,7 +900,7 @@ struct hvmctx_libxl_emulator_xenstore_data {
 HVMCTX_BYTES(struct hvmctx_libxl_emulator_xenstore_data, 8);
 
 /* EMULATOR_CONTEXT: which device model, which of its instances (always 0), and the file it
- * saved. Then payload: bytes. */
+ * saved. Then uint8_t payload[]. */
 struct hvmctx_libxl_emulator_context {
     uint32_t emulator_id;
     uint32_t index;
@@ -908,7 +908,7 @@ struct hvmctx_libxl_emulator_context {
 HVMCTX_BYTES(struct hvmctx_libxl_emulator_context, 8);
 
 /* CHECKPOINT_STATE (4.7+, COLO): 0 NEW, 1 SVM_SUSPENDED, 2 SVM_READY, 3 SVM_RESUMED. Then
- * rest: bytes. */
+ * uint8_t rest[]. */
 struct hvmctx_libxl_checkpoint_state {
     uint32_t id;
 };

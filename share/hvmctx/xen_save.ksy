@@ -140,7 +140,7 @@ types:
   state_next_checkpoint:
     seq:
       - id: records
-        type: libxc_record
+        type: next_checkpoint_record
         repeat: until
         repeat-until: "_.header.type == 0x0 or _.header.type == 0xe or not ((_.header.type == 0x5 and _.header.length == 4) or _.header.type == 0x0 or _.header.type == 0xe)"
       - id: libxl_records
@@ -297,6 +297,42 @@ types:
       name:
         value: "header.type"
         enum: xapi_type
+  next_checkpoint_record:
+    seq:
+      - id: header
+        type: record_header
+      - id: body
+        size: "header.length"
+        type:
+          switch-on: kind
+          cases:
+            0x0: libxl_checkpoint_state
+            0x1: libxc_page_data
+            0x2: libxc_x86_pv_info
+            0x3: libxc_x86_pv_p2m_frames
+            0x4: libxc_x86_pv_vcpu_basic
+            0x5: libxc_x86_pv_vcpu_extended
+            0x6: libxc_x86_pv_vcpu_xsave
+            0x7: libxc_shared_info
+            0x8: libxc_x86_tsc_info
+            0x9: libxc_hvm_params
+            0xa: libxc_x86_pv_vcpu_msrs
+            0xb: libxc_checkpoint_dirty_pfn_list
+            0xc: libxc_x86_cpuid_policy
+            0xd: libxc_x86_msr_policy
+            0xe: hvm_context
+      - id: padding
+        size: "(8 - header.length % 8) % 8"
+    instances:
+      kind:
+        value: "((header.type == 0x5 and header.length == 4)) ? 0 : ((header.type == 0x1 and header.length >= 8) ? 1 : ((header.type == 0x2 and header.length >= 8) ? 2 : ((header.type == 0x3 and header.length >= 8) ? 3 : ((header.type == 0x4 and header.length >= 8) ? 4 : ((header.type == 0x5 and header.length >= 8) ? 5 : ((header.type == 0x6 and header.length >= 8) ? 6 : ((header.type == 0x7 and header.length == 4096) ? 7 : ((header.type == 0x8 and header.length == 24) ? 8 : ((header.type == 0xa and header.length >= 8) ? 9 : ((header.type == 0xc and header.length >= 8) ? 10 : ((header.type == 0xf and header.length >= 0) ? 11 : ((header.type == 0x11 and header.length >= 0) ? 12 : ((header.type == 0x12 and header.length >= 0) ? 13 : ((header.type == 0x9) ? 14 : (-1)))))))))))))))"
+      name:
+        value: "header.type"
+        enum: libxc_type
+      name_in_libxl:
+        value: "header.type"
+        enum: libxl_type
+        if: "(header.type == 0x5 and header.length == 4)"
   hvm_context:
     doc: "Save records up to END; then what follows it, as a rule nothing."
     seq:

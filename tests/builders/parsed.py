@@ -103,9 +103,8 @@ def _same_record(ours: StreamRecord, theirs: Any, data: bytes) -> int:
     assert (theirs.header.type, theirs.header.length) == (ours.type, ours.claimed)
     body = data[ours.body_offset : ours.body_end]
     assert _raw(theirs) in (None, body)
-    between = (ours.layer, ours.type) == (streams.LIBXL, streams.LIBXL_CHECKPOINT_STATE)
-    named = "X86_PV_VCPU_EXTENDED" if between else ours.name  # as docs/layouts.md says
-    assert not ours.known or _names_it(theirs.name, named)
+    name = getattr(theirs, f"name_in_{ours.layer}", None)  # of a record among another layer's
+    assert not ours.known or _names_it(name or theirs.name, ours.name)
     if _is_bytes(theirs):
         return 3
     if (ours.layer, ours.type) == (streams.LIBXC, streams.LIBXC_HVM_CONTEXT):

@@ -123,6 +123,20 @@ def test_inputs_without_memory_or_context() -> None:
         assert opened.vcpus[0].read(opened.vcpus[0].cpu.rip, 4) == bytes(4)  # it is stripped
 
 
+def test_a_vcpu_without_registers() -> None:
+    """It has other records, and is offline."""
+    context = HvmContext.from_bytes(context_bytes())
+    context.entries = [one for one in context if one.name != "CPU"]
+    with open_image(context.to_bytes()) as opened:
+        vcpu = opened.vcpus[0]
+        assert vcpu.lapic.disabled in (0, 1) and not hasattr(vcpu, "cpu")
+        for ask in (lambda: vcpu.cpu, lambda: vcpu.paging, lambda: vcpu.read(0, 1)):
+            with pytest.raises(MissingRecordError, match="the context has no CPU/0 record"):
+                ask()
+        with pytest.raises(AttributeError, match="no record type or attribute 'cpuu'"):
+            vcpu.cpuu  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_it_ends_where_addresses_do() -> None:
     with open_image(image({0xFFFFF: b"x" * PAGE}, registers=REGISTERS["no"])) as opened:
         vcpu = opened.vcpus[0]

@@ -7,6 +7,7 @@ from hvmctx.layouts.conditions import (
     leading,
     of_bodies,
     of_header,
+    of_others,
     of_saved,
     size_of_body,
 )
@@ -48,6 +49,12 @@ def test_where_states_lead() -> None:
     begins = "(header.type == 0x5 and header.length == 4)"
     others = f"{begins} or header.type == 0x0 or header.type == 0xe"
     assert leading(STATES["next checkpoint"], "")["libxc records"] == f"not ({others})"
+
+
+def test_records_of_another_layer() -> None:
+    found = {name: of_others(state) for name, state in STATES.items() if of_others(state)}
+    condition = "(header.type == 0x5 and header.length == 4)"
+    assert found == {"next checkpoint": [(condition, "libxl_checkpoint_state", "libxl")]}
 
 
 def test_where_headers_lead() -> None:
