@@ -5,7 +5,7 @@ VENV   ?= .venv
 BROWSER = $(if $(shell command -v chromium),--group browser)
 PIP     = $(VENV)/bin/pip install --quiet
 
-.PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz corpus mutants torture bench realxen clean
+.PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz corpus packages deb mutants torture bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,7 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/basedpyright --project . --level error --pythonpath $(VENV)/bin/python
+	$(VENV)/bin/zizmor --offline --quiet .github/workflows
 
 # Everything in the repository that a script of tools/ makes; the suite compares it.
 generate: $(VENV)/.installed
@@ -87,6 +88,18 @@ mutants: $(VENV)/.installed
 torture: $(VENV)/.installed
 	$(VENV)/bin/python tools/torture.py
 	$(VENV)/bin/python tools/generate.py
+
+$(VENV)/.packages: $(VENV)/.installed
+	$(PIP) --group packages
+	touch $@
+
+# sdist and wheel into dist/, tried with every CPython that is here: tools/packages/.
+packages: $(VENV)/.packages
+	VENV=$(VENV) tools/packages/build.sh
+
+# The Debian package, of the sdist: needs debhelper, dh-python, lintian, and mmdebstrap to try it.
+deb:
+	tools/packages/deb.sh
 
 bench: $(VENV)/.installed
 	$(PIP) --group bench

@@ -35,7 +35,7 @@ GROUPS = {
     "check": ("verify", "restore", "diagnose", "place", "policy", "compat", "diff", "plan"),
     "many": ("scan",),
     "change": ("set", "replace", "strip", "repair"),
-    "make": ("extract", "to-json", "from-json", "convert", "build"),
+    "make": ("extract", "to-json", "from-json", "convert", "build", "schema"),
     "live": ("save", "load", "host"),
     "fuzz": ("fuzz",),
 }
@@ -59,7 +59,7 @@ def run() -> NoReturn:
     a dump. Here the system does, unless somebody still has something to do: a thread, what was
     registered with `atexit`, a profiler, or `python -i`."""
     status = main()
-    waited_for = sys.flags.inspect or sys.gettrace() or sys.getprofile()
+    waited_for = sys.flags.inspect or sys.gettrace() or sys.getprofile() or _is_monitored()
     if not waited_for and sys.modules.keys().isdisjoint(("atexit", "threading")):
         try:
             sys.stdout.flush()
@@ -67,6 +67,12 @@ def run() -> NoReturn:
             sys.exit(status)
         os._exit(status)
     sys.exit(status)
+
+
+def _is_monitored() -> bool:
+    """By a tool such as cProfile, from Python 3.12 on."""
+    monitoring = getattr(sys, "monitoring", None)
+    return monitoring is not None and any(map(monitoring.get_tool, range(6)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["__version__", "revision"]
+__all__ = ["HOME", "__version__", "revision"]
 
 __version__ = "0.1.0"
+HOME = "https://github.com/hvmctx/hvmctx"
+"""The repository, as pyproject.toml has it."""
 
 _LENGTHS = (40, 64)
 """Digits of a commit's SHA-1 or SHA-256."""

@@ -9,10 +9,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from hvmctx.cli import COMMANDS, _Words, command_of
+from hvmctx.cli import COMMANDS, _is_monitored, _Words, command_of
 from hvmctx.parsers import parser_of
 from tests.builders.running import ROOT, TOOL, Run, bare
 from tests.builders.samples import EXAMPLE, context_bytes
@@ -263,3 +264,11 @@ def test_a_profiler_has_its_say() -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "function calls" in done.stdout
+
+
+@pytest.mark.parametrize("tool", [2, None])
+def test_a_profiler_of_newer_pythons(monkeypatch: pytest.MonkeyPatch, tool: int | None) -> None:
+    """From 3.12 on, cProfile is not what `sys.getprofile` says."""
+    monitoring = SimpleNamespace(get_tool=lambda number: "cProfile" if number == tool else None)
+    monkeypatch.setattr(sys, "monitoring", monitoring, raising=False)
+    assert _is_monitored() == (tool is not None)

@@ -142,7 +142,7 @@ def test_commit_hooks_check_what_lint_does() -> None:
     programs = re.findall(
         r"^\t\$\(VENV\)/bin/(.*?)(?: --| \.|$)", lint.split("\n\n")[0], re.MULTILINE
     )
-    assert programs == ["ruff check", "ruff format", "mypy", "basedpyright"]
+    assert programs == ["ruff check", "ruff format", "mypy", "basedpyright", "zizmor"]
     for program in programs:
         assert f"entry: .venv/bin/{program}" in hooks, program
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from hvmctx.revision import revision
+from hvmctx.revision import HOME, revision
+from tests.builders.samples import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -59,3 +61,8 @@ def test_of_a_checkout(tmp_path: Path, files: dict[str, str]) -> None:
 )
 def test_of_anything_else(tmp_path: Path, files: dict[str, str]) -> None:
     assert revision(write(tmp_path, **files)) == ""
+
+
+def test_the_repository_is_that_of_the_metadata() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    assert set(re.findall(r'^Homepage = "(.*)"$', text, re.MULTILINE)) <= {HOME}

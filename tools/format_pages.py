@@ -12,7 +12,7 @@ from hvmctx.abi import streams, vmport, x86
 from hvmctx.abi.declare import MARKER, VCPU, VMPORT_TYPECODE, RecordType
 from hvmctx.abi.fields import Field, Layout
 from hvmctx.abi.registry import record_types
-from hvmctx.abi.releases import RELEASES
+from hvmctx.abi.releases import lengths_of
 from hvmctx.stream import legacy, libxc, libxl, qemu_devices
 from hvmctx.stream.body import BODIES, BodyType, Rows
 from hvmctx.stream.grammar import FIRST
@@ -161,11 +161,7 @@ def _instance(kind: RecordType) -> str:
 
 
 def _lengths(kind: RecordType) -> str:
-    found = [
-        f"{lengths[kind.name]} ({release})"
-        for release, lengths in RELEASES.items()
-        if kind.name in lengths
-    ]
+    found = [f"{size} ({release})" for release, size in lengths_of(kind.name).items()]
     return ", ".join(found) or "in no release"
 
 

@@ -94,6 +94,10 @@ class SaveStructure(_Fields, LittleEndianStructure):
 class SaveUnion(_Fields, LittleEndianUnion):
     """As `SaveStructure`."""
 
+    def __init_subclass__(cls) -> None:
+        # what ctypes of Python 3.11 asks a member for on a big-endian machine
+        cls.__ctype_le__ = cls  # type: ignore[attr-defined]
+
 
 class RecordType:
     """One save record type.

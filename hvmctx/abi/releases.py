@@ -29,6 +29,7 @@ __all__ = [
     "Window",
     "came_with",
     "emission_order",
+    "lengths_of",
 ]
 
 NEWEST = "newest"
@@ -276,9 +277,19 @@ class Window:
         )
 
 
+def lengths_of(record: str) -> dict[str, int]:
+    """Bytes of a record's body by the release since which they hold; empty for a record that no
+    release has.
+
+    >>> lengths_of("LAPIC")
+    {'4.0': 16, '4.1': 24, '4.18': 32}
+    """
+    return {name: sizes[record] for name, sizes in RELEASES.items() if record in sizes}
+
+
 def came_with(record: str) -> str:
     """The first release that knows a record. Raises StopIteration if none does."""
-    return next(name for name, sizes in RELEASES.items() if record in sizes)
+    return next(iter(lengths_of(record)))
 
 
 def emission_order(typecode: int, instance: int) -> tuple[bool, int, int]:

@@ -226,7 +226,7 @@ class VmportProfile:
     def packed(self) -> type[SaveStructure]:
         """The structure of head and arm "packed", packed_data left out."""
         chans = ("chans", self._channel * self.MAX_CHANS)
-        return _structure("hvm_save_vmport_packed", [*vmport_head._fields_, chans])
+        return _structure("hvm_save_vmport_packed", [*vmport_head._fields_, chans], _PACKED)
 
     @cached_property
     def record_type(self) -> RecordType:
@@ -346,8 +346,14 @@ def _constants() -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(VmportProfile)[1:]
 
 
-def _structure(name: str, fields: list[Any]) -> type[SaveStructure]:
-    return cast("type[SaveStructure]", type(name, (SaveStructure,), {"_fields_": fields}))
+def _structure(name: str, fields: list[Any], doc: str | None = None) -> type[SaveStructure]:
+    described = {"_fields_": fields, "__doc__": doc}
+    return cast("type[SaveStructure]", type(name, (SaveStructure,), described))
+
+
+_PACKED = """Head and channels of a body. packed_data has for each channel its send bytes and those
+of each bucket, the jumbo one last, as many as their lengths say; then used_guestinfo entries (u8
+key_len, u8 val_len, key, value) and used_guestinfo_jumbo (u8 key_len, u16 val_len, key, value)."""
 
 
 def _packed_channel(profile: VmportProfile) -> type[SaveStructure]:

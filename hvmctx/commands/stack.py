@@ -74,13 +74,13 @@ def run(args: Namespace) -> int:
 def _symbols(args: Namespace, vcpus: list[GuestVcpu]) -> Symbols:
     """Those of --symbols, where the guest's kernel has them. Raises UsageError for a file that has
     none."""
-    from hvmctx.files.opening import open_seekable
+    from hvmctx.files.opening import open_whole
     from hvmctx.image.vcpus import address_of
     from hvmctx.render.stack import kaslr_offset
     from hvmctx.stream.symbols import Symbols
 
     try:
-        with open_seekable(inputs.file_of(args.symbols), inputs.limits_of(args)) as source:
+        with open_whole(inputs.file_of(args.symbols), inputs.limits_of(args)) as source:
             symbols = Symbols.read(source)
     except HvmctxError as error:
         raise UsageError(f"--symbols: {error}") from error
@@ -90,10 +90,10 @@ def _symbols(args: Namespace, vcpus: list[GuestVcpu]) -> Symbols:
     offset = kaslr_offset(vcpus, symbols)
     if offset is None:
         messages.warn(
-            "whether these are the symbols of the guest's kernel, and where it has moved to, is "
-            "not known: its system calls do not enter where they say"
+            "cannot tell whether these symbols are those of the guest's kernel, nor how far KASLR "
+            "has moved it: they do not fit its registers and memory"
         )
     elif offset:
-        messages.show(f"symbols moved by {offset:#x}: there is the entry of system calls")
+        messages.show(f"symbols moved by {offset:#x}, to where system calls enter")
     symbols.shift = offset or 0
     return symbols

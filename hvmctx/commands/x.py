@@ -72,6 +72,7 @@ def run(args: Namespace) -> int:
             else:
                 vcpu = image.vcpus[args.vcpu]
                 if args.verbose:
+                    image.vcpus.check_size(size)
                     out.writelines(f"{line}\n".encode() for line in _walks(vcpu, address, size))
                 data = vcpu.read(address, size)
             if args.format == "raw":

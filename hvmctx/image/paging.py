@@ -7,7 +7,8 @@ powerful access does. An entry that points to its own table is no mistake, Windo
 walk has as many steps as the mode has levels, whatever the tables say.
 
 What a CPU keeps apart from memory is not in an image: PAE's four PDPT entries are read where CR3
-points to, and no TLB is there. Bits that only AMD reserves (G in PML4 and PML5) are let pass.
+points to, and no TLB is there. Let pass are bits that only AMD reserves (G in PML4 and PML5), and
+A in those four entries: where QEMU emulates the CPU (7.2), it sets it.
 Source: Intel SDM vol. 3, 4.1 to 4.5; Xen's asm/guest_pt.h and mm/guest_walk.c, c447b730.
 """
 
@@ -223,7 +224,7 @@ class Paging:
         if self.mode == _PAE:
             mask |= 0x7FF << WIDEST
             if level == "PDPT":
-                return mask | PageEntry.NX | 0x1E6
+                return mask | PageEntry.NX | 0x1C6
         elif level in ("PML4", "PML5"):
             mask |= PageEntry.PS
         if not self.no_execute:

@@ -6,13 +6,14 @@ import re
 
 from hvmctx.abi import x86
 from hvmctx.context.hvm_context import Vcpu, Vcpus
-from hvmctx.errors import FormatError, MissingPageError, UsageError
+from hvmctx.errors import FormatError, MissingPageError, MissingRecordError, UsageError
 from hvmctx.image.paging import WIDEST, Paging, Walk
 from hvmctx.stream.reader import LIBXC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from hvmctx.context.hvm_context import HvmContext
     from hvmctx.image.memory_map import Memory
@@ -39,6 +40,16 @@ class GuestVcpu(Vcpu):
         self._guest = guest
         self._paging: Paging | None = None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The CPU record is at hand, as a context may have very many vcpus. Its lack is also
+            asked for here after `paging` has failed for it, as it is an AttributeError."""
+            record = self._guest.cpus.get(self.id)
+            if name in ("cpu", "paging") and record is None:
+                raise MissingRecordError(f"the context has no CPU/{self.id} record")
+            return record.struct if name == "cpu" else super().__getattr__(name)
+
     @property
     def paging(self) -> Paging:
         """The address translation that CR0, CR3, CR4 and EFER select, as the CPU record has them
@@ -64,9 +75,7 @@ class GuestVcpu(Vcpu):
         numbers below zero, MissingRecordError without a CPU record, and what `Memory.read` does."""
         if address < 0 or size < 0:
             raise UsageError(f"memory: {size} bytes at {address}: expected no negative number")
-        limits = self._guest.limits
-        if size > limits.input:
-            raise limits.over("input", "bytes of memory at once", layer=LIBXC, offset=0)
+        self._guest.check_size(size)
         stretches: list[tuple[int, int, int]] = []
         for walk, count in self.paging.pages(address, size):
             before, gpa, length = stretches[-1] if stretches else (0, -1, 0)
@@ -88,7 +97,7 @@ class GuestVcpu(Vcpu):
 class GuestVcpus(Vcpus):
     """The same vcpus as `image.context.vcpus`, each a `GuestVcpu`: what they have in common."""
 
-    __slots__ = ("_leaves", "context", "limits", "memory")
+    __slots__ = ("_leaves", "_width", "context", "cpus", "limits", "memory")
 
     def __init__(
         self, context: HvmContext, memory: Memory, leaves: Callable[[], Leaves], limits: Limits
@@ -98,7 +107,10 @@ class GuestVcpus(Vcpus):
         self.context = context
         self.memory = memory
         self.limits = limits
+        self.cpus = {record.instance: record for record in context.records(x86.CPU)}
+        """By id: the last of each, as Xen loads it."""
         self._leaves = leaves
+        self._width = 0
 
     def __iter__(self) -> Iterator[GuestVcpu]:
         return (GuestVcpu(self, vcpu.id) for vcpu in super().__iter__())
@@ -107,16 +119,23 @@ class GuestVcpus(Vcpus):
         """By id. Raises MissingRecordError."""
         return GuestVcpu(self, super().__getitem__(number).id)
 
+    def check_size(self, size: int) -> None:
+        """Raises LimitError for more than `Limits.input` bytes."""
+        if size > self.limits.input:
+            raise self.limits.over("input", "bytes of memory at once", layer=LIBXC, offset=0)
+
     @property
     def address_width(self) -> int:
         """How many bits the guest's physical addresses have, as its CPU policy says; without one,
         or with one that no CPU has, as many as there can be."""
-        try:
-            leaves = self._leaves()
-        except FormatError:
-            return WIDEST
-        width = next((row[2] & 0xFF for row in leaves if row[0] == _ADDRESS_SIZES), WIDEST)
-        return width if _NARROWEST <= width <= WIDEST else WIDEST
+        if not self._width:
+            try:
+                leaves = self._leaves()
+            except FormatError:
+                leaves = []
+            width = next((row[2] & 0xFF for row in leaves if row[0] == _ADDRESS_SIZES), WIDEST)
+            self._width = width if _NARROWEST <= width <= WIDEST else WIDEST
+        return self._width
 
 
 _TERM = re.compile(r"([+-]?)(?:(0[xX][0-9a-fA-F]+|[0-9]+)|([A-Za-z]\w*))")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     """Takes code, its address and 16, 32 or 64; gives address, bytes and text of each
     instruction."""
 
-__all__ = ["Frame", "disassembler", "kaslr_offset", "stack_lines"]
+__all__ = ["disassembler", "kaslr_offset", "stack_lines"]
 
 _GENERAL = (
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13",
@@ -43,10 +43,12 @@ _MOST_INSTRUCTIONS = 8
 _WORDS_SHOWN = 32
 _ENTRIES = (("msr_lstar", "entry_SYSCALL_64"), ("sysenter_eip", "entry_SYSENTER_32"))
 """Registers that hold an address in Linux's text, and of which symbol."""
-_KASLR_STEP = 1 << 12
+_BANNER, _BANNER_TEXT = "linux_banner", b"Linux version "
+_KASLR_STEP, _KASLR_END = 1 << 21, 1 << 30
+"""By what Linux aligns its text, and how far at most it moves it."""
 
 
-class Frame:
+class _Frame:
     """Where a vcpu stands: `bits` of its code (16, 32 or 64), linear addresses of the next
     instruction and of the top of the stack."""
 
@@ -70,17 +72,30 @@ class Frame:
 
 def kaslr_offset(vcpus: Iterable[GuestVcpu], symbols: Symbols) -> int | None:
     """How far Linux has moved its text from where the symbols have it: by where a vcpu's system
-    calls enter. None where there is no such symbol or register, or the two do not fit together."""
+    calls enter. None where there is no such symbol or register, or they do not fit together, or
+    the kernel's banner is not where it would be then."""
+    linked = [(register, symbols.address(name)) for register, name in _ENTRIES]
     for vcpu in vcpus:
-        for register, name in _ENTRIES:
-            linked = symbols.address(name)
+        for register, entry in linked:
             try:
                 found = getattr(vcpu.cpu, register)
             except MissingRecordError:
                 continue
-            if linked and found:
-                return None if (found - linked) % _KASLR_STEP else found - linked
+            if entry and found:
+                offset = found - entry
+                fits = offset in range(0, _KASLR_END, _KASLR_STEP)
+                return offset if fits and _has_banner(vcpu, symbols, offset) else None
     return None
+
+
+def _has_banner(vcpu: GuestVcpu, symbols: Symbols, offset: int) -> bool:
+    """Also where that cannot be told: without the symbol, or the page, or its contents."""
+    address = symbols.address(_BANNER)
+    try:
+        text = b"" if address is None else vcpu.read(address + offset, len(_BANNER_TEXT))
+    except _NOT_THERE:
+        return True
+    return not any(text) or text == _BANNER_TEXT
 
 
 def disassembler() -> Disassembler | None:
@@ -110,7 +125,7 @@ def stack_lines(
     end of the page. What cannot be read is a line that says why. Lines may have any characters
     that symbols have. Raises MissingRecordError for a vcpu without a CPU record, FormatError and
     InputError where the image cannot be read."""
-    cpu, frame = vcpu.cpu, Frame(vcpu.cpu)
+    cpu, frame = vcpu.cpu, _Frame(vcpu.cpu)
     ring = cpu.ss_arbytes >> 5 & 3
     yield f"vcpu {vcpu.id}: {frame.bits}-bit code in ring {ring}, {vcpu.paging.mode} paging"
     yield from _registers(cpu, frame, symbols)
@@ -118,7 +133,7 @@ def stack_lines(
     yield from _stack(vcpu, frame, symbols, pages)
 
 
-def _registers(cpu: hvm_hw_cpu, frame: Frame, symbols: Symbols | None) -> Iterator[str]:
+def _registers(cpu: hvm_hw_cpu, frame: _Frame, symbols: Symbols | None) -> Iterator[str]:
     wide = bool(cpu.msr_efer & EFER.LMA)
     digits, names = (16, _GENERAL) if wide else (8, _GENERAL[:8])
     prefix = "r" if wide else "e"
@@ -158,7 +173,7 @@ def _named(symbols: Symbols | None, address: int, before: str = "") -> str:
 
 
 def _code(
-    vcpu: GuestVcpu, frame: Frame, symbols: Symbols | None, take_apart: Disassembler | None
+    vcpu: GuestVcpu, frame: _Frame, symbols: Symbols | None, take_apart: Disassembler | None
 ) -> Iterator[str]:
     yield f"code at {frame.code:#x}:"
     try:
@@ -179,7 +194,7 @@ def _code(
         yield f"  {address:0{frame.word * 2}x}  {taken.hex(' '):<23}  {text}{name}".rstrip()
 
 
-def _stack(vcpu: GuestVcpu, frame: Frame, symbols: Symbols | None, pages: int) -> Iterator[str]:
+def _stack(vcpu: GuestVcpu, frame: _Frame, symbols: Symbols | None, pages: int) -> Iterator[str]:
     size, digits = frame.word, frame.word * 2
     yield f"stack at {frame.stack:#x}:"
     try:

@@ -205,26 +205,30 @@ def head_to_bytes(segments: list[Segment], notes: bytes) -> bytes:
 
 _CLASSES = {  # of a file of 32 bits and of 64
     1: (
-        struct.Struct("<32xI10xHH2x"), struct.Struct("<4xI8xIII12x"), struct.Struct("<IIIBBH"),
+        struct.Struct("<32xI10xHH2x"), struct.Struct("<4xII4xIII12x"), struct.Struct("<IIIBBH"),
         (0, 1, 3, 5),
     ),
     2: (
-        struct.Struct("<40xQ10xHH2x"), struct.Struct("<4xI16xQQI20x"), struct.Struct("<IBBHQQ"),
+        struct.Struct("<40xQ10xHH2x"), struct.Struct("<4xIQ8xQQI20x"), struct.Struct("<IBBHQQ"),
         (0, 4, 1, 3),
     ),
 }  # fmt: skip
-"""Header: where the section headers are, the size of one, how many. Section header: type, offset,
-size, link. A symbol, and which of its numbers are the name, the value, the kind, the section."""
+"""Header: where the section headers are, the size of one, how many. Section header: type, flags,
+offset, size, link. A symbol, and which of its numbers are the name, the value, the kind, the
+section."""
 _SYMBOLS = 2
-_UNDEFINED, _ABSOLUTE = 0, 0xFFF1
+_EXECUTABLE = 4
+"""Of a section's flags."""
+_UNDEFINED = 0
 _FUNCTION = 2
 """Data are 1, and 0 what has no type; sections, files and others come after these."""
 
 
 def symbol_rows(source: Source) -> tuple[bytes, list[tuple[int, int, bool]]]:
     """The names of a program's symbols, each up to a NUL, and a row for each that has a place: its
-    address, where its name starts, whether it is a function. Of a seekable source. Raises
-    FormatError, and LimitError for too much."""
+    address, where its name starts, whether it is one of code (as assembly has labels without a
+    type, the section says that). Of a seekable source. Raises FormatError, and LimitError for too
+    much."""
     limits = source.limits
     ident = bytes(source.read_at(0, len(_IDENT)))
     if ident[:4] != MAGIC or ident[4:5] not in (b"\1", b"\2") or ident[5:6] != b"\1":
@@ -247,20 +251,19 @@ def symbol_rows(source: Source) -> tuple[bytes, list[tuple[int, int, bool]]]:
             "no symbol table: the file is stripped", layer=LAYER, offset=table,
             record="section headers", found=f"{count} sections", expected="one of type 2",
         )  # fmt: skip
-    _, offset, size, link = found
+    _, _, offset, size, link = found
     if size // symbol.size > limits.symbols:
         raise limits.over("symbols", "symbols", layer=LAYER, offset=offset, record="symbols")
-    if link >= len(sections) or sections[link][2] > limits.input:
+    if link >= len(sections) or sections[link][3] > limits.input:
         raise FormatError(
             "no names of symbols", layer=LAYER, offset=table, record="section headers",
             found=f"section {link} of {count}", expected=f"one of {limits.input} bytes at most",
         )  # fmt: skip
-    names = _exactly(source, sections[link][1], sections[link][2], "names of symbols")
+    names = _exactly(source, sections[link][2], sections[link][3], "names of symbols")
     data = _exactly(source, offset, size - size % symbol.size, "symbols")
     rows: list[tuple[int, int, bool]] = []
     for values in symbol.iter_unpack(data):
         name, value, info, where = (values[at] for at in order)
-        kind = info & 15
-        if where not in (_UNDEFINED, _ABSOLUTE) and kind <= _FUNCTION and name < len(names):
-            rows.append((value, name, kind == _FUNCTION))
+        if _UNDEFINED < where < count and info & 15 <= _FUNCTION and name < len(names):
+            rows.append((value, name, bool(sections[where][1] & _EXECUTABLE)))
     return names, rows

@@ -18,8 +18,8 @@ from hvmctx.abi import streams
 from hvmctx.abi.streams import LIBVIRT, LIBXC, LIBXL, XAPI, XL
 
 __all__ = [
-    "AFTER_LIBXC", "ANY", "END", "FIRST", "LEGACY_HEADER", "LEGACY_STREAM", "LENGTHS", "STATES",
-    "TABLE", "UNKNOWN_END", "State", "Transition",
+    "AFTER_LIBXC", "ANY", "END", "FIRST", "LEGACY_HEADER", "LEGACY_STREAM", "LENGTHS",
+    "SAYS_LEGACY", "STATES", "TABLE", "UNKNOWN_END", "State", "Transition",
 ]  # fmt: skip
 
 ANY = -1
@@ -35,6 +35,12 @@ _BACK, _BEGINS = streams.LIBXL_CHECKPOINT_END, streams.LIBXL_CHECKPOINT_STATE
 LEGACY_HEADER = "header of a legacy stream"
 """The header of an xl file, or of another wrapper, that says that no stream v2 follows."""
 _LEGACY = LEGACY_HEADER
+SAYS_LEGACY = {
+    XL: ("mandatory_flags", streams.XL_FLAG_STREAM_V2, 0),
+    XAPI: ("kind", 0xFFFFFFFF, streams.XAPI_LEGACY),
+    LIBVIRT: ("version", 0xFFFFFFFF, streams.LIBVIRT_LEGACY),
+}
+"""Layer -> how its header says so: a field, a mask, and what the field is under it."""
 
 TABLE: tuple[tuple[str, str, str | int, str], ...] = (
     # state             layer  what it accepts    the state that follows

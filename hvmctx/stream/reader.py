@@ -11,7 +11,7 @@ from __future__ import annotations
 from hvmctx.abi import streams
 from hvmctx.abi.streams import CONTEXT, LEGACY, LIBVIRT, LIBXC, LIBXL, XAPI, XL, record_name
 from hvmctx.errors import FormatError, UnsupportedError
-from hvmctx.stream.grammar import FIRST, LEGACY_HEADER, STATES, State
+from hvmctx.stream.grammar import FIRST, LEGACY_HEADER, SAYS_LEGACY, STATES, State
 
 __all__ = [
     "CONTEXT", "LEGACY", "LIBVIRT", "LIBXC", "LIBXL", "XAPI", "XL", "Header", "StreamReader",
@@ -234,12 +234,8 @@ class StreamReader:
 
 def header_item(layer: str, fields: dict[str, int]) -> str:
     """Which of the two headers that a layer has in the grammar one with these fields is."""
-    legacy = {
-        XL: lambda: not fields["mandatory_flags"] & streams.XL_FLAG_STREAM_V2,
-        XAPI: lambda: fields["kind"] == streams.XAPI_LEGACY,
-        LIBVIRT: lambda: fields["version"] == streams.LIBVIRT_LEGACY,
-    }
-    return LEGACY_HEADER if legacy[layer]() else "header"
+    name, mask, value = SAYS_LEGACY[layer]
+    return LEGACY_HEADER if fields[name] & mask == value else "header"
 
 
 def _swapped(version: int) -> bool:

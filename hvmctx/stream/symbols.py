@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from hvmctx.errors import FormatError
 from hvmctx.stream import elf
@@ -80,8 +80,7 @@ class Symbols:
         if row < 0 or address - self._addresses[row] >= _FARTHEST:
             return ""
         start = self._addresses[row]
-        while row and self._addresses[row - 1] == start:
-            row -= 1
+        row = bisect_left(self._addresses, start)
         if code and not self._code[row]:
             return ""
         name = self._name(row)

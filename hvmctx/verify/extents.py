@@ -20,16 +20,19 @@ __all__ = ["measure"]
 
 def measure(image: Image, findings: list[Finding]) -> None:
     """Give each finding the `length` of what is at its offset, up to the end of the header or
-    record that holds it, the innermost. One about nothing of these keeps None. One pass over what
-    the image has, whatever the number of findings."""
+    record that holds it, the innermost. One about nothing of these keeps None, and one about what
+    a pipe ends in: how much of that there was is not known. One pass over what the image has,
+    whatever the number of findings."""
     found = sorted((one for one in findings if one.record), key=lambda one: one.offset)
     offsets = [one.offset for one in found]
+    whole = image.source.size
     for start, size, many in _pieces(image) if found else ():
+        if whole is None and image.stopped is not None and start >= image.end:
+            continue
         first = bisect_left(offsets, start)
         for one in found[first : bisect_left(offsets, start + size * many)]:
             end = one.offset + size - (one.offset - start) % size
-            whole = image.source.size
-            one.length = (end if whole is None else min(end, whole)) - one.offset
+            one.length = max(0, (end if whole is None else min(end, whole)) - one.offset)
 
 
 def _pieces(image: Image) -> Iterator[tuple[int, int, int]]:

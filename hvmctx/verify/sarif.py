@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 
+from hvmctx.abi.fields import decimal
 from hvmctx.messages import printable
+from hvmctx.revision import HOME
 from hvmctx.verify.explain import explain, link_of
 from hvmctx.verify.registry import rules
 
@@ -40,7 +42,8 @@ def log(judged: Judged, name: str, version: str) -> dict[str, Json]:
     run: dict[str, Json] = {
         "tool": {
             "driver": {
-                "name": "hvmctx", "version": version, "rules": [_descriptor(name) for name in names]
+                "name": "hvmctx", "version": version, "informationUri": HOME,
+                "rules": [_descriptor(name, version) for name in names],
             }
         },
         "automationDetails": {"id": f"hvmctx/{judged.view}/"},
@@ -67,7 +70,7 @@ def uri_of(name: str) -> str:
 
     if name == "-":
         return "stdin"
-    if name.isascii() and name.isdigit():
+    if decimal(name) is not None:
         return f"domain/{name}"
     if is_url(name):
         return quote(name, safe=":/?#[]@!$&'()*+,;=%")
@@ -84,7 +87,7 @@ def message(text: str) -> str:
     return printable(text).replace("{", "{{").replace("}", "}}").replace("](", "] (")
 
 
-def _descriptor(name: str) -> dict[str, Json]:
+def _descriptor(name: str, version: str) -> dict[str, Json]:
     """A rule, of all the rows that have its id. A handler's own has nothing but that."""
     rows = [rule for rule in rules() if rule.id == name]
     if not rows:
@@ -93,13 +96,14 @@ def _descriptor(name: str) -> dict[str, Json]:
     words = "; ".join(dict.fromkeys(rule.words for rule in rows))
     errnos = dict.fromkeys(rule.errno for rule in rows if rule.errno)
     more: dict[str, Json] = {
-        "docs": link_of(name), "errnos": list(errnos),
+        "errnos": list(errnos),
         "releases": list(dict.fromkeys(str(rule.releases) for rule in rows)),
     }  # fmt: skip
     return {
         "id": name,
         "shortDescription": {"text": message(words)},
         "fullDescription": {"text": message(words)},  # GitHub wants both
+        "helpUri": f"{HOME}/blob/v{version}/{link_of(name)}",
         "help": {"text": "\n".join(map(message, explain(name).splitlines()))},
         "defaultConfiguration": {"level": rows[0].severity},
         "properties": more,

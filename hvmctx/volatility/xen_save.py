@@ -30,7 +30,7 @@ except ImportError:  # volatility3's Python has packages of its own: take the on
     del sys.path[-1]
 
 from hvmctx.abi import streams, x86
-from hvmctx.abi.x86_bits import CR0, CR4, EFER
+from hvmctx.abi.x86_bits import EFER
 from hvmctx.errors import HvmctxError, MissingRecordError
 from hvmctx.files.opening import is_compressed
 from hvmctx.files.source import Source
@@ -81,7 +81,7 @@ class XenSaveLayer(interfaces.layers.TranslationLayerInterface):
         self._image: Image | None = None
         self.read(self.minimum_address, 1, pad=True)  # raises what damaged parameters raise
         vcpus = _vcpus(self.image)
-        self._metadata = {**_paging(vcpus), "vcpus": vcpus, **(metadata or {})}
+        self._metadata = {**_paging(self.image), "vcpus": vcpus, **(metadata or {})}
 
     @property
     def image(self) -> Image:
@@ -209,29 +209,36 @@ def _vcpus(image: Image) -> dict[int, dict[str, int]]:
     }
 
 
-def _privilege(cpu: dict[str, int]) -> int:
+def _privilege(ss_arbytes: int) -> int:
     """0 in the kernel, 3 in a program: the DPL of the stack segment."""
-    return cpu["ss_arbytes"] >> 5 & 3
+    return ss_arbytes >> 5 & 3
 
 
-def _paging(vcpus: dict[int, dict[str, int]]) -> dict[str, Any]:
+def _paging(image: Image) -> dict[str, Any]:
     """The metadata that volatility3 knows. A program's page tables may lack the kernel, so those
     of a vcpu that runs one are not taken; nor are tables of five levels, which volatility3 cannot
     walk."""
-    for cpu in vcpus.values():
-        is_long = cpu["msr_efer"] & EFER.LMA
-        is_pae = is_long or cpu["cr4"] & CR4.PAE
-        if cpu["cr0"] & CR0.PG and not _privilege(cpu) and not (is_long and cpu["cr4"] & CR4.LA57):
-            mask = 0xFFFFFFFFFF000 if is_long else 0xFFFFFFE0 if is_pae else 0xFFFFF000
-            return {
-                "architecture": "Intel64" if is_long else "Intel32",
-                "pae": bool(is_pae),
-                "page_map_offset": cpu["cr3"] & mask,
-            }
-    if not vcpus:
+    try:
+        vcpus = image.vcpus
+    except MissingRecordError:
         return {}
-    is_long = any(cpu["msr_efer"] & EFER.LMA for cpu in vcpus.values())
-    return {"architecture": "Intel64" if is_long else "Intel32"}
+    architectures = []
+    for vcpu in vcpus:
+        if vcpu.id not in vcpus.cpus:
+            continue  # offline
+        paging, cpu = vcpu.paging, vcpu.cpu
+        if paging.mode in _WALKED and not _privilege(cpu.ss_arbytes):
+            return {
+                "architecture": f"Intel{paging.address_bits}",
+                "pae": paging.mode != "32-bit",
+                "page_map_offset": paging.root,
+            }
+        architectures.append("Intel64" if cpu.msr_efer & EFER.LMA else "Intel32")
+    return {"architecture": max(architectures)} if architectures else {}  # 64 over 32
+
+
+_WALKED = ("32-bit", "PAE", "4-level")
+"""Of `image.paging.MODES`."""
 
 
 class XenSaveStacker(interfaces.automagic.StackerLayerInterface):
@@ -336,7 +343,14 @@ class Vcpus(interfaces.plugins.PluginInterface):
         return renderers.TreeGrid(
             [("Vcpu", int), ("CPL", int), *((name, hex_of) for name in columns)],
             (
-                (0, (number, _privilege(cpu), *(hex_of(cpu[name.lower()]) for name in columns)))
+                (
+                    0,
+                    (
+                        number,
+                        _privilege(cpu["ss_arbytes"]),
+                        *(hex_of(cpu[name.lower()]) for name in columns),
+                    ),
+                )
                 for number, cpu in vcpus.items()
             ),
         )

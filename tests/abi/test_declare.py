@@ -97,3 +97,10 @@ def test_a_number_that_does_not_fit_is_refused(value: int) -> None:
     rtc.rtc_offset = -1 << 63
     with pytest.raises(FieldError, match="signed 64-bit"):
         rtc.rtc_offset = 1 << 63
+
+
+def test_unions_can_be_members_on_a_big_endian_machine() -> None:
+    """There ctypes of Python 3.11 takes no member that has not this attribute. Tried with the
+    Python of Debian's s390x."""
+    for union in (x86._pending_event, x86.vioapic_redir_entry):
+        assert vars(union)["__ctype_le__"] is union

@@ -129,6 +129,25 @@ STATIC = record(17, CPUID), record(18, MSR), record(16)
 MEMORY = page_data(word(0), word(1), word(2), word(3))
 
 
+def checkpointed() -> bytes:
+    """A libxl stream of COLO's: two checkpoints, and what comes between them."""
+    return (
+        libxl_head()
+        + record(streams.LIBXL_LIBXC_CONTEXT)
+        + libxc_head(2)
+        + record(streams.LIBXC_X86_TSC_INFO, bytes(24))
+        + record(streams.LIBXC_CHECKPOINT)
+        + record(streams.LIBXL_EMULATOR_CONTEXT, bytes(8) + b"state")
+        + record(streams.LIBXL_CHECKPOINT_END)
+        + record(streams.LIBXL_CHECKPOINT_STATE, bytes(4))
+        + record(streams.LIBXC_X86_PV_VCPU_EXTENDED, bytes(136))
+        + record(streams.LIBXC_CHECKPOINT)
+        + record(streams.LIBXL_CHECKPOINT_END)
+        + record(streams.LIBXC_END)
+        + record(streams.LIBXL_END)
+    )
+
+
 def strict_hvm(
     *memory: bytes,
     static: tuple[bytes, ...] = STATIC,

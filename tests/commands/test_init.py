@@ -28,6 +28,7 @@ from hvmctx.commands import (
     restore,
     save,
     scan,
+    schema,
     set,
     stack,
     strip,
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
 MODULES: tuple[Command, ...] = (
     build, compat, convert, diagnose, diff, dump, extract, from_json, fuzz, get, hexdump, host,
-    info, load, locate, place, plan, policy, repair, replace, report, restore, save, scan, set,
-    stack, strip, to_json, verify, x,
+    info, load, locate, place, plan, policy, repair, replace, report, restore, save, scan, schema,
+    set, stack, strip, to_json, verify, x,
 )  # fmt: skip
 
 

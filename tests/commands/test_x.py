@@ -94,6 +94,12 @@ def test_refusals(
     assert result.err.count("\n") == int(status != 0)
 
 
+def test_too_much_is_refused_before_any_walk(run: Run, guest: Path) -> None:
+    result = run("x", guest, "rip:12K", "-v", "--max-size", "8K")
+    assert (result.status, result.out) == (1, "")
+    assert "more than 8192 bytes of memory at once: --max-size N allows more" in result.err
+
+
 def test_other_inputs(run: Run, tmp_path: Path) -> None:
     context, other = tmp_path / "context", tmp_path / "pv"
     context.write_bytes(context_bytes())

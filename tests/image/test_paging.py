@@ -151,6 +151,8 @@ FAILURES: list[tuple[str, Change, dict[str, int], str]] = [
     ("PAE", bit(30, 1), {}, "reserved bits are set, 0x2: PDPT entry 0 at gpa 0x100000"),
     ("PAE", bit(30, 63), {}, "reserved bits are set, 0x8000000000000000: PDPT"),
     ("PAE", bit(30, 7), {}, "reserved bits are set, 0x80: PDPT"),
+    ("PAE", bit(30, 8), {}, "reserved bits are set, 0x100: PDPT"),
+    ("PAE", bit(30, 5), {}, ""),
     ("PAE", bit(30, 9), {}, ""),
     ("PAE", bit(21, 52), {}, "reserved bits are set, 0x10000000000000: PD"),
     ("PAE", bit(12, 62), {}, "reserved bits are set, 0x4000000000000000: PT"),

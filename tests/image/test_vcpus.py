@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from hvmctx.abi import streams, x86
+from hvmctx.context.hvm_context import HvmContext
 from hvmctx.errors import (
     LimitError,
     MissingPageError,
@@ -81,6 +82,15 @@ def test_each_vcpu_has_tables_of_its_own() -> None:
         assert [vcpu.read(0x400000, 3) for vcpu in opened.vcpus] == [bytes(3), b"end"]
 
 
+def test_registers_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search for each of very many vcpus would take the square of their number."""
+    with open_image(guest().image({}, {"rip": 5})) as opened:
+        monkeypatch.setattr(HvmContext, "record", None)
+        assert [vcpu.cpu.rip for vcpu in opened.vcpus][1:] == [5]
+        opened.vcpus[1].cpu.rip = 6
+        assert opened.context.records("CPU", 1)[0].fields()["rip"] == 6
+
+
 def test_the_width_of_addresses_is_the_policys() -> None:
     tables = guest()
     place = tables.entry_at(0x402000, 12)
@@ -111,6 +121,20 @@ def test_inputs_without_memory_or_context() -> None:
         opened.vcpus  # noqa: B018
     with open_image(EXAMPLE) as opened:
         assert opened.vcpus[0].read(opened.vcpus[0].cpu.rip, 4) == bytes(4)  # it is stripped
+
+
+def test_a_vcpu_without_registers() -> None:
+    """It has other records, and is offline."""
+    context = HvmContext.from_bytes(context_bytes())
+    context.entries = [one for one in context if one.name != "CPU"]
+    with open_image(context.to_bytes()) as opened:
+        vcpu = opened.vcpus[0]
+        assert vcpu.lapic.disabled in (0, 1) and not hasattr(vcpu, "cpu")
+        for ask in (lambda: vcpu.cpu, lambda: vcpu.paging, lambda: vcpu.read(0, 1)):
+            with pytest.raises(MissingRecordError, match="the context has no CPU/0 record"):
+                ask()
+        with pytest.raises(AttributeError, match="no record type or attribute 'cpuu'"):
+            vcpu.cpuu  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_it_ends_where_addresses_do() -> None:

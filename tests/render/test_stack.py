@@ -93,18 +93,28 @@ def test_without_symbols_what_may_be_executed_counts() -> None:
     ]
 
 
+def moved(symbols: bytes = SYMBOLS, banner: bytes = b"", **registers: int) -> int | None:
+    tables, known = kernel()
+    tables.fill(0x201800, banner)
+    with open_image(tables.image(**{**known, **registers})) as opened:
+        return kaslr_offset(opened.vcpus, Symbols.read(BufferSource(symbols)))
+
+
 def test_where_linux_has_moved_to() -> None:
-    symbols = Symbols.read(BufferSource(SYMBOLS))
-    for moved in (0, 0x18200000):
-        with open_image(kernel_image(moved)) as opened:
-            assert kaslr_offset(opened.vcpus, symbols) == moved
-    tables, registers = kernel()
-    for entry in (0, 0xFFFFFFFF81C00081):
-        with open_image(tables.image(**{**registers, "msr_lstar": entry})) as opened:
-            assert kaslr_offset(opened.vcpus, symbols) is None
-    other = Symbols.read(BufferSource(b"c1000000 T entry_SYSENTER_32\n"))
-    with open_image(tables.image(**registers, sysenter_eip=0xC2000000)) as opened:
-        assert kaslr_offset(opened.vcpus, other) == 0x1000000
+    entry = 0xFFFFFFFF81C00080
+    assert moved() == 0 and moved(msr_lstar=entry + 0x18200000) == 0x18200000
+    for other in (0, entry + 1, entry + 0x1000, entry + 0x100000, entry - 0x200000, entry + 2**30):
+        assert moved(msr_lstar=other) is None
+    assert moved(b"c1000000 T entry_SYSENTER_32\n", sysenter_eip=0xC2000000) == 0x1000000
+    assert moved(b"ffffffff81000000 T _text\n") is None
+
+
+def test_symbols_that_put_the_banner_elsewhere_are_of_another_kernel() -> None:
+    symbols = SYMBOLS + b"ffffffff81001800 D linux_banner\n"
+    assert moved(symbols, b"Linux version 6.1.0") == 0
+    assert moved(symbols, b"linux version") is None
+    assert moved(symbols) == 0  # a page without its contents
+    assert moved(SYMBOLS + b"ffffffff91001800 D linux_banner\n") == 0  # or none
 
 
 def test_32_bits() -> None:

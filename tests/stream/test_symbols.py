@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,6 +60,21 @@ def test_a_system_map() -> None:
     assert symbols.address("loca") is symbols.address("printk") is None
 
 
+def test_many_at_one_address() -> None:
+    """No step for each of them."""
+
+    class Counted(array):  # type: ignore[type-arg]
+        asked = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            self.asked += 1
+            return super().__getitem__(key)
+
+    symbols = read(b"1000 T first\n" + b"1000 T other\n" * 5000)
+    symbols._addresses = addresses = Counted("Q", symbols._addresses)
+    assert symbols.at(0x1001) == "first+0x1" and addresses.asked < 100
+
+
 def test_moved() -> None:
     symbols = read(MAP)
     symbols.shift = 0x1000000
@@ -98,28 +115,29 @@ def test_limits() -> None:
 
 
 def program(bits: int, symbols: list[tuple[str, int, bool]]) -> bytes:
-    """An ELF file of a symbol table: name, value, whether it is a function."""
+    """An ELF file of a symbol table: name, value, whether it is in a section of code."""
     names, rows = b"\0", b""
     for name, value, code in symbols:
-        info, at = 0x10 | (2 if code else 1), len(names)
+        info, at, section = 0x10, len(names), 3 if code else 1  # labels without a type
         rows += (
-            struct.pack("<IBBHQQ", at, info, 0, 1, value, 0) if bits == 64
-            else struct.pack("<IIIBBH", at, value, 0, info, 0, 1)
+            struct.pack("<IBBHQQ", at, info, 0, section, value, 0) if bits == 64
+            else struct.pack("<IIIBBH", at, value, 0, info, 0, section)
         )  # fmt: skip
         names += name.encode() + b"\0"
     head = 64 if bits == 64 else 52
     form = "<IIQQQQIIQQ" if bits == 64 else "<IIIIIIIIII"
     table = head + len(names) + len(rows)
     sections = [
-        struct.pack(form, 0, kind, 0, 0, at, size, link, 0, 1, 0)
-        for kind, at, size, link in [
-            (0, 0, 0, 0), (2, head + len(names), len(rows), 2), (3, head, len(names), 0),
+        struct.pack(form, 0, kind, flags, 0, at, size, link, 0, 1, 0)
+        for kind, flags, at, size, link in [
+            (0, 0, 0, 0, 0), (2, 0, head + len(names), len(rows), 2), (3, 0, head, len(names), 0),
+            (1, 6, 0, 0, 0),
         ]
     ]  # fmt: skip
     ident = b"\x7fELF" + bytes((bits // 32, 1, 1)) + bytes(9)
     header = struct.pack(
         "<HHIQQQIHHHHHH" if bits == 64 else "<HHIIIIIHHHHHH",
-        2, 62 if bits == 64 else 3, 1, 0, 0, table, 0, head, 0, 0, len(sections[0]), 3, 2,
+        2, 62 if bits == 64 else 3, 1, 0, 0, table, 0, head, 0, 0, len(sections[0]), 4, 2,
     )  # fmt: skip
     return ident + header + names + rows + b"".join(sections)
 

@@ -60,6 +60,7 @@ def test_of_a_record_that_is_cut_off_what_is_there() -> None:
     whole = strict_hvm(record(0x44, bytes(64)))
     at = whole.index(record(0x44, bytes(64)))
     assert lengths(whole[: at + 20], at) == [20]
+    assert lengths(Pipe(whole[: at + 20]), at) == [None]
 
 
 @pytest.mark.parametrize("view", ["verifier", "restore", "strict"])

@@ -103,7 +103,7 @@ def test_errno_and_order() -> None:
         assert described[one["ruleIndex"]]["id"] == one["ruleId"]
     assert run["results"][0]["properties"]["errno"] == "ENODATA"
     assert described[1]["properties"]["errnos"] == ["EINVAL", "ENODATA"]
-    assert described[1]["properties"]["docs"] == "docs/rules.md#pic"
+    assert described[1]["helpUri"].endswith("/hvmctx/blob/v0.1.0/docs/rules.md#pic")
     assert described[1]["help"]["text"] == explain("pic-length").rstrip("\n")
 
 

@@ -26,7 +26,8 @@ ROOT = Path(sys.path[0])
 ELSEWHERE = (
     "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md",
     "examples/logs/README.md", "fuzz/README.md", "fuzz/corpora/README.md",
-    "hvmctx/data/hvmctx.schema.json",
+    "hvmctx/data/hvmctx.schema.json", "share/hvmctx/hvmctx.h", "share/hvmctx/xen_save.ksy",
+    "share/hvmctx/xen_save.hexpat",
 )  # fmt: skip
 """Files of the repository that are on the site, under the same path."""
 HOME = {"README.md": "index.md"}

@@ -50,7 +50,7 @@ function _shtab_hvmctx_using
   test "$_shtab_hvmctx_cmdpath" = "$argv"
 end
 
-set -g _shtab_hvmctx_commands dump info report get locate hexdump x stack verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
+set -g _shtab_hvmctx_commands dump info report get locate hexdump x stack verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build schema save load host fuzz 'fuzz run' 'fuzz campaign' 'fuzz diff' 'fuzz generate' help
 set -g _shtab_hvmctx_opts_with_value --add --against --as --bandwidth --base --color --compress --config --context --core --corpus --count --dask --diff --domid --emulator --executions --explain --fail-on --format --from-text --guest --host --hosts --hot --html --ignore --jobs --json --kaslr-offset --kind --layer --limits --max-size --memory --on-timeout --onto --output --pages --param --policy --record --records --release --remove --seed --source --stop --stream --symbols --target --time --timeout --to --tsc --vcpu --vcpus --vendor --vmport-profile --what --width -o
 
 complete -c hvmctx -e
@@ -361,6 +361,17 @@ complete -c hvmctx -n '_shtab_hvmctx_using build' -s o -l output -xka "(__fish_c
 complete -c hvmctx -n '_shtab_hvmctx_using build' -l force -d 'replace an existing FILE'
 complete -c hvmctx -n '_shtab_hvmctx_using build' -l limits -x -d 'take more, or less, of an input than usual: stream_records=2M,kept=1G; docs/limits.md has the names'
 complete -c hvmctx -n '_shtab_hvmctx_using build' -l max-size -x -d 'the largest input that is read whole, such as 512M (bare contexts and JSON: 64M)'
+complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a schema -d 'Write down how what Xen saves of a guest is laid out, for other tools: a C header, a description for Kaitai Struct, a pattern for ImHex, or the schema of the JSON form. All are made of the declarations that hvmctx itself reads by.'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -s h -l help -d 'show this help message and exit'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -l c -d 'a header for C11 and C++11'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -l kaitai -d 'a description for Kaitai Struct (.ksy)'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -l imhex -d 'a pattern for ImHex (.hexpat)'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -l json-schema -d 'the schema of what to-json and dump --format json write'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -l release -xka "4.0 4.1 4.2 4.3 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.14 4.15 4.16 4.17 4.18 4.19 4.20 4.21 4.22 newest newest" -d 'only the save records that this Xen has, with the lengths that they have there: 4.0 to 4.22 or newest; not with --json-schema'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -l vmport-profile -xka "(__fish_complete_path (commandline -ct))" -d 'the constants of VMPORT records: a named profile or a JSON file'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'what to write; - is standard output (default)'
+complete -c hvmctx -n '_shtab_hvmctx_using schema' -l force -d 'replace an existing FILE'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a save -d 'Save a running HVM or PVH guest, as `xl save` does, through Xen'"'"'s own libraries: needs root in dom0. Afterwards the guest is paused (`xl unpause` lets it go on, `xl destroy` ends it), or runs on with --checkpoint. If anything goes wrong it runs on, and no file is left. PV guests are refused.'
 complete -c hvmctx -n '_shtab_hvmctx_using save' -s h -l help -d 'show this help message and exit'
 complete -c hvmctx -n '_shtab_hvmctx_using save' -l color -xka "auto always never" -d 'whether lines have colours (default: auto, on a terminal unless NO_COLOR is set)'
@@ -440,5 +451,5 @@ complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vcpus -x -d 'how ma
 complete -c hvmctx -n '_shtab_hvmctx_using fuzz generate' -l vendor -xka "amd intel" -d 'the host'"'"'s CPU (default: as the guest'"'"'s)'
 complete -c hvmctx -n '_shtab_hvmctx_using; and test $_shtab_hvmctx_npos -eq 0' -a help -d 'Print what --help does.'
 complete -c hvmctx -n '_shtab_hvmctx_using help' -s h -l help -d 'show this help message and exit'
-complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info report get locate hexdump x stack verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build save load host fuzz" -d COMMAND
+complete -c hvmctx -n '_shtab_hvmctx_using help; and test $_shtab_hvmctx_npos -eq 0' -ka "dump info report get locate hexdump x stack verify restore diagnose place policy compat diff plan scan set replace strip repair extract to-json from-json convert build schema save load host fuzz" -d COMMAND
 complete -c hvmctx -n "_shtab_hvmctx_using; and test \$_shtab_hvmctx_npos -eq 0" -ka "(__fish_complete_path (commandline -ct))"
