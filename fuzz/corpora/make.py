@@ -219,6 +219,8 @@ _OTHERS = Guest(vcpus=MOST_VCPUS), Guest(vcpus=MOST_VCPUS, leaves=[_NOTHING])
 
 def whichever_guest(data: bytes, into: str, expected: Answers) -> bool:
     """Whether guests with more vcpus, and with other CPU policies, are answered the same."""
+    if into in (RESTORE, CHECKPOINTED, LOADER):
+        return True
     return into == HVM and all(
         of_verdict(load(data, Release(name), other, Machine(vendor=vendor))) == said
         for name, answers in expected.items()
@@ -612,15 +614,9 @@ def archive(found: dict[str, bytes], moment: int) -> bytes:
 def moment() -> int:
     """SOURCE_DATE_EPOCH, else when the commit was made, else 0."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
-    if given is None:
-        done = subprocess.run(
-            ["git", "log", "-1", "--format=%ct"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        given = done.stdout.strip()
+    if given is None and (ROOT / ".git").exists():
+        command = ["git", "-C", ROOT, "log", "-1", "--format=%ct"]
+        given = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return int(given or 0)
 
 
