@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": ["verify", EXAMPLE],
     "diff": ["diff", EXAMPLE, EXAMPLE],
     "policy": ["policy", EXAMPLE],
+    "x": ["x", EXAMPLE, "rip"],
 }
 RUNS = 30
 
