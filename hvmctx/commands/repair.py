@@ -72,10 +72,12 @@ def run(args: Namespace) -> int:
                 }
             )
         else:
-            for line in _lines(args, mended, release):
+            for line in shown(mended, args.input, release):
                 messages.show(line)
         if args.output is not None and mended.verdict.accepted:
             mended.write(args.output, force=args.force, like=like)
+            if args.format == "text":
+                messages.show(f"written to {args.output}")
     return 0 if mended.verdict.accepted else 1
 
 
@@ -85,12 +87,6 @@ def _guest_of(args: Namespace, image: Image, like: list[Access | None]) -> Guest
     if args.policy is None:
         return Guest.of_image(image, args.vcpus)
     return inputs.guest_of_policy(args, "repair", like)
-
-
-def _lines(args: Namespace, mended: Repair, release: Release) -> Iterator[str]:
-    yield from shown(mended, args.input, release)
-    if args.output is not None and mended.verdict.accepted:
-        yield f"written to {args.output}"
 
 
 def shown(mended: Repair, image: str, release: Release) -> Iterator[str]:

@@ -55,6 +55,8 @@ def run(args: Namespace) -> int:
         raise UsageError("stack: standard input can be read only once")
     with inputs.open_seekable(args) as image:
         vcpus = list(image.vcpus) if args.vcpu is None else [image.vcpus[args.vcpu]]
+        if not vcpus:
+            raise MissingRecordError("the context has no vcpu")
         symbols = None if args.symbols is None else _symbols(args, vcpus)
         take_apart = disassembler()
         if take_apart is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hvmctx.context.hvm_context import HvmContext
 from tests.builders.kernels import SYMBOLS, kernel, kernel_image
 from tests.builders.running import Run
 from tests.builders.samples import EXAMPLE, context_bytes
@@ -43,6 +44,16 @@ def test_moved_by_hand(run: Run, guest: Path) -> None:
         assert ":ffffffff99201000 first\n" in run(*with_map, offset).out
     assert ":ffffffff99201000\n" in run(*with_map, "0").out
     assert run("stack", guest, "--kaslr-offset", "0").status == 2
+
+
+def test_no_vcpu(run: Run, guest: Path) -> None:
+    entries = HvmContext.from_bytes(context_bytes()).entries
+    other = guest.parent / "none"
+    other.write_bytes(HvmContext((entries[0], entries[-1])).to_bytes())
+    symbols = guest.parent / "System.map"
+    for options in ((), ("--symbols", symbols, "--kaslr-offset", "rip")):
+        result = run("stack", other, *options)
+        assert (result.status, result.err) == (1, "hvmctx: the context has no vcpu\n")
 
 
 def test_symbols_of_another_kernel(run: Run, guest: Path) -> None:
