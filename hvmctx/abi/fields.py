@@ -107,7 +107,8 @@ class Field:
         self.element = ctype
         self.code = _CODES.get(ctype, "")
         if not self.code and issubclass(ctype, ctypes.Array):
-            self.count, self.element = ctype._length_, ctype._type_
+            array: Any = ctype  # type checkers take both for properties
+            self.count, self.element = array._length_, array._type_
             self.code = _CODES.get(self.element, "")
 
     @property
