@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Field", "Layout", "Slot", "decimal", "fields_of", "is_reserved", "misfit", "shown"]
 
-_CODES: dict[Any, str] = {
+_CODES = {
     ctypes.c_uint8: "B",
     ctypes.c_int8: "b",
     ctypes.c_uint16: "H",
@@ -45,7 +45,7 @@ _CODES: dict[Any, str] = {
     ctypes.c_int64: "q",
 }
 if sys.byteorder == "big":  # there the members of a little-endian structure are of other types
-    _CODES |= {ctype.__ctype_le__: code for ctype, code in _CODES.items()}
+    _CODES.update({vars(ctype)["__ctype_le__"]: code for ctype, code in _CODES.items()})
 _STRUCTS = {code: struct.Struct("<" + code) for code in _CODES.values()}
 _WINDOWS = {"1": "B", "2": "H", "4": "I", "8": "Q"}
 """Bytes of an array that are read as one number -> code."""
@@ -107,7 +107,8 @@ class Field:
         self.element = ctype
         self.code = _CODES.get(ctype, "")
         if not self.code and issubclass(ctype, ctypes.Array):
-            self.count, self.element = ctype._length_, ctype._type_
+            array: Any = ctype  # type checkers take both for properties
+            self.count, self.element = array._length_, array._type_
             self.code = _CODES.get(self.element, "")
 
     @property

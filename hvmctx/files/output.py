@@ -458,13 +458,12 @@ def _replacing_by_path(path: str, *, force: bool) -> Iterator[BinaryIO]:
     name = os.path.realpath(path)
     if os.path.isdir(name):
         raise InputError(f"{path}: Is a directory")
-    if os.path.exists(path):
-        if not os.path.isfile(name):  # NUL, a pipe
-            with open(path, "wb") as stream:
-                yield stream
-            return
-        if not force:
-            raise InputError(f"{path}: exists; --force replaces it")
+    if os.path.exists(name) and not os.path.isfile(name):  # NUL, a pipe
+        with open(path, "wb") as stream:
+            yield stream
+        return
+    if os.path.lexists(path) and not force:
+        raise InputError(f"{path}: exists; --force replaces it")
     with _Signals() as signals:
         start, end = _TEMPORARY
         fd, temporary = mkstemp(end, start, os.path.dirname(name))

@@ -810,8 +810,11 @@ def test_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             file.write(data)
             assert not out.exists() or out.read_bytes() == b"first"
         assert out.read_bytes() == data and list(tmp_path.iterdir()) == [out]
+    link = tmp_path / "link"
+    link.symlink_to("gone")
     for name, reason in (
         (str(out), "exists; --force"),
+        (str(link), "exists; --force"),
         (str(tmp_path), "Is a directory"),
         (str(tmp_path / "none" / "out"), "No such file"),
         ("", "is empty"),
@@ -819,4 +822,5 @@ def test_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(InputError, match=reason), replacing(name):
             pass
+    link.unlink()
     assert out.read_bytes() == b"second" and list(tmp_path.iterdir()) == [out]

@@ -71,7 +71,8 @@ def test_many_at_one_address() -> None:
             return super().__getitem__(key)
 
     symbols = read(b"1000 T first\n" + b"1000 T other\n" * 5000)
-    symbols._addresses = addresses = Counted("Q", symbols._addresses)
+    addresses: Any = Counted("Q", symbols._addresses)
+    symbols._addresses = addresses
     assert symbols.at(0x1001) == "first+0x1" and addresses.asked < 100
 
 

@@ -5,9 +5,10 @@ set -eu
 hvmctx=$1 python=$2
 root=$(realpath "$(dirname "$0")/../..")
 example=$root/examples/hvm1.save
-cd "$(mktemp -d)" # nothing is imported from the checkout
-said=$PWD/said
-trap 'rm -rf "$PWD"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" # nothing is imported from the checkout
+said=$work/said
 
 timeless() { sed '/^HVM save record for domain/d; / tsc 0x/d; / TMR_VAL /d' "$1"; }
 
