@@ -172,7 +172,7 @@ def test_progress_on_a_terminal(tmp_path: Path) -> None:
     leader, terminal = pty.openpty()
     done = subprocess.run(
         [sys.executable, "-S", TOOL, "fuzz", "campaign", "--target", "vmport", "--corpus",
-         tmp_path / "\x1b[31mcorpus", "--time", "2s"],
+         tmp_path / "\x1b[31mcorpus", "--time", "3s"],
         stdout=subprocess.PIPE, stderr=terminal, check=False,
     )  # fmt: skip
     os.close(terminal)

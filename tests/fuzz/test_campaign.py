@@ -36,7 +36,7 @@ def test_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
 
 def test_jobs_share_a_corpus(tmp_path: Path) -> None:
     shown: list[Summary] = []
-    summary = campaign("vmport", str(tmp_path), seconds=2, jobs=2, progress=shown.append)
+    summary = campaign("vmport", str(tmp_path), seconds=3, jobs=2, progress=shown.append)
     assert shown and shown[-1].executions > 0 and shown[-1].rules > 0
     assert summary.executions >= shown[-1].executions and summary.corpus == len(
         Corpus(str(tmp_path)).names()
