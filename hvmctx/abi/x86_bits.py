@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CR0", "CR4", "DR6", "DR7", "EFER", "RFLAGS", "XCR0", "ApicBase", "McgCap",
     "MiscFeatures", "PageEntry", "PlatformInfo", "Pm1", "SpecCtrl", "StimerConfig", "bit_names",
-    "bits_of", "named", "named_bits", "short_names",
+    "bits_of", "dpl", "named", "named_bits", "short_names",
 ]  # fmt: skip
 
 
@@ -138,6 +138,15 @@ class Pm1:
 
     TMR, BM, GBL, PWRBTN, SLPBTN, RTC = 1 << 0, 1 << 4, 1 << 5, 1 << 8, 1 << 9, 1 << 10
     PCIEXP_WAKE, WAK = 1 << 14, 1 << 15
+
+
+def dpl(attributes: int) -> int:
+    """The privilege level in a segment's attributes: 0 is the kernel's, 3 that of programs.
+
+    >>> dpl(0xC93), dpl(0xCF3)
+    (0, 3)
+    """
+    return attributes >> 5 & 3
 
 
 def bits_of(value: int) -> Iterator[int]:

@@ -6,7 +6,7 @@ from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, is_reserved
 from hvmctx.edit.paths import DEEPEST, Path, is_pattern, matcher, record_path, step_text
-from hvmctx.edit.places import CONFIG, place_of, row_path
+from hvmctx.edit.places import CONFIG, EMULATOR, place_of, row_path
 from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 from hvmctx.image import handlers
 from hvmctx.stream.reader import CONTEXT, LIBVIRT, XAPI
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["guestinfo_paths", "matching", "record_names"]
 
-_EMULATOR = "EMULATOR_CONTEXT"
 _OF_TABLES = ("X86_CPUID_POLICY", "X86_MSR_POLICY", "HVM_PARAMS")
 
 
@@ -164,7 +163,7 @@ def _of_emulator(store: Store, record: IndexedRecord) -> Iterator[str]:
 
     number = store.image.records_of(record.layer, record.type).index(record)
     kind = handlers.body_type(record.layer, record.type)
-    path = f"{_EMULATOR}/{number}"
+    path = f"{EMULATOR}/{number}"
     heads = () if kind is None else kind.head.names
     yield from (f"{path}.{name}" for name in heads)
     try:

@@ -4,7 +4,7 @@ the descriptions, with the words `and`, `or`, `not`, which each language spells 
 from __future__ import annotations
 
 from hvmctx.abi import streams, x86
-from hvmctx.layouts.declarations import Declarations, body_name
+from hvmctx.layouts.declarations import Declarations, body_name, identifier
 from hvmctx.stream.body import BODIES
 from hvmctx.stream.grammar import ANY, LEGACY_HEADER, SAYS_LEGACY
 
@@ -21,6 +21,7 @@ __all__ = [
     "of_others",
     "of_saved",
     "size_of_body",
+    "state_type",
 ]
 
 CONTEXT = "hvm_context"
@@ -34,6 +35,15 @@ def in_c(condition: str) -> str:
     '!(a == 1 || b == 2) && c'
     """
     return condition.replace(" and ", " && ").replace(" or ", " || ").replace("not (", "!(")
+
+
+def state_type(name: str) -> str:
+    """Of the type of a state.
+
+    >>> state_type("libxl records")
+    'state_libxl_records'
+    """
+    return f"state_{identifier(name)}"
 
 
 def of_saved(declared: Declarations) -> list[tuple[str, str]]:

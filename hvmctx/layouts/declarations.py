@@ -139,7 +139,8 @@ class Declarations:
     """Everything, of one release or of all: `shapes` in an order in which each comes after what it
     holds, `saved` the save records, `compat` the CPU record of before 3.4 (None where the
     release refuses it), `headers` and `record_headers` as those of `abi.streams`, `bodies` the
-    stream records whose bodies are known, with the shape of each head (None for an empty one).
+    stream records whose bodies are known, with the shape of each head (None for an empty one);
+    `saved_of` and `body_of` the save record, or the body, that has a shape at its start.
 
     >>> [shape.size for shape in Declarations(Release("4.6")).shapes if shape.name == "hvm_hw_cpu"]
     [1024]
@@ -161,6 +162,8 @@ class Declarations:
             for place, body in sorted(BODIES.items())
             if place[1] in streams.RECORDS.get(place[0], ())
         }
+        self.saved_of = {saved.shape: saved for saved in self.saved if saved.shape is not None}
+        self.body_of = {head: body for body, head in self.bodies.values() if head is not None}
 
     @property
     def shapes(self) -> list[Shape]:

@@ -20,6 +20,7 @@ from hvmctx.layouts.conditions import (
     of_others,
     of_saved,
     size_of_body,
+    state_type,
 )
 from hvmctx.layouts.declarations import (
     MAGICS,
@@ -74,18 +75,16 @@ def _pieces(declared: Declarations) -> Iterator[str]:
     yield from _names("save_type", numbers["save_type"], declared.descriptor)
     for layer, shape in declared.record_headers.items():
         yield from _names(f"{layer}_type", numbers[f"{layer}_type"], shape)
-    saved_of = {saved.shape: saved for saved in declared.saved}
-    bodies = {shape: body for body, shape in declared.bodies.values() if shape is not None}
     yield from _entries()
     for shape in declared.shapes:
         rest: list[str] = []
-        if shape in saved_of:
-            rest = list(_rest_of_saved(saved_of[shape]))
+        if shape in declared.saved_of:
+            rest = list(_rest_of_saved(declared.saved_of[shape]))
         elif shape is declared.compat:
             rest = [_REST]
-        elif shape in bodies:
-            rest = list(_rest(bodies[shape], declared))
-        yield from _structure(shape, declared, rest, saved=shape in saved_of)
+        elif shape in declared.body_of:
+            rest = list(_rest(declared.body_of[shape], declared))
+        yield from _structure(shape, declared, rest, saved=shape in declared.saved_of)
     for body, head in declared.bodies.values():
         if head is None:
             lines = "".join(f"    {line}\n" for line in (_BODY_END, *_rest(body, declared)))
@@ -96,7 +95,7 @@ def _pieces(declared: Declarations) -> Iterator[str]:
         yield from _stream_record(layer, declared)
     yield _XL_DATA
     states = [state for state in STATES.values() if state.rows]
-    yield "\n" + "".join(f"using {_state_type(state.name)};\n" for state in states)
+    yield "\n" + "".join(f"using {state_type(state.name)};\n" for state in states)
     for state in states:
         yield from _state(state, declared)
     yield from _start()
@@ -308,16 +307,12 @@ def _stream_record(layer: str, declared: Declarations) -> Iterator[str]:
 # the order of headers and records
 
 
-def _state_type(name: str) -> str:
-    return f"state_{identifier(name)}"
-
-
 def _number_of(state: State) -> int:
     return list(STATES).index(state.name)
 
 
 def _state(state: State, declared: Declarations) -> Iterator[str]:
-    yield f"\nstruct {_state_type(state.name)} {{\n"
+    yield f"\nstruct {state_type(state.name)} {{\n"
     if state.other is not None:
         yield f"    {state.layer}_record<{_number_of(state)}> records[while(true)];\n"
         yield "    u64 last = builtin::std::core::member_count(records) - 1;\n"
@@ -342,7 +337,7 @@ def _following(name: str, condition: str) -> Iterator[str]:
     if name == END:
         return
     tests = [f"({in_c(condition)})"] if condition else []
-    kind, many = _state_type(name), ""
+    kind, many = state_type(name), ""
     if not STATES[name].rows:
         left = "builtin::std::mem::size() - $"
         kind, many = "u8", f"[{left}]"
@@ -358,6 +353,6 @@ def _start() -> Iterator[str]:
     word = "if"
     for layer, magic in MAGICS.items():
         first, start = FIRST[layer], int.from_bytes(magic[:8], "big")
-        yield f"    {word} (first == {start:#x}) {_state_type(first)} {identifier(first)};\n"
+        yield f"    {word} (first == {start:#x}) {state_type(first)} {identifier(first)};\n"
         word = "else if"
     yield "    else if (size > 0) hvm_context<size> context;\n};\n\nimage image @ 0;\n"

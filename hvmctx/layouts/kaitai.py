@@ -24,6 +24,7 @@ from hvmctx.layouts.conditions import (
     of_others,
     of_saved,
     size_of_body,
+    state_type,
 )
 from hvmctx.layouts.declarations import (
     MAGICS,
@@ -92,7 +93,7 @@ def _start() -> Entry:
         instances[at] = {"pos": 0, "size": len(magic), "if": f"_io.size >= {len(magic)}"}
         same = f"_io.size >= {len(magic)} and {at} == {list(magic)}"
         instances[f"is_{layer}"] = {"value": same}
-        seq.append({"id": identifier(first), "type": _state_type(first), "if": f"is_{layer}"})
+        seq.append({"id": identifier(first), "type": state_type(first), "if": f"is_{layer}"})
     none = " and ".join(f"not is_{layer}" for layer in MAGICS)
     seq.append({"id": "context", "type": CONTEXT, "if": none})
     return {"seq": seq, "instances": instances}
@@ -101,7 +102,7 @@ def _start() -> Entry:
 def _types(declared: Declarations) -> Iterator[tuple[str, Entry]]:
     for state in STATES.values():
         if state.rows:
-            yield _state_type(state.name), _state(state, declared)
+            yield state_type(state.name), _state(state, declared)
     yield "xl_data", _XL_DATA
     for layer in declared.record_headers:
         yield f"{layer}_record", _stream_record(layer, declared)
@@ -110,16 +111,14 @@ def _types(declared: Declarations) -> Iterator[tuple[str, Entry]]:
             yield _record_type(state), _stream_record(state.layer, declared, others)
     yield CONTEXT, _CONTEXT
     yield "save_record", _save_record(declared)
-    saved_of = {saved.shape: saved for saved in declared.saved}
-    bodies = {shape: body for body, shape in declared.bodies.values() if shape is not None}
     for shape in declared.shapes:
         made = _structure(shape, declared)
-        if shape in saved_of:
-            _add_rest_of_saved(made, saved_of[shape])
+        if shape in declared.saved_of:
+            _add_rest_of_saved(made, declared.saved_of[shape])
         elif shape is declared.compat:
             _seq(made).append(_REST)
-        elif shape in bodies:
-            _seq(made).extend(_rest(bodies[shape], declared))
+        elif shape in declared.body_of:
+            _seq(made).extend(_rest(declared.body_of[shape], declared))
         yield shape.name, made
     for body, head in declared.bodies.values():
         if head is None:
@@ -136,10 +135,6 @@ def _seq(made: Entry) -> list[Plain]:
 
 
 # the order of headers and records
-
-
-def _state_type(name: str) -> str:
-    return f"state_{identifier(name)}"
 
 
 def _state(state: State, declared: Declarations) -> Entry:
@@ -172,7 +167,7 @@ def _record_state(state: State) -> Entry:
 def _following(name: str, condition: str) -> list[Plain]:
     if name == END:
         return []
-    known = {"type": _state_type(name)} if STATES[name].rows else {"size-eos": True}
+    known = {"type": state_type(name)} if STATES[name].rows else {"size-eos": True}
     return [{"id": identifier(name), **known, **({"if": condition} if condition else {})}]
 
 

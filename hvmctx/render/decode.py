@@ -26,6 +26,7 @@ from hvmctx.abi.x86_bits import (
     Pm1,
     StimerConfig,
     bits_of,
+    dpl,
     named,
     short_names,
 )
@@ -244,7 +245,7 @@ def _segment(name: str, fields: Fields) -> str:
             "64-bit" if attributes >> 9 & 1 else "32-bit" if attributes >> 10 & 1 else "16-bit"
         ]
         words += ["accessed"] if kind & 1 else []
-    words += [f"DPL {attributes >> 5 & 3}"]
+    words += [f"DPL {dpl(attributes)}"]
     words += ["pages"] if attributes >> 11 & 1 else []
     return f"{where}; {attributes:#x}: {', '.join(words)}"
 

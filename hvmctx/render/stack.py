@@ -12,7 +12,7 @@ import importlib
 import re
 
 from hvmctx.abi.streams import PAGE_SIZE
-from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, short_names
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, dpl, short_names
 from hvmctx.errors import MissingPageError, MissingRecordError, TranslationError
 
 TYPE_CHECKING = False
@@ -126,8 +126,8 @@ def stack_lines(
     that symbols have. Raises MissingRecordError for a vcpu without a CPU record, FormatError and
     InputError where the image cannot be read."""
     cpu, frame = vcpu.cpu, _Frame(vcpu.cpu)
-    ring = cpu.ss_arbytes >> 5 & 3
-    yield f"vcpu {vcpu.id}: {frame.bits}-bit code in ring {ring}, {vcpu.paging.mode} paging"
+    ring, mode = dpl(cpu.ss_arbytes), vcpu.paging.mode
+    yield f"vcpu {vcpu.id}: {frame.bits}-bit code in ring {ring}, {mode} paging"
     yield from _registers(cpu, frame, symbols)
     yield from _code(vcpu, frame, symbols, take_apart)
     yield from _stack(vcpu, frame, symbols, pages)

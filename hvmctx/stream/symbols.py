@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 
 from hvmctx.errors import FormatError
+from hvmctx.files.opening import read_whole
 from hvmctx.stream import elf
 
 TYPE_CHECKING = False
@@ -103,9 +104,7 @@ class Symbols:
 
 def _of_text(source: Source) -> tuple[bytes, list[tuple[int, int, bool]]]:
     limits = source.limits
-    if source.whole_size() > limits.input:
-        raise limits.over("input", "bytes", layer=LAYER, offset=limits.input)
-    data = bytes(source.read_at(0, source.whole_size()))
+    data = bytes(read_whole(source, layer=LAYER))
     rows: list[tuple[int, int, bool]] = []
     for line in _LINE.finditer(data):
         if line[2] in _WITHOUT_PLACE:

@@ -15,7 +15,7 @@ from hvmctx.abi.declare import DOMAIN
 from hvmctx.abi.fields import Layout
 from hvmctx.abi.registry import record_types
 from hvmctx.abi.releases import emission_order
-from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase, bit_names
+from hvmctx.abi.x86_bits import CR0, CR4, EFER, RFLAGS, ApicBase, bit_names, dpl
 from hvmctx.findings import ERROR, NOTE, WARNING, Finding
 from hvmctx.limits import DEFAULT
 from hvmctx.restore.effects import unfolded
@@ -56,7 +56,7 @@ class _Segment:
         self.attributes = unfolded(fields[f"{name}_arbytes"])
         self.type = self.attributes & 0xF
         self.code_or_data = bool(self.attributes & 0x10)
-        self.dpl = self.attributes >> 5 & 3
+        self.dpl = dpl(self.attributes)
         self.present = bool(self.attributes & 0x80)
         self.long = bool(self.attributes & 0x200)
         self.big = bool(self.attributes & 0x400)

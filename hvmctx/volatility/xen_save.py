@@ -33,7 +33,7 @@ except ImportError:  # volatility3's Python has packages of its own: take the on
     del sys.path[-1]
 
 from hvmctx.abi import streams, x86
-from hvmctx.abi.x86_bits import EFER
+from hvmctx.abi.x86_bits import EFER, dpl
 from hvmctx.errors import HvmctxError, MissingRecordError
 from hvmctx.files.opening import is_compressed
 from hvmctx.files.source import Source
@@ -255,11 +255,6 @@ def _vcpus(image: Image) -> dict[int, dict[str, int]]:
     }
 
 
-def _privilege(ss_arbytes: int) -> int:
-    """0 in the kernel, 3 in a program: the DPL of the stack segment."""
-    return ss_arbytes >> 5 & 3
-
-
 def _paging(image: Image) -> dict[str, Any]:
     """The metadata that volatility3 knows. A program's page tables may lack the kernel, so those
     of a vcpu that runs one are not taken; nor are tables of five levels, which volatility3 cannot
@@ -273,7 +268,7 @@ def _paging(image: Image) -> dict[str, Any]:
         if vcpu.id not in vcpus.cpus:
             continue  # offline
         paging, cpu = vcpu.paging, vcpu.cpu
-        if paging.mode in _WALKED and not _privilege(cpu.ss_arbytes):
+        if paging.mode in _WALKED and not dpl(cpu.ss_arbytes):
             return {
                 "architecture": f"Intel{paging.address_bits}",
                 "pae": paging.mode != "32-bit",
@@ -394,7 +389,7 @@ class Vcpus(interfaces.plugins.PluginInterface):
                     0,
                     (
                         number,
-                        _privilege(cpu["ss_arbytes"]),
+                        dpl(cpu["ss_arbytes"]),
                         *(hex_of(cpu[name.lower()]) for name in columns),
                     ),
                 )

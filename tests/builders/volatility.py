@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import os
-import struct
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from hvmctx.context.hvm_context import HvmContext
 from hvmctx.save.build import build
 from hvmctx.save.guests import MemoryFileSource
 from tests.builders.contexts import cpu
+from tests.builders.paging import PAGE, REGISTERS, Tables
 from tests.builders.samples import context_bytes
 
-PAGE = 0x1000
 TABLES = 0x1000
 BANNER = b"Linux version 6.1.0-known (known@contents) #1 SMP"
 BANNER_AT = 0x400000 - 30
 """Across the border of two batches of 1024 pages."""
-LONG_MODE = dict(cr0=0x80050033, cr3=TABLES, cr4=0x20, msr_efer=0xD01)
+LONG_MODE = {**REGISTERS["4-level"], "cr3": TABLES}
 KERNEL = 0xFFFF888000000000
 """Where the guest has all of its memory, besides at 0."""
 END = 0x500000
 
 
-def _entries(*addresses: int) -> bytes:
-    return struct.pack(f"<{len(addresses)}Q", *(address | 3 for address in addresses))
+@cache
+def _tables() -> dict[int, bytes]:
+    """Those that map it: address -> bytes."""
+    tables = Tables("4-level", TABLES)
+    for address in range(0, END, PAGE):
+        tables.map(address, address)
+    low, high = tables.entry_at(0, 39), tables.entry_at(KERNEL, 39)
+    assert low is not None and high is not None
+    tables.put(high, tables.get(low))
+    return {pfn * PAGE: bytes(page) for pfn, page in tables.memory.items()}
 
 
 def contents() -> dict[int, bytes]:
     """Address -> bytes."""
-    top, directory, first = TABLES + PAGE, TABLES + 2 * PAGE, TABLES + 3 * PAGE
     return {
-        TABLES: _entries(top),
-        TABLES + 8 * (KERNEL >> 39 & 511): _entries(top),
-        top: _entries(directory),
-        directory: _entries(*range(first, first + 3 * PAGE, PAGE)),
-        first: _entries(*range(0, END, PAGE)),
+        **_tables(),
         0x3FE000: bytes(range(256)) * 32,
         BANNER_AT: BANNER + b"\0",
         0x401000: b"x" * 2 * PAGE,

@@ -23,6 +23,7 @@ from hvmctx.abi.x86_bits import CR0, CR4, EFER
 from hvmctx.image.image import open_image
 from hvmctx.image.runs import Run
 from hvmctx.save.build import LAYERS
+from tests.builders.paging import PAGE
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
 from tests.builders.streams import (
     SMALL,
@@ -41,7 +42,6 @@ from tests.builders.volatility import (
     END,
     KERNEL,
     LONG_MODE,
-    PAGE,
     TABLES,
     make_guest,
     vol,
