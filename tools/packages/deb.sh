@@ -17,7 +17,7 @@ cp -r debian "$work/hvmctx-$version/"
 (cd "$work/hvmctx-$version" && dpkg-buildpackage -us -uc > ../log 2>&1) || { cat "$work/log"; exit 1; }
 lintian --fail-on error,warning,info,pedantic --display-info --pedantic "$work"/*.changes
 cp "$work"/*.deb dist/
-deb=$(cd dist && echo xen-hvmctx-py_"$version"-*_all.deb)
+deb=$(basename "$work"/*.deb)
 [ "$(dpkg-deb -f "dist/$deb" Depends)" = "python3:any" ]
 
 if [ "$(id -u)" != 0 ]; then

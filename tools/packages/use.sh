@@ -7,6 +7,7 @@ root=$(realpath "$(dirname "$0")/../..")
 example=$root/examples/hvm1.save
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM # dash would leave without it
 cd "$work" # nothing is imported from the checkout
 said=$work/said
 
