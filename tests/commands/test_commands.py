@@ -30,7 +30,7 @@ from tests.builders.samples import DATA, EXAMPLE
 from tests.builders.standin import PAUSED
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(0, 1 << 32))
 def test_altered_images(seed: int) -> None:
     rng = random.Random(seed)

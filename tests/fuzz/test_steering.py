@@ -46,7 +46,7 @@ def reached_by(tmp_path: Path, seed: int, loads: Loads) -> Steering:
 
 @pytest.mark.parametrize(
     "load",
-    one_in(2, [("4.1", "amd", 1), ("4.5", "intel", 2), ("4.9", "amd", 3), ("4.17", "amd", 77417),
+    one_in(3, [("4.1", "amd", 1), ("4.5", "intel", 2), ("4.9", "amd", 3), ("4.17", "amd", 77417),
                ("4.17", "intel", 4), ("4.20", "intel", 5), ("newest", "amd", 6)]),
     ids=lambda load: "-".join(map(str, load)),
 )  # fmt: skip
