@@ -17,7 +17,7 @@ from hvmctx.errors import (
     UnsupportedError,
     UsageError,
 )
-from hvmctx.files.opening import read_whole
+from hvmctx.files.opening import read_whole, unopened
 from hvmctx.files.source import PipeSource
 from hvmctx.image.image import Image, open_image
 from hvmctx.limits import DEFAULT, Limits, size_of
@@ -129,7 +129,7 @@ def read_file(
         with open(path, "rb") as file:
             return _read_all(path, file, like, limits)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        raise unopened(path, error) from error
 
 
 def _read_all(path: str, file: BinaryIO, like: list[Access | None] | None, limits: Limits) -> bytes:
@@ -451,7 +451,7 @@ def _head_of(name: str) -> tuple[bytes, int | None]:
             regular = os.path.isfile(target)
             return file.read(_HEAD) if regular else b"", os.path.getsize(target)
     except (OSError, ValueError) as error:
-        raise InputError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+        raise unopened(name, error) from error
 
 
 _HEAD = 4096

@@ -29,6 +29,7 @@ __all__ = [
     "open_stored",
     "open_whole",
     "read_whole",
+    "unopened",
     "unpacked",
     "without_waiting",
 ]
@@ -135,6 +136,13 @@ def read_whole(source: Source, *, layer: str = "input", record: str = "") -> byt
     return data
 
 
+def unopened(path: str, error: OSError | ValueError) -> InputError:
+    """That a file cannot be opened."""
+    if not path:
+        return InputError("the name of the input file is empty")
+    return InputError(f"{path}: {getattr(error, 'strerror', None) or error}")
+
+
 def without_waiting(path: str, flags: int) -> int:
     """An `opener` for `open` that opens a FIFO, too, that nobody writes to: to say that it is
     one."""
@@ -177,7 +185,7 @@ def open_stored(path: str) -> Source:
 
             if is_url(path):
                 return open_url(path)
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise unopened(path, error) from error
     except ValueError as error:  # a NUL within the path
         raise InputError(f"{path!r}: {error}") from error
     try:

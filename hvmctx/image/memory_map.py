@@ -91,12 +91,7 @@ class MemoryMap:
 
     def between(self, start: int, end: int) -> Iterator[Run]:
         """What of the runs lies in start..end-1."""
-        runs = self.runs
-        for row in range(runs.at_or_after(start), runs.rows):
-            first = runs.start(row)
-            if first >= end:
-                break
-            yield from runs.part(row, max(start, first), min(end, runs.end(row)))
+        return self.runs.between(start, end)
 
     def populated(self) -> Iterator[Run]:
         """The runs of types that a restore gives memory to: data pages, allocate-only ones."""
@@ -161,8 +156,8 @@ class Memory(MemoryMap):
 
     def _all_of(self, first: int, end: int) -> list[Run]:
         """The runs of exactly these pfns. Raises MissingPageError."""
-        runs = list(self.between(first, end))
-        for run in runs:
+        runs: list[Run] = []
+        for run in self.between(first, end):
             if run.pfn != first:
                 break
             if run.type not in streams.PAGE_TYPES_WITH_MEMORY:
@@ -171,6 +166,7 @@ class Memory(MemoryMap):
                     f"{streams.PAGE_TYPES.get(run.type, f'{run.type:#x}')}",
                     pfn=first,
                 )
+            runs.append(run)
             first = run.end
         if first < end:
             why = "the image does not mention it" if self.runs else "the image has no page data"
@@ -211,7 +207,9 @@ def runs_of(words: array[int], offset: int) -> Iterator[Run]:
     at = 0
     while at < total:
         word = words[at]
-        end = at + _consecutive(words, at)
+        end = at + 1
+        if end < total and words[end] == word + 1:
+            end = at + _consecutive(words, at)
         size = page_size_of(word)
         yield Run(
             word & streams.PFN_MASK,

@@ -104,7 +104,27 @@ class Runs:
 
     def __iter__(self) -> Iterator[Run]:
         for row in range(self.rows):
-            yield from self.part(row, self._pfns[row], self.end(row))
+            if self._many[row] == 1:
+                yield self._single(row)
+            else:
+                yield from self.part(row, self._pfns[row], self.end(row))
+
+    def between(self, start: int, end: int) -> Iterator[Run]:
+        """Of runs that are disjoint: what of them lies in start..end-1."""
+        for row in range(self.at_or_after(start), self.rows):
+            first, stop = self._pfns[row], self.end(row)
+            if first >= end:
+                break
+            if start <= first and stop <= end and self._many[row] == 1:
+                yield self._single(row)
+            else:
+                yield from self.part(row, max(start, first), min(end, stop))
+
+    def _single(self, row: int) -> Run:
+        """A row that is one run: scattered pages have a row each, and `part` takes longer."""
+        offset = self._offsets[row]
+        where = None if offset == _NOWHERE else offset
+        return Run(self._pfns[row], self._counts[row], self._types[row], where)
 
     def start(self, row: int) -> int:
         """The first pfn of a row."""

@@ -30,6 +30,7 @@ _LINE = re.compile(
 )
 _NAME = re.compile(rb"[^\s\0]*")
 _LONGEST_NAME = 200
+_WIDEST = (1 << 64) - 1
 _CODE = b"TtWwi"
 _WITHOUT_PLACE = b"AaUvN"
 """Absolute numbers, what is not defined, and debugging information."""
@@ -38,8 +39,8 @@ _FARTHEST = 1 << 20
 
 
 class Symbols:
-    """Names of addresses. `len` is how many there are; `shift` is added to every address, for
-    a kernel that runs elsewhere than it was linked to."""
+    """Names of addresses. `len` is how many there are; `shift` is added to every address, modulo
+    2**64, for a kernel that runs elsewhere than it was linked to."""
 
     def __init__(self, names: bytes, rows: Iterable[tuple[int, int, bool]]) -> None:
         """`names` has all names; a row is an address, where in it the name starts, and whether it
@@ -76,8 +77,8 @@ class Symbols:
     def at(self, address: int, *, code: bool = False) -> str:
         """`name` or `name+0x12` of the symbol at or before an address; "" where there is none
         near, and with `code` where it is not one of code. Any characters may be in it."""
-        address -= self.shift
-        row = bisect_right(self._addresses, address) - 1 if address >= 0 else -1
+        address = address - self.shift & _WIDEST
+        row = bisect_right(self._addresses, address) - 1
         if row < 0 or address - self._addresses[row] >= _FARTHEST:
             return ""
         start = self._addresses[row]
@@ -92,7 +93,7 @@ class Symbols:
         raw = name.encode()
         for row, place in enumerate(self._places):
             if self._names.startswith(raw, place) and self._name(row) == name:
-                return self._addresses[row] + self.shift
+                return self._addresses[row] + self.shift & _WIDEST
         return None
 
     def _name(self, row: int) -> str:

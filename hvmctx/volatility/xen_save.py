@@ -14,7 +14,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from functools import cached_property
+from array import array
+from bisect import bisect_left
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from volatility3.framework import exceptions, interfaces, renderers
 from volatility3.framework.configuration import requirements
@@ -51,17 +54,88 @@ _log = logging.getLogger(__name__)
 
 
 class _LayerSource(Source):
-    """What volatility3 has opened."""
+    """What volatility3 has opened. `layer` may be exchanged for another one of the same bytes."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__(layer.maximum_address + 1)
         self.name = layer.name
-        self._layer = layer
+        self.layer = layer
 
     def read_at(self, offset: int, count: int) -> bytes:
         count = min(count, self.whole_size() - offset)
-        data: bytes = self._layer.read(offset, count) if count > 0 else b""
+        data: bytes = self.layer.read(offset, count) if count > 0 else b""
         return data
+
+
+class _Opened:
+    """An image, and where it has memory: as arrays, so that finding an address does not go
+    through all runs."""
+
+    def __init__(self, source: _LayerSource) -> None:
+        self.source = source
+        self.image = open_image(source)
+        self._firsts, self._lasts = array("Q"), array("Q")
+        """The first and the last address of each stretch of memory."""
+        for first, end, _ in self.pieces(0, 1 << 64):
+            if self._lasts and self._lasts[-1] == first - 1:
+                self._lasts[-1] = end - 1
+            else:
+                self._firsts.append(first)
+                self._lasts.append(end - 1)
+
+    def pieces(self, start: int, end: int) -> Iterator[tuple[int, int, int | None]]:
+        """(first address, one after the last, where that is in the file) of what there is."""
+        image = self.image
+        size = image.source.whole_size()
+        for run in image.memory.between(start >> streams.PAGE_SHIFT, -(-end >> streams.PAGE_SHIFT)):
+            if run.type not in streams.PAGE_TYPES_WITH_MEMORY:
+                continue
+            address, stop = run.pfn << streams.PAGE_SHIFT, run.end << streams.PAGE_SHIFT
+            if run.offset is not None:
+                stop = min(stop, address + size - run.offset)
+            first, last = max(start, address), min(end, stop)
+            if first < last:
+                yield first, last, None if run.offset is None else run.offset + first - address
+
+    def stretches(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The same, wherever it is in the file: neighbours are one."""
+        for at in range(bisect_left(self._lasts, start), len(self._lasts)):
+            if self._firsts[at] >= end:
+                break
+            yield max(start, self._firsts[at]), min(end, self._lasts[at] + 1)
+
+    def span(self) -> tuple[int, int]:
+        """The first and the last address; both 0 where there is no memory."""
+        return (self._firsts[0], self._lasts[-1]) if self._lasts else (0, 0)
+
+
+_latest: list[tuple[object, _Opened]] = []
+"""The image that was opened last, and which state of a file it is: volatility3 makes several
+layers of one file, each in a context of its own."""
+
+
+def _opened(base: Any) -> _Opened:
+    key = _state_of(base)
+    for known, opened in _latest:
+        if known == key is not None:
+            return opened
+    opened = _Opened(_LayerSource(base))
+    _latest[:] = [(key, opened)]
+    return opened
+
+
+def _state_of(base: Any) -> object:
+    """What a layer over a local file has in common only with those of the same contents; None for
+    any other layer."""
+    location = str(getattr(base, "location", ""))
+    if not location.startswith("file:"):
+        return None
+    try:
+        status = os.stat(url2pathname(urlsplit(location).path))
+    except (OSError, ValueError):
+        return None
+    place = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return location, place, base.maximum_address
 
 
 class XenSaveLayer(interfaces.layers.TranslationLayerInterface):
@@ -78,7 +152,7 @@ class XenSaveLayer(interfaces.layers.TranslationLayerInterface):
     ) -> None:
         super().__init__(context=context, config_path=config_path, name=name, metadata=metadata)
         self._base_layer = str(self.config["base_layer"])
-        self._image: Image | None = None
+        self._opened: _Opened | None = None
         self.read(self.minimum_address, 1, pad=True)  # raises what damaged parameters raise
         vcpus = _vcpus(self.image)
         self._metadata = {**_paging(self.image), "vcpus": vcpus, **(metadata or {})}
@@ -86,12 +160,17 @@ class XenSaveLayer(interfaces.layers.TranslationLayerInterface):
     @property
     def image(self) -> Image:
         """The image, opened when it is first asked for: it is not sent to another process."""
-        if self._image is None:
-            self._image = open_image(_LayerSource(self._context.layers[self._base_layer]))
-        return self._image
+        return self._open().image
+
+    def _open(self) -> _Opened:
+        base = self._context.layers[self._base_layer]
+        if self._opened is None:
+            self._opened = _opened(base)
+        self._opened.source.layer = base  # that of another layer may have been closed
+        return self._opened
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_image": None}
+        return {**self.__dict__, "_opened": None}
 
     @classmethod
     def get_requirements(cls) -> list[Any]:
@@ -103,48 +182,15 @@ class XenSaveLayer(interfaces.layers.TranslationLayerInterface):
 
     @property
     def minimum_address(self) -> int:
-        return self._ends[0]
+        return self._open().span()[0]
 
     @property
     def maximum_address(self) -> int:
-        return self._ends[1]
-
-    @cached_property
-    def _ends(self) -> tuple[int, int]:
-        """The first and the last address; both 0 where there is no memory."""
-        pieces = self._pieces(0, 1 << 64)
-        first, end, _ = next(pieces, (0, 1, None))
-        return first, max((end for _, end, _ in pieces), default=end) - 1
-
-    def _pieces(self, start: int, end: int) -> Iterator[tuple[int, int, int | None]]:
-        """(first address, one after the last, where that is in the file) of what there is."""
-        image = self.image
-        size = image.source.whole_size()
-        for run in image.memory.between(start >> streams.PAGE_SHIFT, -(-end >> streams.PAGE_SHIFT)):
-            if run.type not in streams.PAGE_TYPES_WITH_MEMORY:
-                continue
-            address, stop = run.pfn << streams.PAGE_SHIFT, run.end << streams.PAGE_SHIFT
-            if run.offset is not None:
-                stop = min(stop, address + size - run.offset)
-            first, last = max(start, address), min(end, stop)
-            if first < last:
-                yield first, last, None if run.offset is None else run.offset + first - address
-
-    def _stretches(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The same, wherever it is in the file: neighbours are one."""
-        first = last = start
-        for at, stop, _ in self._pieces(start, end):
-            if at != last:
-                if first < last:
-                    yield first, last
-                first = at
-            last = stop
-        if first < last:
-            yield first, last
+        return self._open().span()[1]
 
     def _reach(self, start: int, end: int) -> int:
         """Up to where there is all of it."""
-        first, last = next(self._stretches(start, end), (start, start))
+        first, last = next(self._open().stretches(start, end), (start, start))
         return last if first == start else start
 
     def is_valid(self, offset: int, length: int = 1) -> bool:
@@ -157,7 +203,7 @@ class XenSaveLayer(interfaces.layers.TranslationLayerInterface):
         if pad:
             pieces: list[bytes] = []
             at = offset
-            for first, last in self._stretches(offset, offset + length):
+            for first, last in self._open().stretches(offset, offset + length):
                 pieces += bytes(first - at), memory.read(first, last - first)
                 at = last
             return b"".join((*pieces, bytes(offset + length - at)))
@@ -171,7 +217,7 @@ class XenSaveLayer(interfaces.layers.TranslationLayerInterface):
         self, offset: int, length: int, ignore_errors: bool = False
     ) -> Iterator[tuple[int, int, int, int, str]]:
         at = offset
-        for first, last, place in self._pieces(offset, offset + length):
+        for first, last, place in self._open().pieces(offset, offset + length):
             if first != at and not ignore_errors:
                 break
             size = 0 if place is None else last - first
@@ -188,7 +234,7 @@ class XenSaveLayer(interfaces.layers.TranslationLayerInterface):
         there = (
             (first, last - first)
             for start, size in sections
-            for first, last in self._stretches(start, start + size)
+            for first, last in self._open().stretches(start, start + size)
         )
         chunks = interfaces.layers.DataLayerInterface._scan_iterator
         found: Iterable[Any] = chunks(self, scanner, there)
@@ -267,7 +313,8 @@ def _checked(layer: XenSaveLayer, base: Any) -> XenSaveLayer | None:
     image = layer.image
     for problem in image.problems:
         _warn(str(problem))
-    if not any(run.offset is not None for run in image.memory.populated()):
+    runs = image.memory.runs
+    if not any(runs.has_pages(row) for row in range(runs.rows)):
         _warn("the image has no page contents: there is nothing to look at")
         return None
     if str(getattr(base, "location", "")).endswith((".gz", ".xz", ".bz2")):

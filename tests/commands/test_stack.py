@@ -43,6 +43,11 @@ def test_moved_by_hand(run: Run, guest: Path) -> None:
     for offset in ("0x18200000", "msr_lstar-0xffffffff81c00080"):
         assert ":ffffffff99201000 first\n" in run(*with_map, offset).out
     assert ":ffffffff99201000\n" in run(*with_map, "0").out
+    linked = guest.parent / "linked.map"
+    linked.write_bytes(b"ffffffffa0000000 T higher\n")
+    down = "0xffffffff99201000-0xffffffffa0000000"
+    result = run("stack", guest, "--symbols", linked, "--kaslr-offset", down)
+    assert ":ffffffff99201000 higher\n" in result.out
     assert run("stack", guest, "--kaslr-offset", "0").status == 2
 
 
@@ -77,6 +82,8 @@ def test_files_without_symbols(run: Run, guest: Path, data: bytes | None) -> Non
     result = run("stack", guest, "--symbols", other)
     assert result.status == 2 and result.err.startswith("hvmctx: --symbols: ")
     assert run("stack", guest, "--symbols", guest.parent).status == 2
+    empty = run("stack", guest, "--symbols", "").err
+    assert empty == "hvmctx: --symbols: the name of the input file is empty\n"
     assert run("stack", "-", "--symbols", "-").status == 2
 
 

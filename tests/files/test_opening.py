@@ -31,6 +31,7 @@ def test_file_objects_are_read_from_where_they_stand() -> None:
     ("target", "reason"),
     [
         ("/no/such/file", "No such file"),
+        ("", "^the name of the input file is empty$"),
         ("/", "Is a directory"),
         ("a\0b", "null"),
         (5, "cannot read from int"),

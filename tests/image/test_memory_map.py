@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -260,3 +261,20 @@ def test_what_is_cleared_is_asked_for_once() -> None:
         memory = Memory(image, params)
         read = [memory.read(at, 2) for at in (4094, 4095, 4096, 0)]
     assert read == [b"\x5a\x5a", b"\x5a\0", b"\0\0", b"\x5a\x5a"] and asked == [1]
+
+
+def test_a_hole_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is beyond it is not looked at, however much was asked for."""
+    words = (word(2 * at, streams.PAGE_XALLOC) for at in range(1000))
+    steps, made = [], Run.__init__
+
+    def counting(run: Run, *given: Any) -> None:
+        steps.append(run)
+        made(run, *given)
+
+    with open_image(libxc_stream(page_data(*words))) as image:
+        memory = image.memory
+        monkeypatch.setattr(Run, "__init__", counting)
+        with pytest.raises(MissingPageError):
+            memory.read(0, 1 << 40)
+    assert len(steps) <= 2

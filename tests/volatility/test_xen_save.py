@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hvmctx.abi import streams
 from hvmctx.abi.x86_bits import CR0, CR4, EFER
 from hvmctx.image.image import open_image
+from hvmctx.image.runs import Run
 from hvmctx.save.build import LAYERS
 from tests.builders.paging import PAGE
 from tests.builders.samples import DATA, EXAMPLE, ROOT, context_bytes
@@ -79,6 +80,17 @@ def stacked(xen_save: Any, data: bytes) -> list[Any]:
     stackers = [xen_save.XenSaveStacker, xen_save.XenPagingStacker]
     names = LayerStacker.stack_layer(context, "base", stackers)
     return [context.layers[name] for name in names[:-1]]
+
+
+def over_file(xen_save: Any, path: Path) -> Any:
+    """The layer of physical memory over a file, in a context of its own."""
+    from volatility3.framework import contexts
+    from volatility3.framework.layers import physical
+
+    context = contexts.Context()
+    context.config["base.location"] = path.as_uri()
+    context.add_layer(physical.FileLayer(context, "base", "base"))
+    return xen_save.XenSaveStacker.stack(context, "base")
 
 
 def classes(layers: list[Any]) -> list[str]:
@@ -350,3 +362,64 @@ def test_layers_are_copied_and_sent(xen_save: Any, tmp_path: Path) -> None:
     for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert again.read(BANNER_AT, len(BANNER)) == BANNER
         assert again.metadata["vcpus"] == layer.metadata["vcpus"]
+
+
+@pytest.fixture
+def opened(xen_save: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The sources of the images that are opened from now on."""
+    sources: list[Any] = []
+
+    def counting(source: Any) -> Any:
+        sources.append(source)
+        return open_image(source)
+
+    monkeypatch.setattr(xen_save, "open_image", counting)
+    return sources
+
+
+def test_layers_of_one_file_share_its_image(
+    xen_save: Any, tmp_path: Path, opened: list[Any]
+) -> None:
+    path, other = tmp_path / "a guest", tmp_path / "other"
+    path.write_bytes(libxc_stream(page_data(word(1))))
+    other.write_bytes(libxc_stream(page_data(word(1), fill=7)))
+    first, second = over_file(xen_save, path), over_file(xen_save, path)
+    assert first.image is second.image and len(opened) == 1
+    first.context.layers["base"].destroy()
+    assert second.read(PAGE, 1) == b"\x5a"
+    assert over_file(xen_save, other).read(PAGE, 1) == b"\7"
+    assert second.read(PAGE, 1) == b"\x5a" and len(opened) == 2
+    path.write_bytes(libxc_stream(page_data(word(1), word(2), fill=9)))
+    assert over_file(xen_save, path).read(PAGE, 2 * PAGE)[-1] == 10
+    for again in (copy.deepcopy(second), pickle.loads(pickle.dumps(second))):
+        assert again._opened is None
+
+
+def test_scattered_pages_are_walked_once(
+    xen_save: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not again for each layer, nor for each address that is asked for."""
+    rows, steps, made = 2000, [], Run.__init__
+
+    def counting(run: Run, *given: Any) -> None:
+        steps.append(run)
+        made(run, *given)
+
+    path = tmp_path / "guest"
+    first = page_data(word(0))
+    path.write_bytes(
+        libxc_stream(
+            first, page_data(*(word(2 * at, streams.PAGE_XALLOC) for at in range(1, rows)))
+        )
+    )
+    monkeypatch.setattr(Run, "__init__", counting)
+    layers = [over_file(xen_save, path) for _ in range(3)]
+    assert len(steps) < 2 * rows + 20  # once to make the map, once to see what is next to what
+    steps.clear()
+    layer = copy.deepcopy(layers[0])
+    for pfn in range(0, 2 * rows, 100):
+        assert layer.is_valid(pfn * PAGE, PAGE) and not layer.is_valid(pfn * PAGE, 2 * PAGE)
+        assert layer.read(pfn * PAGE, 2 * PAGE, pad=True)[PAGE:] == bytes(PAGE)
+        assert len(list(layer.mapping(pfn * PAGE, 2 * PAGE, ignore_errors=True))) == 1
+    assert (layer.minimum_address, layer.maximum_address) == (0, (2 * rows - 1) * PAGE - 1)
+    assert len(steps) <= 2 * rows // 100 * 3
