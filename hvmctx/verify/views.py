@@ -15,7 +15,6 @@ from hvmctx.restore.image import what_is_judged
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.stream import replay
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
-from hvmctx.verify.extents import measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,7 +159,10 @@ def judge(
             over = image.limits.over("findings", "findings", layer=image.format, offset=image.end)
             findings[most:] = [_of_error(over)]
         judged = [] if restoring is None else restoring.releases_of(image)
-        measure(image, findings := _once(findings))
+        if findings := _once(findings):
+            from hvmctx.verify.extents import measure
+
+            measure(image, findings)
         return Judged(findings, view, judged, _what(image, view), image.compression)
 
     if isinstance(target, HvmContext):
