@@ -159,10 +159,7 @@ def judge(
             over = image.limits.over("findings", "findings", layer=image.format, offset=image.end)
             findings[most:] = [_of_error(over)]
         judged = [] if restoring is None else restoring.releases_of(image)
-        if findings := _once(findings):
-            from hvmctx.verify.extents import measure
-
-            measure(image, findings)
+        findings = _measured(image, _once(findings))
         return Judged(findings, view, judged, _what(image, view), image.compression)
 
     if isinstance(target, HvmContext):
@@ -183,6 +180,15 @@ def _what(image: Image, view: str) -> str:
     if view != VERIFIER:
         return what_is_judged(image)
     return "nothing of an HVM context" if image.format == CONTEXT else "the streams"
+
+
+def _measured(image: Image, findings: list[Finding]) -> list[Finding]:
+    """With their lengths. Most images have none, and need not wait for what measures them."""
+    if findings:
+        from hvmctx.verify.extents import measure
+
+        measure(image, findings)
+    return findings
 
 
 def _damage(image: Image, view: str) -> list[Finding]:
