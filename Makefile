@@ -16,8 +16,12 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed
 	$(VENV)/bin/hvmctx dump examples/hvm1.save
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed $(if $(shell command -v npm),tests/layouts/node_modules)
 	$(VENV)/bin/python -m pytest -q -n auto
+
+# The compiler of Kaitai Struct; without it the suite does not compile the description.
+tests/layouts/node_modules: tests/layouts/package.json
+	npm install --prefix tests/layouts --no-audit --no-fund --no-package-lock || true
 
 long: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -q -m long

@@ -1,7 +1,7 @@
 """Show what the vcpus of a saved guest were doing, as xenctx does of a running one: registers, the
 code at the instruction pointer, the stack, and which of its words are return addresses. With the
 kernel's symbols (a System.map, a copy of the guest's /proc/kallsyms, or a vmlinux with symbols)
-these have names. A Linux that moved itself at boot (KASLR) is recognised by where its system calls
+these have names. How far a Linux has moved itself at boot (KASLR) is told by where its system calls
 enter. To see instructions, install capstone: pip install 'hvmctx[disassembly]'."""
 
 from __future__ import annotations

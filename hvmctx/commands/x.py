@@ -1,7 +1,7 @@
 """Print a guest's memory in hex, at a virtual address of one of its vcpus or, with --physical, at
 a guest-physical one. An ADDRESS is a number, a register of the vcpu as get knows it, or a sum
 of these: 0xffffffff81000000, rip, rsp+0x10, cs_base+rip. LENGTH is 256 unless given: a number,
-with 0x in hex, or such as 4K. It is all or nothing: of memory that is not in the image the command
+with 0x in hex, or such as 4K. It is all or nothing: where memory is not in the image, the command
 says which page is missing, and why."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "-v", "--verbose", action="store_true",
-        help="show the way through the page tables: of each page every entry, with its flags",
+        help="show the way through the page tables: for each page every entry, with its flags",
     )  # fmt: skip
     parser.add_argument(
         "--format", choices=("text", "raw"), default="text",

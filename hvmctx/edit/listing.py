@@ -6,7 +6,7 @@ from hvmctx.abi import streams
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.fields import Layout, is_reserved
 from hvmctx.edit.paths import DEEPEST, Path, is_pattern, matcher, record_path, step_text
-from hvmctx.edit.places import CONFIG, EMULATOR, place_of, row_path
+from hvmctx.edit.places import CONFIG, EMULATOR, emulator_file, place_of, row_path
 from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
 from hvmctx.image import handlers
 from hvmctx.stream.reader import CONTEXT, LIBVIRT, XAPI
@@ -167,9 +167,7 @@ def _of_emulator(store: Store, record: IndexedRecord) -> Iterator[str]:
     heads = () if kind is None else kind.head.names
     yield from (f"{path}.{name}" for name in heads)
     try:
-        emulator = handlers.parse(record, store.body(record), store.image.limits)
-        payload = bytes(emulator.payload)
-        content = handlers.content_of(emulator.emulator_id, payload, store.image.limits)
+        content, payload = emulator_file(store, record)
     except HvmctxError:
         return
     if isinstance(content, DeviceModelState):

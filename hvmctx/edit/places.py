@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     Value = int | bytes | str
     Content = Any
 
-__all__ = ["CONFIG", "EMULATOR", "GONE_IN_COMPAT", "Place", "place_of", "row_path"]
+__all__ = ["CONFIG", "EMULATOR", "GONE_IN_COMPAT", "Place", "emulator_file", "place_of", "row_path"]
 
 EMULATOR, CONFIG = "EMULATOR_CONTEXT", "CONFIG"
 _PARAMS, _CPUID, _MSR, _WHOLE, _TAIL = "HVM_PARAMS", "CPUID", "MSR", "HVM_CONTEXT", "TAIL"
@@ -862,6 +862,15 @@ class _Format(Place):
         raise UsageError(f"{self}: it cannot be set; hvmctx convert makes an image of another")
 
 
+def emulator_file(store: Store, record: IndexedRecord) -> tuple[Content, bytes]:
+    """The file of a device model in a record: what it holds, as far as that is known, and its
+    bytes. Raises as `handlers.parse` and `handlers.content_of` do."""
+    limits = store.image.limits
+    emulator = handlers.parse(record, store.body(record), limits)
+    payload = bytes(emulator.payload)
+    return handlers.content_of(emulator.emulator_id, payload, limits), payload
+
+
 class _InEmulator(_OfStream):
     """What is inside of a device model's file: of an HVM context by the paths of this module, else
     by those of `edit.contents`; or a number before it."""
@@ -878,10 +887,8 @@ class _InEmulator(_OfStream):
         return not self.field or (known and not isinstance(self._content()[0], handlers.Guarded))
 
     def _content(self) -> tuple[Content, bytes, IndexedRecord]:
-        record, limits = self.record(), self.store.image.limits
-        emulator = handlers.parse(record, self.store.body(record), limits)
-        payload = bytes(emulator.payload)
-        return handlers.content_of(emulator.emulator_id, payload, limits), payload, record
+        record = self.record()
+        return *emulator_file(self.store, record), record
 
     def _inside(self, payload: bytes) -> Place:
         """The place in the context that the file is."""

@@ -24,8 +24,9 @@ from hvmctx.image.image import Image, open_image, recognise
 from hvmctx.json_form.context import FORMAT, OLDEST, StructuredBody, document_parts
 from hvmctx.json_form.image import ImageModel, image_parts
 from hvmctx.json_form.models import ContextModel, Model, member, modelled, optional
-from hvmctx.json_form.text import TOO_DEEP, parsed, pieces
+from hvmctx.json_form.text import parsed, pieces
 from hvmctx.limits import DEFAULT
+from hvmctx.messages import TOO_DEEP
 from hvmctx.stream.reader import CONTEXT, LEGACY
 
 TYPE_CHECKING = False

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hvmctx.errors import LimitError
     from hvmctx.limits import Limits
 
-__all__ = ["TOO_DEEP", "parsed", "pieces"]
+__all__ = ["parsed", "pieces"]
 
 _WIDE = 1 << 32
 

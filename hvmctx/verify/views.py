@@ -15,7 +15,6 @@ from hvmctx.restore.image import what_is_judged
 from hvmctx.restore.machine import Machine
 from hvmctx.restore.stream import replay
 from hvmctx.stream.reader import CONTEXT, LEGACY, LIBXC
-from hvmctx.verify.extents import measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def judge(
             over = image.limits.over("findings", "findings", layer=image.format, offset=image.end)
             findings[most:] = [_of_error(over)]
         judged = [] if restoring is None else restoring.releases_of(image)
-        measure(image, findings := _once(findings))
+        findings = _measured(image, _once(findings))
         return Judged(findings, view, judged, _what(image, view), image.compression)
 
     if isinstance(target, HvmContext):
@@ -181,6 +180,15 @@ def _what(image: Image, view: str) -> str:
     if view != VERIFIER:
         return what_is_judged(image)
     return "nothing of an HVM context" if image.format == CONTEXT else "the streams"
+
+
+def _measured(image: Image, findings: list[Finding]) -> list[Finding]:
+    """With their lengths. Most images have none, and need not wait for what measures them."""
+    if findings:
+        from hvmctx.verify.extents import measure
+
+        measure(image, findings)
+    return findings
 
 
 def _damage(image: Image, view: str) -> list[Finding]:
