@@ -144,6 +144,7 @@ OF_NO_MODULE = {
     "test_contributing",
     "test_docs",
     "test_elsewhere",
+    "tools/test_packages",
     "test_floods",
     "test_floors",
     "test_new_record",

@@ -16,8 +16,6 @@ import os
 import sys
 from array import array
 from bisect import bisect_left
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from volatility3.framework import exceptions, interfaces, renderers
 from volatility3.framework.configuration import requirements
@@ -125,17 +123,14 @@ def _opened(base: Any) -> _Opened:
 
 
 def _state_of(base: Any) -> object:
-    """What a layer over a local file has in common only with those of the same contents; None for
-    any other layer."""
-    location = str(getattr(base, "location", ""))
-    if not location.startswith("file:"):
-        return None
+    """What the layer of a file has in common only with those of the same contents; None for any
+    other layer."""
     try:
-        status = os.stat(url2pathname(urlsplit(location).path))
-    except (OSError, ValueError):
+        status = os.fstat(base._file.fileno())  # what it has open, whatever has that name by now
+    except (AttributeError, OSError, ValueError):
         return None
     place = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    return location, place, base.maximum_address
+    return base.location, place, base.maximum_address
 
 
 class XenSaveLayer(interfaces.layers.TranslationLayerInterface):

@@ -82,15 +82,20 @@ def stacked(xen_save: Any, data: bytes) -> list[Any]:
     return [context.layers[name] for name in names[:-1]]
 
 
-def over_file(xen_save: Any, path: Path) -> Any:
-    """The layer of physical memory over a file, in a context of its own."""
+def based_on_file(path: Path) -> Any:
+    """A context with a layer `base` of a file."""
     from volatility3.framework import contexts
     from volatility3.framework.layers import physical
 
     context = contexts.Context()
     context.config["base.location"] = path.as_uri()
     context.add_layer(physical.FileLayer(context, "base", "base"))
-    return xen_save.XenSaveStacker.stack(context, "base")
+    return context
+
+
+def over_file(xen_save: Any, path: Path) -> Any:
+    """The layer of physical memory over a file, in a context of its own."""
+    return xen_save.XenSaveStacker.stack(based_on_file(path), "base")
 
 
 def classes(layers: list[Any]) -> list[str]:
@@ -393,6 +398,10 @@ def test_layers_of_one_file_share_its_image(
     assert over_file(xen_save, path).read(PAGE, 2 * PAGE)[-1] == 10
     for again in (copy.deepcopy(second), pickle.loads(pickle.dumps(second))):
         assert again._opened is None
+    before = based_on_file(path)
+    other.replace(path)
+    assert xen_save.XenSaveStacker.stack(before, "base").read(2 * PAGE, 1) == b"\n"
+    assert over_file(xen_save, path).read(PAGE, 1) == b"\7"
 
 
 def test_scattered_pages_are_walked_once(
