@@ -9,7 +9,7 @@ from hvmctx import messages
 from hvmctx.abi.declare import VMPORT_TYPECODE
 from hvmctx.abi.releases import NEWEST, SPAN, Release
 from hvmctx.commands import inputs
-from hvmctx.errors import HvmctxError, MissingRecordError, UsageError
+from hvmctx.errors import HvmctxError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,14 +83,7 @@ def run(args: Namespace) -> int:
     wanted = (lambda r: any(f(r) for f in filters.values())) if filters else None
     _check(args)
     with inputs.open_input(args) as image:
-        try:
-            context = image.context
-        except MissingRecordError as error:
-            if not image.problems:
-                raise
-            inputs.report(image)
-            messages.say(str(error))
-            return 1
+        context = image.context
         if args.format == "text" and args.decode:
             sys.stdout.writelines(_in_words(args, image, context, wanted))
         elif args.format == "text":

@@ -208,11 +208,10 @@ class Image(Index):
         return self.source.read_at(record.body_offset, min(record.length, LARGEST_KEPT))
 
     def _why_no_context(self) -> str:
-        if self.format == LEGACY:
-            return "no HVM context: a legacy stream (Xen 4.5 or older), to be converted first"
         if self.guest_type == streams.GUEST_X86_PV:
             return "no HVM context: this is the image of a PV guest, which has none"
-        return "no HVM_CONTEXT record in this image"
+        why = "no HVM_CONTEXT record in this image"
+        return f"{why}: {self.problems[0]}" if self.problems else why
 
     @property
     def guest_type(self) -> int | None:

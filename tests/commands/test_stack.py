@@ -123,3 +123,18 @@ def test_without_memory(run: Run, tmp_path: Path) -> None:
     result = run("stack", context)
     assert result.status == 1 and "code at 0xfb7b9:\n  virtual address 0xfb7b9 is at" in result.out
     assert "hvmctx: registers only: the image has no page data\n" in result.err
+
+
+def test_an_image_that_ends_before_its_context(run: Run, guest: Path) -> None:
+    """Every command says why there is none."""
+    guest.write_bytes(guest.read_bytes()[:20000])
+    for command in (
+        ("stack", guest),
+        ("x", guest, "rip"),
+        ("dump", guest),
+        ("get", guest, "CPU/0"),
+    ):
+        result = run(*command)
+        assert result.status == 1 and result.err.startswith(
+            "hvmctx: no HVM_CONTEXT record in this image: libxc: offset "
+        )
