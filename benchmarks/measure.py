@@ -37,13 +37,12 @@ def alternating(
 def command(
     arguments: Sequence[str], environment: dict[str, str] | None = None
 ) -> Callable[[], object]:
-    """Run a command, its output dropped."""
+    """Run a command, its output dropped. What Python compiles it keeps, whatever the environment
+    says: else each start would compile all modules anew."""
+    kept = dict(os.environ if environment is None else environment)
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return lambda: subprocess.run(
-        arguments,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-        env=environment,
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, env=kept
     )
 
 

@@ -20,7 +20,7 @@ from tests.builders.vmport import busy_state
 
 settings.register_profile(
     "suite",
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,  # the same verdict for the same code, on every machine
     suppress_health_check=[HealthCheck.too_slow],
