@@ -5,6 +5,9 @@ VENV   ?= .venv
 BROWSER = $(if $(shell command -v chromium),--group browser)
 PIP     = $(VENV)/bin/pip install --quiet
 
+# else each command that a test starts would compile hvmctx anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test long lint generate docs docs-serve docs-version fidelity hooks fuzz corpus packages deb mutants torture bench realxen clean
 
 $(VENV)/.installed: pyproject.toml
