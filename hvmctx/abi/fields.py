@@ -207,13 +207,8 @@ class Slot:
         return self.width == 8 * self.size
 
     @property
-    def format(self) -> str:
-        """Of `struct`, without a byte order."""
-        return f"{self.size}s" if self.is_bytes else self.code
-
-    @property
     def _struct(self) -> struct.Struct:
-        return _STRUCTS.get(self.code) or struct.Struct(f"<{self.format}")
+        return _STRUCTS.get(self.code) or struct.Struct(f"<{self.size}s")
 
     def get(self, body: Any) -> Any:
         """The value, an int or bytes. `body` must reach `offset + size`."""
@@ -409,8 +404,7 @@ class Layout:
                     return base, size, "s", None
                 if not dot and field.count is not None and ":+" in index:
                     return _window(path, field, base, index)
-                at = _element_at(field, index, path)
-                base += at
+                base += _element_at(field, index, path)
                 size //= field.count or 1
             if field.code:
                 if dot:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
-    "MAGICS", "Declarations", "Saved", "Shape", "body_name", "code_of", "constants", "identifier",
+    "ENTRY_HEADS", "MAGICS", "Declarations", "Saved", "Shape", "body_name", "code_of", "constants",
+    "identifier",
 ]  # fmt: skip
 
 assert libxc and libxl and xapi  # which have declared their bodies
@@ -65,6 +66,8 @@ def body_name(body: BodyType) -> str:
     return identifier(f"{body.layer}_{body.name}")
 
 
+ENTRY_HEADS = {"vmport_entry": vmport.ENTRY_HEAD, "vmport_jumbo_entry": vmport.JUMBO_ENTRY_HEAD}
+"""Of the two kinds of guestinfo entries: the lengths before key and value."""
 _BIG_ENDIAN = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 

@@ -23,6 +23,7 @@ from hvmctx.layouts.conditions import (
     state_type,
 )
 from hvmctx.layouts.declarations import (
+    ENTRY_HEADS,
     MAGICS,
     Declarations,
     body_name,
@@ -221,9 +222,7 @@ def _rest(body: BodyType, declared: Declarations) -> Iterator[str]:
 def _entries() -> Iterator[str]:
     """Types of what is in a body besides structures."""
     yield "\nstruct string_pair {\n    char key[];\n    char value[];\n};\n"
-    for name, head in (
-        ("vmport_entry", vmport.ENTRY_HEAD), ("vmport_jumbo_entry", vmport.JUMBO_ENTRY_HEAD),
-    ):  # fmt: skip
+    for name, head in ENTRY_HEADS.items():
         kinds = [_TYPES[code] for code in head.format.lstrip("<")]
         yield (
             f"\nstruct {name} {{\n    {kinds[0]} key_len;\n    {kinds[1]} val_len;\n"

@@ -27,6 +27,7 @@ from hvmctx.layouts.conditions import (
     state_type,
 )
 from hvmctx.layouts.declarations import (
+    ENTRY_HEADS,
     MAGICS,
     Declarations,
     body_name,
@@ -369,9 +370,7 @@ def _vmport(declared: Declarations) -> Iterator[tuple[str, Entry]]:
             {"id": "jumbo_recv", "size": clipped("channel.jumbo_recv_bkt.recv_len")},
         ],
     }  # fmt: skip
-    for name, head in (
-        ("vmport_entry", vmport.ENTRY_HEAD), ("vmport_jumbo_entry", vmport.JUMBO_ENTRY_HEAD),
-    ):  # fmt: skip
+    for name, head in ENTRY_HEADS.items():
         kinds = [_TYPES[code] for code in head.format.lstrip("<")]
         yield (
             name,
